@@ -1,0 +1,16 @@
+"""The one error a person sees: a sentence that names the thing, what was expected and the next step."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake or a state that the person at the keyboard can mend; printed without a traceback.
+
+    ``exit_code`` is 2 for wrong use (a bad key, a taken port) and 1 where the run went well and the answer is no.
+    """
+
+    exit_code: int
+
+    def __init__(self, message: str, *, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,119 @@
+"""Reading one environment: from its file for the command line, from Pulumi's config inside a program."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from plinth.errors import UserError
+from plinth.settings import Settings
+
+NAMESPACE = "plinth"
+ENCRYPTED = "(encrypted)"
+SECRET_KEYS = ("password", "api_key", "webhook_url")
+
+
+def project_root() -> Path:
+    """The directory of Pulumi.yaml: the working directory or the nearest one above it."""
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        if (directory / "Pulumi.yaml").is_file() and (directory / "stacks").is_dir():
+            return directory
+    raise UserError(f"{here} is not inside a Plinth project (no Pulumi.yaml with a stacks/ beside it); cd into your clone.")
+
+
+def settings_file(root: Path, env: str) -> Path:
+    """Where an environment's settings are; refuses one that does not exist, naming those that do."""
+    path = root / "stacks" / f"Pulumi.{env}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.name.split(".")[1] for p in (root / "stacks").glob("Pulumi.*.yaml"))) or "none"
+        raise UserError(f"There is no environment '{env}' ({path} does not exist); known are: {known}.")
+    return path
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The `config:` mapping of a Pulumi stack file, keys as written."""
+    try:
+        document = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}; mend the file.") from error
+    config = document.get("config") if isinstance(document, dict) else None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} has no `config:` mapping; it must hold keys such as `{NAMESPACE}:target: local`.")
+    return config
+
+
+def load_settings(root: Path, env: str) -> Settings:
+    """One environment's settings, with encrypted values left as :data:`ENCRYPTED`."""
+    path = settings_file(root, env)
+    config = read_config(path)
+    stray = [key for key in config if not key.startswith((f"{NAMESPACE}:", "pulumi:", "docker:", "kubernetes:"))]
+    if stray:
+        raise UserError(f"{path}: unknown key '{stray[0]}'; Plinth's keys start with `{NAMESPACE}:`.")
+    return parse(_without_ciphertext(_own_keys(config)), source=str(path.relative_to(root)))
+
+
+def settings_of_program(config: Mapping[str, str]) -> Settings:
+    """Settings from Pulumi's runtime config (full keys, values as text or JSON), secrets decrypted."""
+    return parse({key: _decode(value) for key, value in _own_keys(config).items()}, source="Pulumi's config")
+
+
+def parse(values: Mapping[str, Any], *, source: str) -> Settings:
+    """Validate settings; an error names the source, the key and what is allowed."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: " + "; ".join(_sentence(e) for e in error.errors(include_url=False))) from None
+
+
+def _own_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    prefix = f"{NAMESPACE}:"
+    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+
+
+def _decode(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def _without_ciphertext(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"secure"}:
+            return ENCRYPTED
+        return {key: _without_ciphertext(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_ciphertext(inner) for inner in value]
+    return value
+
+
+def _sentence(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = f"{NAMESPACE}:{'.'.join(location)}"
+    if error["type"] == "extra_forbidden":
+        allowed = _allowed_keys(error["loc"][:-1])
+        near = difflib.get_close_matches(location[-1], allowed, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        return f"unknown key {key}; {hint}allowed here: {', '.join(allowed)}"
+    if error["type"] == "missing":
+        return f"{key} is missing; set it"
+    shown = "a value that is not shown" if location[-1].endswith(SECRET_KEYS) else repr(error["input"])
+    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {shown}"
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    schema = Settings.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in location:
+        node = node["items"] if isinstance(part, int) else node["properties"][part]
+        node = next((o for o in node.get("anyOf", ()) if "$ref" in o or "items" in o), node)
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return sorted(node.get("properties", {}))

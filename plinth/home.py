@@ -1,0 +1,68 @@
+"""Where one environment keeps its generated files: everything is under `.plinth/`, which git ignores."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths of one environment.
+
+    ``base`` is shared by the environments of a clone (Pulumi's state, the passphrase, caches); ``place`` holds what
+    the services of this environment read and write.
+    """
+
+    base: Path
+    place: Path
+
+    @property
+    def run(self) -> Path:
+        """Configs, sockets and logs: gone after `down`."""
+        return self.place / "run"
+
+    @property
+    def data(self) -> Path:
+        """Volumes and the secrets that open them: kept after `down`."""
+        return self.place / "data"
+
+    @property
+    def engine(self) -> Path:
+        """The Pulumi workspace of the environment."""
+        return self.base / "engine"
+
+    @property
+    def backend(self) -> Path:
+        """Pulumi's file backend."""
+        return self.base / "backend"
+
+    @property
+    def passphrase(self) -> Path:
+        """The passphrase that encrypts the secrets in Pulumi's state."""
+        return self.base / "passphrase"
+
+    @property
+    def cache(self) -> Path:
+        """What can be made again: data sets, probe results."""
+        return self.base / "cache"
+
+
+def home(root: Path, env: str) -> Home:
+    """The paths of an environment of the project at ``root``.
+
+    Postgres refuses to run as root, so for root its files must lie where another user can go. Where the project is
+    out of their reach (a clone under /root), they go to /var/lib/plinth.
+    """
+    base = root / ".plinth"
+    if os.geteuid() != 0 or _others_can_enter(root):
+        return Home(base, base / env)
+    digest = hashlib.sha256(str(root).encode()).hexdigest()[:8]
+    return Home(base, Path("/var/lib/plinth") / f"{root.name}-{digest}" / env)
+
+
+def _others_can_enter(path: Path) -> bool:
+    return all(directory.stat().st_mode & stat.S_IXOTH for directory in (path, *path.parents))

@@ -1,0 +1,177 @@
+"""Refusals before anything is touched: settings that contradict themselves, or what already runs.
+
+Pure: :func:`refusals` takes the wanted settings and what the last deployment left in its outputs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TypedDict
+
+from plinth.errors import UserError
+from plinth.settings import Settings, TargetName
+
+
+class Deployed(TypedDict, total=False):
+    """What the last deployment recorded of itself (the `deployed` output)."""
+
+    qdrant_version: str
+    qdrant_nodes: int
+    disk_gib: dict[str, int]
+
+
+def preflight(settings: Settings, deployed: Deployed | None = None) -> None:
+    """Raise one :class:`UserError` that lists every refusal."""
+    found = list(refusals(settings, deployed or {}))
+    if found:
+        raise UserError(" ".join(found))
+
+
+def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
+    """Every reason not to deploy, a sentence each with the next step."""
+    yield from _cluster(settings)
+    yield from _exposure(settings)
+    yield from _images({**settings.docker.images, **settings.kubernetes.images})
+    yield from _ports(settings)
+    yield from _databases(settings)
+    yield from _upgrade(settings, deployed)
+    yield from _volumes(settings, deployed)
+
+
+def volumes_gib(settings: Settings) -> dict[str, int]:
+    """The size of each volume in GiB."""
+    return {
+        "qdrant": settings.size.disk_gib,
+        "postgres": settings.postgres.disk_gib,
+        "redis": settings.redis.disk_gib,
+        "neo4j": settings.neo4j.disk_gib,
+        "prometheus": settings.size.prometheus_disk_gib,
+    }
+
+
+def ports(settings: Settings) -> dict[str, int]:
+    """Every port that the enabled services publish, by the settings key that sets it."""
+    monitoring, exporters = settings.monitoring, settings.monitoring.exporters
+    wanted = {
+        "qdrant.http_port": (True, settings.qdrant.http_port),
+        "qdrant.grpc_port": (True, settings.qdrant.grpc_port),
+        "postgres.port": (settings.postgres.enabled, settings.postgres.port),
+        "redis.port": (settings.redis.enabled, settings.redis.port),
+        "neo4j.http_port": (settings.neo4j.enabled, settings.neo4j.http_port),
+        "neo4j.bolt_port": (settings.neo4j.enabled, settings.neo4j.bolt_port),
+        "monitoring.prometheus.port": (monitoring.prometheus.enabled, monitoring.prometheus.port),
+        "monitoring.alertmanager.port": (monitoring.alertmanager.enabled, monitoring.alertmanager.port),
+        "monitoring.grafana.port": (monitoring.grafana.enabled, monitoring.grafana.port),
+        "monitoring.exporters.node_port": (exporters.enabled, exporters.node_port),
+        "monitoring.exporters.redis_port": (exporters.enabled and settings.redis.enabled, exporters.redis_port),
+        "monitoring.exporters.postgres_port": (
+            exporters.enabled and settings.postgres.enabled,
+            exporters.postgres_port,
+        ),
+    }
+    return {key: port for key, (enabled, port) in wanted.items() if enabled}
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _cluster(settings: Settings) -> Iterator[str]:
+    qdrant = settings.qdrant
+    if qdrant.nodes == 2:
+        yield (
+            "plinth:qdrant.nodes is 2: two peers have no majority once one fails; set 1, or 3 and more."
+        )
+    if qdrant.nodes > 1 and settings.target is TargetName.local:
+        yield (
+            f"plinth:qdrant.nodes is {qdrant.nodes}: the local target runs one node; set 1, or plinth:target to docker."
+        )
+    if qdrant.replication_factor > qdrant.nodes:
+        yield (
+            f"plinth:qdrant.replication_factor is {qdrant.replication_factor} on {qdrant.nodes} node(s): "
+            f"a shard has at most one replica a node; set {qdrant.nodes} or less."
+        )
+    if qdrant.nodes > 1 and qdrant.replication_factor == 1 and not qdrant.allow_single_replica:
+        yield (
+            f"plinth:qdrant.replication_factor is 1 on {qdrant.nodes} nodes: a lost node loses its shards; "
+            "set 2, or plinth:qdrant.allow_single_replica to true if the data can be made again."
+        )
+
+
+def _exposure(settings: Settings) -> Iterator[str]:
+    if settings.target is TargetName.local and not is_loopback(settings.bind_address):
+        yield (
+            f"plinth:bind_address is {settings.bind_address}: the local target listens on loopback only; "
+            "set 127.0.0.1, or plinth:target to docker."
+        )
+    if not settings.qdrant.auth and not is_loopback(settings.bind_address):
+        yield (
+            f"plinth:qdrant.auth is off while plinth:bind_address is {settings.bind_address}: anyone who reaches the "
+            "port owns the data; turn auth on, or bind 127.0.0.1."
+        )
+
+
+def _images(images: Mapping[str, str]) -> Iterator[str]:
+    for key, reference in sorted(images.items()):
+        tag = reference.rsplit("/", 1)[-1].partition(":")[2]
+        if "@sha256:" not in reference and tag in ("", "latest"):
+            yield f"The image of '{key}' is {reference}, a tag that moves; name a version or a digest."
+
+
+def _ports(settings: Settings) -> Iterator[str]:
+    wanted = ports(settings)
+    for port, times in sorted(Counter(wanted.values()).items()):
+        if times > 1:
+            keys = " and ".join(f"plinth:{key}" for key, value in wanted.items() if value == port)
+            yield f"{keys} are both {port}; give each a port of its own."
+
+
+def _databases(settings: Settings) -> Iterator[str]:
+    for what, names in (
+        ("database", [database.name for database in settings.postgres.databases]),
+        ("owner", [database.role for database in settings.postgres.databases]),
+    ):
+        for name, times in Counter(names).items():
+            if times > 1:
+                yield f"plinth:postgres.databases names the {what} '{name}' twice; each database has one owner of its own."
+            if name in ("postgres", "template0", "template1") or name.startswith("pg_"):
+                yield f"plinth:postgres.databases: '{name}' is Postgres' own name; choose another for the {what}."
+
+
+def _upgrade(settings: Settings, deployed: Deployed) -> Iterator[str]:
+    running = deployed.get("qdrant_version")
+    if not running:
+        return
+    was, wanted = _minor(running), _minor(settings.qdrant.version)
+    if wanted < was:
+        yield (
+            f"plinth:qdrant.version is {settings.qdrant.version} and {running} runs: Qdrant cannot go back; "
+            "restore a backup of the older version into a new environment instead."
+        )
+    elif wanted[0] != was[0] or wanted[1] - was[1] > 1:
+        yield (
+            f"plinth:qdrant.version skips from {running} to {settings.qdrant.version}: Qdrant upgrades one minor at a "
+            f"time; set the last patch of {was[0]}.{was[1] + 1} first."
+        )
+
+
+def _minor(version: str) -> tuple[int, int]:
+    major, minor = version.removeprefix("v").split(".")[:2]
+    return int(major), int(minor)
+
+
+def _volumes(settings: Settings, deployed: Deployed) -> Iterator[str]:
+    wanted = volumes_gib(settings)
+    for name, was in sorted(deployed.get("disk_gib", {}).items()):
+        now = wanted.get(name, was)
+        if now < was:
+            yield (
+                f"The volume of {name} would shrink from {was} to {now} GiB: volumes only grow; set plinth:{name}.disk_gib "
+                f"to {was} or more, or restore into a new environment."
+            )

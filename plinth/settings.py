@@ -1,0 +1,235 @@
+"""One environment, typed and validated: the `plinth:` keys of stacks/Pulumi.<env>.yaml.
+
+The models say what there is to set. Reading the file is in :mod:`plinth.environment`, refusals that compare settings
+with each other or with what runs are in :mod:`plinth.preflight`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+from plinth.tiers import SIZES, Size, Tier
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^v?\d+\.\d+(\.\d+)?$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TargetName(StrEnum):
+    """Where an environment runs."""
+
+    local = "local"
+    docker = "docker"
+    kubernetes = "kubernetes"
+
+
+class Tls(_Model):
+    """Certificates as files; all three are PEM and are read by the server itself."""
+
+    cert: str
+    key: str
+    ca_cert: str | None = None
+
+
+class Qdrant(_Model):
+    """Qdrant: one node or a cluster of 3 and more."""
+
+    nodes: int = Field(1, ge=1, le=64, description="Peers. 1, or 3 and more: two have no majority once one fails.")
+    version: Version = Field("1.18.3", description="The server's version; an upgrade goes one minor at a time.")
+    http_port: Port = 6333
+    grpc_port: Port = 6334
+    replication_factor: int = Field(1, ge=1, description="The default for new collections.")
+    allow_single_replica: bool = Field(False, description="Accept replication 1 on a cluster: a lost node loses data.")
+    auth: bool = Field(True, description="Keys are on; off is refused anywhere but on loopback.")
+    api_key: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    read_only_api_key: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    tls: Tls | None = None
+    cpus: float | None = Field(None, gt=0, description="Cores; the tier's when absent.")
+    memory_mib: int | None = Field(None, ge=512, description="MiB; the tier's when absent.")
+    disk_gib: int | None = Field(None, ge=1, description="GiB; the tier's when absent.")
+    log_level: str = Field("INFO", pattern="^(TRACE|DEBUG|INFO|WARN|ERROR)$")
+    on_disk_payload: bool = True
+    wal_capacity_mb: int = Field(32, ge=1)
+    flush_interval_sec: int = Field(5, ge=1)
+    indexing_threshold_kb: int = Field(10000, ge=1)
+    max_request_size_mb: int = Field(32, ge=1)
+
+
+class Database(_Model):
+    """A database and the one role that owns it."""
+
+    name: Identifier
+    owner: Identifier | None = Field(None, description="The database's name when absent.")
+    password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+
+    @property
+    def role(self) -> str:
+        """The owner's name."""
+        return self.owner or self.name
+
+
+class Postgres(_Model):
+    """Postgres with several databases, each with an owner of its own (S1-01)."""
+
+    enabled: bool = True
+    port: Port = 5432
+    databases: tuple[Database, ...] = ()
+    superuser_password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    memory_mib: int | None = Field(None, ge=128)
+    max_connections: int | None = Field(None, ge=10)
+    disk_gib: int = Field(10, ge=1)
+
+
+class Redis(_Model):
+    """Redis 7 with persistence, a memory limit and a policy (S1-04)."""
+
+    enabled: bool = True
+    port: Port = 6379
+    password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    maxmemory_mib: int | None = Field(None, ge=16, description="MiB; the tier's when absent.")
+    maxmemory_policy: str = Field(
+        "allkeys-lru", pattern="^(noeviction|(allkeys|volatile)-(lru|lfu|random)|volatile-ttl)$"
+    )
+    appendonly: bool = True
+    disk_gib: int = Field(5, ge=1)
+
+
+class Neo4j(_Model):
+    """Neo4j 5, off unless asked for (S1-02)."""
+
+    enabled: bool = False
+    http_port: Port = 7474
+    bolt_port: Port = 7687
+    password: SecretStr | None = None
+    disk_gib: int = Field(10, ge=1)
+
+
+class Prometheus(_Model):
+    """Prometheus and how long it keeps what it scraped."""
+
+    enabled: bool = True
+    port: Port = 9090
+    retention_days: int = Field(15, ge=1)
+    scrape_interval_sec: int = Field(15, ge=5)
+
+
+class Alertmanager(_Model):
+    """Alertmanager; without a webhook alerts stay in its own page."""
+
+    enabled: bool = True
+    port: Port = 9093
+    webhook_url: SecretStr | None = None
+
+
+class Grafana(_Model):
+    """Grafana, run where a binary or an image of it exists; else reported as left out."""
+
+    enabled: bool = True
+    port: Port = 3000
+    admin_password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+
+
+class Exporters(_Model):
+    """Prometheus exporters for what does not speak its format."""
+
+    enabled: bool = True
+    node_port: Port = 9100
+    redis_port: Port = 9121
+    postgres_port: Port = 9187
+
+
+class Monitoring(_Model):
+    """What watches the stack."""
+
+    prometheus: Prometheus = Prometheus()
+    alertmanager: Alertmanager = Alertmanager()
+    grafana: Grafana = Grafana()
+    exporters: Exporters = Exporters()
+
+
+class Retention(_Model):
+    """How many snapshots of each age restic keeps (S1-06)."""
+
+    daily: int = Field(7, ge=1)
+    weekly: int = Field(4, ge=0)
+    monthly: int = Field(6, ge=0)
+
+
+class Backup(_Model):
+    """Where backups go, when, and how many are kept."""
+
+    enabled: bool = True
+    repository: str | None = Field(None, description="A restic repository; a local one beside the data when absent.")
+    password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    schedule: str = Field("0 3 * * *", description="Cron, in UTC.", pattern=r"^(\S+\s+){4}\S+$")
+    keep: Retention = Retention()
+
+
+class Collections(_Model):
+    """Which collection files an environment takes, and what it changes in them."""
+
+    directory: str = Field("config/collections", description="Relative to the project.")
+    only: tuple[str, ...] | None = Field(None, description="Names to take; all when absent.")
+    overrides: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Spec keys by collection name.")
+
+
+class Slo(_Model):
+    """Where the latency targets are."""
+
+    file: str = "load/slo.yaml"
+
+
+class Docker(_Model):
+    """Settings of the docker target."""
+
+    registry_mirror: str | None = None
+    images: dict[str, str] = Field(default_factory=dict, description="Image references by key of config/images.yaml.")
+    host: str | None = Field(None, description="The engine's address; the docker client's own default when absent.")
+
+
+class Kubernetes(_Model):
+    """Settings of the kubernetes target."""
+
+    context: str | None = Field(None, description="kubeconfig context; the current one when absent.")
+    namespace: str = Field("plinth", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    storage_class: str | None = None
+    images: dict[str, str] = Field(default_factory=dict, description="Image references by key of config/images.yaml.")
+
+
+class Settings(_Model):
+    """One environment, whole."""
+
+    target: TargetName
+    tier: Tier = Tier.small
+    bind_address: str = Field("127.0.0.1", description="Where published ports listen.")
+    qdrant: Qdrant = Qdrant()
+    collections: Collections = Collections()
+    postgres: Postgres = Postgres()
+    redis: Redis = Redis()
+    neo4j: Neo4j = Neo4j()
+    monitoring: Monitoring = Monitoring()
+    backup: Backup = Backup()
+    slo: Slo = Slo()
+    docker: Docker = Docker()
+    kubernetes: Kubernetes = Kubernetes()
+
+    @property
+    def size(self) -> Size:
+        """The tier's numbers, with what is set alone in their place."""
+        base = SIZES[self.tier]
+        return Size(
+            cpus=self.qdrant.cpus or base.cpus,
+            memory_mib=self.qdrant.memory_mib or base.memory_mib,
+            disk_gib=self.qdrant.disk_gib or base.disk_gib,
+            postgres_memory_mib=self.postgres.memory_mib or base.postgres_memory_mib,
+            postgres_connections=self.postgres.max_connections or base.postgres_connections,
+            redis_memory_mib=self.redis.maxmemory_mib or base.redis_memory_mib,
+            prometheus_disk_gib=base.prometheus_disk_gib,
+        )

@@ -1,0 +1,64 @@
+"""A secret that is generated once and kept with the data that it opens."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, Resource, UpdateResult
+
+from plinth.resources.base import Provider
+
+ENTROPY_BYTES = 24
+
+
+def kept_secret(path: Path, name: str) -> str:
+    """The secret of that name in the file, made when it is not there.
+
+    The file outlives Pulumi's state on purpose: a Postgres volume kept over `down` opens with its old password only.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        if name not in known:
+            known[name] = secrets.token_urlsafe(ENTROPY_BYTES)
+            partial = path.with_suffix(".partial")
+            partial.touch(mode=0o600)
+            partial.write_text(json.dumps(known, indent=2) + "\n")
+            partial.replace(path)
+        return known[name]
+
+
+class GeneratedSecretProvider(Provider):
+    """Create reads or makes the secret; delete leaves it with the data."""
+
+    compared = ("kept_in", "secret")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Make the secret, or take the kept one."""
+        value = kept_secret(Path(props["kept_in"]), props["secret"])
+        return CreateResult(props["secret"], {**props, "value": value})
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Follow a moved file."""
+        return UpdateResult({**_news, "value": kept_secret(Path(_news["kept_in"]), _news["secret"])})
+
+
+class GeneratedSecret(Resource, module="plinth", name="GeneratedSecret"):
+    """A generated secret; ``value`` is encrypted in the state."""
+
+    value: pulumi.Output[str]
+
+    def __init__(self, name: str, kept_in: Path, opts: pulumi.ResourceOptions | None = None) -> None:
+        """``name`` is the secret's; ``kept_in`` the 0600 file that holds it beside the data."""
+        super().__init__(
+            GeneratedSecretProvider(),
+            name,
+            {"secret": name, "kept_in": str(kept_in), "value": None},
+            pulumi.ResourceOptions.merge(pulumi.ResourceOptions(additional_secret_outputs=["value"]), opts),
+        )

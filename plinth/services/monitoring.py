@@ -1,0 +1,108 @@
+"""Prometheus, Alertmanager and Grafana (S1-05, S1-09)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from plinth.services.spec import Copy, File, Health, Limits, Program, Scrape, Service
+from plinth.settings import Settings
+
+GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
+RULES = "monitoring/prometheus/rules"
+
+
+def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Service:
+    """Prometheus, scraping every service that has a metrics page."""
+    wanted = settings.monitoring.prometheus
+    pages = [(service, service.scrape) for service in scraped if service.scrape]
+    rules = sorted(path.name for path in (root / RULES).glob("*.y*ml"))
+    return Service(
+        name="prometheus",
+        program=Program(image="prometheus", binaries=("prometheus",), package="prometheus"),
+        arguments=(
+            "--config.file={{ file('prometheus.yml') }}",
+            "--storage.tsdb.path={{ volume('data') }}",
+            f"--storage.tsdb.retention.time={wanted.retention_days}d",
+            "--web.listen-address={{ bind }}:{{ port('http') }}",
+        ),
+        files={
+            "prometheus.yml": File(
+                "monitoring/prometheus/prometheus.yml.j2",
+                {
+                    "scrape_interval_sec": wanted.scrape_interval_sec,
+                    "alertmanager": settings.monitoring.alertmanager.enabled,
+                    "rules": rules,
+                    "scrapes": [
+                        {"job": service.name, "port": page.port, "path": page.path, "secret": page.secret}
+                        for service, page in pages
+                    ],
+                },
+            ),
+            **{name: Copy(f"{RULES}/{name}") for name in rules},
+        },
+        secret_files=tuple(sorted({page.secret for _, page in pages if page.secret})),
+        ports={"http": wanted.port},
+        volumes={"data": settings.size.prometheus_disk_gib},
+        health=Health("http", "http", "/-/ready"),
+        scrape=Scrape("http"),
+        limits=Limits(1, 1024),
+        run_as=("prometheus", "nobody"),
+    )
+
+
+def alertmanager(settings: Settings) -> Service:
+    """Alertmanager, on one node without a gossip port."""
+    wanted = settings.monitoring.alertmanager
+    return Service(
+        name="alertmanager",
+        program=Program(
+            image="alertmanager",
+            binaries=("prometheus-alertmanager", "alertmanager"),
+            package="prometheus-alertmanager",
+        ),
+        arguments=(
+            "--config.file={{ file('alertmanager.yml') }}",
+            "--storage.path={{ volume('data') }}",
+            "--web.listen-address={{ bind }}:{{ port('http') }}",
+            "--cluster.listen-address=",
+        ),
+        files={
+            "alertmanager.yml": File(
+                "monitoring/alertmanager/alertmanager.yml.j2", {"webhook": wanted.webhook_url is not None}
+            )
+        },
+        secret_files=("alertmanager_webhook_url",) if wanted.webhook_url else (),
+        ports={"http": wanted.port},
+        volumes={"data": 1},
+        health=Health("http", "http", "/-/ready"),
+        scrape=Scrape("http"),
+        limits=Limits(0.5, 128),
+        run_as=("prometheus", "nobody"),
+    )
+
+
+def grafana(settings: Settings) -> Service:
+    """Grafana with Prometheus as its data source; left out where no binary of it exists."""
+    return Service(
+        name="grafana",
+        program=Program(
+            image="grafana",
+            binaries=("grafana", "grafana-server"),
+            package="",
+            variable="PLINTH_GRAFANA",
+            search=("/usr/share/grafana/bin",),
+        ),
+        arguments=("server", "--homepath=/usr/share/grafana", "--config={{ file('grafana.ini') }}"),
+        files={
+            "grafana.ini": File("monitoring/grafana/grafana.ini.j2"),
+            "provisioning/datasources/prometheus.yaml": File("monitoring/grafana/datasource.yaml.j2"),
+        },
+        ports={"http": settings.monitoring.grafana.port},
+        volumes={"data": 1},
+        health=Health("http", "http", "/api/health"),
+        scrape=Scrape("http"),
+        limits=Limits(0.5, 512),
+        run_as=("grafana", "nobody"),
+        optional=True,
+    )

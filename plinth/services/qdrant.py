@@ -1,0 +1,39 @@
+"""Qdrant: REST on 6333, gRPC on 6334, two keys, telemetry off.
+
+Where a machine has no `qdrant` binary the embedded engine serves the same REST API from the same config file.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from plinth.services.spec import File, Health, Limits, Program, Scrape, Service
+from plinth.settings import Settings
+
+API_KEY = "qdrant_api_key"
+READ_ONLY_API_KEY = "qdrant_read_only_api_key"
+
+PROGRAM = Program(
+    image="qdrant",
+    binaries=("qdrant",),
+    package="",
+    variable="PLINTH_QDRANT",
+    substitute=(sys.executable, "-m", "plinth.embedded"),
+)
+
+
+def qdrant(settings: Settings) -> Service:
+    """One Qdrant node."""
+    wanted = settings.qdrant
+    return Service(
+        name="qdrant",
+        program=PROGRAM,
+        arguments=("--config-path", "{{ file('config.yaml') }}"),
+        files={"config.yaml": File("config/qdrant/config.yaml.j2", {"qdrant": wanted})},
+        ports={"http": wanted.http_port, "grpc": wanted.grpc_port},
+        volumes={"storage": settings.size.disk_gib, "snapshots": settings.size.disk_gib},
+        # The port opens only once every collection is loaded, so a start takes as long as the data is big.
+        health=Health("http", "http", "/readyz", deadline_s=300),
+        scrape=Scrape("http", secret=READ_ONLY_API_KEY if wanted.auth else None),
+        limits=Limits(settings.size.cpus, settings.size.memory_mib),
+    )

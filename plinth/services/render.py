@@ -1,0 +1,86 @@
+"""Filling a service's templates: a pure function from (service, where things are, secrets) to text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from plinth.services.spec import Copy, File, Service
+
+
+
+class Place(Protocol):
+    """Where a target puts a service: the answers that its templates ask for."""
+
+    @property
+    def bind(self) -> str:
+        """The address that the service listens on."""
+
+    def address(self, service: str, port: str) -> str:
+        """`host:port` at which the other services reach one."""
+
+    def file(self, service: str, name: str) -> str:
+        """The path of a config file, as the service sees it."""
+
+    def volume(self, service: str, name: str) -> str:
+        """The path of a volume, as the service sees it."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A service's templates that hold no secret, filled."""
+
+    arguments: tuple[str, ...]
+    initialise: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def command(service: Service, place: Place) -> Command:
+    """Fill the arguments and the environment.
+
+    Templates may ask for ``bind``, ``port(name)``, ``address(service, port)``, ``file(name)``, ``volume(name)`` and
+    ``secret_file(name)``; one that asks for anything else is a bug and raises. Secrets are open to files alone, so that
+    none ends in an argument list or an environment.
+    """
+    names = _names(service, place)
+    environment = Environment(undefined=StrictUndefined)  # noqa: S701 - arguments, not HTML
+
+    def line(template: str) -> str:
+        return environment.from_string(template).render(names)
+
+    return Command(
+        arguments=tuple(line(argument) for argument in service.arguments),
+        initialise=tuple(line(argument) for argument in service.initialise),
+        environment={name: line(value) for name, value in service.environment.items()},
+    )
+
+
+def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path) -> dict[str, str]:
+    """The contents of a service's files by relative path; templates may ask for ``secret(name)`` too."""
+    names = _names(service, place) | {"secret": secrets.__getitem__}
+    environment = Environment(  # noqa: S701 - config files, not HTML
+        loader=FileSystemLoader(root), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+
+    def content(file: File | Copy) -> str:
+        if isinstance(file, Copy):
+            return (root / file.source).read_text()
+        return environment.get_template(file.template).render(names, **file.values)
+
+    contents = {name: content(file) for name, file in service.files.items()}
+    return contents | {f"{name}.secret": secrets[name] for name in service.secret_files}
+
+
+def _names(service: Service, place: Place) -> dict[str, Any]:
+    return {
+        "bind": place.bind,
+        "port": service.ports.__getitem__,
+        "address": place.address,
+        "file": lambda name: place.file(service.name, name),
+        "volume": lambda name: place.volume(service.name, name),
+        "secret_file": lambda name: place.file(service.name, f"{name}.secret"),
+    }

@@ -1,0 +1,105 @@
+"""What a service needs, said once and for every target.
+
+A service knows its program, arguments, files, ports, volumes, secrets and health. It does not know whether it will be
+a process, a container or a pod: addresses, paths and secrets are named in templates, and the target fills them in
+(:mod:`plinth.services.render`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Program:
+    """What runs: a key of config/images.yaml for containers, executables to look for on a machine.
+
+    ``variable`` is an environment variable that names the executable; ``search`` holds directory globs beside PATH;
+    ``package`` is the Debian package to name when nothing is found; ``substitute`` is the argument vector of what
+    serves instead.
+    """
+
+    image: str
+    binaries: tuple[str, ...]
+    package: str
+    variable: str | None = None
+    search: tuple[str, ...] = ()
+    substitute: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a service reads: a Jinja template of the project's config/ or monitoring/, with its values."""
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A file of the project that a service reads as it is: alert rules have braces of their own."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """How to tell that a service serves.
+
+    ``http``: GET of ``path`` answers 200. ``postgres`` and ``redis``: a login and a query. ``secret`` is the
+    password's name. ``deadline_s`` is how long a start may take, in seconds.
+    """
+
+    kind: Literal["http", "postgres", "redis"]
+    port: str
+    path: str = "/"
+    secret: str | None = None
+    deadline_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """A metrics page: where it is, and the secret whose value is its bearer token."""
+
+    port: str
+    path: str = "/metrics"
+    secret: str | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Cores and MiB that a container or pod may take; 0 is unlimited. Processes share the machine."""
+
+    cpus: float = 0.0
+    memory_mib: int = 0
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service, whole.
+
+    ``arguments``, ``environment`` and ``initialise`` are templates. ``initialise`` runs once on an empty first
+    volume, where the image does not do that by itself. ``secret_files`` become files of one secret each.
+    ``run_as`` lists accounts, the first that exists is used when the target starts as root. ``optional`` services are
+    left out, with the reason in the outputs, where their program cannot be had.
+    """
+
+    name: str
+    program: Program
+    arguments: tuple[str, ...]
+    health: Health
+    ports: Mapping[str, int]
+    files: Mapping[str, File | Copy] = field(default_factory=dict)
+    secret_files: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, int] = field(default_factory=dict)
+    initialise: tuple[str, ...] = ()
+    scrape: Scrape | None = None
+    limits: Limits = Limits()
+    needs: tuple[str, ...] = ()
+    run_as: tuple[str, ...] = ()
+    stop_signal: str = "TERM"
+    stop_grace_s: int = 30
+    optional: bool = False

@@ -1,0 +1,82 @@
+"""Target `local`: every service a process on this machine, loopback only, kept up by supervisord."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pulumi
+
+from plinth.home import Home
+from plinth.services import Service
+from plinth.services.render import command, files
+from plinth.targets.local.process import ProcessSpec, first_account
+from plinth.targets.local.programs import Found, beside, locate
+from plinth.targets.local.resource import Process
+from plinth.targets.placed import Placed
+
+
+class LocalTarget:
+    """Turns services into supervised processes."""
+
+    def __init__(self, home: Home, root: Path, bind: str, services: Sequence[Service]) -> None:
+        """Find every program first: what is missing is named before anything starts."""
+        self._home = home
+        self._root = root
+        self._bind = bind
+        self._ports = {service.name: service.ports for service in services}
+        self._programs, self.left_out = locate(list(services))
+
+    @property
+    def bind(self) -> str:
+        """The loopback address."""
+        return self._bind
+
+    def address(self, service: str, port: str) -> str:
+        """`host:port` of another service."""
+        return f"{self._bind}:{self._ports[service][port]}"
+
+    def file(self, service: str, name: str) -> str:
+        """The path of a service's config file."""
+        return str(self._home.run / "config" / service / name)
+
+    def volume(self, service: str, name: str) -> str:
+        """The path of a service's volume."""
+        return str(self._home.data / service / name)
+
+    def place(
+        self,
+        service: Service,
+        secrets: Mapping[str, pulumi.Output[str]],
+        needs: Sequence[pulumi.Resource],
+    ) -> Placed:
+        """Declare the process of a service."""
+        process = Process(
+            service.name,
+            self._spec(service, self._programs[service.name]),
+            pulumi.Output.all(**secrets).apply(lambda known: files(service, self, known, self._root)),
+            pulumi.ResourceOptions(depends_on=list(needs)),
+        )
+        return Placed(service.name, process, process.instance)
+
+    def substitutes(self) -> list[str]:
+        """The services that something else than their own program serves."""
+        return [name for name, found in self._programs.items() if found.substitute]
+
+    def _spec(self, service: Service, found: Found) -> ProcessSpec:
+        filled = command(service, self)
+        initialise = filled.initialise
+        if initialise:
+            initialise = (beside(found, initialise[0]), *initialise[1:])
+        return ProcessSpec(
+            name=service.name,
+            run=str(self._home.run),
+            config=self.file(service.name, "").rstrip("/"),
+            argv=(*found.argv, *filled.arguments),
+            volumes=tuple(self.volume(service.name, name) for name in service.volumes),
+            initialise=initialise,
+            environment=dict(filled.environment),
+            user=first_account(service.run_as),
+            stop_signal=service.stop_signal,
+            stop_grace_s=service.stop_grace_s,
+        )

@@ -1,0 +1,59 @@
+"""Who listens on a port of this machine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Mapping
+
+import psutil
+
+from plinth.errors import UserError
+
+
+def refuse_taken(wanted: Mapping[str, int], address: str, own: Collection[int]) -> None:
+    """Raise when a port is in use by a process that is not ours, naming the port, its key and the owner.
+
+    ``wanted`` maps a settings key to a port; ``own`` holds the process ids of this environment.
+    """
+    for key, port in wanted.items():
+        if _free(address, port):
+            continue
+        pid = _listener(port)
+        if pid is not None and _is_ours(pid, own):
+            continue
+        raise UserError(f"Port {port} (plinth:{key}) is taken by {_name(pid)}; stop it, or set another port.")
+
+
+def _free(address: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def _listener(port: int) -> int | None:
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+            return int(connection.pid) if connection.pid else None
+    return None
+
+
+def _is_ours(pid: int, own: Collection[int]) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return pid in own or any(parent.pid in own for parent in process.parents())
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _name(pid: int | None) -> str:
+    if pid is None:
+        return "a process of another user"
+    try:
+        process = psutil.Process(pid)
+        return f"{process.name()} (pid {pid}, user {process.username()})"
+    except psutil.Error:
+        return f"pid {pid}"

@@ -1,0 +1,87 @@
+"""Finding the executables of services on this machine."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from plinth.errors import UserError
+from plinth.services.spec import Program, Service
+
+
+@dataclass(frozen=True)
+class Found:
+    """The argument vector that starts a program; ``substitute`` when something else serves in its place."""
+
+    argv: tuple[str, ...]
+    substitute: bool = False
+
+
+def find(program: Program, environment: Mapping[str, str] = os.environ) -> Found | None:
+    """The program's executable: named by its variable, on PATH, in its directories, or its substitute.
+
+    Raises :class:`UserError` when the variable names something that cannot be executed.
+    """
+    named = environment.get(program.variable, "") if program.variable else ""
+    if named:
+        if not os.access(named, os.X_OK) or Path(named).is_dir():
+            raise UserError(f"{program.variable} is {named}, which is not an executable file; correct or unset it.")
+        return Found((named,))
+    # The directories come first: they hold whole installations by version, PATH often a bare wrapper.
+    for pattern in program.search:
+        for directory in sorted(glob.glob(pattern, recursive=True), key=_version, reverse=True):
+            for binary in program.binaries:
+                if os.access(Path(directory) / binary, os.X_OK):
+                    return Found((str(Path(directory) / binary),))
+    for binary in program.binaries:
+        path = shutil.which(binary, path=environment.get("PATH"))
+        if path:
+            return Found((path,))
+    return Found(program.substitute, substitute=True) if program.substitute else None
+
+
+def beside(program: Found, tool: str) -> str:
+    """A tool that ships with a program, such as `initdb` with `postgres`."""
+    sibling = Path(program.argv[0]).with_name(tool)
+    if sibling.exists():
+        return str(sibling)
+    found = shutil.which(tool)
+    if found is None:
+        raise UserError(f"{tool} is not beside {program.argv[0]} nor on PATH; reinstall the package it came with.")
+    return found
+
+
+def locate(services: list[Service]) -> tuple[dict[str, Found], dict[str, str]]:
+    """Executables by service, and the reasons for the optional services that are left out."""
+    programs: dict[str, Found] = {}
+    left_out: dict[str, str] = {}
+    missing: list[Service] = []
+    for service in services:
+        found = find(service.program)
+        if found:
+            programs[service.name] = found
+        elif service.optional:
+            left_out[service.name] = (
+                f"no {service.program.binaries[0]} binary on this machine; put one on PATH"
+                + (f" or set {service.program.variable}" if service.program.variable else "")
+                + " and run up again"
+            )
+        else:
+            missing.append(service)
+    if missing:
+        packages = " ".join(sorted({service.program.package for service in missing}))
+        raise UserError(
+            f"{', '.join(service.name for service in missing)} cannot start: no "
+            f"{', '.join(service.program.binaries[0] for service in missing)} on this machine; "
+            f"run `make bootstrap`, or `apt-get install {packages}`, or set enabled: false in the settings."
+        )
+    return programs, left_out
+
+
+def _version(path: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", path))

@@ -7,7 +7,7 @@ with each other or with what runs are in :mod:`plinth.preflight`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
@@ -41,6 +41,10 @@ class Tls(_Model):
 class Qdrant(_Model):
     """Qdrant: one node or a cluster of 3 and more."""
 
+    engine: Literal["auto", "server", "embedded"] = Field(
+        "auto",
+        description="On the local target: the qdrant binary where there is one, else the embedded engine; or one of them.",
+    )
     nodes: int = Field(1, ge=1, le=64, description="Peers. 1, or 3 and more: two have no majority once one fails.")
     version: Version = Field("1.18.3", description="The server's version; an upgrade goes one minor at a time.")
     http_port: Port = 6333
@@ -178,6 +182,9 @@ class Collections(_Model):
     directory: str = Field("config/collections", description="Relative to the project.")
     only: tuple[str, ...] | None = Field(None, description="Names to take; all when absent.")
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Spec keys by collection name.")
+    deletion_policy: Literal["keep", "delete"] = Field(
+        "keep", description="What becomes of a collection whose file is removed; its data is kept unless you say delete."
+    )
 
 
 class Slo(_Model):

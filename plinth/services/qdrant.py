@@ -13,13 +13,18 @@ from plinth.settings import Settings
 API_KEY = "qdrant_api_key"
 READ_ONLY_API_KEY = "qdrant_read_only_api_key"
 
-PROGRAM = Program(
-    image="qdrant",
-    binaries=("qdrant",),
-    package="",
-    variable="PLINTH_QDRANT",
-    substitute=(sys.executable, "-m", "plinth.embedded"),
-)
+EMBEDDED = (sys.executable, "-m", "plinth.embedded")
+
+
+def program(engine: str) -> Program:
+    """What serves Qdrant's API: `auto` prefers a binary, `server` insists on one, `embedded` passes it over."""
+    return Program(
+        image="qdrant",
+        binaries=() if engine == "embedded" else ("qdrant",),
+        package="",
+        variable=None if engine == "embedded" else "PLINTH_QDRANT",
+        substitute=() if engine == "server" else EMBEDDED,
+    )
 
 
 def qdrant(settings: Settings) -> Service:
@@ -27,7 +32,7 @@ def qdrant(settings: Settings) -> Service:
     wanted = settings.qdrant
     return Service(
         name="qdrant",
-        program=PROGRAM,
+        program=program(wanted.engine),
         arguments=("--config-path", "{{ file('config.yaml') }}"),
         files={"config.yaml": File("config/qdrant/config.yaml.j2", {"qdrant": wanted})},
         ports={"http": wanted.http_port, "grpc": wanted.grpc_port},

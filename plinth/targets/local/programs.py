@@ -74,13 +74,17 @@ def locate(services: list[Service]) -> tuple[dict[str, Found], dict[str, str]]:
         else:
             missing.append(service)
     if missing:
-        packages = " ".join(sorted({service.program.package for service in missing}))
-        raise UserError(
-            f"{', '.join(service.name for service in missing)} cannot start: no "
-            f"{', '.join(service.program.binaries[0] for service in missing)} on this machine; "
-            f"run `make bootstrap`, or `apt-get install {packages}`, or set enabled: false in the settings."
-        )
+        raise UserError(_missing_sentence(missing))
     return programs, left_out
+
+
+def _missing_sentence(missing: list[Service]) -> str:
+    names = ", ".join(f"{service.name} (`{service.program.binaries[0]}`)" for service in missing)
+    packages = " ".join(sorted({service.program.package for service in missing if service.program.package}))
+    install = f"`apt-get install {packages}`" if packages else "put it on PATH"
+    variables = [service.program.variable for service in missing if service.program.variable]
+    named = f", or name it in {' and '.join(variables)}" if variables else ""
+    return f"There is no program on this machine for {names}; {install}{named}, or switch it off in the settings."
 
 
 def _version(path: str) -> tuple[int, ...]:

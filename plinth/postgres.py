@@ -1,0 +1,85 @@
+"""Databases and roles on a Postgres server; made when absent, set right when present. No Pulumi here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from plinth.errors import UserError
+
+CONNECT_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server is, and its superuser's login."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+        """An autocommit connection; raises :class:`UserError` naming the server when it cannot be had."""
+        try:
+            return psycopg.connect(
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                password=self.password,
+                dbname=database,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                autocommit=True,
+            )
+        except psycopg.OperationalError as error:
+            words = " ".join(str(error).split())
+            raise UserError(
+                f"Postgres at {self.host}:{self.port} does not let {self.user} in: {words}; "
+                "see `plinth status` and the server's log.",
+                exit_code=1,
+            ) from error
+
+
+def ensure_database(server: Server, name: str, owner: str, password: str) -> None:
+    """A database that its owner, and nobody else but the superuser, can enter (S1-01)."""
+    with server.connect() as connection:
+        _ensure_role(connection, owner, password)
+        exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
+        verb = "ALTER DATABASE {} OWNER TO {}" if exists else "CREATE DATABASE {} OWNER {}"
+        connection.execute(sql.SQL(verb).format(sql.Identifier(name), sql.Identifier(owner)))
+        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+
+
+def ensure_monitor(server: Server, role: str, password: str) -> None:
+    """A role that may read the server's statistics and nothing else."""
+    with server.connect() as connection:
+        _ensure_role(connection, role, password)
+        connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(role)))
+
+
+def owner_of(server: Server, name: str) -> str | None:
+    """A database's owner, or None when there is no such database."""
+    with server.connect() as connection:
+        row = connection.execute(
+            "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = %s", (name,)
+        ).fetchone()
+    return str(row[0]) if row else None
+
+
+def has_role(server: Server, role: str) -> bool:
+    """Whether a role exists."""
+    with server.connect() as connection:
+        return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is not None
+
+
+def _ensure_role(connection: psycopg.Connection[tuple[object, ...]], role: str, password: str) -> None:
+    exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
+    # The verifier is computed here, so that the password is in no statement that the server may log.
+    verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+    connection.execute(
+        sql.SQL("{} ROLE {} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(
+            sql.SQL("ALTER" if exists else "CREATE"), sql.Identifier(role), sql.Literal(verifier)
+        )
+    )

@@ -1,0 +1,81 @@
+"""One question to one service: does it serve? Used while deploying and by `plinth status`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import httpx
+import psycopg
+import redis
+
+
+class ProbeFailed(Exception):
+    """The service did not answer as it should; the message says how, on one line and without a secret."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Where and how to ask. ``http``: GET answers 200. ``postgres`` and ``redis``: a login and a trivial command."""
+
+    kind: Literal["http", "postgres", "redis"]
+    host: str
+    port: int
+    path: str = "/"
+    user: str = "postgres"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+    def run(self, password: str | None, *, timeout_s: float) -> None:
+        """Ask once; raises :class:`ProbeFailed`. ``password`` is an API key for http."""
+        if self.kind == "http":
+            self._http(password, timeout_s)
+        elif self.kind == "postgres":
+            self._postgres(password, timeout_s)
+        else:
+            self._redis(password, timeout_s)
+
+    def _http(self, key: str | None, timeout_s: float) -> None:
+        url = f"http://{self.host}:{self.port}{self.path}"
+        try:
+            answer = httpx.get(url, headers={"api-key": key} if key else {}, timeout=timeout_s)
+        except httpx.HTTPError as error:
+            raise ProbeFailed(f"{url}: {_one_line(error)}") from error
+        if answer.status_code != 200:
+            raise ProbeFailed(f"{url} answered {answer.status_code}: {_one_line(answer.text[:200])}")
+
+    def _postgres(self, password: str | None, timeout_s: float) -> None:
+        try:
+            with psycopg.connect(
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                password=password,
+                dbname="postgres",
+                # libpq takes whole seconds, and reads 1 as 2.
+                connect_timeout=max(2, round(timeout_s)),
+            ) as connection:
+                connection.execute("SELECT 1")
+        except psycopg.Error as error:
+            raise ProbeFailed(f"postgres at {self.host}:{self.port}: {_one_line(error)}") from error
+
+    def _redis(self, password: str | None, timeout_s: float) -> None:
+        client = redis.Redis(
+            host=self.host,
+            port=self.port,
+            password=password,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+        )
+        try:
+            client.ping()
+        except redis.RedisError as error:
+            raise ProbeFailed(f"redis at {self.host}:{self.port}: {_one_line(error)}") from error
+        finally:
+            client.close()
+
+
+def _one_line(words: object) -> str:
+    return " ".join(str(words).split())

@@ -1,0 +1,117 @@
+"""Postgres databases with their owners, and the role that monitoring reads with, as Pulumi resources."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
+
+from plinth.errors import UserError
+from plinth.postgres import Server, ensure_database, ensure_monitor, has_role, owner_of
+from plinth.resources.base import GONE, Provider, to_json
+
+
+class DatabaseProvider(Provider):
+    """Makes a database and its owner; delete keeps the data."""
+
+    compared = ("server", "database", "owner", "password", "found_owner")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Make the database, or take over one that is there."""
+        return CreateResult(props["database"], self._ensure(props))
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Gone when the database is; an owner that was changed shows as a difference."""
+        try:
+            owner = owner_of(_server(props), props["database"])
+        except UserError:
+            # The server is down, which its own resource says; that is no word about the data.
+            return ReadResult(id_, props)
+        return ReadResult(id_, {**props, "found_owner": owner}) if owner else GONE
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Set the owner and the password."""
+        return UpdateResult(self._ensure(_news))
+
+    def _ensure(self, props: dict[str, Any]) -> dict[str, Any]:
+        ensure_database(_server(props), props["database"], props["owner"], props["password"])
+        return {**props, "found_owner": props["owner"]}
+
+
+class MonitorRoleProvider(Provider):
+    """Makes the role that monitoring reads with."""
+
+    compared = ("server", "role", "password")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Make the role."""
+        ensure_monitor(_server(props), props["role"], props["password"])
+        return CreateResult(props["role"], props)
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Gone when the role is."""
+        try:
+            return ReadResult(id_, props) if has_role(_server(props), props["role"]) else GONE
+        except UserError:
+            return ReadResult(id_, props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Set the password."""
+        ensure_monitor(_server(_news), _news["role"], _news["password"])
+        return UpdateResult(_news)
+
+
+class Database(Resource, module="plinth", name="Database"):
+    """A database and the role that owns it."""
+
+    def __init__(
+        self,
+        server: pulumi.Input[Server],
+        database: str,
+        owner: str,
+        password: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """``server`` and ``password`` are kept as secrets."""
+        super().__init__(
+            DatabaseProvider(),
+            f"database-{database}",
+            {
+                "server": _secret_server(server),
+                "database": database,
+                "owner": owner,
+                "password": pulumi.Output.secret(password),
+                "found_owner": owner,
+            },
+            opts,
+        )
+
+
+class MonitorRole(Resource, module="plinth", name="MonitorRole"):
+    """The role that monitoring reads with."""
+
+    def __init__(
+        self,
+        server: pulumi.Input[Server],
+        role: str,
+        password: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """``server`` and ``password`` are kept as secrets."""
+        super().__init__(
+            MonitorRoleProvider(),
+            f"role-{role}",
+            {"server": _secret_server(server), "role": role, "password": pulumi.Output.secret(password)},
+            opts,
+        )
+
+
+def _secret_server(server: pulumi.Input[Server]) -> pulumi.Output[str]:
+    return pulumi.Output.secret(pulumi.Output.from_input(server).apply(lambda known: to_json(vars(known))))
+
+
+def _server(props: Mapping[str, Any]) -> Server:
+    return Server(**json.loads(props["server"]))

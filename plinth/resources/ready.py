@@ -1,0 +1,88 @@
+"""`Ready`: the gate between a service that was started and those that need it.
+
+It polls in create and in update, so that a run after a failed one polls again: a hook that failed once is never called
+a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, Resource, UpdateResult
+
+from plinth.errors import UserError
+from plinth.probes import Probe, ProbeFailed
+from plinth.resources.base import Provider, to_json
+
+INTERVAL_S = 0.25
+ATTEMPT_TIMEOUT_S = 5.0
+
+
+def wait_ready(service: str, probe: Probe, password: str | None, deadline_s: float) -> None:
+    """Poll until the probe passes; past the deadline raise with its last words."""
+    end = time.monotonic() + deadline_s
+    while True:
+        try:
+            probe.run(password, timeout_s=ATTEMPT_TIMEOUT_S)
+        except ProbeFailed as failure:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"{service} is not ready after {deadline_s:.0f} s: {failure}; "
+                    "read its log, mend the cause, and run up again.",
+                    exit_code=1,
+                ) from failure
+        else:
+            return
+        time.sleep(INTERVAL_S)
+
+
+class ReadyProvider(Provider):
+    """Polls a service's health whenever its instance or its probe changed."""
+
+    compared = ("probe", "instance", "deadline_s")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Wait until the service is ready."""
+        _wait(props)
+        return CreateResult(props["service"], props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Wait until the new instance is ready."""
+        _wait(_news)
+        return UpdateResult(_news)
+
+
+class Ready(Resource, module="plinth", name="Ready"):
+    """Exists once a service answers; what needs the service depends on this."""
+
+    def __init__(
+        self,
+        service: str,
+        probe: Probe,
+        *,
+        instance: pulumi.Input[str],
+        deadline_s: float,
+        password: pulumi.Input[str] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """``deadline_s`` is in seconds; ``instance`` changes whenever the service was started anew."""
+        super().__init__(
+            ReadyProvider(),
+            f"{service}-ready",
+            {
+                "service": service,
+                "probe": to_json(probe.to_dict()),
+                "deadline_s": str(deadline_s),
+                "instance": instance,
+                "password": None if password is None else pulumi.Output.secret(password),
+            },
+            opts,
+        )
+
+
+def _wait(props: dict[str, Any]) -> None:
+    probe = Probe(**json.loads(props["probe"]))
+    wait_ready(props["service"], probe, props.get("password"), float(props["deadline_s"]))

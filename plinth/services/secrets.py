@@ -1,0 +1,34 @@
+"""The secrets of an environment by name: those that are set, and those to generate."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from plinth.services.monitoring import GRAFANA_PASSWORD
+from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
+from plinth.services.qdrant import API_KEY, READ_ONLY_API_KEY
+from plinth.services.redis import PASSWORD as REDIS_PASSWORD
+from plinth.settings import Settings
+
+BACKUP_PASSWORD = "backup_password"  # noqa: S105 - the secret's name
+
+
+def secrets(settings: Settings) -> dict[str, SecretStr | None]:
+    """Each secret that the enabled services name; None where it is to be generated."""
+    found: dict[str, SecretStr | None] = {}
+    if settings.qdrant.auth:
+        found[API_KEY] = settings.qdrant.api_key
+        found[READ_ONLY_API_KEY] = settings.qdrant.read_only_api_key
+    if settings.postgres.enabled:
+        found[SUPERUSER_PASSWORD] = settings.postgres.superuser_password
+        found[MONITOR_PASSWORD] = None
+        found |= {database_secret(database.role): database.password for database in settings.postgres.databases}
+    if settings.redis.enabled:
+        found[REDIS_PASSWORD] = settings.redis.password
+    if settings.monitoring.grafana.enabled:
+        found[GRAFANA_PASSWORD] = settings.monitoring.grafana.admin_password
+    if settings.monitoring.alertmanager.webhook_url:
+        found["alertmanager_webhook_url"] = settings.monitoring.alertmanager.webhook_url
+    if settings.backup.enabled:
+        found[BACKUP_PASSWORD] = settings.backup.password
+    return found

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plinth.services.exporters import exporters
-from plinth.services.monitoring import alertmanager, grafana, prometheus
-from plinth.services.postgres import postgres
-from plinth.services.qdrant import qdrant
-from plinth.services.redis import redis
+from plinth.services import exporters, monitoring, postgres, qdrant, redis
 from plinth.services.spec import Service
 from plinth.settings import Settings
 
@@ -17,17 +13,17 @@ __all__ = ["Service", "services"]
 
 def services(settings: Settings, root: Path) -> list[Service]:
     """Every enabled service, in an order in which each stands behind those it needs."""
-    found = [qdrant(settings)]
+    found = [qdrant.service(settings)]
     if settings.postgres.enabled:
-        found.append(postgres(settings))
+        found.append(postgres.service(settings))
     if settings.redis.enabled:
-        found.append(redis(settings))
+        found.append(redis.service(settings))
     if settings.monitoring.exporters.enabled:
-        found += exporters(settings)
+        found += exporters.services(settings)
     if settings.monitoring.alertmanager.enabled:
-        found.append(alertmanager(settings))
+        found.append(monitoring.alertmanager(settings))
     if settings.monitoring.grafana.enabled:
-        found.append(grafana(settings))
+        found.append(monitoring.grafana(settings))
     if settings.monitoring.prometheus.enabled:
-        found.append(prometheus(settings, found, root))
+        found.append(monitoring.prometheus(settings, found, root))
     return found

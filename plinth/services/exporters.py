@@ -10,7 +10,7 @@ from plinth.settings import Settings
 _LISTEN = "--web.listen-address={{ bind }}:{{ port('http') }}"
 
 
-def exporters(settings: Settings) -> list[Service]:
+def services(settings: Settings) -> list[Service]:
     """The exporters of what is enabled."""
     found = [_node(settings)]
     if settings.redis.enabled:

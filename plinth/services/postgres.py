@@ -26,7 +26,7 @@ def database_secret(role: str) -> str:
     return f"postgres_{role}_password"
 
 
-def postgres(settings: Settings) -> Service:
+def service(settings: Settings) -> Service:
     """The Postgres server; its databases are resources of their own, so that one added later is made too."""
     memory = settings.size.postgres_memory_mib
     values = {

@@ -27,7 +27,7 @@ def program(engine: str) -> Program:
     )
 
 
-def qdrant(settings: Settings) -> Service:
+def service(settings: Settings) -> Service:
     """One Qdrant node."""
     wanted = settings.qdrant
     return Service(

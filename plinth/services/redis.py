@@ -10,7 +10,7 @@ PASSWORD = "redis_password"  # noqa: S105 - the secret's name
 PROGRAM = Program(image="redis", binaries=("redis-server",), package="redis-server", variable="PLINTH_REDIS")
 
 
-def redis(settings: Settings) -> Service:
+def service(settings: Settings) -> Service:
     """The Redis server."""
     memory = settings.size.redis_memory_mib
     return Service(

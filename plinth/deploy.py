@@ -1,0 +1,143 @@
+"""The composition: the only place that knows the order.
+
+services -> target -> ready -> databases -> collections -> outputs. Each step depends on the one before, so that Pulumi
+does what can be done at once and nothing sooner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from plinth.errors import UserError
+from plinth.home import Home
+from plinth.postgres import Server
+from plinth.preflight import preflight, volumes_gib
+from plinth.probes import Probe
+from plinth.resources.database import Database, MonitorRole
+from plinth.resources.ready import Ready
+from plinth.resources.secret import GeneratedSecret
+from plinth.services import Service, services
+from plinth.services import postgres as pg
+from plinth.services.secrets import secrets as wanted_secrets
+from plinth.settings import Settings, TargetName
+from plinth.targets.local import LocalTarget
+from plinth.targets.placed import Target
+
+Secrets = Mapping[str, pulumi.Output[str]]
+
+
+def deploy(settings: Settings, root: Path, home: Home) -> None:
+    """Declare every resource of an environment and export its outputs."""
+    preflight(settings)
+    wanted = services(settings, root)
+    target = _target(settings, root, home, wanted)
+    running = [service for service in wanted if service.name not in target.left_out]
+    secrets = _secrets(settings, home)
+    ready: dict[str, pulumi.Resource] = {}
+    for service in running:
+        ready[service.name] = _stand_up(service, target, secrets, ready)
+    if "postgres" in ready:
+        _databases(settings, target, secrets, ready["postgres"])
+    for name, value in outputs(settings, running, target, secrets).items():
+        pulumi.export(name, value)
+
+
+def _target(settings: Settings, root: Path, home: Home, wanted: Sequence[Service]) -> Target:
+    if settings.target is TargetName.local:
+        return LocalTarget(home, root, settings.bind_address, wanted)
+    raise UserError(
+        f"The {settings.target} target cannot be deployed by this version; its settings are valid. "
+        "Use an environment whose plinth:target is local."
+    )
+
+
+def _secrets(settings: Settings, home: Home) -> dict[str, pulumi.Output[str]]:
+    return {
+        name: pulumi.Output.secret(given.get_secret_value())
+        if given
+        else GeneratedSecret(name, home.data / "secrets.json").value
+        for name, given in wanted_secrets(settings).items()
+    }
+
+
+def _stand_up(
+    service: Service, target: Target, secrets: Secrets, ready: Mapping[str, pulumi.Resource]
+) -> pulumi.Resource:
+    placed = target.place(service, secrets, [ready[name] for name in service.needs if name in ready])
+    health = service.health
+    host, _, port = target.address(service.name, health.port).rpartition(":")
+    return Ready(
+        service.name,
+        Probe(health.kind, host, int(port), health.path),
+        instance=placed.instance,
+        deadline_s=health.deadline_s,
+        password=secrets[health.secret] if health.secret else None,
+        opts=pulumi.ResourceOptions(parent=placed.resource),
+    )
+
+
+def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
+    host, _, port = target.address("postgres", "sql").rpartition(":")
+    server = secrets[pg.SUPERUSER_PASSWORD].apply(
+        lambda password: Server(host, int(port), pg.SUPERUSER, password)
+    )
+    after = pulumi.ResourceOptions(depends_on=[ready])
+    MonitorRole(server, pg.MONITOR_ROLE, secrets[pg.MONITOR_PASSWORD], after)
+    for database in settings.postgres.databases:
+        Database(server, database.name, database.role, secrets[pg.database_secret(database.role)], after)
+
+
+def outputs(settings: Settings, running: Sequence[Service], target: Target, secrets: Secrets) -> dict[str, Any]:
+    """What people and programs read: where each service is and how to get in. A part with a secret is one."""
+    names = {service.name for service in running}
+
+    def url(service: str, port: str = "http") -> str:
+        return f"http://{target.address(service, port)}"
+
+    def secret(name: str) -> pulumi.Output[str] | None:
+        return secrets.get(name)
+
+    found: dict[str, Any] = {
+        "qdrant": {
+            "url": url("qdrant"),
+            "grpc_url": url("qdrant", "grpc"),
+            "api_key": secret("qdrant_api_key"),
+            "read_only_api_key": secret("qdrant_read_only_api_key"),
+        }
+    }
+    if "postgres" in names:
+        host, _, port = target.address("postgres", "sql").rpartition(":")
+        found["postgres"] = {
+            "host": host,
+            "port": int(port),
+            "user": pg.SUPERUSER,
+            "password": secret(pg.SUPERUSER_PASSWORD),
+            "databases": {
+                database.name: {"owner": database.role, "password": secret(pg.database_secret(database.role))}
+                for database in settings.postgres.databases
+            },
+        }
+    if "redis" in names:
+        host, _, port = target.address("redis", "resp").rpartition(":")
+        found["redis"] = {"host": host, "port": int(port), "password": secret("redis_password")}
+    for name in ("prometheus", "alertmanager", "grafana"):
+        if name in names:
+            found[name] = {"url": url(name)}
+    if "grafana" in names:
+        found["grafana"] |= {"user": "admin", "password": secret("grafana_admin_password")}
+    found["exporters"] = {
+        name.removesuffix("-exporter"): {"url": f"{url(name)}/metrics"}
+        for name in sorted(names)
+        if name.endswith("-exporter")
+    }
+    found["left_out"] = target.left_out
+    found["deployed"] = {
+        "qdrant_version": settings.qdrant.version,
+        "qdrant_nodes": settings.qdrant.nodes,
+        "disk_gib": volumes_gib(settings),
+    }
+    return found

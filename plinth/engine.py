@@ -1,0 +1,138 @@
+"""The Pulumi engine, driven through the Automation API with an inline program.
+
+It needs the `pulumi` binary alone. The workspace is generated under .plinth/engine, so that Plinth never writes to
+stacks/: the salt of the local state's encryption would otherwise land in a tracked file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pulumi
+import yaml
+from pulumi import automation
+
+from plinth.deploy import deploy
+from plinth.environment import load_settings, settings_file, settings_of_program
+from plinth.errors import UserError
+from plinth.home import Home, home
+from plinth.settings import Settings
+
+PROJECT = "plinth"
+MINIMUM_VERSION = ">=3.238.0"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One environment's Pulumi stack with what is needed to drive it."""
+
+    env: str
+    root: Path
+    home: Home
+    settings: Settings
+    automation: automation.Stack
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs, secrets in the clear: for this process's own use, never for printing."""
+        return {name: output.value for name, output in self.automation.outputs().items()}
+
+    def is_deployed(self) -> bool:
+        """Whether the last `up` got as far as its outputs."""
+        return bool(self.automation.outputs())
+
+
+def open_stack(root: Path, env: str) -> Stack:
+    """The stack of an environment, made when it is new; validates its settings first."""
+    settings = load_settings(root, env)
+    place = home(root, env)
+    workspace = _workspace(root, env, place)
+    stack = automation.create_or_select_stack(
+        stack_name=env,
+        project_name=PROJECT,
+        program=lambda: program(root, env),
+        opts=workspace,
+    )
+    return Stack(env, root, place, settings, stack)
+
+
+def program(root: Path, env: str) -> None:
+    """The Pulumi program: settings from Pulumi's config, then the composition."""
+    settings = settings_of_program(pulumi.runtime.config.CONFIG.get() | pulumi.runtime.config.get_config_env())
+    deploy(settings, root, home(root, env))
+
+
+def break_stale_lock(stack: Stack) -> str | None:
+    """Release the state's lock if the run that took it on this machine is dead; returns a sentence when it did."""
+    for lock in (stack.home.backend / ".pulumi" / "locks").rglob("*.json"):
+        if lock.parent.name != stack.env:
+            continue
+        holder = json.loads(lock.read_text())
+        if holder.get("hostname") == socket.gethostname() and not psutil.pid_exists(int(holder["pid"])):
+            stack.automation.cancel()
+            return f"An earlier run (pid {holder['pid']}) died while it held the state; its lock was released."
+    return None
+
+
+def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspaceOptions:
+    place.engine.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_stack_file(root, env, place.engine / f"Pulumi.{env}.yaml")
+    return automation.LocalWorkspaceOptions(
+        work_dir=str(place.engine),
+        project_settings=automation.ProjectSettings(name=PROJECT, runtime="python"),
+        env_vars=_environment(place),
+        pulumi_command=_command(place),
+    )
+
+
+def _write_stack_file(root: Path, env: str, generated: Path) -> None:
+    """Copy the environment's file; keep the salt that Pulumi added to the copy unless the file has its own."""
+    document = yaml.safe_load(settings_file(root, env).read_text())
+    if generated.exists() and not {"encryptionsalt", "secretsprovider"} & document.keys():
+        before = yaml.safe_load(generated.read_text()) or {}
+        document |= {key: before[key] for key in ("encryptionsalt",) if key in before}
+    generated.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def _environment(place: Home) -> dict[str, str]:
+    variables = {
+        # The dynamic providers' shim lies beside this interpreter.
+        "PATH": f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PULUMI_PYTHON_CMD": sys.executable,
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
+    }
+    if "PULUMI_BACKEND_URL" not in os.environ:
+        place.backend.mkdir(mode=0o700, parents=True, exist_ok=True)
+        variables["PULUMI_BACKEND_URL"] = f"file://{place.backend}"
+        variables["PULUMI_HOME"] = str(place.base / "pulumi")
+    if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & os.environ.keys():
+        variables["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(_passphrase(place))
+    return variables
+
+
+def _passphrase(place: Home) -> Path:
+    if not place.passphrase.exists():
+        place.passphrase.touch(mode=0o600)
+        place.passphrase.write_text(secrets.token_urlsafe(32) + "\n")
+    return place.passphrase
+
+
+def _command(place: Home) -> automation.PulumiCommand:
+    built = place.base / "bin" / "pulumi"
+    if shutil.which("pulumi") is None and not built.exists():
+        raise UserError("There is no `pulumi` on PATH nor in .plinth/bin; run `make bootstrap`.")
+    return automation.PulumiCommand(
+        root=None if shutil.which("pulumi") else str(place.base), skip_version_check=True
+    )
+
+

@@ -83,6 +83,18 @@ def break_stale_lock(stack: Stack) -> str | None:
     return None
 
 
+def forget(stack: Stack) -> None:
+    """Remove what the engine kept of a destroyed stack; with the last one, the whole local state."""
+    stack.automation.workspace.remove_stack(stack.env)
+    (stack.home.engine / f"Pulumi.{stack.env}.yaml").unlink(missing_ok=True)
+    if any(stack.home.engine.glob("Pulumi.*.yaml")):
+        return
+    shutil.rmtree(stack.home.engine)
+    for directory in (stack.home.backend, stack.home.base / "pulumi"):
+        shutil.rmtree(directory, ignore_errors=True)
+    stack.home.passphrase.unlink(missing_ok=True)
+
+
 def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspaceOptions:
     place.engine.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write_stack_file(root, env, place.engine / f"Pulumi.{env}.yaml")

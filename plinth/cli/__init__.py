@@ -1,0 +1,35 @@
+"""The command line: `plinth COMMAND ENV`.
+
+Exit codes: 0 yes, 1 it ran and the answer is no, 2 wrong use, 3 no verdict.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from plinth.cli import collections, load, stack, status
+from plinth.errors import UserError
+
+app = typer.Typer(
+    name="plinth",
+    help="The base a vector stack stands on: stand it up, prove it, keep it well.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+stack.register(app)
+status.register(app)
+collections.register(app)
+load.register(app)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence on stderr and an exit code."""
+    try:
+        app()
+    except UserError as error:
+        typer.secho(f"plinth: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(error.exit_code)

@@ -1,0 +1,47 @@
+"""What the commands share: the environment argument, the console, questions, opening a deployed stack."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from plinth.engine import Stack, open_stack
+from plinth.environment import project_root
+from plinth.errors import UserError
+
+Env = Annotated[str, typer.Argument(help="The environment: a file stacks/Pulumi.<env>.yaml.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; the only way past a question without a terminal.")]
+
+console = Console(soft_wrap=True)
+
+
+def stack_of(env: str) -> Stack:
+    """The stack of an environment of this project."""
+    return open_stack(project_root(), env)
+
+
+def outputs_of(env: str) -> dict[str, Any]:
+    """The outputs of a deployed environment, secrets in the clear: never print them as they are."""
+    outputs = stack_of(env).outputs()
+    if "qdrant" not in outputs:
+        raise UserError(f"The environment '{env}' is not deployed; run `plinth up {env}` first.", exit_code=1)
+    return outputs
+
+
+def ask(question: str, yes: bool) -> None:
+    """Leave unless the answer is yes; without a terminal only ``--yes`` is an answer."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} There is no terminal to ask on; add --yes if you mean it.")
+    typer.confirm(question, abort=True)
+
+
+def print_json(data: Any) -> None:
+    """JSON on standard output, alone."""
+    typer.echo(json.dumps(data, indent=2, sort_keys=False))

@@ -1,0 +1,188 @@
+"""`plinth up|preview|down|refresh|outputs ENV`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from pulumi import automation
+
+from plinth.cli import load, status
+from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
+from plinth.engine import Stack, break_stale_lock, forget
+from plinth.errors import UserError
+from plinth.preflight import ports, preflight
+from plinth.progress import Progress
+from plinth.settings import TargetName
+from plinth.targets.local.ports import refuse_taken
+from plinth.targets.local.supervisor import Supervisor
+
+MASK = "********"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (up, preview, down, refresh, outputs):
+        app.command()(command)
+
+
+def up(
+    env: Env,
+    verify: Annotated[bool, typer.Option(help="End with status and the smoke load gate.")] = True,
+) -> None:
+    """Stand an environment up, or bring it to its settings, and prove that it serves.
+
+    Runs the engine with a refresh, so that what died or drifted is mended too. Example: plinth up local
+    """
+    began = time.monotonic()
+    stack = stack_of(env)
+    deployed = stack.outputs()
+    preflight(stack.settings, deployed.get("deployed"))
+    _refuse_taken_ports(stack)
+    console.print(f"[bold]plinth up {env}[/bold]  {_describe(stack)}")
+    progress = Progress(console)
+    with _engine(stack, progress, again=f"plinth up {env}"):
+        stack.automation.up(refresh=True, on_event=progress.on_event, suppress_outputs=True)
+    found = stack.outputs()
+    for name, reason in found.get("left_out", {}).items():
+        console.print(f"  [yellow]![/yellow] {name} is left out: {reason}.")
+    changed = f"{progress.changed()} change(s)" if progress.changed() else "nothing to change"
+    console.print(f"[green]Deployed[/green] in {time.monotonic() - began:.1f} s, {changed}.\n")
+    if verify:
+        _verify(env, stack, found)
+
+
+def preview(env: Env) -> None:
+    """Show what `up` would change; touches nothing. Example: plinth preview prod"""  # noqa: D400, D415
+    stack = stack_of(env)
+    preflight(stack.settings, stack.outputs().get("deployed"))
+    progress = Progress(console, preview=True)
+    with _engine(stack, progress, again=f"plinth preview {env}"):
+        stack.automation.preview(on_event=progress.on_event)
+    console.print(f"{progress.changed()} resource(s) would change." if progress.changed() else "Nothing would change.")
+
+
+def down(env: Env, yes: Yes = False) -> None:
+    """Stop an environment and remove what `up` made, except the data. Example: plinth down local --yes"""  # noqa: D400, D415
+    stack = stack_of(env)
+    ask(f"Stop every service of '{env}'? The data stays.", yes)
+    progress = Progress(console)
+    with _engine(stack, progress, again=f"plinth down {env}"):
+        # A refresh first: a process that died is nothing to stop.
+        stack.automation.refresh()
+        stack.automation.destroy(on_event=progress.on_event, run_program=False)
+    forget(stack)
+    data = stack.home.data
+    kept = f" Its data is kept in {data}; delete that directory to start afresh." if data.exists() else ""
+    console.print(f"[green]'{env}' is down.[/green]{kept}")
+
+
+def refresh(env: Env) -> None:
+    """Compare the state with what runs; says what is gone or drifted. Example: plinth refresh local"""  # noqa: D400, D415
+    stack = stack_of(env)
+    progress = Progress(console)
+    with _engine(stack, progress, again=f"plinth refresh {env}"):
+        stack.automation.refresh(on_event=progress.on_event)
+    drifted = _drifted(progress)
+    if not drifted:
+        console.print("Nothing has drifted.")
+        return
+    console.print(f"{drifted} resource(s) are not as they were deployed; `plinth up {env}` mends them.")
+    raise typer.Exit(1)
+
+
+def outputs(
+    env: Env,
+    json: Json = False,
+    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print secrets in the clear.")] = False,
+) -> None:
+    """Where each service is and how to get in; secrets are masked. Example: plinth outputs local --json"""  # noqa: D400, D415
+    stack = stack_of(env)
+    found = {name: output for name, output in stack.automation.outputs().items() if name != "deployed"}
+    if not found:
+        raise UserError(f"The environment '{env}' is not deployed; run `plinth up {env}` first.", exit_code=1)
+    shown = {name: output.value if show_secrets else masked(output.value) for name, output in found.items()}
+    if json:
+        print_json(shown)
+        return
+    for name, value in shown.items():
+        console.print(f"[bold]{name}[/bold]")
+        for key, inner in value.items() if isinstance(value, dict) else {"": value}.items():
+            console.print(f"  {key:<20} {inner}", highlight=False)
+
+
+def masked(value: Any) -> Any:
+    """Outputs with every password and key replaced."""
+    if isinstance(value, dict):
+        return {
+            key: MASK if key.endswith(("password", "api_key")) and inner is not None else masked(inner)
+            for key, inner in value.items()
+        }
+    return value
+
+
+def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
+    ready = status.show(stack, found)
+    if not ready:
+        raise UserError(f"'{env}' is deployed and not ready; `plinth status {env}` says what is wrong.", exit_code=1)
+    code = load.gate(stack, found, "smoke")
+    console.print("\n[bold]Endpoints[/bold]")
+    for name, value in masked(found).items():
+        if isinstance(value, dict) and "url" in value:
+            console.print(f"  {name:<14} {value['url']}", highlight=False)
+        elif isinstance(value, dict) and "port" in value:
+            console.print(f"  {name:<14} {value['host']}:{value['port']}", highlight=False)
+    console.print("\n[bold]Next[/bold]")
+    for command, what in (
+        (f"plinth outputs {env} --show-secrets", "the keys and passwords"),
+        (f"plinth status {env}", "is it well?"),
+        (f"plinth collections diff {env}", "has a collection drifted from its file?"),
+        (f"plinth load {env} --profile smoke", "the load gate again"),
+        (f"plinth down {env}", "stop it; the data stays"),
+    ):
+        console.print(f"  .venv/bin/{command:<44} {what}", highlight=False)
+    if code:
+        raise typer.Exit(code)
+
+
+def _describe(stack: Stack) -> str:
+    settings = stack.settings
+    return f"target {settings.target}, tier {settings.tier}, {settings.qdrant.nodes} Qdrant node(s)"
+
+
+def _refuse_taken_ports(stack: Stack) -> None:
+    if stack.settings.target is not TargetName.local:
+        return
+    own = Supervisor(stack.home.run).pid()
+    refuse_taken(ports(stack.settings), stack.settings.bind_address, {own} if own else set())
+
+
+def _drifted(progress: Progress) -> int:
+    return progress.changed()
+
+
+@contextmanager
+def _engine(stack: Stack, progress: Progress, again: str) -> Iterator[None]:
+    """Turn the engine's failures into sentences; release a dead run's lock first."""
+    released = break_stale_lock(stack)
+    if released:
+        console.print(f"  [yellow]![/yellow] {released}")
+    try:
+        yield
+    except automation.ConcurrentUpdateError as error:
+        raise UserError(
+            f"Another run is changing '{stack.env}' right now; wait until it has ended, then `{again}`.", exit_code=1
+        ) from error
+    except automation.CommandError as error:
+        failures = progress.failures or [_last_line(str(error))]
+        raise UserError(
+            f"{' '.join(failures)} What was done so far is recorded; `{again}` goes on from there.", exit_code=1
+        ) from error
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("error:")]
+    return lines[-1].removeprefix("error:").strip() if lines else text.strip().splitlines()[-1]

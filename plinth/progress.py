@@ -1,0 +1,89 @@
+"""What a person sees while the engine works: a line per resource that matters, and a sentence per failure."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+
+from pulumi.automation import EngineEvent, OpType
+from rich.console import Console
+
+VERBS = {
+    OpType.CREATE: ("starting", "ready"),
+    OpType.UPDATE: ("changing", "changed"),
+    OpType.REPLACE: ("replacing", "replaced"),
+    OpType.CREATE_REPLACEMENT: ("replacing", "replaced"),
+    OpType.DELETE: ("stopping", "gone"),
+    OpType.DELETE_REPLACED: ("stopping", "gone"),
+}
+STEP_WORDS = {"Ready": "ready", "Process": "process"}
+QUIET = ("GeneratedSecret", "Stack")
+_RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Failed|Exception|Refused|Unreachable|Denied): (.+)$", re.M)
+
+
+@dataclass
+class Progress:
+    """Follows the engine's events. ``failures`` collects one sentence for each thing that failed."""
+
+    console: Console
+    preview: bool = False
+    failures: list[str] = field(default_factory=list)
+    changes: dict[str, int] = field(default_factory=dict)
+    _began: dict[str, float] = field(default_factory=dict)
+
+    def on_event(self, event: EngineEvent) -> None:
+        """Take one event of the engine."""
+        if event.resource_pre_event:
+            metadata = event.resource_pre_event.metadata
+            self._began[metadata.urn] = time.monotonic()
+            if self.preview:
+                self._line(metadata.op, metadata.urn, metadata.type, 0)
+        elif event.res_outputs_event and not self.preview:
+            metadata = event.res_outputs_event.metadata
+            self._line(metadata.op, metadata.urn, metadata.type, 1)
+        elif event.diagnostic_event and event.diagnostic_event.severity == "error":
+            sentence = _sentence(event.diagnostic_event.message)
+            if sentence and sentence not in self.failures:
+                self.failures.append(sentence)
+        elif event.summary_event:
+            self.changes = {
+                str(getattr(op, "value", op)): count for op, count in event.summary_event.resource_changes.items()
+            }
+
+    def changed(self) -> int:
+        """How many resources are not as they were."""
+        return sum(count for op, count in self.changes.items() if op not in ("same", "read", "refresh"))
+
+    def _line(self, operation: OpType, urn: str, type_: str, tense: int) -> None:
+        kind = type_.rsplit(":", 1)[-1]
+        if operation not in VERBS or kind in QUIET:
+            return
+        name = urn.rsplit("::", 1)[-1]
+        took = time.monotonic() - self._began.get(urn, time.monotonic())
+        seconds = f"{took:6.1f} s" if tense else ""
+        word = VERBS[operation][tense]
+        if kind == "Process" and operation is OpType.CREATE and tense:
+            word = "started"
+        elif kind in ("Database", "MonitorRole", "Collection", "Aliases") and operation is OpType.CREATE:
+            word = ("creating", "created")[tense]
+        self.console.print(f"  {_mark(operation)} {name.removesuffix('-ready'):<24} {word:<10}{seconds}", highlight=False)
+
+
+def _mark(operation: OpType) -> str:
+    if operation in (OpType.CREATE,):
+        return "[green]+[/green]"
+    if operation in (OpType.DELETE, OpType.DELETE_REPLACED):
+        return "[red]-[/red]"
+    return "[yellow]~[/yellow]"
+
+
+def _sentence(message: str) -> str:
+    """The sentence in an engine diagnostic: what was raised last, without traceback or colour codes."""
+    plain = re.sub(r"<\{%.*?%\}>|\x1b\[[0-9;]*m", "", message).strip()
+    raised = _RAISED.findall(plain)
+    if raised:
+        return str(raised[-1]).strip()
+    if "unhandled error" in plain or "Traceback" in plain or plain.startswith("update failed"):
+        return ""
+    return " ".join(plain.split())

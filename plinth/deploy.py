@@ -17,11 +17,14 @@ from plinth.home import Home
 from plinth.postgres import Server
 from plinth.preflight import preflight, volumes_gib
 from plinth.probes import Probe
+from plinth.qdrant.spec import CollectionSpec, load_specs
+from plinth.resources.collection import Aliases, Collection
 from plinth.resources.database import Database, MonitorRole
 from plinth.resources.ready import Ready
 from plinth.resources.secret import GeneratedSecret
 from plinth.services import Service, services
 from plinth.services import postgres as pg
+from plinth.services import qdrant
 from plinth.services.secrets import secrets as wanted_secrets
 from plinth.settings import Settings, TargetName
 from plinth.targets.local import LocalTarget
@@ -42,8 +45,15 @@ def deploy(settings: Settings, root: Path, home: Home) -> None:
         ready[service.name] = _stand_up(service, target, secrets, ready)
     if "postgres" in ready:
         _databases(settings, target, secrets, ready["postgres"])
+    _collections(settings, root, target, secrets, ready["qdrant"])
     for name, value in outputs(settings, running, target, secrets).items():
         pulumi.export(name, value)
+
+
+def collection_specs(settings: Settings, root: Path) -> list[CollectionSpec]:
+    """The collections of an environment: the files, with what the settings change in them."""
+    wanted = settings.collections
+    return load_specs(root / wanted.directory, wanted.only, wanted.overrides)
 
 
 def _target(settings: Settings, root: Path, home: Home, wanted: Sequence[Service]) -> Target:
@@ -89,6 +99,25 @@ def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulu
     MonitorRole(server, pg.MONITOR_ROLE, secrets[pg.MONITOR_PASSWORD], after)
     for database in settings.postgres.databases:
         Database(server, database.name, database.role, secrets[pg.database_secret(database.role)], after)
+
+
+def _collections(
+    settings: Settings, root: Path, target: Target, secrets: Secrets, ready: pulumi.Resource
+) -> None:
+    specs = collection_specs(settings, root)
+    url = f"http://{target.address('qdrant', 'http')}"
+    key = secrets.get(qdrant.API_KEY)
+    made = [
+        Collection(
+            spec,
+            url=url,
+            api_key=key,
+            deletion_policy=settings.collections.deletion_policy,
+            opts=pulumi.ResourceOptions(depends_on=[ready]),
+        )
+        for spec in specs
+    ]
+    Aliases(specs, url=url, api_key=key, opts=pulumi.ResourceOptions(depends_on=made))
 
 
 def outputs(settings: Settings, running: Sequence[Service], target: Target, secrets: Secrets) -> dict[str, Any]:

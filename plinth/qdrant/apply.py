@@ -1,0 +1,72 @@
+"""Carrying out a plan, and reading back whether the server took it."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from plinth.errors import UserError
+from plinth.qdrant.client import Qdrant
+from plinth.qdrant.plan import (
+    CreateCollection,
+    CreateIndex,
+    DropIndex,
+    Plan,
+    Step,
+    SwitchAliases,
+    UpdateCollection,
+    plan_collection,
+)
+from plinth.qdrant.render import render
+from plinth.qdrant.spec import CollectionSpec
+from plinth.qdrant.state import read_collection
+
+
+def refuse(plan: Plan) -> None:
+    """Raise when the plan refuses something, with every sentence."""
+    if plan.refusals:
+        raise UserError(" ".join(refusal.sentence for refusal in plan.refusals), exit_code=1)
+
+
+def apply(client: Qdrant, plan: Plan) -> None:
+    """Do every step in order; a plan with refusals is not begun."""
+    refuse(plan)
+    for step in plan.steps:
+        _do(client, step)
+
+
+def converge(client: Qdrant, spec: CollectionSpec) -> None:
+    """Make one collection as its spec says and read it back.
+
+    A second round serves a create that lost a race to another run: the collection is there now, and may differ.
+    """
+    for _ in range(2):
+        steps = plan_collection(spec, read_collection(client, spec.name))
+        if steps.empty:
+            return
+        apply(client, steps)
+    left = plan_collection(spec, read_collection(client, spec.name))
+    if not left.empty:
+        raise UserError(
+            f"{spec.name}: the server at {client.url} did not take {' '.join(render(left).split())}; "
+            "see whether its version knows these keys.",
+            exit_code=1,
+        )
+
+
+def _do(client: Qdrant, step: Step) -> None:
+    match step:
+        case CreateCollection(collection, body):
+            if collection not in client.collections():
+                client.call("PUT", f"/collections/{quote(collection)}", dict(body))
+        case UpdateCollection(collection, patch, _):
+            client.call("PATCH", f"/collections/{quote(collection)}", dict(patch))
+        case CreateIndex(collection, field, schema):
+            body = {"field_name": field, "field_schema": dict(schema)}
+            client.call("PUT", f"/collections/{quote(collection)}/index?wait=true", body)
+        case DropIndex(collection, field):
+            client.call("DELETE", f"/collections/{quote(collection)}/index/{quote(field)}?wait=true")
+        case SwitchAliases(point, remove):
+            actions: list[dict[str, dict[str, str]]] = [{"delete_alias": {"alias_name": alias}} for alias in remove]
+            for alias, collection in point.items():
+                actions.append({"create_alias": {"alias_name": alias, "collection_name": collection}})
+            client.call("POST", "/collections/aliases", {"actions": actions})

@@ -1,0 +1,131 @@
+"""Qdrant's REST API over httpx: one place for retries and for turning failures into sentences."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import qdrant_client
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from plinth.errors import UserError
+
+# 408, 429 and 5xx may pass by themselves; upserts, deletes and reads can be sent again (qdrant.md section 8).
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class QdrantError(UserError):
+    """The server answered with an error; ``status`` is the HTTP code."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message, exit_code=1)
+        self.status = status
+
+
+class QdrantUnreachable(QdrantError):
+    """Nothing answered at the server's address."""
+
+
+class QdrantDenied(QdrantError):
+    """The key is missing, wrong or may not do this."""
+
+
+class _Passing(Exception):
+    """A failure worth another try."""
+
+    def __init__(self, error: QdrantError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Qdrant:
+    """A connection to one server. ``timeout_s`` is for a whole request, in seconds (S3-04: 30)."""
+
+    def __init__(self, url: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url, headers={"api-key": api_key} if api_key else {}, timeout=timeout_s
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._http.close()
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The `result` of a request; raises :class:`QdrantError`. Three tries with backoff for what may pass."""
+        try:
+            return self._tried(method, path, body)
+        except _Passing as passing:
+            raise passing.error from None
+
+    def collection(self, name: str) -> dict[str, Any] | None:
+        """A collection as the server describes it, or None when there is none."""
+        try:
+            found: dict[str, Any] = self.call("GET", f"/collections/{name}")
+        except QdrantError as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
+    def collections(self) -> list[str]:
+        """The names of all physical collections."""
+        return sorted(entry["name"] for entry in self.call("GET", "/collections")["collections"])
+
+    def aliases(self) -> dict[str, str]:
+        """Every alias and the collection it points to."""
+        return {
+            entry["alias_name"]: entry["collection_name"] for entry in self.call("GET", "/aliases")["aliases"]
+        }
+
+    @retry(
+        retry=retry_if_exception_type(_Passing),
+        stop=stop_after_attempt(3),
+        wait=wait_exponential_jitter(initial=0.2, max=5),
+        reraise=True,
+    )
+    def _tried(self, method: str, path: str, body: Any) -> Any:
+        try:
+            answer = self._http.request(method, path, json=body)
+        except httpx.TimeoutException as error:
+            raise _Passing(QdrantError(f"Qdrant at {self.url} did not answer {method} {path} in time.", 408)) from error
+        except httpx.HTTPError as error:
+            raise _Passing(
+                QdrantUnreachable(
+                    f"Qdrant at {self.url} cannot be reached ({' '.join(str(error).split())}); "
+                    "is it up? See `plinth status`."
+                )
+            ) from error
+        if answer.is_success:
+            return answer.json()["result"]
+        error = self._refusal(method, path, answer)
+        if answer.status_code in RETRIED:
+            raise _Passing(error)
+        raise error
+
+    def _refusal(self, method: str, path: str, answer: httpx.Response) -> QdrantError:
+        if answer.status_code in (401, 403):
+            return QdrantDenied(
+                f"Qdrant at {self.url} refuses the API key for {method} {path} ({answer.status_code}); "
+                "take it from `plinth outputs ENV --show-secrets`.",
+                answer.status_code,
+            )
+        try:
+            words = answer.json()["status"]["error"]
+        except (ValueError, KeyError, TypeError):
+            words = answer.text[:300]
+        return QdrantError(f"Qdrant at {self.url} answered {answer.status_code} to {method} {path}: {words}", answer.status_code)
+
+
+def official_client(url: str, api_key: str | None = None, grpc_url: str | None = None) -> qdrant_client.QdrantClient:
+    """The official client; gRPC where its address is given (S3-04), else REST."""
+    return qdrant_client.QdrantClient(
+        url=url,
+        api_key=api_key,
+        prefer_grpc=grpc_url is not None,
+        grpc_port=int(grpc_url.rsplit(":", 1)[-1]) if grpc_url else 6334,
+        timeout=30,
+    )

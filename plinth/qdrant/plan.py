@@ -1,0 +1,282 @@
+"""What would make a server match its files: a pure function of (wanted, found).
+
+The same plan serves preview, apply and `plinth collections diff`. Only what a spec sets is managed, with three
+exceptions that are compared whole: quantization, payload indexes and the aliases of the declared collections.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plinth.qdrant.spec import CollectionSpec, PayloadIndex
+from plinth.qdrant.state import Found, FoundCollection
+
+FLAGS = ("is_tenant", "is_principal", "on_disk")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value that differs: its key in the spec, what the server has and what the spec wants."""
+
+    key: str
+    found: Any
+    wanted: Any
+
+
+@dataclass(frozen=True)
+class CreateCollection:
+    """`PUT /collections/{collection}`."""
+
+    collection: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class UpdateCollection:
+    """`PATCH /collections/{collection}`; the graph is rebuilt in the background where it must be."""
+
+    collection: str
+    patch: Mapping[str, Any]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class CreateIndex:
+    """`PUT /collections/{collection}/index`."""
+
+    collection: str
+    field: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DropIndex:
+    """`DELETE /collections/{collection}/index/{field}`."""
+
+    collection: str
+    field: str
+
+
+@dataclass(frozen=True)
+class SwitchAliases:
+    """`POST /collections/aliases`: all at once, so that no reader sees half of it."""
+
+    point: Mapping[str, str]
+    remove: tuple[str, ...] = ()
+
+
+Step = CreateCollection | UpdateCollection | CreateIndex | DropIndex | SwitchAliases
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A difference that cannot be applied in place, and the way that does it."""
+
+    collection: str
+    change: Change
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Ordered steps, what is refused, and the collections of the server that no file declares."""
+
+    steps: tuple[Step, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    unmanaged: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether the server is as wanted."""
+        return not self.steps and not self.refusals
+
+
+def plan(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
+    """The plan of all collections and aliases."""
+    parts = [plan_collection(spec, found.collections.get(spec.name)) for spec in wanted]
+    parts.append(plan_aliases(wanted, found))
+    declared = {spec.name for spec in wanted}
+    return Plan(
+        steps=tuple(step for part in parts for step in part.steps),
+        refusals=tuple(refusal for part in parts for refusal in part.refusals),
+        unmanaged=tuple(sorted(set(found.collections) - declared)),
+    )
+
+
+def plan_collection(spec: CollectionSpec, found: FoundCollection | None) -> Plan:
+    """The plan of one collection. A refusal leaves it untouched: no step comes with it."""
+    if found is None:
+        indexes = (CreateIndex(spec.name, field, _schema(index)) for field, index in spec.payload_indexes.items())
+        # Indexes come before the first point: links within a tenant are made when a segment is indexed.
+        return Plan((CreateCollection(spec.name, spec.create_body()), *indexes))
+    refusals = (*_immutable(spec, found), *_late_tenant_index(spec, found))
+    if refusals:
+        return Plan(refusals=refusals)
+    patch, changes = _patch(spec, found)
+    update = (UpdateCollection(spec.name, patch, changes),) if changes else ()
+    return Plan((*update, *_index_steps(spec, found)))
+
+
+def plan_aliases(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
+    """The plan of the aliases of the declared collections; others are left alone."""
+    declared = {spec.name for spec in wanted}
+    targets = {alias: spec.name for spec in wanted for alias in spec.aliases}
+    refusals = tuple(
+        Refusal(
+            name,
+            Change("aliases", "a collection", alias),
+            f"{name}: a collection is named '{alias}', so no alias can be; move its data to another name first.",
+        )
+        for alias, name in targets.items()
+        if alias in found.collections
+    )
+    point = {alias: name for alias, name in targets.items() if found.aliases.get(alias) != name}
+    remove = tuple(sorted(a for a, name in found.aliases.items() if name in declared and a not in targets))
+    if refusals or not (point or remove):
+        return Plan(refusals=refusals)
+    return Plan((SwitchAliases(point, remove),))
+
+
+def immutable_changes(before: CollectionSpec, after: CollectionSpec) -> tuple[Refusal, ...]:
+    """What a change of a file asks for that Qdrant never does in place; known without the server."""
+    was = FoundCollection(
+        before.name,
+        before.vectors.model_dump(exclude_none=True),
+        {key: getattr(before, key) for key in ("shard_number", "sharding_method") if getattr(before, key)},
+    )
+    return tuple(_immutable(after, was))
+
+
+def _immutable(spec: CollectionSpec, found: FoundCollection) -> Iterator[Refusal]:
+    have = {
+        "vectors.size": found.vectors.get("size"),
+        "vectors.distance": found.vectors.get("distance"),
+        "vectors.datatype": found.vectors.get("datatype") or "float32",
+        "shard_number": found.params.get("shard_number"),
+        "sharding_method": found.params.get("sharding_method") or "auto",
+    }
+    want = {
+        "vectors.size": spec.vectors.size,
+        "vectors.distance": spec.vectors.distance,
+        "vectors.datatype": spec.vectors.datatype,
+        "shard_number": spec.shard_number,
+        "sharding_method": spec.sharding_method,
+    }
+    for key, value in want.items():
+        if value is not None and have[key] is not None and have[key] != value:
+            yield _refusal(spec, Change(key, have[key], value), "Qdrant never changes it in place")
+
+
+def _late_tenant_index(spec: CollectionSpec, found: FoundCollection) -> Iterator[Refusal]:
+    if not found.points:
+        return
+    for field, index in spec.payload_indexes.items():
+        if index.is_tenant and not _same_index(index, found.indexes.get(field)):
+            yield _refusal(
+                spec,
+                Change(f"payload_indexes.{field}", _shown(found.indexes.get(field)), _schema(index)),
+                f"the {found.points} points were linked without it, and a tenant index made now finds few of them",
+            )
+
+
+def _refusal(spec: CollectionSpec, change: Change, why: str) -> Refusal:
+    nouns = f"'{spec.aliases[0]}'" if spec.aliases else "an alias"
+    return Refusal(
+        spec.name,
+        change,
+        f"{spec.name}: {change.key} is {change.found} and the file wants {change.wanted}; {why}. Put the new value in a "
+        f"second file under a new name (such as {_successor(spec.name)}) without aliases and this one back, run up, fill "
+        f"the new collection, then move {nouns} to its file.",
+    )
+
+
+def _successor(name: str) -> str:
+    stem, mark, number = name.rpartition("_v")
+    return f"{stem}_v{int(number) + 1}" if mark and number.isdigit() else f"{name}_v2"
+
+
+def _patch(spec: CollectionSpec, found: FoundCollection) -> tuple[dict[str, Any], tuple[Change, ...]]:
+    patch: dict[str, Any] = {}
+    changes: list[Change] = []
+
+    def differ(section: str, want: Mapping[str, Any], have: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        different = {key: value for key, value in want.items() if not _equal(have.get(key), value)}
+        changes.extend(Change(f"{prefix or section}.{key}", have.get(key), v) for key, v in different.items())
+        return different
+
+    params = {
+        key: getattr(spec, key)
+        for key in ("replication_factor", "write_consistency_factor", "on_disk_payload")
+        if getattr(spec, key) is not None
+    }
+    sections = {
+        "hnsw_config": (spec.hnsw_config.model_dump(exclude_none=True), found.hnsw),
+        "optimizers_config": (spec.optimizers_config.model_dump(exclude_none=True), found.optimizers),
+        "params": (params, found.params),
+        "strict_mode_config": (
+            spec.strict_mode_config.model_dump(exclude_none=True) if spec.strict_mode_config else {},
+            found.strict_mode,
+        ),
+        "metadata": (spec.metadata or {}, found.metadata),
+    }
+    for section, (want, have) in sections.items():
+        different = differ(section, want, have)
+        if different:
+            patch[section] = different
+    on_disk = spec.vectors.on_disk
+    if on_disk is not None and bool(found.vectors.get("on_disk")) != on_disk:
+        patch["vectors"] = {"": {"on_disk": on_disk}}
+        changes.append(Change("vectors.on_disk", found.vectors.get("on_disk"), on_disk))
+    quantization = spec.quantization_config.model_dump(exclude_none=True) if spec.quantization_config else None
+    if not _contains(found.quantization, quantization):
+        patch["quantization_config"] = quantization or "Disabled"
+        changes.append(Change("quantization_config", found.quantization, quantization))
+    return patch, tuple(changes)
+
+
+def _index_steps(spec: CollectionSpec, found: FoundCollection) -> Iterator[Step]:
+    for field in sorted(set(found.indexes) - set(spec.payload_indexes)):
+        yield DropIndex(spec.name, field)
+    for field, index in spec.payload_indexes.items():
+        have = found.indexes.get(field)
+        if _same_index(index, have):
+            continue
+        if have is not None:
+            yield DropIndex(spec.name, field)
+        yield CreateIndex(spec.name, field, _schema(index))
+
+
+def _schema(index: PayloadIndex) -> dict[str, Any]:
+    return index.model_dump(exclude_none=True)
+
+
+def _same_index(index: PayloadIndex, found: Mapping[str, Any] | None) -> bool:
+    if found is None:
+        return False
+    wanted = _schema(index)
+    if any(bool(found.get(flag)) != bool(wanted.get(flag)) for flag in FLAGS):
+        return False
+    return all(_equal(found.get(key), value) for key, value in wanted.items() if key not in FLAGS)
+
+
+def _contains(found: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None) -> bool:
+    """Whether the server's quantization is the wanted kind with the wanted values."""
+    if not found or not wanted:
+        return not found and not wanted
+    (kind, values), *_ = wanted.items()
+    have = found.get(kind)
+    return have is not None and all(_equal(have.get(key), value) for key, value in values.items())
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, float) and isinstance(found, int | float):
+        # The server keeps single precision.
+        return math.isclose(found, wanted, rel_tol=1e-6)
+    return bool(found == wanted)
+
+
+def _shown(index: Mapping[str, Any] | None) -> Any:
+    return dict(index) if index else "absent"

@@ -1,0 +1,277 @@
+"""A collection as code, in the words of Qdrant's REST API, and Plinth's few words beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from plinth.errors import UserError
+
+Name = Annotated[str, StringConstraints(pattern=r'^[^<>:"/\\|?*\x00\x1f]{1,255}$')]
+Distance = Literal["Cosine", "Euclid", "Dot", "Manhattan"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Hnsw(_Model):
+    """The graph. ``payload_m`` links within each value of an is_tenant field; m 0 leaves the global graph out."""
+
+    m: int | None = Field(None, ge=0)
+    ef_construct: int | None = Field(None, ge=4)
+    full_scan_threshold: int | None = Field(None, ge=10, description="KB of vectors under which a scan is used.")
+    max_indexing_threads: int | None = Field(None, ge=0)
+    on_disk: bool | None = None
+    payload_m: int | None = Field(None, ge=0)
+
+
+class Scalar(_Model):
+    """One byte a dimension."""
+
+    type: Literal["int8"] = "int8"
+    quantile: float | None = Field(None, ge=0.5, le=1)
+    always_ram: bool | None = None
+
+
+class Product(_Model):
+    """Codebooks: x4 to x64."""
+
+    compression: Literal["x4", "x8", "x16", "x32", "x64"]
+    always_ram: bool | None = None
+
+
+class Binary(_Model):
+    """One to two bits a dimension."""
+
+    encoding: Literal["one_bit", "two_bits", "one_and_half_bits"] | None = None
+    query_encoding: Literal["default", "binary", "scalar4bits", "scalar8bits"] | None = None
+    always_ram: bool | None = None
+
+
+class Quantization(_Model):
+    """Exactly one of the three."""
+
+    scalar: Scalar | None = None
+    product: Product | None = None
+    binary: Binary | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(part is not None for part in (self.scalar, self.product, self.binary)) != 1:
+            raise ValueError("name exactly one of scalar, product, binary")
+        return self
+
+
+class Vectors(_Model):
+    """The vectors of a collection."""
+
+    size: int = Field(ge=1, le=65536, description="Dimensions.")
+    distance: Distance
+    on_disk: bool | None = None
+    datatype: Literal["float32", "float16", "uint8"] | None = None
+
+
+class Optimizers(_Model):
+    """When segments are merged, cleaned and indexed."""
+
+    deleted_threshold: float | None = Field(None, ge=0, le=1)
+    vacuum_min_vector_number: int | None = Field(None, ge=100)
+    default_segment_number: int | None = Field(None, ge=0)
+    max_segment_size: int | None = Field(None, ge=1)
+    indexing_threshold: int | None = Field(None, ge=1, description="KB; 0 would never index and is refused.")
+    flush_interval_sec: int | None = Field(None, ge=1)
+    max_optimization_threads: int | None = Field(None, ge=1)
+
+
+class StrictMode(_Model):
+    """Limits that protect a server from its clients."""
+
+    enabled: bool | None = None
+    max_query_limit: int | None = Field(None, ge=1)
+    max_timeout: int | None = Field(None, ge=1)
+    unindexed_filtering_retrieve: bool | None = None
+    unindexed_filtering_update: bool | None = None
+    search_max_hnsw_ef: int | None = Field(None, ge=1)
+    search_allow_exact: bool | None = None
+    search_max_oversampling: float | None = Field(None, ge=1)
+    upsert_max_batchsize: int | None = Field(None, ge=1)
+
+
+class PayloadIndex(_Model):
+    """An index over a payload field."""
+
+    type: Literal["keyword", "integer", "float", "geo", "text", "bool", "datetime", "uuid"]
+    is_tenant: bool | None = None
+    is_principal: bool | None = None
+    on_disk: bool | None = None
+    lookup: bool | None = None
+    range: bool | None = None
+    tokenizer: Literal["prefix", "whitespace", "word", "multilingual"] | None = None
+    min_token_len: int | None = Field(None, ge=1)
+    max_token_len: int | None = Field(None, ge=1)
+    lowercase: bool | None = None
+
+
+class Search(_Model):
+    """What every search of this collection asks for unless it says otherwise."""
+
+    hnsw_ef: int | None = Field(None, ge=1)
+    rescore: bool = True
+    oversampling: float = Field(1.0, ge=1)
+    score_threshold: float | None = None
+
+    def params(self) -> dict[str, Any]:
+        """Qdrant's `params` of a query."""
+        params: dict[str, Any] = {"quantization": {"rescore": self.rescore, "oversampling": self.oversampling}}
+        return params | ({"hnsw_ef": self.hnsw_ef} if self.hnsw_ef else {})
+
+
+class CollectionSpec(_Model):
+    """One collection.
+
+    ``name`` is the physical collection, ``aliases`` the names that applications use, so that a new physical collection
+    can take over behind them. ``tenant`` is the payload field that every search must carry.
+    """
+
+    name: Name
+    description: str = ""
+    aliases: tuple[Name, ...] = ()
+    vectors: Vectors
+    shard_number: int | None = Field(None, ge=1)
+    sharding_method: Literal["auto", "custom"] | None = None
+    replication_factor: int | None = Field(None, ge=1)
+    write_consistency_factor: int | None = Field(None, ge=1)
+    on_disk_payload: bool | None = None
+    hnsw_config: Hnsw = Hnsw()
+    quantization_config: Quantization | None = None
+    optimizers_config: Optimizers = Optimizers()
+    strict_mode_config: StrictMode | None = None
+    metadata: dict[str, Any] | None = None
+    payload_indexes: dict[str, PayloadIndex] = Field(default_factory=dict)
+    tenant: str | None = None
+    search: Search = Search()
+    batch_size: int = Field(100, ge=1, le=10000, description="Points a request when loading (S3-02).")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _index_by_type(cls, data: Any) -> Any:
+        """`field: keyword` is short for `field: {type: keyword}`, as in the REST API."""
+        if isinstance(data, dict) and isinstance(data.get("payload_indexes"), dict):
+            indexes = data["payload_indexes"]
+            return {**data, "payload_indexes": {f: {"type": i} if isinstance(i, str) else i for f, i in indexes.items()}}
+        return data
+
+    @model_validator(mode="after")
+    def _tenancy(self) -> Self:
+        index = self.payload_indexes.get(self.tenant) if self.tenant else None
+        if self.tenant and not (index and index.is_tenant):
+            raise ValueError(f"tenant is '{self.tenant}', so payload_indexes must hold it with is_tenant: true")
+        if self.hnsw_config.m == 0 and not (self.tenant and self.hnsw_config.payload_m):
+            raise ValueError("hnsw_config.m is 0, so name the tenant and set hnsw_config.payload_m to 16, or set m to 16")
+        return self
+
+    def create_body(self) -> dict[str, Any]:
+        """The body of `PUT /collections/{name}`: what the spec sets, in Qdrant's words."""
+        own = {"name", "description", "aliases", "payload_indexes", "tenant", "search", "batch_size"}
+        body = self.model_dump(exclude=own, exclude_none=True)
+        return {key: value for key, value in body.items() if value != {}}
+
+
+def load_specs(
+    directory: Path,
+    only: Sequence[str] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[CollectionSpec]:
+    """The collections of a directory of YAML files, by name.
+
+    ``only`` and the keys of ``overrides`` are physical names or aliases. Raises :class:`UserError` naming file and key.
+    """
+    paths = sorted(directory.glob("*.y*ml"))
+    if not paths:
+        raise UserError(f"There is no collection file in {directory}; add one, or set plinth:collections.directory.")
+    documents = [_document(path) for path in paths]
+    names = {name for document in documents for name in _names(document)}
+    for wanted in {*(only or ()), *(overrides or {})} - names:
+        raise UserError(f"plinth:collections names '{wanted}', which no file in {directory} has; there are {_list(names)}.")
+    specs = []
+    for path, document in zip(paths, documents, strict=True):
+        called = _names(document)
+        if only is not None and not called & set(only):
+            continue
+        changes = [change for name, change in (overrides or {}).items() if name in called]
+        specs.append(_parse(path, _merged(document, *changes)))
+    refused = next(_conflicts(specs), None)
+    if refused:
+        raise UserError(refused)
+    return specs
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}; mend the file.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path} must be a mapping with `name` and `vectors`; see config/collections for examples.")
+    return document
+
+
+def _names(document: Mapping[str, Any]) -> set[str]:
+    aliases = document.get("aliases")
+    return {str(document.get("name")), *(map(str, aliases) if isinstance(aliases, list) else ())}
+
+
+def _merged(document: dict[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    for change in changes:
+        document = {
+            **document,
+            **{
+                key: {**document[key], **value}
+                if isinstance(value, dict) and isinstance(document.get(key), dict)
+                else value
+                for key, value in change.items()
+            },
+        }
+    return document
+
+
+def _parse(path: Path, document: Mapping[str, Any]) -> CollectionSpec:
+    try:
+        return CollectionSpec.model_validate(document)
+    except ValidationError as error:
+        words = []
+        for problem in error.errors(include_url=False):
+            key = ".".join(str(part) for part in problem["loc"])
+            said = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                words.append(f"unknown key {key}; correct or remove it")
+            elif problem["type"] == "missing":
+                words.append(f"{key} is missing; set it")
+            else:
+                got = f", got {problem['input']!r}" if key else ""
+                words.append(f"{key}: {said[0].lower()}{said[1:]}{got}" if key else said)
+        raise UserError(f"{path}: {'; '.join(words)}.") from None
+
+
+def _conflicts(specs: Sequence[CollectionSpec]) -> Iterator[str]:
+    names = Counter(spec.name for spec in specs)
+    aliases = Counter(alias for spec in specs for alias in spec.aliases)
+    for name, times in names.items():
+        if times > 1:
+            yield f"Two files in the collections directory are named '{name}'; give each its own name."
+    for alias, times in aliases.items():
+        owners = _list({spec.name for spec in specs if alias in spec.aliases})
+        if times > 1:
+            yield f"The alias '{alias}' is claimed by {owners}; an alias points to one collection: keep it in one file."
+        if alias in names:
+            yield f"'{alias}' is an alias of {owners} and the name of a collection; Qdrant allows one of them: rename."
+
+
+def _list(names: set[str]) -> str:
+    return ", ".join(sorted(names))

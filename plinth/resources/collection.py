@@ -1,0 +1,156 @@
+"""Collections and aliases as Pulumi resources over :mod:`plinth.qdrant`; the logic is all there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pulumi
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, ReadResult, Resource, UpdateResult
+
+from plinth.qdrant.apply import apply, converge
+from plinth.qdrant.client import Qdrant, QdrantError
+from plinth.qdrant.plan import immutable_changes, plan_aliases, plan_collection
+from plinth.qdrant.render import render
+from plinth.qdrant.spec import CollectionSpec
+from plinth.qdrant.state import Found, read, read_collection
+from plinth.resources.base import GONE, Provider, to_json
+
+
+class CollectionProvider(Provider):
+    """Refuses what can't be done in place before the server is asked; ``drift`` is what a refresh found different."""
+
+    compared = ("url", "spec", "drift")
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Refuse a change of size, distance or sharding, naming the blue/green way."""
+        before, after = _olds.get("spec"), news.get("spec")
+        if not (isinstance(before, str) and isinstance(after, str)):
+            return CheckResult(news, [])
+        refused = immutable_changes(_spec(before), _spec(after))
+        return CheckResult(news, [CheckFailure("spec", refusal.sentence) for refusal in refused])
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Make the collection, or bring one that is there to its spec."""
+        spec = _spec(props["spec"])
+        with _client(props) as client:
+            converge(client, spec)
+        return CreateResult(spec.name, {**props, "drift": ""})
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Gone when the collection is; else what differs from the spec."""
+        spec = _spec(props["spec"])
+        try:
+            with _client(props) as client:
+                found = read_collection(client, spec.name)
+        except QdrantError:
+            # The server is down, which its own resource says; that is no word about the data.
+            return ReadResult(id_, props)
+        return ReadResult(id_, {**props, "drift": render(plan_collection(spec, found))}) if found else GONE
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Change in place."""
+        with _client(_news) as client:
+            converge(client, _spec(_news["spec"]))
+        return UpdateResult({**_news, "drift": ""})
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        """Keep the data, unless the policy at the last up was to delete."""
+        if _props["deletion_policy"] == "delete":
+            with _client(_props) as client:
+                client.call("DELETE", f"/collections/{_spec(_props['spec']).name}")
+
+
+class AliasesProvider(Provider):
+    """All aliases of an environment, switched in one request."""
+
+    compared = ("url", "specs", "drift")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Point the aliases."""
+        self._switch(props)
+        return CreateResult("aliases", {**props, "drift": ""})
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """What differs."""
+        try:
+            with _client(props) as client:
+                found = read(client)
+        except QdrantError:
+            return ReadResult(id_, props)
+        return ReadResult(id_, {**props, "drift": render(plan_aliases(_specs(props), found))})
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Point the aliases anew."""
+        self._switch(_news)
+        return UpdateResult({**_news, "drift": ""})
+
+    def _switch(self, props: dict[str, Any]) -> None:
+        with _client(props) as client:
+            apply(client, plan_aliases(_specs(props), read(client)))
+
+
+class Collection(Resource, module="plinth", name="Collection"):
+    """One physical collection."""
+
+    def __init__(
+        self,
+        spec: CollectionSpec,
+        *,
+        url: str,
+        api_key: pulumi.Input[str] | None,
+        deletion_policy: Literal["keep", "delete"],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """``api_key`` is kept as a secret."""
+        super().__init__(
+            CollectionProvider(),
+            f"collection-{spec.name}",
+            {
+                "url": url,
+                "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+                "spec": to_json(spec.model_dump(mode="json", exclude_none=True)),
+                "deletion_policy": deletion_policy,
+                "drift": "",
+            },
+            opts,
+        )
+
+
+class Aliases(Resource, module="plinth", name="Aliases"):
+    """The aliases of all collections of an environment."""
+
+    def __init__(
+        self,
+        specs: Sequence[CollectionSpec],
+        *,
+        url: str,
+        api_key: pulumi.Input[str] | None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """``api_key`` is kept as a secret."""
+        super().__init__(
+            AliasesProvider(),
+            "aliases",
+            {
+                "url": url,
+                "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+                "specs": to_json([spec.model_dump(mode="json", exclude_none=True) for spec in specs]),
+                "drift": "",
+            },
+            opts,
+        )
+
+
+def _client(props: Mapping[str, Any]) -> Qdrant:
+    return Qdrant(props["url"], props.get("api_key"))
+
+
+def _spec(text: str) -> CollectionSpec:
+    return CollectionSpec.model_validate(json.loads(text))
+
+
+def _specs(props: Mapping[str, Any]) -> list[CollectionSpec]:
+    return [CollectionSpec.model_validate(spec) for spec in json.loads(props["specs"])]
+

@@ -84,6 +84,9 @@ def _sentence(message: str) -> str:
     raised = _RAISED.findall(plain)
     if raised:
         return str(raised[-1]).strip()
+    _, refused, reason = plain.partition("has a problem: ")
+    if refused:
+        return " ".join(reason.split())
     if "unhandled error" in plain or "Traceback" in plain or plain.startswith("update failed"):
         return ""
     return " ".join(plain.split())

@@ -25,11 +25,11 @@ def stack_of(env: str) -> Stack:
     return open_stack(project_root(), env)
 
 
-def outputs_of(env: str) -> dict[str, Any]:
+def outputs_of(stack: Stack) -> dict[str, Any]:
     """The outputs of a deployed environment, secrets in the clear: never print them as they are."""
-    outputs = stack_of(env).outputs()
+    outputs = stack.outputs()
     if "qdrant" not in outputs:
-        raise UserError(f"The environment '{env}' is not deployed; run `plinth up {env}` first.", exit_code=1)
+        raise UserError(f"'{stack.env}' is not deployed; run `plinth up {stack.env}` first.", exit_code=1)
     return outputs
 
 

@@ -1,0 +1,242 @@
+"""What collections there are, their configuration and aliases; every change is on disk before it is acknowledged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from plinth.embedded import store
+from plinth.embedded.config import HNSW, Config
+from plinth.embedded.errors import ApiError, malformed, missing_collection, refused
+from plinth.embedded.proxy import EngineProxy
+from plinth.embedded.schema import check_vectors, hnsw, index, quantization
+
+FORBIDDEN = frozenset('<>:"/\\|?*\0\x1f')
+CREATE_KEYS = frozenset(
+    {
+        "vectors",
+        "sparse_vectors",
+        "shard_number",
+        "sharding_method",
+        "replication_factor",
+        "write_consistency_factor",
+        "on_disk_payload",
+        "hnsw_config",
+        "wal_config",
+        "optimizers_config",
+        "quantization_config",
+        "strict_mode_config",
+        "metadata",
+    }
+)
+WAL = {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1}
+
+
+class Catalogue:
+    """The collections of a storage directory, each with its engine."""
+
+    def __init__(self, config: Config) -> None:
+        self.defaults = config
+        self.root = config.storage / "collections"
+        self.engines: dict[str, EngineProxy] = {}
+        self.aliases: dict[str, str] = {}
+        self._load()
+
+    def resolve(self, name: str) -> str:
+        """The physical collection behind a name or an alias."""
+        found = self.aliases.get(name, name)
+        if found not in self.engines:
+            raise missing_collection(name)
+        return found
+
+    def engine(self, name: str) -> EngineProxy:
+        """The engine behind a name or an alias."""
+        return self.engines[self.resolve(name)]
+
+    def create(self, name: str, body: Any) -> EngineProxy:
+        """A new collection, its files made; the engine starts with its first request."""
+        if name in self.engines:
+            raise ApiError(409, f"Wrong input: Collection `{name}` already exists!")
+        if name in self.aliases:
+            raise ApiError(400, f"Wrong input: Can't create collection with name {name}. Alias with the same name already exists")
+        if not 1 <= len(name) <= 255 or FORBIDDEN & set(name):
+            raise ApiError(422, f"Validation error: '{name}' is no name for a collection")
+        return self.add(name, new_config(body, self.defaults), {})
+
+    def add(self, name: str, config: dict[str, Any], indexes: dict[str, Any]) -> EngineProxy:
+        """Record a collection with its configuration."""
+        self.save(name, config, indexes)
+        store.sync_directory(self.root)
+        engine = EngineProxy(self.directory(name), config, indexes)
+        self.engines[name] = engine
+        return engine
+
+    async def delete(self, name: str) -> bool:
+        """Drop a collection and its aliases; False when there is none."""
+        engine = self.engines.pop(name, None)
+        if engine is None:
+            return False
+        # The rename is the deletion: a crash later leaves only rubbish, which the next start removes.
+        doomed = self.root / f".deleted-{quote(name, safe='')}"
+        shutil.rmtree(doomed, ignore_errors=True)
+        self.directory(name).rename(doomed)
+        store.sync_directory(self.root)
+        self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
+        self._save_aliases()
+        if engine.process is not None:
+            engine.process.kill()
+        shutil.rmtree(doomed, ignore_errors=True)
+        return True
+
+    def change_aliases(self, body: Any) -> None:
+        """All actions or none."""
+        aliases = dict(self.aliases)
+        for action in body.get("actions") or []:
+            if "create_alias" in action:
+                alias, target = action["create_alias"]["alias_name"], action["create_alias"]["collection_name"]
+                if target not in self.engines:
+                    raise missing_collection(target)
+                if alias in self.engines:
+                    raise ApiError(409, f"Wrong input: Collection `{alias}` already exists!")
+                aliases[alias] = target
+            elif "delete_alias" in action:
+                if aliases.pop(action["delete_alias"]["alias_name"], None) is None:
+                    raise ApiError(404, f"Not found: Alias {action['delete_alias']['alias_name']} does not exists!")
+            elif "rename_alias" in action:
+                names = action["rename_alias"]
+                if names["old_alias_name"] not in aliases:
+                    raise ApiError(404, f"Not found: Alias {names['old_alias_name']} does not exists!")
+                aliases[names["new_alias_name"]] = aliases.pop(names["old_alias_name"])
+            else:
+                raise malformed("an action is create_alias, delete_alias or rename_alias")
+        self.aliases = aliases
+        self._save_aliases()
+
+    def save(self, name: str, config: Mapping[str, Any], indexes: Mapping[str, Any]) -> None:
+        """Write a collection's description."""
+        directory = self.directory(name)
+        directory.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"name": name, "config": config, "indexes": indexes}, indent=1)
+        store.write_atomically(directory / "collection.json", text)
+
+    def directory(self, name: str) -> Path:
+        """A collection's directory."""
+        return self.root / quote(name, safe="")
+
+    def _load(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        for doomed in self.root.glob(".deleted-*"):
+            shutil.rmtree(doomed, ignore_errors=True)
+        for path in sorted(self.root.glob("*/collection.json")):
+            known = json.loads(path.read_text())
+            self.engines[known["name"]] = EngineProxy(path.parent, known["config"], known["indexes"])
+        aliases = self.root / "aliases.json"
+        self.aliases = json.loads(aliases.read_text()) if aliases.exists() else {}
+
+    def _save_aliases(self) -> None:
+        store.write_atomically(self.root / "aliases.json", json.dumps(self.aliases))
+
+
+def new_config(body: Any, defaults: Config) -> dict[str, Any]:
+    """A collection's whole configuration from the body of its creation, in the shape in which it is read back."""
+    if not isinstance(body, dict):
+        raise malformed("the body is an object")
+    unknown = set(body) - CREATE_KEYS
+    if unknown:
+        raise malformed(f"unknown field `{sorted(unknown)[0]}`")
+    for key in ("shard_number", "replication_factor", "write_consistency_factor"):
+        if (body.get(key) or 1) != 1:
+            raise ApiError(400, f"Wrong input: the embedded engine is one node with one shard: {key} must be 1, got {body[key]}")
+    if (body.get("sharding_method") or "auto") != "auto":
+        raise refused("custom sharding")
+    vectors = body.get("vectors") or {}
+    check_vectors(vectors)
+    config = {
+        "params": {
+            "vectors": vectors,
+            **({"sparse_vectors": body["sparse_vectors"]} if body.get("sparse_vectors") else {}),
+            "shard_number": 1,
+            "replication_factor": 1,
+            "write_consistency_factor": 1,
+            "on_disk_payload": _given(body.get("on_disk_payload"), defaults.on_disk_payload),
+        },
+        "hnsw_config": {**HNSW, **_set(body.get("hnsw_config"))},
+        "optimizer_config": {**defaults.optimizers, **_set(body.get("optimizers_config"))},
+        "wal_config": {**WAL, **_set(body.get("wal_config"))},
+        "quantization_config": body.get("quantization_config"),
+    }
+    if body.get("strict_mode_config"):
+        config["strict_mode_config"] = _set(body["strict_mode_config"])
+    if body.get("metadata"):
+        config["metadata"] = body["metadata"]
+    return checked(config)
+
+
+def patched(config: Mapping[str, Any], body: Any) -> dict[str, Any]:
+    """A configuration after `PATCH`: sections merge, unknown fields are passed over as the server does."""
+    if not isinstance(body, dict):
+        raise malformed("the body is an object")
+    changed: dict[str, Any] = json.loads(json.dumps(config))
+    changed["hnsw_config"] |= _set(body.get("hnsw_config"))
+    optimizers = _set(body.get("optimizers_config"))
+    if optimizers.get("max_optimization_threads") == "auto":
+        optimizers["max_optimization_threads"] = None
+    changed["optimizer_config"] |= optimizers
+    params = _set(body.get("params"))
+    for key in ("replication_factor", "write_consistency_factor"):
+        if params.get(key, 1) != 1:
+            raise ApiError(400, f"Wrong input: the embedded engine is one node: {key} must be 1, got {params[key]}")
+    changed["params"] |= {key: params[key] for key in ("on_disk_payload",) if key in params}
+    for name, update in _set(body.get("vectors")).items():
+        vectors = changed["params"]["vectors"]
+        target = vectors if name == "" and "size" in vectors else vectors.get(name)
+        if target is None:
+            raise ApiError(400, f"Wrong input: Not existing vector name error: {name}")
+        target |= {key: value for key, value in update.items() if key in ("hnsw_config", "quantization_config", "on_disk")}
+    wanted = body.get("quantization_config")
+    if wanted is not None:
+        changed["quantization_config"] = None if wanted == "Disabled" else wanted
+    if body.get("strict_mode_config"):
+        changed["strict_mode_config"] = {**changed.get("strict_mode_config", {}), **_set(body["strict_mode_config"])}
+    if body.get("metadata"):
+        merged = {**changed.get("metadata", {}), **body["metadata"]}
+        changed["metadata"] = {key: value for key, value in merged.items() if value is not None}
+    return checked(changed)
+
+
+def checked(config: dict[str, Any]) -> dict[str, Any]:
+    """The same configuration, once the wheel's own types take it."""
+    try:
+        hnsw(config["hnsw_config"])
+        quantization(config["quantization_config"])
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise malformed(str(error)) from error
+    return config
+
+
+def index_schema(body: Any) -> tuple[str, Any]:
+    """The field and the parameters of a payload index."""
+    if not isinstance(body, dict) or not isinstance(body.get("field_name"), str):
+        raise malformed("missing field `field_name`")
+    schema = body.get("field_schema") or body.get("field_type")
+    if schema is None:
+        raise ApiError(400, "Wrong input: field_schema is missing; name the type of the index")
+    try:
+        index(schema)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise malformed(str(error)) from error
+    return body["field_name"], schema
+
+
+def _set(section: Any) -> dict[str, Any]:
+    if section is not None and not isinstance(section, dict):
+        raise malformed(f"expected an object, got {section!r}")
+    return {key: value for key, value in (section or {}).items() if value is not None}
+
+
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value

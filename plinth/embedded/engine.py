@@ -1,0 +1,276 @@
+"""The process that owns one collection's shard: `python -m plinth.embedded.engine FD`.
+
+It answers requests from the front one by one, flushes on a timer, and lets a child rebuild the graph on a copy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import qdrant_edge as edge
+
+from plinth.embedded import store, wire
+from plinth.embedded.errors import ApiError, malformed
+from plinth.embedded.guard import check_read, check_write
+from plinth.embedded.shard import READS, WRITES, check_dimensions, dimensions, points_of, read, write
+
+FREE_BYTES_MIN = 64 * 1024 * 1024
+IDLE_BEFORE_OPTIMIZE_S = 0.5
+LONGEST_WAIT_S = 15.0
+TICK_S = 0.25
+
+
+class Engine:
+    """One collection's shard and its upkeep."""
+
+    def __init__(self, directory: Path, config: dict[str, Any], indexes: dict[str, Any]) -> None:
+        self.directory = directory
+        self.config = config
+        self.indexes = indexes
+        self.path = self._open_path()
+        self.shard = edge.EdgeShard.load(str(self.path))
+        self.operations = 0
+        self.journal: list[tuple[str, Any]] | None = None
+        self.child: subprocess.Popen[bytes] | None = None
+        self.error: str | None = None
+        self._flushed_at = self._written_at = self._optimized_at = time.monotonic()
+        self._dirty = False
+        self._grown = True
+        self._stale = store.is_stale(self.path, config, indexes)
+
+    def answer(self, operation: str, body: bytes) -> bytes:
+        """Carry out one request; the answer is JSON. Raises :class:`ApiError`."""
+        if operation in READS:
+            wanted = _parse(body)
+            check_read(operation, wanted, self.config, self.indexes)
+            return orjson.dumps(read(self.shard, operation, wanted))
+        if operation in WRITES or operation == "batch":
+            return self._write(operation, _parse(body))
+        return orjson.dumps({"info": self.info, "configure": self._configure, "snapshot": self._snapshot}[operation](body))
+
+    def upkeep(self) -> None:
+        """Whatever is due: a finished or a needed rebuild, a flush."""
+        now = time.monotonic()
+        if self.child and self.child.poll() is not None:
+            self._finish()
+        if self._dirty and now - self._flushed_at >= self.config["optimizer_config"]["flush_interval_sec"]:
+            self._flush()
+        idle = now - self._written_at >= IDLE_BEFORE_OPTIMIZE_S or now - self._optimized_at >= LONGEST_WAIT_S
+        if self.child is None and idle and (self._stale or (self._grown and self._unindexed())):
+            self._begin()
+        elif self._grown and idle and self.child is None:
+            self._grown = False
+
+    def info(self, _body: bytes = b"") -> dict[str, Any]:
+        """What `GET /collections/{name}` and the metrics say of the shard."""
+        found = self.shard.info()
+        busy = self.child is not None or self._stale or (self._grown and self._unindexed())
+        return {
+            "status": "red" if self.error else "yellow" if busy else "green",
+            "optimizer_status": {"error": self.error} if self.error else "ok",
+            "points_count": found.points_count,
+            "indexed_vectors_count": found.indexed_vectors_count,
+            "segments_count": found.segments_count,
+            "indexed": {field: schema.points for field, schema in found.payload_schema.items()},
+            "running": int(self.child is not None),
+        }
+
+    def close(self) -> None:
+        """Flush and let go; a running rebuild is given up, the next start begins it again."""
+        if self.child:
+            self.child.kill()
+            self.child.wait()
+        self.shard.flush()
+        self.shard.close()
+
+    def _write(self, operation: str, body: Any) -> bytes:
+        if shutil.disk_usage(self.directory).free < FREE_BYTES_MIN:
+            raise ApiError(
+                500, "Service internal error: No space left on device: WAL buffer size exceeds available disk space"
+            )
+        self._check(operation, body)
+        write(self.shard, operation, body)
+        if self.journal is not None:
+            self.journal.append((operation, body))
+        self.operations += 1
+        self._dirty = self._grown = True
+        self._written_at = time.monotonic()
+        count = len(body["operations"]) if operation == "batch" else 1
+        result = {"operation_id": self.operations, "status": "completed"}
+        return orjson.dumps([result] * count if operation == "batch" else result)
+
+    def _check(self, operation: str, body: Any) -> None:
+        if not isinstance(body, dict):
+            raise malformed("the body is an object")
+        check_write(operation, body, self.config)
+        sizes = dimensions(self.config)
+        if operation in ("upsert", "update_vectors"):
+            check_dimensions(points_of(body), sizes)
+        elif operation == "batch":
+            for entry in body.get("operations") or []:
+                for kind, inner in entry.items() if isinstance(entry, dict) else ():
+                    if kind in ("upsert", "update_vectors"):
+                        check_dimensions(points_of(inner), sizes)
+
+    def _configure(self, body: bytes) -> dict[str, Any]:
+        """Take a changed config or changed indexes; what the graph depends on leads to a rebuild."""
+        wanted = orjson.loads(body)
+        self.config, self.indexes = wanted["config"], wanted["indexes"]
+        if store.is_stale(self.path, self.config, self.indexes):
+            if self.shard.info().points_count == 0 and self.child is None:
+                self._replace_empty()
+            else:
+                self._stale = True
+        return {}
+
+    def _replace_empty(self) -> None:
+        path = store.following(self.path)
+        fresh = store.create(path, self.config, self.indexes)
+        fresh.flush()
+        self._swap(fresh, path)
+
+    def _snapshot(self, body: bytes) -> dict[str, Any]:
+        """Flush and pack; nothing writes meanwhile, for this thread is the only one that does."""
+        wanted = orjson.loads(body)
+        self._flush()
+        with tarfile.open(wanted["to"], "w") as archive:
+            archive.add(wanted["manifest"], arcname="manifest.json")
+            archive.add(self.path, arcname="shard")
+        return {"points_count": self.shard.info().points_count}
+
+    def _open_path(self) -> Path:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        store.clean(self.directory)
+        path = store.current(self.directory)
+        if path is None:
+            path = self.directory / "shard-0"
+            shard = store.create(path, self.config, self.indexes)
+            shard.flush()
+            shard.close()
+            store.make_current(path)
+        return path
+
+    def _unindexed(self) -> bool:
+        found = self.shard.info()
+        kilobytes = sum(dimensions(self.config).values()) * 4 / 1024
+        waiting = found.points_count - found.indexed_vectors_count / max(1, len(dimensions(self.config)))
+        return waiting * kilobytes > self.config["optimizer_config"]["indexing_threshold"]
+
+    def _begin(self) -> None:
+        self._flush()
+        target = store.following(self.path)
+        source = target.with_name(f"{target.name}.source")
+        shutil.rmtree(source, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(self.path, source)
+        job = target.with_name(f"{target.name}.job.json")
+        afresh = self._stale
+        job.write_text(
+            json.dumps(
+                {
+                    "source": str(source),
+                    "target": str(target),
+                    "config": self.config,
+                    "indexes": self.indexes,
+                    "afresh": afresh,
+                }
+            )
+        )
+        self.journal = []
+        self._stale = self._grown = False
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", "plinth.embedded.rebuild", str(job)], stdin=subprocess.DEVNULL, close_fds=True
+        )
+
+    def _finish(self) -> None:
+        assert self.child is not None
+        status, self.child = self.child.returncode, None
+        journal, self.journal = self.journal or [], None
+        self._optimized_at = time.monotonic()
+        if status != 0:
+            self.error = f"building the graph failed (exit {status}); the log of the engine says more"
+            store.clean(self.directory)
+            return
+        path = store.following(self.path)
+        fresh = edge.EdgeShard.load(str(path))
+        for operation, body in journal:
+            write(fresh, operation, body)
+        fresh.flush()
+        self.error = None
+        self._swap(fresh, path)
+        self._grown = bool(journal)
+        self._stale = store.is_stale(path, self.config, self.indexes)
+
+    def _swap(self, fresh: edge.EdgeShard, path: Path) -> None:
+        old, self.shard, self.path = self.shard, fresh, path
+        store.write_atomically(self.directory / store.CURRENT, path.name)
+        old.close()
+        store.clean(self.directory)
+
+    def _flush(self) -> None:
+        self.shard.flush()
+        self._dirty = False
+        self._flushed_at = time.monotonic()
+
+
+def serve(connection: socket.socket, engine: Engine) -> None:
+    """Answer until the front is gone."""
+    while True:
+        readable, _, _ = select.select([connection], [], [], TICK_S)
+        if readable:
+            request = wire.receive(connection)
+            if request is None:
+                return
+            number, operation, body = request
+            try:
+                status, answer = 200, engine.answer(operation, body)
+            except ApiError as error:
+                status, answer = error.status, orjson.dumps(str(error))
+            connection.sendall(wire.pack(number, status, answer))
+        engine.upkeep()
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise malformed(str(error)) from error
+
+
+def main() -> None:
+    """Serve the collection that the first frame describes, on the inherited socket."""
+    # The front decides when to end: a Ctrl-C in a terminal reaches the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    request = wire.receive(connection)
+    if request is None:
+        return
+    number, _, body = request
+    wanted = orjson.loads(body)
+    try:
+        engine = Engine(Path(wanted["directory"]), wanted["config"], wanted["indexes"])
+    except Exception as error:
+        connection.sendall(wire.pack(number, 500, orjson.dumps(f"Service internal error: {error}")))
+        raise
+    connection.sendall(wire.pack(number, 200, b"{}"))
+    try:
+        serve(connection, engine)
+    finally:
+        engine.close()
+        os.close(connection.detach())
+
+
+if __name__ == "__main__":
+    main()

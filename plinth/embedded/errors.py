@@ -1,0 +1,44 @@
+"""Errors with Qdrant's HTTP codes."""
+
+from __future__ import annotations
+
+_CALLERS_FAULT = ("not existing vector", "wrong input", "bad request", "index", "invalid", "validation", "expected")
+REAL = "put a `qdrant` binary on PATH or name one in PLINTH_QDRANT"
+
+
+class ApiError(Exception):
+    """An answer that is an error: ``status`` is the HTTP code, the message goes into Qdrant's envelope."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def refused(what: str) -> ApiError:
+    """What the embedded engine cannot do, and what can."""
+    return ApiError(501, f"The embedded engine has no {what}; for that run a real server: {REAL}.")
+
+
+def malformed(message: str) -> ApiError:
+    """A body that is not what the endpoint takes."""
+    return ApiError(400, f"Format error in JSON body: {message}")
+
+
+def missing_collection(name: str) -> ApiError:
+    """A collection that is not there."""
+    return ApiError(404, f"Not found: Collection `{name}` doesn't exist!")
+
+
+def from_edge(error: Exception) -> ApiError:
+    """The wheel raises bare exceptions; their words tell the kind."""
+    words = str(error)
+    lowered = words.lower()
+    if "dimension" in lowered:
+        return ApiError(400, f"Wrong input: {words}")
+    if "no point with id" in lowered:
+        return ApiError(404, f"Not found: {words}")
+    if "no space" in lowered:
+        return ApiError(500, f"Service internal error: {words}")
+    if any(mark in lowered for mark in _CALLERS_FAULT):
+        return ApiError(400, f"Wrong input: {words}")
+    return ApiError(500, f"Service internal error: {words}")

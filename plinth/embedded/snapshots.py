@@ -1,0 +1,145 @@
+"""Snapshots in the embedded engine's own format: a tar of `manifest.json` and the flushed shard. Not Qdrant's."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+import tarfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import orjson
+
+from plinth.embedded import ENGINE, store
+from plinth.embedded.catalogue import Catalogue
+from plinth.embedded.errors import ApiError, refused
+
+FORMAT = "plinth-embedded-1"
+
+
+class Snapshots:
+    """The snapshots of every collection, under the configured directory."""
+
+    def __init__(self, catalogue: Catalogue, root: Path) -> None:
+        self.catalogue = catalogue
+        self.root = root
+        self.created: dict[str, int] = {}
+
+    async def create(self, name: str) -> dict[str, Any]:
+        """Flush a collection and pack it; answers name, creation time, size and SHA-256."""
+        engine = self.catalogue.engine(name)
+        directory = self._directory(name)
+        directory.mkdir(parents=True, exist_ok=True)
+        now = datetime.now(UTC)
+        file = directory / f"{name}-0-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond:06d}.snapshot"
+        manifest, partial = file.with_suffix(".manifest"), file.with_suffix(".partial")
+        described = {"format": FORMAT, "engine": ENGINE, "config": engine.config, "indexes": engine.indexes}
+        manifest.write_text(json.dumps(described))
+        await engine.call("snapshot", orjson.dumps({"to": str(partial), "manifest": str(manifest)}))
+        manifest.unlink()
+        checksum = await asyncio.to_thread(_sha256, partial)
+        file.with_name(f"{file.name}.checksum").write_text(checksum)
+        partial.rename(file)
+        self.created[name] = self.created.get(name, 0) + 1
+        return _described(file)
+
+    def list(self, name: str) -> list[dict[str, Any]]:
+        """A collection's snapshots."""
+        return [_described(path) for path in sorted(self._directory(name).glob("*.snapshot"))]
+
+    def path(self, name: str, snapshot: str) -> Path:
+        """The file of a snapshot."""
+        path = self._directory(name) / snapshot
+        if path.parent != self._directory(name) or not path.is_file():
+            raise ApiError(404, f"Not found: Snapshot {snapshot} not found")
+        return path
+
+    def delete(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot."""
+        path = self.path(name, snapshot)
+        path.unlink()
+        path.with_name(f"{path.name}.checksum").unlink(missing_ok=True)
+
+    async def recover(self, name: str, body: dict[str, Any]) -> None:
+        """Replace a collection's content, or make the collection, from a `file://` within the snapshots directory."""
+        path = self._located(str(body.get("location")))
+        checksum = body.get("checksum")
+        if checksum and await asyncio.to_thread(_sha256, path) != checksum:
+            raise ApiError(400, f"Checksum mismatch: the snapshot {path.name} is not the one whose checksum was given")
+        unpacked = self.catalogue.defaults.storage / f".recover-{path.stem}"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        try:
+            manifest = await asyncio.to_thread(_unpack, path, unpacked)
+            await self._replace(name, manifest, unpacked / "shard")
+        finally:
+            shutil.rmtree(unpacked, ignore_errors=True)
+
+    async def _replace(self, name: str, manifest: dict[str, Any], shard: Path) -> None:
+        engine = self.catalogue.engines.get(name)
+        if engine is not None:
+            if engine.config["params"]["vectors"] != manifest["config"]["params"]["vectors"]:
+                raise ApiError(400, "Wrong input: the snapshot's vectors differ from the collection's")
+            await engine.stop()
+        directory = self.catalogue.directory(name)
+        directory.mkdir(parents=True, exist_ok=True)
+        old = store.current(directory)
+        path = store.following(old) if old else directory / "shard-0"
+        shutil.rmtree(path, ignore_errors=True)
+        shard.rename(path)
+        store.mark_built(path, manifest["config"], manifest["indexes"])
+        store.make_current(path)
+        self.catalogue.add(name, manifest["config"], manifest["indexes"])
+
+    def _located(self, location: str) -> Path:
+        parts = urlsplit(location)
+        if parts.scheme != "file":
+            raise refused("recovery from a URL; copy the snapshot into the snapshots directory and name it by file://")
+        path = Path(unquote(parts.path)).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise ApiError(403, f"Forbidden: the snapshot must lie within {self.root}")
+        if not path.is_file():
+            raise ApiError(400, f"Wrong input: Snapshot file {path} does not exist")
+        return path
+
+    def _directory(self, name: str) -> Path:
+        return self.root / self.catalogue.directory(name).name
+
+
+def _unpack(path: Path, directory: Path) -> dict[str, Any]:
+    try:
+        with tarfile.open(path) as archive:
+            archive.extractall(directory, filter="data")
+        manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise _foreign(path) from error
+    if manifest.get("format") != FORMAT:
+        raise _foreign(path)
+    return manifest
+
+
+def _foreign(path: Path) -> ApiError:
+    return ApiError(
+        400,
+        f"Wrong input: {path.name} is not a snapshot of the embedded engine, which reads its own format only; "
+        "restore a Qdrant snapshot into a real server",
+    )
+
+
+def _described(path: Path) -> dict[str, Any]:
+    made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    checksum = path.with_name(f"{path.name}.checksum")
+    return {
+        "name": path.name,
+        "creation_time": f"{made:%Y-%m-%dT%H:%M:%S}",
+        "size": path.stat().st_size,
+        "checksum": checksum.read_text() if checksum.exists() else None,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -58,7 +58,13 @@ def collection_specs(settings: Settings, root: Path) -> list[CollectionSpec]:
 
 def _target(settings: Settings, root: Path, home: Home, wanted: Sequence[Service]) -> Target:
     if settings.target is TargetName.local:
-        return LocalTarget(home, root, settings.bind_address, wanted)
+        target = LocalTarget(home, root, settings.bind_address, wanted)
+        qdrant.refuse_other_engine(
+            settings.qdrant.engine,
+            Path(target.volume("qdrant", "storage")),
+            embedded_serves=target.is_substituted("qdrant"),
+        )
+        return target
     raise UserError(
         f"The {settings.target} target cannot be deployed by this version; its settings are valid. "
         "Use an environment whose plinth:target is local."

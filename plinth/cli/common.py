@@ -17,7 +17,8 @@ Env = Annotated[str, typer.Argument(help="The environment: a file stacks/Pulumi.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; the only way past a question without a terminal.")]
 
-console = Console(soft_wrap=True)
+# A log has no width of its own; 80 columns would fold every table.
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def stack_of(env: str) -> Stack:

@@ -128,7 +128,8 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
     ready = status.show(stack, found)
     if not ready:
         raise UserError(f"'{env}' is deployed and not ready; `plinth status {env}` says what is wrong.", exit_code=1)
-    code = load.gate(stack, found, "smoke")
+    report = load.measure(stack, found, "smoke")
+    load.show(report)
     console.print("\n[bold]Endpoints[/bold]")
     for name, value in masked(found).items():
         if isinstance(value, dict) and "url" in value:
@@ -144,8 +145,8 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
         (f"plinth down {env}", "stop it; the data stays"),
     ):
         console.print(f"  .venv/bin/{command:<44} {what}", highlight=False)
-    if code:
-        raise typer.Exit(code)
+    if report.verdict.exit_code:
+        raise typer.Exit(report.verdict.exit_code)
 
 
 def _describe(stack: Stack) -> str:

@@ -41,7 +41,8 @@ class Catalogue:
 
     def __init__(self, config: Config) -> None:
         self.defaults = config
-        self.root = config.storage / "collections"
+        # Beside, never among, the files of a real server that had this storage before.
+        self.root = config.storage / "embedded"
         self.engines: dict[str, EngineProxy] = {}
         self.aliases: dict[str, str] = {}
         self._load()

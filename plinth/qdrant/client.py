@@ -44,9 +44,9 @@ class Qdrant:
 
     def __init__(self, url: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url, headers={"api-key": api_key} if api_key else {}, timeout=timeout_s
-        )
+        # Compressed answers come in chunks that wait 40 ms for a delayed acknowledgement (docs/load.md).
+        headers = {"accept-encoding": "identity"} | ({"api-key": api_key} if api_key else {})
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +70,16 @@ class Qdrant:
                 return None
             raise
         return found
+
+    def banner(self) -> str:
+        """Who answers at `/`: title and version; a real server and the embedded engine differ in the title."""
+        try:
+            answer = self._http.get("/").json()
+            return f"{answer['title']} {answer['version']}"
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise QdrantUnreachable(
+                f"Nothing at {self.url} answers as Qdrant does ({' '.join(str(error).split())}); is it up?"
+            ) from error
 
     def collections(self) -> list[str]:
         """The names of all physical collections."""

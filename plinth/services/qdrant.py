@@ -6,7 +6,9 @@ Where a machine has no `qdrant` binary the embedded engine serves the same REST 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from plinth.errors import UserError
 from plinth.services.spec import File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
 
@@ -25,6 +27,24 @@ def program(engine: str) -> Program:
         variable=None if engine == "embedded" else "PLINTH_QDRANT",
         substitute=() if engine == "server" else EMBEDDED,
     )
+
+
+def refuse_other_engine(engine: str, storage: Path, *, embedded_serves: bool) -> None:
+    """Refuse to start the one engine over the other's data: each sees its own files alone, and the rest would seem lost.
+
+    Only `auto` is refused: a named engine is a decision.
+    """
+    holds = {
+        "embedded": any(storage.glob("embedded/*/collection.json")),
+        "server": any(storage.glob("collections/*/config.json")),
+    }
+    serves, other = ("embedded", "server") if embedded_serves else ("server", "embedded")
+    if engine == "auto" and holds[other] and not holds[serves]:
+        what = {"embedded": "the embedded engine", "server": "a real Qdrant server"}
+        raise UserError(
+            f"{storage} holds collections of {what[other]}, and {what[serves]} would be started now and not see them; "
+            f"set plinth:qdrant.engine to {other} to go on with them, or to {serves} to leave them aside."
+        )
 
 
 def service(settings: Settings) -> Service:

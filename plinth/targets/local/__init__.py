@@ -59,9 +59,9 @@ class LocalTarget:
         )
         return Placed(service.name, process, process.instance)
 
-    def substitutes(self) -> list[str]:
-        """The services that something else than their own program serves."""
-        return [name for name, found in self._programs.items() if found.substitute]
+    def is_substituted(self, service: str) -> bool:
+        """Whether something else than its own program serves a service."""
+        return self._programs[service].substitute
 
     def _spec(self, service: Service, found: Found) -> ProcessSpec:
         filled = command(service, self)

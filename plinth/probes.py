@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Literal
 
-import httpx
 import psycopg
 import redis
 
@@ -39,12 +39,17 @@ class Probe:
 
     def _http(self, key: str | None, timeout_s: float) -> None:
         url = f"http://{self.host}:{self.port}{self.path}"
+        connection = HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
-            answer = httpx.get(url, headers={"api-key": key} if key else {}, timeout=timeout_s)
-        except httpx.HTTPError as error:
-            raise ProbeFailed(f"{url}: {_one_line(error)}") from error
-        if answer.status_code != 200:
-            raise ProbeFailed(f"{url} answered {answer.status_code}: {_one_line(answer.text[:200])}")
+            connection.request("GET", self.path, headers={"api-key": key} if key else {})
+            answer = connection.getresponse()
+            words = answer.read(200).decode(errors="replace")
+        except (OSError, HTTPException) as error:
+            raise ProbeFailed(f"{url}: {_one_line(error) or type(error).__name__}") from error
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise ProbeFailed(f"{url} answered {answer.status}: {_one_line(words)}")
 
     def _postgres(self, password: str | None, timeout_s: float) -> None:
         try:

@@ -2,16 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
+from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
 from plinth.engine import Stack
+from plinth.health import Policy, Status, check, dependencies, remembered
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    app.command()(status)
+
+
+def status(
+    env: Env,
+    json: Json = False,
+    cache: Annotated[bool, typer.Option(help="Take a result of the last PROBE_CACHE_SEC seconds.")] = True,
+) -> None:
+    """Is it well? Every service probed; exit 0 only when all are ready. Example: plinth status local"""  # noqa: D400, D415
+    stack = stack_of(env)
+    found = probe(stack, outputs_of(stack), cache=cache)
+    if json:
+        print_json(found.to_json())
+    else:
+        _show(found)
+    if not found.ready:
+        raise typer.Exit(1)
+
+
+def probe(stack: Stack, outputs: dict[str, Any], *, cache: bool) -> Status:
+    """The status of a deployed environment; ``cache`` False asks anew."""
+    policy = Policy.from_environment()
+    wanted = dependencies(outputs)
+    path = stack.home.cache / f"status-{stack.env}.json"
+    if not cache:
+        policy = Policy(policy.timeout_ms, policy.retries, 0)
+    names = [dependency.name for dependency in wanted]
+    return remembered(path, policy, names, lambda: check(f"plinth/{stack.env}", wanted, policy))
 
 
 def show(stack: Stack, outputs: dict[str, Any]) -> bool:
-    return True
+    """Probe anew and print; whether all is ready."""
+    found = probe(stack, outputs, cache=False)
+    _show(found)
+    return found.ready
+
+
+def _show(found: Status) -> None:
+    table = Table(title=f"{found.service}: {'ready' if found.ready else 'NOT ready'}", title_justify="left")
+    for column in ("service", "state", "latency", ""):
+        table.add_column(column, justify="right" if column == "latency" else "left")
+    for name, result in found.deps.items():
+        state = "[dim]left out[/dim]" if result.skipped else "[green]ok[/green]" if result.ok else "[red]failed[/red]"
+        latency = f"{result.latency_ms:.1f} ms" if result.latency_ms is not None else ""
+        table.add_row(name, state, latency, result.detail or result.url or "")
+    console.print(table)

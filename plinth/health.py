@@ -1,0 +1,183 @@
+"""Is it well? Every dependency probed at once, with a time limit, retries and a short memory (S0-03).
+
+The semantics are those of a `/readyz`: PROBE_TIMEOUT_MS (300), PROBE_RETRIES (2), PROBE_CACHE_SEC (10), and
+ENABLE_QDRANT=false (or any other dependency's name) to leave one out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from plinth.errors import UserError
+from plinth.probes import Probe, ProbeFailed
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How patient a probe is: milliseconds for one attempt, further attempts, seconds for which a result holds."""
+
+    timeout_ms: int = 300
+    retries: int = 2
+    cache_sec: float = 10
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Policy:
+        """The policy of PROBE_TIMEOUT_MS, PROBE_RETRIES and PROBE_CACHE_SEC."""
+        return cls(
+            timeout_ms=_whole(environment, "PROBE_TIMEOUT_MS", cls.timeout_ms),
+            retries=_whole(environment, "PROBE_RETRIES", cls.retries),
+            cache_sec=_whole(environment, "PROBE_CACHE_SEC", int(cls.cache_sec)),
+        )
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """A service to probe. One that is left out has the reason and no probe."""
+
+    name: str
+    probe: Probe | None = None
+    secret: str | None = None
+    left_out: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One dependency's answer; ``ok`` is None when it was not asked."""
+
+    enabled: bool
+    ok: bool | None
+    skipped: bool
+    latency_ms: float | None = None
+    detail: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """Every answer, and what follows from them."""
+
+    service: str
+    deps: Mapping[str, Result]
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that was asked is well; nothing asked is nothing known."""
+        asked = [result.ok for result in self.deps.values() if not result.skipped]
+        return bool(asked) and all(asked)
+
+    @property
+    def summary(self) -> str:
+        """`ok`, or what is wrong with the first that is not well."""
+        wrong = [f"{name}: {result.detail}" for name, result in self.deps.items() if result.ok is False]
+        if not wrong and not self.ready:
+            return "nothing was asked"
+        return "; ".join(wrong) or "ok"
+
+    def to_json(self) -> dict[str, Any]:
+        """The shape of S0-03."""
+        return {
+            "service": self.service,
+            "ready": self.ready,
+            "summary": self.summary,
+            "deps": {
+                name: {key: value for key, value in asdict(result).items() if key in CORE or value is not None}
+                for name, result in self.deps.items()
+            },
+        }
+
+
+CORE = ("enabled", "ok", "skipped", "latency_ms")
+
+
+def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> list[Dependency]:
+    """What a deployed environment consists of, from its outputs."""
+    found = [_qdrant(outputs["qdrant"])]
+    for name, key in (("pg", "postgres"), ("redis", "redis")):
+        if key in outputs:
+            where = outputs[key]
+            kind = "postgres" if key == "postgres" else "redis"
+            probe = Probe(kind, where["host"], int(where["port"]), user=where.get("user", ""))
+            found.append(Dependency(name, probe, where["password"]))
+    for name, path in (("prometheus", "/-/ready"), ("alertmanager", "/-/ready"), ("grafana", "/api/health")):
+        if name in outputs:
+            found.append(Dependency(name, _http(outputs[name]["url"], path), url=outputs[name]["url"]))
+    for name, exporter in outputs.get("exporters", {}).items():
+        found.append(Dependency(f"{name}_exporter", _http(exporter["url"], "")))
+    found += [Dependency(name, left_out=reason) for name, reason in outputs.get("left_out", {}).items()]
+    return [
+        Dependency(known.name, left_out=f"ENABLE_{known.name.upper()} is false")
+        if environment.get(f"ENABLE_{known.name.upper()}", "").lower() in ("false", "0", "no")
+        else known
+        for known in found
+    ]
+
+
+def check(service: str, wanted: Sequence[Dependency], policy: Policy) -> Status:
+    """Probe all at once; the slowest costs its time limit once for each attempt, and no more."""
+    with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as pool:
+        results = pool.map(lambda dependency: _ask(dependency, policy), wanted)
+        return Status(service, dict(zip((dependency.name for dependency in wanted), results, strict=True)))
+
+
+def remembered(path: Path, policy: Policy, names: Sequence[str], ask: Callable[[], Status], now: float | None = None) -> Status:
+    """The last status of these dependencies while it is young enough; else a new one, remembered at ``path``."""
+    moment = time.time() if now is None else now
+    try:
+        known = json.loads(path.read_text())
+        if 0 <= moment - known["at"] < policy.cache_sec and list(known["deps"]) == list(names):
+            return Status(known["service"], {name: Result(**found) for name, found in known["deps"].items()})
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no memory, or one of another version: ask
+    status = ask()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {"at": moment, "service": status.service, "deps": {n: asdict(r) for n, r in status.deps.items()}}
+    path.write_text(json.dumps(known))
+    return status
+
+
+def _ask(dependency: Dependency, policy: Policy) -> Result:
+    if dependency.probe is None:
+        return Result(enabled=False, ok=None, skipped=True, detail=dependency.left_out)
+    words = ""
+    for _ in range(policy.retries + 1):
+        began = time.perf_counter()
+        try:
+            dependency.probe.run(dependency.secret, timeout_s=policy.timeout_ms / 1000)
+        except ProbeFailed as failure:
+            words = str(failure)
+            continue
+        latency = round((time.perf_counter() - began) * 1000, 1)
+        return Result(enabled=True, ok=True, skipped=False, latency_ms=latency, url=dependency.url)
+    return Result(enabled=True, ok=False, skipped=False, detail=words, url=dependency.url)
+
+
+def _qdrant(where: Mapping[str, Any]) -> Dependency:
+    # The list of collections, not /readyz: it proves the key too.
+    return Dependency("qdrant", _http(where["url"], "/collections"), where["api_key"], url=where["url"])
+
+
+def _http(url: str, path: str) -> Probe:
+    parts = urlsplit(url)
+    return Probe("http", parts.hostname or "127.0.0.1", parts.port or 80, f"{parts.path}{path}" or "/")
+
+
+def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
+    given = environment.get(name)
+    if given is None:
+        return default
+    try:
+        value = int(given)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise UserError(f"{name} is '{given}'; set a whole number of 0 or more, or unset it.")
+    return value

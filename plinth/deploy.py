@@ -36,9 +36,8 @@ Secrets = Mapping[str, pulumi.Output[str]]
 def deploy(settings: Settings, root: Path, home: Home) -> None:
     """Declare every resource of an environment and export its outputs."""
     preflight(settings)
-    wanted = services(settings, root)
-    target = _target(settings, root, home, wanted)
-    running = [service for service in wanted if service.name not in target.left_out]
+    target = _target(settings, root, home, services(settings, root))
+    running = services(settings, root, target.left_out)
     secrets = _secrets(settings, home)
     ready: dict[str, pulumi.Resource] = {}
     for service in running:

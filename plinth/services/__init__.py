@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from plinth.services import exporters, monitoring, postgres, qdrant, redis
@@ -11,8 +12,8 @@ from plinth.settings import Settings
 __all__ = ["Service", "services"]
 
 
-def services(settings: Settings, root: Path) -> list[Service]:
-    """Every enabled service, in an order in which each stands behind those it needs."""
+def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> list[Service]:
+    """Every enabled service, in an order in which each stands behind those it needs; not those that are left out."""
     found = [qdrant.service(settings)]
     if settings.postgres.enabled:
         found.append(postgres.service(settings))
@@ -22,7 +23,7 @@ def services(settings: Settings, root: Path) -> list[Service]:
         found += exporters.services(settings)
     if settings.monitoring.alertmanager.enabled:
         found.append(monitoring.alertmanager(settings))
-    if settings.monitoring.grafana.enabled:
+    if settings.monitoring.grafana.enabled and "grafana" not in left_out:
         found.append(monitoring.grafana(settings))
     if settings.monitoring.prometheus.enabled:
         found.append(monitoring.prometheus(settings, found, root))

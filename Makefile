@@ -1,0 +1,44 @@
+# Plinth. `make up` stands the local stack up and proves it; `make test` runs every test.
+STACK ?= local
+PLINTH := .venv/bin/plinth
+
+.PHONY: help bootstrap up down status test lint bench lock schema
+
+help:
+	@echo 'make up [STACK=local]   install what is missing, stand the stack up, prove it'
+	@echo 'make status             is it well?'
+	@echo 'make down               stop it; the data stays'
+	@echo 'make test               lint, types, every test'
+	@echo 'make bench              measure: seconds to ready, p95, recall'
+	@echo 'make lock               pin the Python packages anew'
+	@echo 'make schema             write the settings'"'"' JSON schema'
+
+bootstrap:
+	@scripts/bootstrap
+
+up: bootstrap
+	@$(PLINTH) up $(STACK)
+
+down:
+	@$(PLINTH) down $(STACK) --yes
+
+status:
+	@$(PLINTH) status $(STACK)
+
+lint:
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+test: bootstrap lint
+	@.venv/bin/pytest
+
+bench: bootstrap
+	@.venv/bin/python scripts/bench
+
+schema:
+	@$(PLINTH) schema > stacks/settings.schema.json
+
+lock:
+	@uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock

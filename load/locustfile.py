@@ -117,7 +117,9 @@ class TenantUser(FastHttpUser):
             if wait > 0:
                 gevent.sleep(wait)
             if pool.free_count() == 0:
-                records[name].take(planned, planned, f"{JOB['in_flight_max']} requests were in flight; this one was shed")
+                records[name].take(
+                    planned, planned, f"{JOB['in_flight_max']} requests were in flight; this one was shed"
+                )
                 continue
             lags.append(max(0.0, time.perf_counter() - planned))
             pool.spawn(self._one, name, number, planned, records)
@@ -188,7 +190,12 @@ class TenantUser(FastHttpUser):
 
     def _request(self, method: str, path: str, body: bytes | None, name: str) -> tuple[str | None, bytes]:
         with self.client.request(
-            method, path, data=body, headers=self.headers, name=name, catch_response=True
+            method,
+            path,
+            data=body,  # type: ignore[arg-type]
+            headers=self.headers,
+            name=name,
+            catch_response=True,
         ) as response:
             if response.status_code == 200:
                 response.success()
@@ -208,7 +215,7 @@ class TenantUser(FastHttpUser):
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-@events.quitting.add_listener
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
 def _exit_code(environment: Environment, **_: Any) -> None:
     """The verdict is not Locust's: failed requests are counted in the result."""
     environment.process_exit_code = 0

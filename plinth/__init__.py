@@ -1,0 +1,1 @@
+"""Plinth: the base that a vector stack stands on."""

@@ -22,9 +22,8 @@ from plinth.resources.collection import Aliases, Collection
 from plinth.resources.database import Database, MonitorRole
 from plinth.resources.ready import Ready
 from plinth.resources.secret import GeneratedSecret
-from plinth.services import Service, services
+from plinth.services import Service, qdrant, services
 from plinth.services import postgres as pg
-from plinth.services import qdrant
 from plinth.services.secrets import secrets as wanted_secrets
 from plinth.settings import Settings, TargetName
 from plinth.targets.local import LocalTarget
@@ -97,18 +96,14 @@ def _stand_up(
 
 def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
     host, _, port = target.address("postgres", "sql").rpartition(":")
-    server = secrets[pg.SUPERUSER_PASSWORD].apply(
-        lambda password: Server(host, int(port), pg.SUPERUSER, password)
-    )
+    server = secrets[pg.SUPERUSER_PASSWORD].apply(lambda password: Server(host, int(port), pg.SUPERUSER, password))
     after = pulumi.ResourceOptions(depends_on=[ready])
     MonitorRole(server, pg.MONITOR_ROLE, secrets[pg.MONITOR_PASSWORD], after)
     for database in settings.postgres.databases:
         Database(server, database.name, database.role, secrets[pg.database_secret(database.role)], after)
 
 
-def _collections(
-    settings: Settings, root: Path, target: Target, secrets: Secrets, ready: pulumi.Resource
-) -> None:
+def _collections(settings: Settings, root: Path, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
     specs = collection_specs(settings, root)
     url = f"http://{target.address('qdrant', 'http')}"
     key = secrets.get(qdrant.API_KEY)

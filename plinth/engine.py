@@ -12,7 +12,6 @@ import secrets
 import shutil
 import socket
 import sys
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,8 +142,4 @@ def _command(place: Home) -> automation.PulumiCommand:
     built = place.base / "bin" / "pulumi"
     if shutil.which("pulumi") is None and not built.exists():
         raise UserError("There is no `pulumi` on PATH nor in .plinth/bin; run `make bootstrap`.")
-    return automation.PulumiCommand(
-        root=None if shutil.which("pulumi") else str(place.base), skip_version_check=True
-    )
-
-
+    return automation.PulumiCommand(root=None if shutil.which("pulumi") else str(place.base), skip_version_check=True)

@@ -25,7 +25,9 @@ def project_root() -> Path:
     for directory in (here, *here.parents):
         if (directory / "Pulumi.yaml").is_file() and (directory / "stacks").is_dir():
             return directory
-    raise UserError(f"{here} is not inside a Plinth project (no Pulumi.yaml with a stacks/ beside it); cd into your clone.")
+    raise UserError(
+        f"{here} is not inside a Plinth project (no Pulumi.yaml with a stacks/ beside it); cd into your clone."
+    )
 
 
 def settings_file(root: Path, env: str) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from plinth.errors import UserError
@@ -101,11 +101,11 @@ CORE = ("enabled", "ok", "skipped", "latency_ms")
 def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> list[Dependency]:
     """What a deployed environment consists of, from its outputs."""
     found = [_qdrant(outputs["qdrant"])]
-    for name, key in (("pg", "postgres"), ("redis", "redis")):
+    stores: tuple[tuple[str, Literal["postgres", "redis"]], ...] = (("pg", "postgres"), ("redis", "redis"))
+    for name, key in stores:
         if key in outputs:
             where = outputs[key]
-            kind = "postgres" if key == "postgres" else "redis"
-            probe = Probe(kind, where["host"], int(where["port"]), user=where.get("user", ""))
+            probe = Probe(key, where["host"], int(where["port"]), user=where.get("user", ""))
             found.append(Dependency(name, probe, where["password"]))
     for name, path in (("prometheus", "/-/ready"), ("alertmanager", "/-/ready"), ("grafana", "/api/health")):
         if name in outputs:
@@ -128,7 +128,9 @@ def check(service: str, wanted: Sequence[Dependency], policy: Policy) -> Status:
         return Status(service, dict(zip((dependency.name for dependency in wanted), results, strict=True)))
 
 
-def remembered(path: Path, policy: Policy, names: Sequence[str], ask: Callable[[], Status], now: float | None = None) -> Status:
+def remembered(
+    path: Path, policy: Policy, names: Sequence[str], ask: Callable[[], Status], now: float | None = None
+) -> Status:
     """The last status of these dependencies while it is young enough; else a new one, remembered at ``path``."""
     moment = time.time() if now is None else now
     try:

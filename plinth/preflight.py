@@ -85,9 +85,7 @@ def is_loopback(address: str) -> bool:
 def _cluster(settings: Settings) -> Iterator[str]:
     qdrant = settings.qdrant
     if qdrant.nodes == 2:
-        yield (
-            "plinth:qdrant.nodes is 2: two peers have no majority once one fails; set 1, or 3 and more."
-        )
+        yield ("plinth:qdrant.nodes is 2: two peers have no majority once one fails; set 1, or 3 and more.")
     if qdrant.nodes > 1 and settings.target is TargetName.local:
         yield (
             f"plinth:qdrant.nodes is {qdrant.nodes}: the local target runs one node; set 1, or plinth:target to docker."
@@ -139,7 +137,7 @@ def _databases(settings: Settings) -> Iterator[str]:
     ):
         for name, times in Counter(names).items():
             if times > 1:
-                yield f"plinth:postgres.databases names the {what} '{name}' twice; each database has one owner of its own."
+                yield f"plinth:postgres.databases names the {what} '{name}' twice; each has one of its own."
             if name in ("postgres", "template0", "template1") or name.startswith("pg_"):
                 yield f"plinth:postgres.databases: '{name}' is Postgres' own name; choose another for the {what}."
 
@@ -172,6 +170,6 @@ def _volumes(settings: Settings, deployed: Deployed) -> Iterator[str]:
         now = wanted.get(name, was)
         if now < was:
             yield (
-                f"The volume of {name} would shrink from {was} to {now} GiB: volumes only grow; set plinth:{name}.disk_gib "
-                f"to {was} or more, or restore into a new environment."
+                f"The volume of {name} would shrink from {was} to {now} GiB: volumes only grow; "
+                f"set plinth:{name}.disk_gib to {was} or more, or restore into a new environment."
             )

@@ -19,7 +19,9 @@ VERBS = {
 }
 STEP_WORDS = {"Ready": "ready", "Process": "process"}
 QUIET = ("GeneratedSecret", "Stack")
-_RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Failed|Exception|Refused|Unreachable|Denied): (.+)$", re.M)
+_RAISED = re.compile(
+    r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Failed|Exception|Refused|Unreachable|Denied): (.+)$", re.M
+)
 
 
 @dataclass
@@ -67,7 +69,9 @@ class Progress:
             word = "started"
         elif kind in ("Database", "MonitorRole", "Collection", "Aliases") and operation is OpType.CREATE:
             word = ("creating", "created")[tense]
-        self.console.print(f"  {_mark(operation)} {name.removesuffix('-ready'):<24} {word:<10}{seconds}", highlight=False)
+        self.console.print(
+            f"  {_mark(operation)} {name.removesuffix('-ready'):<24} {word:<10}{seconds}", highlight=False
+        )
 
 
 def _mark(operation: OpType) -> str:

@@ -43,7 +43,7 @@ class Qdrant(_Model):
 
     engine: Literal["auto", "server", "embedded"] = Field(
         "auto",
-        description="On the local target: the qdrant binary where there is one, else the embedded engine; or one of them.",
+        description="The local target's: auto is the qdrant binary where there is one, else the embedded engine.",
     )
     nodes: int = Field(1, ge=1, le=64, description="Peers. 1, or 3 and more: two have no majority once one fails.")
     version: Version = Field("1.18.3", description="The server's version; an upgrade goes one minor at a time.")
@@ -183,7 +183,8 @@ class Collections(_Model):
     only: tuple[str, ...] | None = Field(None, description="Names to take; all when absent.")
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Spec keys by collection name.")
     deletion_policy: Literal["keep", "delete"] = Field(
-        "keep", description="What becomes of a collection whose file is removed; its data is kept unless you say delete."
+        "keep",
+        description="What becomes of a collection whose file is removed; its data is kept unless you say delete.",
     )
 
 

@@ -15,7 +15,9 @@ from plinth.qdrant.plan import Plan, plan, plan_aliases
 from plinth.qdrant.render import render, to_json
 from plinth.qdrant.spec import CollectionSpec
 
-commands = typer.Typer(help="Collections as code: compare the files with the server, and apply them.", no_args_is_help=True)
+commands = typer.Typer(
+    help="Collections as code: compare the files with the server, and apply them.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 @commands.command()
 def diff(env: Env, json: Json = False) -> None:
-    """Compare the collection files with the server; exit 1 when they differ. Example: plinth collections diff local"""  # noqa: D400, D415
+    """Compare the collection files with the server; exit 1 when they differ. Example: plinth collections diff local"""
     stack = stack_of(env)
     specs, client = _specs_and_client(stack)
     with client:
@@ -40,7 +42,7 @@ def diff(env: Env, json: Json = False) -> None:
 
 @commands.command()
 def apply(env: Env, yes: Yes = False) -> None:
-    """Bring the server to the collection files, without the rest of `up`. Example: plinth collections apply local --yes"""  # noqa: D400, D415
+    """Bring the server to the collection files, and no more. Example: plinth collections apply local --yes"""
     stack = stack_of(env)
     specs, client = _specs_and_client(stack)
     with client:

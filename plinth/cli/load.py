@@ -32,7 +32,7 @@ def load(
     html_out: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
     json: Json = False,
 ) -> None:
-    """Put load on an environment and judge it: exit 0 pass, 1 fail, 3 void. Example: plinth load local --profile smoke"""  # noqa: D400, D415
+    """Judge an environment under load: exit 0 pass, 1 fail, 3 void. Example: plinth load local --profile smoke"""
     stack = stack_of(env)
     found = outputs_of(stack)
     report = measure(stack, found, profile, url)
@@ -70,10 +70,11 @@ def show(report: Report) -> None:
 
 
 def _write(report: Report, json_out: Path | None, html_out: Path | None) -> None:
-    for path, text in ((json_out, lambda: jsonlib.dumps(report.to_json(), indent=2)), (html_out, report.to_html)):
+    texts = {json_out: jsonlib.dumps(report.to_json(), indent=2), html_out: report.to_html()}
+    for path, text in texts.items():
         if path is None:
             continue
         try:
-            path.write_text(text() + "\n")
+            path.write_text(text + "\n")
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}; name another file.") from error

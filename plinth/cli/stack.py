@@ -56,7 +56,7 @@ def up(
 
 
 def preview(env: Env) -> None:
-    """Show what `up` would change; touches nothing. Example: plinth preview prod"""  # noqa: D400, D415
+    """Show what `up` would change; touches nothing. Example: plinth preview prod"""
     stack = stack_of(env)
     preflight(stack.settings, stack.outputs().get("deployed"))
     progress = Progress(console, preview=True)
@@ -66,7 +66,7 @@ def preview(env: Env) -> None:
 
 
 def down(env: Env, yes: Yes = False) -> None:
-    """Stop an environment and remove what `up` made, except the data. Example: plinth down local --yes"""  # noqa: D400, D415
+    """Stop an environment and remove what `up` made, except the data. Example: plinth down local --yes"""
     stack = stack_of(env)
     ask(f"Stop every service of '{env}'? The data stays.", yes)
     progress = Progress(console)
@@ -81,7 +81,7 @@ def down(env: Env, yes: Yes = False) -> None:
 
 
 def refresh(env: Env) -> None:
-    """Compare the state with what runs; says what is gone or drifted. Example: plinth refresh local"""  # noqa: D400, D415
+    """Compare the state with what runs; says what is gone or drifted. Example: plinth refresh local"""
     stack = stack_of(env)
     progress = Progress(console)
     with _engine(stack, progress, again=f"plinth refresh {env}"):
@@ -99,7 +99,7 @@ def outputs(
     json: Json = False,
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print secrets in the clear.")] = False,
 ) -> None:
-    """Where each service is and how to get in; secrets are masked. Example: plinth outputs local --json"""  # noqa: D400, D415
+    """Where each service is and how to get in; secrets are masked. Example: plinth outputs local --json"""
     stack = stack_of(env)
     found = {name: output for name, output in stack.automation.outputs().items() if name != "deployed"}
     if not found:

@@ -22,7 +22,7 @@ def status(
     json: Json = False,
     cache: Annotated[bool, typer.Option(help="Take a result of the last PROBE_CACHE_SEC seconds.")] = True,
 ) -> None:
-    """Is it well? Every service probed; exit 0 only when all are ready. Example: plinth status local"""  # noqa: D400, D415
+    """Is it well? Every service probed; exit 0 only when all are ready. Example: plinth status local"""
     stack = stack_of(env)
     found = probe(stack, outputs_of(stack), cache=cache)
     if json:

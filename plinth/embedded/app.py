@@ -91,7 +91,10 @@ class Front:
             ("DELETE", "/collections/{name}/snapshots/{snapshot}", self.delete_snapshot),
         ]
         routes = [Route(path, self.wrapped(path, endpoint), methods=[method]) for method, path, endpoint in table]
-        return [*routes, Route("/{rest:path}", self.wrapped("", self.unknown), methods=["GET", "PUT", "POST", "PATCH", "DELETE"])]
+        return [
+            *routes,
+            Route("/{rest:path}", self.wrapped("", self.unknown), methods=["GET", "PUT", "POST", "PATCH", "DELETE"]),
+        ]
 
     def wrapped(self, path: str, endpoint: Endpoint) -> Endpoint:
         """An endpoint behind the keys, with errors in the envelope and its time on record."""
@@ -105,7 +108,9 @@ class Front:
                 try:
                     response = await endpoint(request)
                 except ApiError as error:
-                    response = _json(error.status, {"status": {"error": str(error)}, "time": time.perf_counter() - began})
+                    response = _json(
+                        error.status, {"status": {"error": str(error)}, "time": time.perf_counter() - began}
+                    )
                 except Exception as error:
                     log.exception("%s %s failed", request.method, request.url.path)
                     words = f"Service internal error: {type(error).__name__}: {error}"
@@ -146,7 +151,9 @@ class Front:
         """The body, refused when it is larger than allowed."""
         body = await request.body()
         if len(body) > self.config.max_request_mb * 1024 * 1024:
-            raise ApiError(400, f"JSON payload ({len(body)} bytes) is larger than allowed ({self.config.max_request_mb} MB)")
+            raise ApiError(
+                400, f"JSON payload ({len(body)} bytes) is larger than allowed ({self.config.max_request_mb} MB)"
+            )
         return body
 
     async def json(self, request: Request) -> Any:
@@ -170,12 +177,19 @@ class Front:
 
     async def metrics(self, _request: Request) -> Response:
         """`/metrics`."""
-        found = {name: {**await self.info(name), "queued": e.queued} for name, e in list(self.catalogue.engines.items())}
+        found = {
+            name: {**await self.info(name), "queued": e.queued} for name, e in list(self.catalogue.engines.items())
+        }
         return PlainTextResponse(metrics.page(self.requests, found, self.snapshots.created))
 
     async def telemetry(self, _request: Request) -> Response:
         """`/telemetry`, the little there is."""
-        return _ok({"app": {"name": ENGINE, "version": VERSION}, "collections": {"number_of_collections": len(self.catalogue.engines)}})
+        return _ok(
+            {
+                "app": {"name": ENGINE, "version": VERSION},
+                "collections": {"number_of_collections": len(self.catalogue.engines)},
+            }
+        )
 
     async def cluster(self, _request: Request) -> Response:
         """`/cluster`."""
@@ -319,7 +333,11 @@ class Front:
         """What the embedded engine does not do, by name."""
         path = request.url.path
         parts = path.strip("/").split("/")
-        if len(parts) > 1 and parts[0] == "collections" and self.catalogue.aliases.get(parts[1], parts[1]) not in self.catalogue.engines:
+        if (
+            len(parts) > 1
+            and parts[0] == "collections"
+            and self.catalogue.aliases.get(parts[1], parts[1]) not in self.catalogue.engines
+        ):
             raise missing_collection(parts[1])
         raise refused(f"{request.method} {path}")
 

@@ -63,7 +63,9 @@ class Catalogue:
         if name in self.engines:
             raise ApiError(409, f"Wrong input: Collection `{name}` already exists!")
         if name in self.aliases:
-            raise ApiError(400, f"Wrong input: Can't create collection with name {name}. Alias with the same name already exists")
+            raise ApiError(
+                400, f"Wrong input: Can't create collection with name {name}. Alias with the same name already exists"
+            )
         if not 1 <= len(name) <= 255 or FORBIDDEN & set(name):
             raise ApiError(422, f"Validation error: '{name}' is no name for a collection")
         return self.add(name, new_config(body, self.defaults), {})
@@ -151,7 +153,9 @@ def new_config(body: Any, defaults: Config) -> dict[str, Any]:
         raise malformed(f"unknown field `{sorted(unknown)[0]}`")
     for key in ("shard_number", "replication_factor", "write_consistency_factor"):
         if (body.get(key) or 1) != 1:
-            raise ApiError(400, f"Wrong input: the embedded engine is one node with one shard: {key} must be 1, got {body[key]}")
+            raise ApiError(
+                400, f"Wrong input: the embedded engine is one node with one shard: {key} must be 1, got {body[key]}"
+            )
     if (body.get("sharding_method") or "auto") != "auto":
         raise refused("custom sharding")
     vectors = body.get("vectors") or {}
@@ -197,7 +201,9 @@ def patched(config: Mapping[str, Any], body: Any) -> dict[str, Any]:
         target = vectors if name == "" and "size" in vectors else vectors.get(name)
         if target is None:
             raise ApiError(400, f"Wrong input: Not existing vector name error: {name}")
-        target |= {key: value for key, value in update.items() if key in ("hnsw_config", "quantization_config", "on_disk")}
+        target |= {
+            key: value for key, value in update.items() if key in ("hnsw_config", "quantization_config", "on_disk")
+        }
     wanted = body.get("quantization_config")
     if wanted is not None:
         changed["quantization_config"] = None if wanted == "Disabled" else wanted

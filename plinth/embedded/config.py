@@ -66,4 +66,6 @@ def load(path: Path) -> Config:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; name Qdrant's config file with --config-path.") from None
     except (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read as Qdrant's config: {' '.join(str(error).split())}; mend it.") from error
+        raise UserError(
+            f"{path} cannot be read as Qdrant's config: {' '.join(str(error).split())}; mend it."
+        ) from error

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,18 @@ class Engine:
             return orjson.dumps(read(self.shard, operation, wanted))
         if operation in WRITES or operation == "batch":
             return self._write(operation, _parse(body))
-        return orjson.dumps({"info": self.info, "configure": self._configure, "snapshot": self._snapshot}[operation](body))
+        own: dict[str, Callable[[bytes], dict[str, Any]]] = {
+            "info": self.info,
+            "configure": self._configure,
+            "snapshot": self._snapshot,
+        }
+        return orjson.dumps(own[operation](body))
 
     def upkeep(self) -> None:
         """Whatever is due: a finished or a needed rebuild, a flush."""
         now = time.monotonic()
-        if self.child and self.child.poll() is not None:
-            self._finish()
+        if self.child and (status := self.child.poll()) is not None:
+            self._finish(status)
         if self._dirty and now - self._flushed_at >= self.config["optimizer_config"]["flush_interval_sec"]:
             self._flush()
         idle = now - self._written_at >= IDLE_BEFORE_OPTIMIZE_S or now - self._optimized_at >= LONGEST_WAIT_S
@@ -166,7 +172,8 @@ class Engine:
         found = self.shard.info()
         kilobytes = sum(dimensions(self.config).values()) * 4 / 1024
         waiting = found.points_count - found.indexed_vectors_count / max(1, len(dimensions(self.config)))
-        return waiting * kilobytes > self.config["optimizer_config"]["indexing_threshold"]
+        threshold: float = self.config["optimizer_config"]["indexing_threshold"]
+        return waiting * kilobytes > threshold
 
     def _begin(self) -> None:
         self._flush()
@@ -194,9 +201,8 @@ class Engine:
             [sys.executable, "-m", "plinth.embedded.rebuild", str(job)], stdin=subprocess.DEVNULL, close_fds=True
         )
 
-    def _finish(self) -> None:
-        assert self.child is not None
-        status, self.child = self.child.returncode, None
+    def _finish(self, status: int) -> None:
+        self.child = None
         journal, self.journal = self.journal or [], None
         self._optimized_at = time.monotonic()
         if status != 0:

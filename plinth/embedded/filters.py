@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
@@ -31,8 +31,11 @@ def point_id(value: Any) -> PointId:
 
 def filter_of(body: Any) -> edge.Filter | None:
     """A filter; None where the request has none."""
-    if body is None:
-        return None
+    return None if body is None else filter_from(body)
+
+
+def filter_from(body: Any) -> edge.Filter:
+    """The filter of a request that must have one."""
     if not isinstance(body, dict):
         raise malformed("a filter is an object")
     unknown = set(body) - {"must", "should", "must_not", "min_should"}
@@ -43,7 +46,9 @@ def filter_of(body: Any) -> edge.Filter | None:
         must=_conditions(body.get("must")),
         should=_conditions(body.get("should")),
         must_not=_conditions(body.get("must_not")),
-        min_should=edge.MinShould(_conditions(minimum["conditions"]) or [], int(minimum["min_count"])) if minimum else None,
+        min_should=edge.MinShould(_conditions(minimum["conditions"]) or [], int(minimum["min_count"]))
+        if minimum
+        else None,
     )
 
 
@@ -94,14 +99,14 @@ def _condition(body: Any) -> Any:
     if isinstance(body.get("is_null"), dict):
         return edge.IsNullCondition(body["is_null"]["key"])
     if "nested" in body:
-        return edge.NestedCondition(body["nested"]["key"], filter_of(body["nested"]["filter"]))
+        return edge.NestedCondition(body["nested"]["key"], filter_from(body["nested"]["filter"]))
     if "key" in body:
         return _field(body)
-    return filter_of(body)
+    return filter_from(body)
 
 
 def _field(body: dict[str, Any]) -> edge.FieldCondition:
-    wanted = {
+    wanted: dict[str, Callable[[Any], Any]] = {
         "match": _match,
         "range": _range,
         "geo_bounding_box": lambda box: edge.GeoBoundingBox(_geo(box["top_left"]), _geo(box["bottom_right"])),
@@ -122,9 +127,9 @@ def _field(body: dict[str, Any]) -> edge.FieldCondition:
 
 
 def _match(body: dict[str, Any]) -> Any:
-    kinds = {
+    kinds: dict[str, Callable[[Any], Any]] = {
         # The wheel reads a Python bool as the integer 1 or 0; numpy's is taken for what it is.
-        "value": lambda value: edge.MatchValue(np.bool_(value) if isinstance(value, bool) else value),
+        "value": lambda value: edge.MatchValue(cast("bool", np.bool_(value)) if isinstance(value, bool) else value),
         "text": edge.MatchText,
         "text_any": edge.MatchTextAny,
         "phrase": edge.MatchPhrase,

@@ -45,7 +45,9 @@ def _strict(body: Mapping[str, Any], strict: Mapping[str, Any], indexes: Mapping
     if strict.get("unindexed_filtering_retrieve") is False:
         for key in keys_of(body.get("filter")):
             if key not in indexes:
-                raise ApiError(400, f'Bad request: Index required but not found for "{key}"; create a payload index for it')
+                raise ApiError(
+                    400, f'Bad request: Index required but not found for "{key}"; create a payload index for it'
+                )
 
 
 def _tenant(body: Mapping[str, Any], config: Mapping[str, Any], indexes: Mapping[str, Any]) -> None:

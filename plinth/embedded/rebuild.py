@@ -46,7 +46,7 @@ def _build(source: Path, target: Path, config: dict[str, Any], indexes: dict[str
     while True:
         points, offset = old.scroll(edge.ScrollRequest(offset=offset, limit=PAGE, with_payload=True, with_vector=True))
         if points:
-            copies = [edge.Point(point.id, point.vector, point.payload) for point in points]
+            copies = [edge.Point(point.id, point.vector or {}, point.payload) for point in points]
             new.update(edge.UpdateOperation.upsert_points(copies))
         if offset is None:
             break

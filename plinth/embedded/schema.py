@@ -111,7 +111,9 @@ def check_vectors(vectors: Any) -> None:
         if distance not in DISTANCES:
             raise malformed(f"unknown distance {distance!r}, expected one of {', '.join(DISTANCES)}")
         if not isinstance(size, int) or not 1 <= size <= 65536:
-            raise ApiError(422, f"Validation error in JSON body: [vectors.size: value {size} invalid, must be from 1 to 65536]")
+            raise ApiError(
+                422, f"Validation error in JSON body: [vectors.size: value {size} invalid, must be from 1 to 65536]"
+            )
 
 
 def _vectors(vectors: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
@@ -126,7 +128,9 @@ def _vector(params: Mapping[str, Any], config: Mapping[str, Any]) -> edge.EdgeVe
         size=params["size"],
         distance=getattr(edge.Distance, params["distance"]),
         on_disk=params.get("on_disk"),
-        datatype=getattr(edge.VectorStorageDatatype, params["datatype"].capitalize()) if params.get("datatype") else None,
+        datatype=getattr(edge.VectorStorageDatatype, params["datatype"].capitalize())
+        if params.get("datatype")
+        else None,
         multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
         if params.get("multivector_config")
         else None,

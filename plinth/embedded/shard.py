@@ -8,7 +8,7 @@ from typing import Any
 import qdrant_edge as edge
 
 from plinth.embedded.errors import ApiError, from_edge, malformed, refused
-from plinth.embedded.filters import filter_of, point_id
+from plinth.embedded.filters import filter_from, filter_of, point_id
 from plinth.embedded.queries import limit_of, order_by, query_request, record, scored, vector, with_payload
 from plinth.embedded.schema import index
 
@@ -68,7 +68,9 @@ def points_of(body: Any) -> list[dict[str, Any]]:
         ids, vectors = columns.get("ids") or [], columns.get("vectors")
         payloads = columns.get("payloads") or [None] * len(ids)
         named = isinstance(vectors, dict)
-        rows = [dict(zip(vectors, row, strict=True)) for row in zip(*vectors.values(), strict=True)] if named else vectors
+        rows = (
+            [dict(zip(vectors, row, strict=True)) for row in zip(*vectors.values(), strict=True)] if named else vectors
+        )
         if not isinstance(rows, list) or len(rows) != len(ids) or len(payloads) != len(ids):
             raise ApiError(422, "Validation error in JSON body: [batch: ids, vectors and payloads differ in length]")
         return [{"id": i, "vector": v, "payload": p} for i, v, p in zip(ids, rows, payloads, strict=True)]
@@ -109,7 +111,7 @@ def _upsert(body: Any) -> list[Any]:
 
 def _delete(body: Any) -> list[Any]:
     if "filter" in body:
-        return [edge.UpdateOperation.delete_points_by_filter(filter_of(body["filter"]))]
+        return [edge.UpdateOperation.delete_points_by_filter(filter_from(body["filter"]))]
     return [edge.UpdateOperation.delete_points(_ids(body))]
 
 
@@ -117,7 +119,7 @@ def _payload(verb: str) -> Callable[[Any], list[Any]]:
     def operation(body: Any) -> list[Any]:
         if body.get("points") is not None:
             return [getattr(edge.UpdateOperation, verb)(_ids(body), body["payload"], body.get("key"))]
-        condition = filter_of(body["filter"])
+        condition = filter_from(body["filter"])
         return [getattr(edge.UpdateOperation, f"{verb}_by_filter")(condition, body["payload"], body.get("key"))]
 
     return operation
@@ -126,13 +128,13 @@ def _payload(verb: str) -> Callable[[Any], list[Any]]:
 def _delete_payload(body: Any) -> list[Any]:
     if body.get("points") is not None:
         return [edge.UpdateOperation.delete_payload(_ids(body), body["keys"])]
-    return [edge.UpdateOperation.delete_payload_by_filter(filter_of(body["filter"]), body["keys"])]
+    return [edge.UpdateOperation.delete_payload_by_filter(filter_from(body["filter"]), body["keys"])]
 
 
 def _clear_payload(body: Any) -> list[Any]:
     if body.get("points") is not None:
         return [edge.UpdateOperation.clear_payload(_ids(body))]
-    return [edge.UpdateOperation.clear_payload_by_filter(filter_of(body["filter"]))]
+    return [edge.UpdateOperation.clear_payload_by_filter(filter_from(body["filter"]))]
 
 
 def _update_vectors(body: Any) -> list[Any]:
@@ -144,7 +146,7 @@ def _delete_vectors(body: Any) -> list[Any]:
     names = body["vector"]
     if body.get("points") is not None:
         return [edge.UpdateOperation.delete_vectors(_ids(body), names)]
-    return [edge.UpdateOperation.delete_vectors_by_filter(filter_of(body["filter"]), names)]
+    return [edge.UpdateOperation.delete_vectors_by_filter(filter_from(body["filter"]), names)]
 
 
 def _create_index(body: Any) -> list[Any]:
@@ -160,7 +162,9 @@ def _ids(body: Any) -> list[Any]:
 
 
 def _retrieve(shard: edge.EdgeShard, body: dict[str, Any]) -> Any:
-    found = shard.retrieve(_unique_ids(body), with_payload(body.get("with_payload", True)), body.get("with_vector") or False)
+    found = shard.retrieve(
+        _unique_ids(body), with_payload(body.get("with_payload", True)), body.get("with_vector") or False
+    )
     return [record(point) for point in found]
 
 

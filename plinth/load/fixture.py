@@ -41,7 +41,9 @@ def prepare(client: Qdrant, spec: CollectionSpec, dataset: Dataset, on_progress:
     if stored != len(dataset.vectors):
         for start in range(0, len(dataset.vectors), spec.batch_size):
             rows = range(start, min(start + spec.batch_size, len(dataset.vectors)))
-            points = [{"id": row, "vector": dataset.vectors[row].tolist(), "payload": payload(dataset, row)} for row in rows]
+            points = [
+                {"id": row, "vector": dataset.vectors[row].tolist(), "payload": payload(dataset, row)} for row in rows
+            ]
             client.call("PUT", f"/collections/{spec.name}/points?wait=true", {"points": points})
         on_progress(f"Loaded {len(dataset.vectors)} points into {spec.name}; waiting for the index")
     wait_indexed(client, spec)

@@ -65,12 +65,12 @@ def run(
         )
         result = _locust(server, profile, spec, dataset, locustfile)
         drop_scratch(client, spec)
-        not_ready += [f"after the run: {words}" for words in unready(client, spec) if "still being optimized" not in words]
+        not_ready += [
+            f"after the run: {words}" for words in unready(client, spec) if "still being optimized" not in words
+        ]
     measured = Measured(
         operations={name: _operation(found, result["elapsed_s"]) for name, found in result["operations"].items()},
-        generator=GeneratorHealth(
-            result["planned"], result["achieved"], result["lag_p95_ms"], result["cpu_share"]
-        ),
+        generator=GeneratorHealth(result["planned"], result["achieved"], result["lag_p95_ms"], result["cpu_share"]),
         recall=recall.overall,
         recall_by_large_tenant=recall.by_large_tenant,
         unready=tuple(not_ready),
@@ -167,4 +167,5 @@ def _operation(found: dict[str, Any], elapsed_s: float) -> Operation:
 
 def _machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
-    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, generator on the same machine"
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {system}, generator on the same machine"

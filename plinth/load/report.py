@@ -31,7 +31,8 @@ td.over { color: #b42318; font-weight: 600; } dt { font-weight: 600; } dd { marg
 <td>{{ "%.1f"|format(row.rps) }}</td><td>{{ "%.1f"|format(row.p50_ms) }}</td>
 <td class="{{ 'over' if percentile == 95 and row.p95_ms > row.target_ms }}">{{ "%.1f"|format(row.p95_ms) }}</td>
 <td class="{{ 'over' if percentile == 99 and row.p99_ms > row.target_ms }}">{{ "%.1f"|format(row.p99_ms) }}</td>
-<td>{{ "%.0f"|format(row.target_ms) }}</td><td>{{ "%.3f"|format(row.recall_at_10) if row.recall_at_10 is defined }}</td></tr>
+<td>{{ "%.0f"|format(row.target_ms) }}</td>
+<td>{{ "%.3f"|format(row.recall_at_10) if row.recall_at_10 is defined }}</td></tr>
 {% endfor %}</tbody></table>
 <dl>{% for key, value in facts.items() %}<dt>{{ key }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
 <p>Latency is counted from the planned moment of sending, so a stall of the server is charged in full.</p></html>
@@ -101,7 +102,7 @@ class Report:
             "Server": f"{self.engine} at {self.url}",
             "Data": self.data,
             "Machine": self.machine,
-            "Generator": f"{generator.achieved} of {generator.planned} requests sent, {generator.lag_p95_ms:.1f} ms late at "
+            "Generator": f"{generator.achieved} of {generator.planned} sent, {generator.lag_p95_ms:.1f} ms late at "
             f"p95, {generator.cpu_share:.0%} of a core",
             "At": self.at,
         }

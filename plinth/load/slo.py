@@ -81,7 +81,9 @@ def load_slo(path: Path) -> Slo:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}.") from None
+        raise UserError(
+            f"{path}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}."
+        ) from None
     for name, profile in slo.profiles.items():
         unknown = set(profile.mix) - set(slo.operations)
         if unknown:

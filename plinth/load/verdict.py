@@ -60,7 +60,7 @@ class Verdict:
 
 
 def judge(measured: Measured, slo: Slo, profile: Profile) -> Verdict:
-    """A run with errors or wrong answers fails whatever else holds; an invalid one never passes, nor fails for speed."""
+    """A run with errors or wrong answers fails whatever else holds; an invalid one says nothing of speed."""
     wrong = tuple(_wrong(measured, slo))
     if wrong:
         return Verdict("fail", wrong)
@@ -74,7 +74,8 @@ def judge(measured: Measured, slo: Slo, profile: Profile) -> Verdict:
 def _wrong(measured: Measured, slo: Slo) -> Iterator[str]:
     for name, operation in measured.operations.items():
         if operation.errors:
-            yield f"{name}: {operation.errors} of {operation.count + operation.errors} failed; first: {operation.first_error}"
+            total = operation.count + operation.errors
+            yield f"{name}: {operation.errors} of {total} failed; first: {operation.first_error}"
     if measured.recall < slo.recall.overall:
         yield f"recall@10 is {measured.recall:.3f}, below {slo.recall.overall}"
     for tenant, recall in measured.recall_by_large_tenant.items():

@@ -1,0 +1,1 @@
+"""Qdrant from outside: collection specs, plans and how they are carried out. No Pulumi here."""

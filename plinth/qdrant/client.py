@@ -51,7 +51,9 @@ class Qdrant:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._http.close()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -87,9 +89,7 @@ class Qdrant:
 
     def aliases(self) -> dict[str, str]:
         """Every alias and the collection it points to."""
-        return {
-            entry["alias_name"]: entry["collection_name"] for entry in self.call("GET", "/aliases")["aliases"]
-        }
+        return {entry["alias_name"]: entry["collection_name"] for entry in self.call("GET", "/aliases")["aliases"]}
 
     @retry(
         retry=retry_if_exception_type(_Passing),
@@ -111,10 +111,8 @@ class Qdrant:
             ) from error
         if answer.is_success:
             return answer.json()["result"]
-        error = self._refusal(method, path, answer)
-        if answer.status_code in RETRIED:
-            raise _Passing(error)
-        raise error
+        refusal = self._refusal(method, path, answer)
+        raise _Passing(refusal) if answer.status_code in RETRIED else refusal
 
     def _refusal(self, method: str, path: str, answer: httpx.Response) -> QdrantError:
         if answer.status_code in (401, 403):
@@ -127,7 +125,9 @@ class Qdrant:
             words = answer.json()["status"]["error"]
         except (ValueError, KeyError, TypeError):
             words = answer.text[:300]
-        return QdrantError(f"Qdrant at {self.url} answered {answer.status_code} to {method} {path}: {words}", answer.status_code)
+        return QdrantError(
+            f"Qdrant at {self.url} answered {answer.status_code} to {method} {path}: {words}", answer.status_code
+        )
 
 
 def official_client(url: str, api_key: str | None = None, grpc_url: str | None = None) -> qdrant_client.QdrantClient:

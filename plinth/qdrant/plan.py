@@ -187,9 +187,9 @@ def _refusal(spec: CollectionSpec, change: Change, why: str) -> Refusal:
     return Refusal(
         spec.name,
         change,
-        f"{spec.name}: {change.key} is {change.found} and the file wants {change.wanted}; {why}. Put the new value in a "
-        f"second file under a new name (such as {_successor(spec.name)}) without aliases and this one back, run up, fill "
-        f"the new collection, then move {nouns} to its file.",
+        f"{spec.name}: {change.key} is {change.found} and the file wants {change.wanted}; {why}. Put the new value "
+        f"in a second file under a new name (such as {_successor(spec.name)}) without aliases and this one back, "
+        f"run up, fill the new collection, then move {nouns} to its file.",
     )
 
 

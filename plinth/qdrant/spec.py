@@ -164,7 +164,10 @@ class CollectionSpec(_Model):
         """`field: keyword` is short for `field: {type: keyword}`, as in the REST API."""
         if isinstance(data, dict) and isinstance(data.get("payload_indexes"), dict):
             indexes = data["payload_indexes"]
-            return {**data, "payload_indexes": {f: {"type": i} if isinstance(i, str) else i for f, i in indexes.items()}}
+            return {
+                **data,
+                "payload_indexes": {f: {"type": i} if isinstance(i, str) else i for f, i in indexes.items()},
+            }
         return data
 
     @model_validator(mode="after")
@@ -173,7 +176,9 @@ class CollectionSpec(_Model):
         if self.tenant and not (index and index.is_tenant):
             raise ValueError(f"tenant is '{self.tenant}', so payload_indexes must hold it with is_tenant: true")
         if self.hnsw_config.m == 0 and not (self.tenant and self.hnsw_config.payload_m):
-            raise ValueError("hnsw_config.m is 0, so name the tenant and set hnsw_config.payload_m to 16, or set m to 16")
+            raise ValueError(
+                "hnsw_config.m is 0, so name the tenant and set hnsw_config.payload_m to 16, or set m to 16"
+            )
         return self
 
     def create_body(self) -> dict[str, Any]:
@@ -198,7 +203,9 @@ def load_specs(
     documents = [_document(path) for path in paths]
     names = {name for document in documents for name in _names(document)}
     for wanted in {*(only or ()), *(overrides or {})} - names:
-        raise UserError(f"plinth:collections names '{wanted}', which no file in {directory} has; there are {_list(names)}.")
+        raise UserError(
+            f"plinth:collections names '{wanted}', which no file in {directory} has; there are {_list(names)}."
+        )
     specs = []
     for path, document in zip(paths, documents, strict=True):
         called = _names(document)

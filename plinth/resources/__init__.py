@@ -1,0 +1,1 @@
+"""Pulumi resources: thin providers over the rooms that do the work."""

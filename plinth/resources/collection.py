@@ -14,7 +14,7 @@ from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.plan import immutable_changes, plan_aliases, plan_collection
 from plinth.qdrant.render import render
 from plinth.qdrant.spec import CollectionSpec
-from plinth.qdrant.state import Found, read, read_collection
+from plinth.qdrant.state import read, read_collection
 from plinth.resources.base import GONE, Provider, to_json
 
 
@@ -153,4 +153,3 @@ def _spec(text: str) -> CollectionSpec:
 
 def _specs(props: Mapping[str, Any]) -> list[CollectionSpec]:
     return [CollectionSpec.model_validate(spec) for spec in json.loads(props["specs"])]
-

@@ -30,7 +30,7 @@ def program(engine: str) -> Program:
 
 
 def refuse_other_engine(engine: str, storage: Path, *, embedded_serves: bool) -> None:
-    """Refuse to start the one engine over the other's data: each sees its own files alone, and the rest would seem lost.
+    """Refuse to start the one engine over the other's data: each sees its own files alone.
 
     Only `auto` is refused: a named engine is a decision.
     """

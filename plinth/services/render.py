@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plinth.services.spec import Copy, File, Service
 
 
-
 class Place(Protocol):
     """Where a target puts a service: the answers that its templates ask for."""
 

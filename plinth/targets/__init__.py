@@ -1,0 +1,1 @@
+"""Targets: what turns services into something that runs."""

@@ -34,7 +34,7 @@ def find(program: Program, environment: Mapping[str, str] = os.environ) -> Found
         return Found((named,))
     # The directories come first: they hold whole installations by version, PATH often a bare wrapper.
     for pattern in program.search:
-        for directory in sorted(glob.glob(pattern, recursive=True), key=_version, reverse=True):
+        for directory in sorted(glob.glob(pattern, recursive=True), key=_version, reverse=True):  # noqa: PTH207 - the pattern is absolute
             for binary in program.binaries:
                 if os.access(Path(directory) / binary, os.X_OK):
                     return Found((str(Path(directory) / binary),))

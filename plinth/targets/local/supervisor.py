@@ -117,7 +117,7 @@ class Supervisor:
             return None
 
     def _rpc(self) -> Any:
-        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        transport: Any = SupervisorTransport(None, None, f"unix://{self.socket}")
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
     def _ensure_daemon(self) -> None:
@@ -157,9 +157,9 @@ class Supervisor:
             self.socket.parent.rmdir()
 
     def _remove_group(self, name: str) -> None:
-        for call in (lambda: self._rpc().stopProcess(name), lambda: self._rpc().removeProcessGroup(name)):
+        for call in ("stopProcess", "removeProcessGroup"):
             try:
-                call()
+                getattr(self._rpc(), call)(name)
             except xmlrpc.client.Fault as fault:
                 # 10 BAD_NAME: no such program; 70 NOT_RUNNING: already stopped.
                 if fault.faultCode not in (10, 70):
@@ -173,9 +173,8 @@ class Supervisor:
                 if instance:
                     return instance
             elif info["statename"] not in ("STARTING", "BACKOFF"):
-                raise ProgramFailed(
-                    f"{name} does not stay up ({info['spawnerr'] or info['statename'].lower()}): {self.last_words(name)}"
-                )
+                why = info["spawnerr"] or info["statename"].lower()
+                raise ProgramFailed(f"{name} does not stay up ({why}): {self.last_words(name)}")
             time.sleep(0.1)
 
     def last_words(self, name: str, lines: int = 3) -> str:

@@ -74,6 +74,20 @@ def parse(values: Mapping[str, Any], *, source: str) -> Settings:
         raise UserError(f"{source}: " + "; ".join(_sentence(e) for e in error.errors(include_url=False))) from None
 
 
+def stack_schema() -> dict[str, Any]:
+    """The JSON schema of a stack file, so that an editor completes and checks it."""
+    settings = Settings.model_json_schema()
+    keys = {f"{NAMESPACE}:{name}": schema for name, schema in settings["properties"].items()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A Plinth environment: stacks/Pulumi.<env>.yaml",
+        "type": "object",
+        "required": ["config"],
+        "properties": {"config": {"type": "object", "required": [f"{NAMESPACE}:target"], "properties": keys}},
+        "$defs": settings["$defs"],
+    }
+
+
 def _own_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     prefix = f"{NAMESPACE}:"
     return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}

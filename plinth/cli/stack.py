@@ -13,6 +13,7 @@ from pulumi import automation
 from plinth.cli import load, status
 from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
 from plinth.engine import Stack, break_stale_lock, forget
+from plinth.environment import stack_schema
 from plinth.errors import UserError
 from plinth.preflight import ports, preflight
 from plinth.progress import Progress
@@ -25,7 +26,7 @@ MASK = "********"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (up, preview, down, refresh, outputs):
+    for command in (up, preview, down, refresh, outputs, schema):
         app.command()(command)
 
 
@@ -112,6 +113,11 @@ def outputs(
         console.print(f"[bold]{name}[/bold]")
         for key, inner in value.items() if isinstance(value, dict) else {"": value}.items():
             console.print(f"  {key:<20} {inner}", highlight=False)
+
+
+def schema() -> None:
+    """Print the settings' JSON schema, for an editor. Example: plinth schema > stacks/settings.schema.json"""
+    print_json(stack_schema())
 
 
 def masked(value: Any) -> Any:

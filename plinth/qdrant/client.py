@@ -94,7 +94,7 @@ class Qdrant:
     @retry(
         retry=retry_if_exception_type(_Passing),
         stop=stop_after_attempt(3),
-        wait=wait_exponential_jitter(initial=0.2, max=5),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5),
         reraise=True,
     )
     def _tried(self, method: str, path: str, body: Any) -> Any:

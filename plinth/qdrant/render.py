@@ -24,7 +24,7 @@ def render(plan: Plan) -> str:
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
-    """`in_sync`; `steps`, each with `do`; `refusals` of `collection`, `key`, `found`, `wanted`, `sentence`; `unmanaged`."""
+    """`in_sync`, `steps` (each with `do`), `refusals` (collection, key, found, wanted, sentence), `unmanaged`."""
     return {
         "in_sync": plan.empty,
         "steps": [{"do": _snake(type(step).__name__), **asdict(step)} for step in plan.steps],

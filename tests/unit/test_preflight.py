@@ -1,0 +1,71 @@
+"""Preflight refuses what would lose data or open it, in one sentence with the next step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plinth.environment import parse
+from plinth.errors import UserError
+from plinth.preflight import Deployed, ports, preflight, refusals
+from plinth.settings import Settings
+
+
+def settings(**values: Any) -> Settings:
+    return parse({"target": "docker", **values}, source="x")
+
+
+@pytest.mark.requirement("S1-03")
+@pytest.mark.requirement("S1-14")
+@pytest.mark.parametrize(
+    ("values", "deployed", "words"),
+    [
+        ({"qdrant": {"nodes": 2, "replication_factor": 2}}, {}, "two peers have no majority"),
+        ({"qdrant": {"nodes": 3}}, {}, "replication_factor is 1 on 3 nodes"),
+        ({"qdrant": {"replication_factor": 2}}, {}, "at most one replica a node"),
+        ({"target": "local", "qdrant": {"nodes": 3, "replication_factor": 2}}, {}, "the local target runs one node"),
+        ({"target": "local", "bind_address": "0.0.0.0"}, {}, "loopback only"),
+        ({"qdrant": {"auth": False}, "bind_address": "0.0.0.0"}, {}, "anyone who reaches the port"),
+        ({"docker": {"images": {"qdrant": "qdrant/qdrant:latest"}}}, {}, "a tag that moves"),
+        ({"docker": {"images": {"qdrant": "localhost:5000/qdrant"}}}, {}, "a tag that moves"),
+        ({"redis": {"port": 5432}}, {}, "are both 5432"),
+        ({"qdrant": {"version": "1.20.0"}}, {"qdrant_version": "1.18.3"}, "one minor at a time; set the last patch of 1.19"),
+        ({"qdrant": {"version": "1.17.0"}}, {"qdrant_version": "1.18.3"}, "cannot go back"),
+        ({"qdrant": {"disk_gib": 5}}, {"disk_gib": {"qdrant": 10}}, "would shrink from 10 to 5 GiB"),
+        ({"postgres": {"databases": [{"name": "a"}, {"name": "a"}]}}, {}, "the database 'a' twice"),
+        ({"postgres": {"databases": [{"name": "postgres"}]}}, {}, "Postgres' own name"),
+    ],
+)
+def test_refused(values: dict[str, Any], deployed: Deployed, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        preflight(settings(**values), deployed)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "deployed"),
+    [
+        ({"qdrant": {"nodes": 3, "allow_single_replica": True}}, {}),
+        ({"qdrant": {"version": "1.19.1"}}, {"qdrant_version": "1.18.3"}),
+        ({"qdrant": {"disk_gib": 20}}, {"disk_gib": {"qdrant": 10}}),
+        ({"docker": {"images": {"qdrant": "mirror:5000/qdrant@sha256:" + "0" * 64}}}, {}),
+        ({"qdrant": {"auth": False}}, {}),
+    ],
+)
+def test_allowed(values: dict[str, Any], deployed: Deployed) -> None:
+    preflight(settings(**values), deployed)
+
+
+@given(nodes=st.integers(1, 9), factor=st.integers(1, 9), single=st.booleans())
+def test_no_cluster_that_loses_data_with_one_node_passes_unsaid(nodes: int, factor: int, single: bool) -> None:
+    wanted = settings(qdrant={"nodes": nodes, "replication_factor": factor, "allow_single_replica": single})
+    passes = not list(refusals(wanted, {}))
+    assert passes == (nodes != 2 and factor <= nodes and (nodes == 1 or factor > 1 or single))
+
+
+def test_disabled_services_claim_no_port() -> None:
+    wanted = settings(redis={"enabled": False}, neo4j={"enabled": False})
+    assert not [key for key in ports(wanted) if key.startswith(("redis", "neo4j")) or key.endswith("redis_port")]

@@ -1,0 +1,103 @@
+"""Services say what they need without knowing the target; secrets go to files alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from plinth.environment import load_settings, parse
+from plinth.services import services
+from plinth.services.render import command, files
+from plinth.services.secrets import secrets
+from tests.conftest import ROOT
+
+
+class Elsewhere:
+    """A place that is none of the targets'."""
+
+    bind = "127.0.0.1"
+
+    def address(self, service: str, port: str) -> str:
+        return f"{service}.test:{port}"
+
+    def file(self, service: str, name: str) -> str:
+        return f"/etc/{service}/{name}"
+
+    def volume(self, service: str, name: str) -> str:
+        return f"/var/{service}/{name}"
+
+
+def rendered(**values: Any) -> dict[str, dict[str, str]]:
+    settings = parse({"target": "local", **values}, source="x")
+    known = {name: f"secret-of-{name}" for name in secrets(settings)}
+    return {s.name: files(s, Elsewhere(), known, ROOT) for s in services(settings, ROOT)}
+
+
+@pytest.mark.parametrize("env", ["local", "dev", "cluster", "staging", "prod"])
+@pytest.mark.requirement("S1-14")
+def test_every_service_of_every_environment_renders_and_shows_no_secret(env: str) -> None:
+    settings = load_settings(ROOT, env)
+    known = {name: f"secret-of-{name}" for name in secrets(settings)}
+    for service in services(settings, ROOT):
+        assert set(service.secret_files) <= set(known)
+        filled = command(service, Elsewhere())
+        contents = files(service, Elsewhere(), known, ROOT)
+        assert all(contents.values())
+        assert "secret-of-" not in " ".join([*filled.arguments, *filled.initialise, *filled.environment.values()])
+
+
+@pytest.mark.requirement("S1-07")
+def test_qdrants_config_has_keys_no_telemetry_and_no_cors() -> None:
+    config = yaml.safe_load(rendered()["qdrant"]["config.yaml"])
+    assert config["telemetry_disabled"] is True
+    assert config["service"]["enable_cors"] is False
+    assert config["service"]["api_key"] == "secret-of-qdrant_api_key"
+    assert config["service"]["read_only_api_key"] == "secret-of-qdrant_read_only_api_key"
+    assert config["storage"]["storage_path"] == "/var/qdrant/storage"
+
+
+def test_qdrant_without_auth_has_no_key_in_its_config() -> None:
+    config = yaml.safe_load(rendered(qdrant={"auth": False})["qdrant"]["config.yaml"])
+    assert "api_key" not in config["service"]
+
+
+@pytest.mark.requirement("S1-04")
+def test_redis_is_persistent_bounded_and_locked() -> None:
+    lines = rendered(redis={"maxmemory_mib": 64})["redis"]["redis.conf"].splitlines()
+    assert {"appendonly yes", "maxmemory 64mb", "maxmemory-policy allkeys-lru"} <= set(lines)
+    assert "requirepass secret-of-redis_password" in lines
+
+
+@pytest.mark.requirement("S1-09")
+def test_prometheus_scrapes_exporters_and_never_the_stores_themselves() -> None:
+    config = yaml.safe_load(rendered()["prometheus"]["prometheus.yml"])
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    assert {"qdrant", "redis-exporter", "postgres-exporter", "node-exporter", "alertmanager"} <= set(jobs)
+    assert not {"redis", "postgres"} & set(jobs)
+    assert jobs["qdrant"]["authorization"]["credentials_file"] == "/etc/prometheus/qdrant_read_only_api_key.secret"
+
+
+def test_what_is_left_out_is_not_scraped() -> None:
+    settings = parse({"target": "local"}, source="x")
+    found = {service.name: service for service in services(settings, ROOT, left_out=("grafana",))}
+    assert "grafana" not in found
+    assert "grafana" not in files(found["prometheus"], Elsewhere(), {"qdrant_read_only_api_key": "k"}, ROOT)["prometheus.yml"]
+
+
+def test_a_disabled_service_takes_its_exporter_with_it() -> None:
+    assert not {"redis", "redis-exporter"} & set(rendered(redis={"enabled": False}))
+
+
+def test_the_redis_exporter_finds_the_password_by_address() -> None:
+    passwords = json.loads(rendered()["redis-exporter"]["passwords.json"])
+    assert passwords == {"redis://redis.test:resp": "secret-of-redis_password"}
+
+
+def test_services_stand_behind_those_they_need() -> None:
+    seen: set[str] = set()
+    for service in services(load_settings(ROOT, "local"), ROOT):
+        assert set(service.needs) <= seen
+        seen.add(service.name)

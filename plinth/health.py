@@ -76,11 +76,10 @@ class Status:
 
     @property
     def summary(self) -> str:
-        """`ok`, or what is wrong with the first that is not well."""
-        wrong = [f"{name}: {result.detail}" for name, result in self.deps.items() if result.ok is False]
-        if not wrong and not self.ready:
-            return "nothing was asked"
-        return "; ".join(wrong) or "ok"
+        """`ok`, or what is wrong with those that are not well."""
+        asked = {name: result for name, result in self.deps.items() if not result.skipped}
+        wrong = [f"{name}: {result.detail}" for name, result in asked.items() if not result.ok]
+        return "; ".join(wrong) or ("ok" if asked else "nothing was asked")
 
     def to_json(self) -> dict[str, Any]:
         """The shape of S0-03."""

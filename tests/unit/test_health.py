@@ -1,0 +1,146 @@
+"""Status: S0-03's semantics against servers that hang, refuse, flap or deny."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plinth.errors import UserError
+from plinth.health import Dependency, Policy, Result, Status, check, dependencies, remembered
+from plinth.probes import Probe
+from tests.conftest import free_port
+
+pytestmark = pytest.mark.requirement("S0-03")
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[Callable[[int], int]], tuple[int, list[str]]]]:
+    """Start an HTTP server whose n-th answer has the status that a function gives; returns its port and what it saw."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(status: Callable[[int], int]) -> tuple[int, list[str]]:
+        seen: list[str] = []
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                seen.append(self.headers.get("api-key") or "")
+                self.send_response(status(len(seen)))
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Be quiet."""
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Answer))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return servers[-1].server_address[1], seen
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+def http(name: str, port: int, secret: str | None = None) -> Dependency:
+    return Dependency(name, Probe("http", "127.0.0.1", port, "/"), secret)
+
+
+def test_a_server_that_answers_is_ok_with_its_latency(answering: Callable) -> None:
+    port, seen = answering(lambda _: 200)
+    found = check("plinth/x", [http("qdrant", port, "the-key")], Policy())
+    assert found.ready
+    assert found.summary == "ok"
+    assert found.deps["qdrant"].latency_ms is not None
+    assert seen == ["the-key"]
+
+
+def test_one_that_flaps_is_asked_again_and_no_more_than_the_retries(answering: Callable) -> None:
+    port, seen = answering(lambda attempt: 200 if attempt == 3 else 503)
+    assert check("x", [http("q", port)], Policy(retries=2)).ready
+    assert len(seen) == 3
+    port, seen = answering(lambda attempt: 200 if attempt == 3 else 503)
+    assert not check("x", [http("q", port)], Policy(retries=1)).ready
+    assert len(seen) == 2
+
+
+def test_one_that_refuses_or_denies_is_named_without_the_key(answering: Callable) -> None:
+    port, _ = answering(lambda _: 401)
+    found = check("x", [http("q", port, "the-key"), http("gone", free_port())], Policy())
+    assert not found.ready
+    assert "answered 401" in found.summary
+    assert "gone" in found.summary
+    assert "the-key" not in str(found.to_json())
+
+
+def test_those_that_hang_cost_their_time_limit_once_and_not_each() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as silent:
+        hanging = [http(f"d{number}", silent.getsockname()[1]) for number in range(8)]
+        policy = Policy(timeout_ms=200, retries=1)
+        began = time.monotonic()
+        found = check("x", hanging, policy)
+        elapsed = time.monotonic() - began
+    assert not any(result.ok for result in found.deps.values())
+    one_after_another = len(hanging) * (policy.retries + 1) * policy.timeout_ms / 1000
+    assert elapsed < one_after_another / 2
+
+
+def test_a_result_is_remembered_for_its_time_and_for_its_dependencies(tmp_path: Path) -> None:
+    asked = []
+
+    def ask() -> Status:
+        asked.append(1)
+        return Status("x", {"q": Result(enabled=True, ok=True, skipped=False, latency_ms=1.0)})
+
+    path, policy = tmp_path / "status.json", Policy(cache_sec=10)
+    first = remembered(path, policy, ["q"], ask, now=100)
+    assert remembered(path, policy, ["q"], ask, now=109) == first
+    assert len(asked) == 1
+    remembered(path, policy, ["q"], ask, now=111)
+    assert len(asked) == 2
+    remembered(path, policy, ["q", "r"], ask, now=112)
+    assert len(asked) == 3
+    path.write_text("not json")
+    remembered(path, policy, ["q"], ask, now=113)
+    assert len(asked) == 4
+
+
+def test_what_is_left_out_or_switched_off_is_skipped_and_does_not_decide() -> None:
+    outputs = {
+        "qdrant": {"url": "http://127.0.0.1:1", "api_key": "k"},
+        "left_out": {"grafana": "no grafana binary"},
+    }
+    wanted = dependencies(outputs, {"ENABLE_QDRANT": "false"})
+    found = check("x", wanted, Policy()).to_json()
+    assert found["deps"]["qdrant"] == {
+        "enabled": False,
+        "ok": None,
+        "skipped": True,
+        "latency_ms": None,
+        "detail": "ENABLE_QDRANT is false",
+    }
+    assert found["deps"]["grafana"]["detail"] == "no grafana binary"
+    assert found["ready"] is False
+
+
+results = st.builds(
+    Result, enabled=st.booleans(), ok=st.sampled_from([True, False, None]), skipped=st.booleans(), detail=st.just("why")
+)
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), results))
+def test_ready_means_that_something_was_asked_and_all_of_it_is_well(deps: dict[str, Result]) -> None:
+    asked = [result for result in deps.values() if not result.skipped]
+    status = Status("x", deps)
+    assert status.ready == (bool(asked) and all(result.ok for result in asked))
+    assert (status.summary == "ok") == status.ready
+
+
+def test_a_policy_that_is_no_number_is_named() -> None:
+    with pytest.raises(UserError, match="PROBE_RETRIES is 'two'"):
+        Policy.from_environment({"PROBE_RETRIES": "two"})

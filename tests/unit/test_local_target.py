@@ -1,0 +1,159 @@
+"""The local target's parts against real processes: supervision, files, ports, programs, kept secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from plinth.environment import parse
+from plinth.errors import UserError
+from plinth.resources.secret import kept_secret
+from plinth.services import services
+from plinth.services.spec import Program
+from plinth.targets.local.ports import refuse_taken
+from plinth.targets.local.process import ProcessSpec, running, start, stop
+from plinth.targets.local.programs import find, locate
+from plinth.targets.local.supervisor import ProgramFailed, Supervisor
+from tests.conftest import ROOT, free_port
+
+
+def spec(tmp_path: Path, *argv: str, **values: object) -> ProcessSpec:
+    run = tmp_path / "run"
+    return ProcessSpec("p", str(run), str(run / "config" / "p"), argv or ("/bin/sleep", "1000"), **values)  # type: ignore[arg-type]
+
+
+def wait_until(condition: object, seconds: float = 15) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_killed_process_comes_back_by_itself_and_stop_leaves_nothing(tmp_path: Path) -> None:
+    wanted = spec(tmp_path)
+    first = start(wanted, {"a.conf": "x"})
+    try:
+        os.kill(first.pid, signal.SIGKILL)
+        assert wait_until(lambda: running(wanted) not in (None, first))
+        second = running(wanted)
+        assert second is not None
+        daemon = Supervisor(tmp_path / "run").pid()
+    finally:
+        stop(wanted)
+    assert not psutil.pid_exists(second.pid)
+    assert daemon is not None
+    assert wait_until(lambda: not psutil.pid_exists(daemon))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_changed_file_restarts_it_and_a_stale_one_goes(tmp_path: Path) -> None:
+    wanted = spec(tmp_path)
+    first = start(wanted, {"a.conf": "x", "b.conf": "y"})
+    try:
+        second = start(wanted, {"a.conf": "z"})
+        assert second != first
+        config = Path(wanted.config)
+        assert {path.name: path.read_text() for path in config.iterdir()} == {"a.conf": "z"}
+        assert stat.S_IMODE((config / "a.conf").stat().st_mode) == 0o600
+    finally:
+        stop(wanted)
+
+
+def test_one_that_does_not_stay_up_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    wanted = spec(tmp_path, "/bin/sh", "-c", "echo the disk is on fire >&2; exit 3")
+    try:
+        with pytest.raises(ProgramFailed, match="p does not stay up.*the disk is on fire"):
+            start(wanted, {})
+        assert running(wanted) is None
+    finally:
+        stop(wanted)
+
+
+def test_a_deep_directory_does_not_break_the_control_socket(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    wanted = spec(deep)
+    start(wanted, {})
+    assert running(wanted)
+    stop(wanted)
+    assert not Supervisor(deep / "run").socket.exists()
+
+
+def test_initialise_fills_an_empty_volume_once_and_an_interrupted_one_is_begun_again(tmp_path: Path) -> None:
+    volume = tmp_path / "data" / "v"
+    fill = (sys.executable, "-c", f"open(r'{volume}/made', 'a').write('x')")
+    (tmp_path / "data" / "v.partial").mkdir(parents=True)
+    (tmp_path / "data" / "v.partial" / "half").touch()
+    wanted = spec(tmp_path, volumes=(str(volume),), initialise=fill)
+    try:
+        start(wanted, {})
+        start(wanted, {})
+        assert [path.name for path in volume.iterdir()] == ["made"]
+        assert (volume / "made").read_text() == "x"
+    finally:
+        stop(wanted)
+
+
+def test_a_failed_initialise_names_the_volume_and_leaves_it_empty(tmp_path: Path) -> None:
+    volume = tmp_path / "v"
+    wanted = spec(tmp_path, volumes=(str(volume),), initialise=("/bin/sh", "-c", "echo No space left on device >&2; exit 1"))
+    with pytest.raises(ProgramFailed, match="could not prepare .*No space left on device"):
+        start(wanted, {})
+    assert not list(volume.iterdir())
+
+
+def test_a_taken_port_is_named_with_its_owner() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError) as refused:
+            refuse_taken({"redis.port": port}, "127.0.0.1", own=())
+        assert f"Port {port} (plinth:redis.port) is taken by" in str(refused.value)
+        assert f"pid {os.getpid()}" in str(refused.value)
+        refuse_taken({"redis.port": port}, "127.0.0.1", own=(os.getpid(),))
+    refuse_taken({"redis.port": free_port()}, "127.0.0.1", own=())
+
+
+def test_a_program_is_its_variable_then_its_directories_then_path_then_its_substitute(tmp_path: Path) -> None:
+    for place in ("on-path", "installed/9/bin", "installed/15/bin"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "tool").touch(mode=0o755)
+    program = Program("i", ("tool",), "pkg", "TOOL", (f"{tmp_path}/installed/*/bin",), ("sub",))
+    assert find(program, {"TOOL": str(tmp_path / "on-path" / "tool")}).argv == (str(tmp_path / "on-path" / "tool"),)  # type: ignore[union-attr]
+    assert "15" in find(program, {"PATH": str(tmp_path / "on-path")}).argv[0]  # type: ignore[union-attr]
+    bare = Program("i", ("tool",), "pkg", substitute=("sub",))
+    assert find(bare, {"PATH": str(tmp_path / "on-path")}).argv[0].endswith("on-path/tool")  # type: ignore[union-attr]
+    found = find(bare, {"PATH": "/nowhere"})
+    assert found is not None
+    assert (found.argv, found.substitute) == (("sub",), True)
+    with pytest.raises(UserError, match="TOOL is /nowhere/tool, which is not an executable"):
+        find(program, {"TOOL": "/nowhere/tool"})
+
+
+def test_a_missing_program_names_the_package_and_grafana_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("PLINTH_GRAFANA", raising=False)
+    wanted = services(parse({"target": "local", "postgres": {"enabled": False}}, source="x"), ROOT)
+    with pytest.raises(UserError, match=r"redis \(`redis-server`\).*apt-get install .*redis-server"):
+        locate(wanted)
+    _, left_out = locate([service for service in wanted if service.name in ("qdrant", "grafana")])
+    assert "put one on PATH" in left_out["grafana"]
+
+
+def test_a_secret_is_made_once_kept_private_and_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "secrets.json"
+    first = kept_secret(path, "a")
+    assert kept_secret(path, "a") == first
+    assert kept_secret(path, "b") != first
+    assert len(first) >= 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert set(json.loads(path.read_text())) == {"a", "b"}

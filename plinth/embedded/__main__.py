@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def main() -> None:
     level = {"TRACE": "DEBUG", "WARN": "WARNING"}.get(config.log_level, config.log_level)
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.info("%s on http://%s:%d, data in %s", ENGINE, config.host, config.port, config.storage)
+    # Once it has stopped in good order uvicorn raises the signal again, which would look like a kill.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         application(config),
         host=config.host,

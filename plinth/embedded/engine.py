@@ -29,7 +29,7 @@ from plinth.embedded.shard import READS, WRITES, check_dimensions, dimensions, p
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
 IDLE_BEFORE_OPTIMIZE_S = 0.5
-LONGEST_WAIT_S = 15.0
+LONGEST_WAIT_S = 5.0
 TICK_S = 0.25
 
 

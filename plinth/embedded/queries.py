@@ -94,7 +94,7 @@ def vector(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {"indices", "values"}:
             return edge.SparseVector(value["indices"], value["values"])
-        if {"text", "image", "object", "model"} & value.keys():
+        if isinstance(value.get("model"), str):
             raise refused("inference; send vectors")
         return {name: vector(inner) for name, inner in value.items()}
     raise malformed(f"{value!r} is not a vector")

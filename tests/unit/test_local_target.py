@@ -106,7 +106,9 @@ def test_initialise_fills_an_empty_volume_once_and_an_interrupted_one_is_begun_a
 
 def test_a_failed_initialise_names_the_volume_and_leaves_it_empty(tmp_path: Path) -> None:
     volume = tmp_path / "v"
-    wanted = spec(tmp_path, volumes=(str(volume),), initialise=("/bin/sh", "-c", "echo No space left on device >&2; exit 1"))
+    wanted = spec(
+        tmp_path, volumes=(str(volume),), initialise=("/bin/sh", "-c", "echo No space left on device >&2; exit 1")
+    )
     with pytest.raises(ProgramFailed, match="could not prepare .*No space left on device"):
         start(wanted, {})
     assert not list(volume.iterdir())

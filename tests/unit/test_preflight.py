@@ -32,7 +32,11 @@ def settings(**values: Any) -> Settings:
         ({"docker": {"images": {"qdrant": "qdrant/qdrant:latest"}}}, {}, "a tag that moves"),
         ({"docker": {"images": {"qdrant": "localhost:5000/qdrant"}}}, {}, "a tag that moves"),
         ({"redis": {"port": 5432}}, {}, "are both 5432"),
-        ({"qdrant": {"version": "1.20.0"}}, {"qdrant_version": "1.18.3"}, "one minor at a time; set the last patch of 1.19"),
+        (
+            {"qdrant": {"version": "1.20.0"}},
+            {"qdrant_version": "1.18.3"},
+            "one minor at a time; set the last patch of 1.19",
+        ),
         ({"qdrant": {"version": "1.17.0"}}, {"qdrant_version": "1.18.3"}, "cannot go back"),
         ({"qdrant": {"disk_gib": 5}}, {"disk_gib": {"qdrant": 10}}, "would shrink from 10 to 5 GiB"),
         ({"postgres": {"databases": [{"name": "a"}, {"name": "a"}]}}, {}, "the database 'a' twice"),

@@ -46,7 +46,9 @@ def specs(draw: st.DrawFn) -> CollectionSpec:
             "aliases": [],
             "vectors": {"size": draw(st.sampled_from([8, 16])), "distance": draw(st.sampled_from(["Cosine", "Dot"]))},
             "hnsw_config": {key: value for key, value in hnsw.items() if value is not None},
-            "optimizers_config": draw(st.fixed_dictionaries({}, optional={"deleted_threshold": st.sampled_from([0.1, 0.2])})),
+            "optimizers_config": draw(
+                st.fixed_dictionaries({}, optional={"deleted_threshold": st.sampled_from([0.1, 0.2])})
+            ),
             "quantization_config": draw(QUANTIZATION),
             "payload_indexes": indexes,
             "tenant": tenants[0] if tenants else None,
@@ -63,7 +65,9 @@ def wanted_specs(draw: st.DrawFn) -> list[CollectionSpec]:
 
 @st.composite
 def servers(draw: st.DrawFn) -> Found:
-    collections = {spec.name: as_server_has_it(spec, draw(st.integers(0, 2))) for spec in draw(st.lists(specs(), max_size=3))}
+    collections = {
+        spec.name: as_server_has_it(spec, draw(st.integers(0, 2))) for spec in draw(st.lists(specs(), max_size=3))
+    }
     pointed = draw(st.dictionaries(st.sampled_from(["x", "y", "q"]), st.sampled_from(NAMES), max_size=3))
     return Found(collections, {alias: name for alias, name in pointed.items() if name in collections})
 
@@ -130,7 +134,9 @@ def test_a_refused_collection_is_left_untouched(wanted: list[CollectionSpec], se
     todo = plan(wanted, server)
     refused = {refusal.collection for refusal in todo.refusals}
     assert not [step for step in todo.steps if not isinstance(step, SwitchAliases) and step.collection in refused]
-    assert all("new collection" in refusal.sentence or "collection is named" in refusal.sentence for refusal in todo.refusals)
+    assert all(
+        "new collection" in refusal.sentence or "collection is named" in refusal.sentence for refusal in todo.refusals
+    )
 
 
 @given(wanted=wanted_specs(), server=servers())
@@ -171,7 +177,11 @@ def test_a_tenant_index_that_comes_after_the_points_is_refused() -> None:
 def test_a_plan_reads_well_and_is_json() -> None:
     server = Found({"a_v1": replace(as_server_has_it(spec()), hnsw={"m": 16, "ef_construct": 100})}, {"old": "a_v1"})
     todo = plan([spec(hnsw_config={"m": 16, "ef_construct": 128}, aliases=["new"])], server)
-    assert render(todo).splitlines() == ["~ a_v1 hnsw_config.ef_construct 100 -> 128", "~ alias new -> a_v1", "- alias old"]
+    assert render(todo).splitlines() == [
+        "~ a_v1 hnsw_config.ef_construct 100 -> 128",
+        "~ alias new -> a_v1",
+        "- alias old",
+    ]
     assert to_json(todo)["steps"][0]["do"] == "update_collection"
     assert to_json(todo)["in_sync"] is False
 

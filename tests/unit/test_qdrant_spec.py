@@ -34,7 +34,9 @@ GOOD = "name: a_v1\naliases: [a]\nvectors: {size: 8, distance: Cosine}\n"
         ),
     ],
 )
-def test_the_shipped_collections_are_those_required(name: str, size: int, tenant: str | None, indexes: set[str]) -> None:
+def test_the_shipped_collections_are_those_required(
+    name: str, size: int, tenant: str | None, indexes: set[str]
+) -> None:
     spec = SHIPPED[name]
     assert (spec.vectors.size, spec.vectors.distance, spec.tenant) == (size, "Cosine", tenant)
     assert indexes <= set(spec.payload_indexes)
@@ -80,7 +82,9 @@ def test_a_mistake_is_one_sentence_with_the_file(tmp_path: Path, files: dict[str
 
 
 def test_an_environment_takes_some_and_changes_some() -> None:
-    (spec,) = load_specs(ROOT / "config" / "collections", ["trades"], {"trades": {"hnsw_config": {"ef_construct": 200}}})
+    (spec,) = load_specs(
+        ROOT / "config" / "collections", ["trades"], {"trades": {"hnsw_config": {"ef_construct": 200}}}
+    )
     assert spec.name == "trades_v1"
     assert (spec.hnsw_config.m, spec.hnsw_config.ef_construct) == (0, 200)
 
@@ -93,4 +97,6 @@ def test_a_name_that_no_file_has_is_refused() -> None:
 def test_the_create_body_holds_qdrants_words_alone() -> None:
     body = SHIPPED["embeddings"].create_body()
     assert set(body) == {"vectors", "hnsw_config", "quantization_config"}
-    assert CollectionSpec.model_validate({"name": "x", **body, "payload_indexes": {"o": {"type": "keyword", "is_tenant": True}}, "tenant": "o"})
+    assert CollectionSpec.model_validate(
+        {"name": "x", **body, "payload_indexes": {"o": {"type": "keyword", "is_tenant": True}}, "tenant": "o"}
+    )

@@ -84,7 +84,10 @@ def test_what_is_left_out_is_not_scraped() -> None:
     settings = parse({"target": "local"}, source="x")
     found = {service.name: service for service in services(settings, ROOT, left_out=("grafana",))}
     assert "grafana" not in found
-    assert "grafana" not in files(found["prometheus"], Elsewhere(), {"qdrant_read_only_api_key": "k"}, ROOT)["prometheus.yml"]
+    assert (
+        "grafana"
+        not in files(found["prometheus"], Elsewhere(), {"qdrant_read_only_api_key": "k"}, ROOT)["prometheus.yml"]
+    )
 
 
 def test_a_disabled_service_takes_its_exporter_with_it() -> None:

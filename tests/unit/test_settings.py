@@ -19,7 +19,13 @@ from tests.conftest import ROOT
 
 @pytest.mark.parametrize(
     ("env", "target", "nodes"),
-    [("local", "local", 1), ("dev", "docker", 1), ("cluster", "docker", 3), ("staging", "kubernetes", 3), ("prod", "kubernetes", 3)],
+    [
+        ("local", "local", 1),
+        ("dev", "docker", 1),
+        ("cluster", "docker", 3),
+        ("staging", "kubernetes", 3),
+        ("prod", "kubernetes", 3),
+    ],
 )
 @pytest.mark.requirement("S1-01")
 def test_every_environment_loads_and_passes_preflight(env: str, target: str, nodes: int) -> None:
@@ -71,7 +77,11 @@ def test_encrypted_values_are_left_alone_until_pulumi_opens_them(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("config: [1]\n", "no `config:` mapping"), ("a: [\n", "is not YAML"), ("config:\n  plnth:target: local\n", "unknown key 'plnth:target'")],
+    [
+        ("config: [1]\n", "no `config:` mapping"),
+        ("a: [\n", "is not YAML"),
+        ("config:\n  plnth:target: local\n", "unknown key 'plnth:target'"),
+    ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "stacks").mkdir()
@@ -81,7 +91,9 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_pulumi_hands_structured_values_over_as_json() -> None:
-    settings = settings_of_program({"plinth:target": "local", "plinth:qdrant": '{"http_port": 7333}', "aws:region": "x"})
+    settings = settings_of_program(
+        {"plinth:target": "local", "plinth:qdrant": '{"http_port": 7333}', "aws:region": "x"}
+    )
     assert settings.qdrant.http_port == 7333
 
 
@@ -97,7 +109,8 @@ def test_a_tier_sets_all_sizes_and_each_can_be_set_alone(
 ) -> None:
     given_values = {"memory_mib": memory, "cpus": cpus, "disk_gib": disk}
     size = parse(
-        {"target": "local", "tier": tier, "qdrant": {k: v for k, v in given_values.items() if v is not None}}, source="x"
+        {"target": "local", "tier": tier, "qdrant": {k: v for k, v in given_values.items() if v is not None}},
+        source="x",
     ).size
     base = SIZES[tier]
     assert size.memory_mib == (memory or base.memory_mib)
@@ -107,7 +120,6 @@ def test_a_tier_sets_all_sizes_and_each_can_be_set_alone(
 
 
 def test_the_published_schema_is_that_of_the_settings() -> None:
-
 
     published = json.loads((ROOT / "stacks" / "settings.schema.json").read_text())
     known = {f"plinth:{name}" for name in Settings.model_fields}

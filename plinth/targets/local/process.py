@@ -129,11 +129,10 @@ def _initialise(spec: ProcessSpec, owner: pwd.struct_passwd | None) -> None:
     partial = volume.with_name(f"{volume.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     _make_volume(partial, owner)
+    # Not by subprocess's own `user`: it forks, and a fork of Pulumi's plugin, which runs gRPC threads, may crash.
+    as_owner = ("setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups", "--") if owner else ()
     result = subprocess.run(
-        [argument.replace(str(volume), str(partial)) for argument in spec.initialise],
-        user=owner.pw_uid if owner else None,
-        group=owner.pw_gid if owner else None,
-        extra_groups=[] if owner else None,
+        [*as_owner, *(argument.replace(str(volume), str(partial)) for argument in spec.initialise)],
         cwd=partial,
         env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
         capture_output=True,
@@ -142,7 +141,7 @@ def _initialise(spec: ProcessSpec, owner: pwd.struct_passwd | None) -> None:
         check=False,
     )
     if result.returncode != 0:
-        words = " / ".join((result.stderr or result.stdout).strip().splitlines()[-3:])
-        raise ProgramFailed(f"{spec.name} could not prepare {volume}: {words}")
+        words = " / ".join((result.stderr or result.stdout).strip().splitlines()[-3:]) or "it said nothing"
+        raise ProgramFailed(f"{spec.name} could not prepare {volume} (exit {result.returncode}): {words}")
     volume.rmdir()
     partial.rename(volume)

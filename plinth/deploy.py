@@ -15,7 +15,7 @@ import pulumi
 from plinth.errors import UserError
 from plinth.home import Home
 from plinth.postgres import Server
-from plinth.preflight import preflight, volumes_gib
+from plinth.preflight import Deployed, preflight, volumes_gib
 from plinth.probes import Probe
 from plinth.qdrant.spec import CollectionSpec, load_specs
 from plinth.resources.collection import Aliases, Collection
@@ -34,8 +34,7 @@ Secrets = Mapping[str, pulumi.Output[str]]
 
 def deploy(settings: Settings, root: Path, home: Home) -> None:
     """Declare every resource of an environment and export its outputs."""
-    preflight(settings)
-    target = _target(settings, root, home, services(settings, root))
+    target = check(settings, root, home)
     running = services(settings, root, target.left_out)
     secrets = _secrets(settings, home)
     ready: dict[str, pulumi.Resource] = {}
@@ -46,6 +45,13 @@ def deploy(settings: Settings, root: Path, home: Home) -> None:
     _collections(settings, root, target, secrets, ready["qdrant"])
     for name, value in outputs(settings, running, target, secrets).items():
         pulumi.export(name, value)
+
+
+def check(settings: Settings, root: Path, home: Home, deployed: Deployed | None = None) -> Target:
+    """Refuse what can be refused before anything is touched; the target that is left has all that it needs."""
+    preflight(settings, deployed)
+    collection_specs(settings, root)
+    return _target(settings, root, home, services(settings, root))
 
 
 def collection_specs(settings: Settings, root: Path) -> list[CollectionSpec]:

@@ -55,13 +55,16 @@ def home(root: Path, env: str) -> Home:
     """The paths of an environment of the project at ``root``.
 
     Postgres refuses to run as root, so for root its files must lie where another user can go. Where the project is
-    out of their reach (a clone under /root), they go to /var/lib/plinth.
+    out of their reach (a clone under /root), they go to /var/lib/plinth. Once there is data its place stays, whatever
+    becomes of the directories above it.
     """
     base = root / ".plinth"
-    if os.geteuid() != 0 or _others_can_enter(root):
-        return Home(base, base / env)
     digest = hashlib.sha256(str(root).encode()).hexdigest()[:8]
-    return Home(base, Path("/var/lib/plinth") / f"{root.name}-{digest}" / env)
+    within, outside = base / env, Path("/var/lib/plinth") / f"{root.name}-{digest}" / env
+    for place in (within, outside):
+        if place.is_dir():
+            return Home(base, place)
+    return Home(base, within if os.geteuid() != 0 or _others_can_enter(root) else outside)
 
 
 def _others_can_enter(path: Path) -> bool:

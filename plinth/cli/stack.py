@@ -12,10 +12,11 @@ from pulumi import automation
 
 from plinth.cli import load, status
 from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
+from plinth.deploy import check
 from plinth.engine import Stack, break_stale_lock, forget
 from plinth.environment import stack_schema
 from plinth.errors import UserError
-from plinth.preflight import ports, preflight
+from plinth.preflight import ports
 from plinth.progress import Progress
 from plinth.settings import TargetName
 from plinth.targets.local.ports import refuse_taken
@@ -41,7 +42,7 @@ def up(
     began = time.monotonic()
     stack = stack_of(env)
     deployed = stack.outputs()
-    preflight(stack.settings, deployed.get("deployed"))
+    check(stack.settings, stack.root, stack.home, deployed.get("deployed"))
     _refuse_taken_ports(stack)
     console.print(f"[bold]plinth up {env}[/bold]  {_describe(stack)}")
     progress = Progress(console)
@@ -59,7 +60,7 @@ def up(
 def preview(env: Env) -> None:
     """Show what `up` would change; touches nothing. Example: plinth preview prod"""
     stack = stack_of(env)
-    preflight(stack.settings, stack.outputs().get("deployed"))
+    check(stack.settings, stack.root, stack.home, stack.outputs().get("deployed"))
     progress = Progress(console, preview=True)
     with _engine(stack, progress, again=f"plinth preview {env}"):
         stack.automation.preview(on_event=progress.on_event)

@@ -1,4 +1,4 @@
-"""The shipped collections on a live server of each engine: made, read back, drifted, mended; and searched as required."""
+"""The shipped collections on a live server of each engine: made, read back, drifted, mended."""
 
 from __future__ import annotations
 

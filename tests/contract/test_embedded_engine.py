@@ -1,4 +1,4 @@
-"""What only the embedded engine promises: it survives a kill, searches go on while it builds, and it says what it is."""
+"""What only the embedded engine promises: it survives a kill, answers while it builds, says what it is."""
 
 from __future__ import annotations
 

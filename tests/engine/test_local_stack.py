@@ -146,7 +146,7 @@ def test_a_second_up_changes_nothing(project: Project) -> None:
 
 @pytest.mark.requirement("S1-14")
 def test_secrets_are_masked_encrypted_in_the_state_and_in_no_argument_list(project: Project) -> None:
-    secrets = [value for value in re.findall(r'"(?:api_key|password)": "([^"]+)"', json.dumps(project.outputs()))]
+    secrets = re.findall(r'"(?:api_key|password)": "([^"]+)"', json.dumps(project.outputs()))
     assert len(secrets) >= 4
     shown = project.plinth("outputs", "t") + json.dumps(project.json("outputs", "t"))
     states = "".join(path.read_text() for path in (project.root / ".plinth" / "backend").rglob("*.json*"))
@@ -208,9 +208,9 @@ def test_drift_is_found_by_refresh_and_mended_by_up(project: Project) -> None:
     with project.qdrant() as client:
         client.call("PATCH", "/collections/trades_v1", {"hnsw_config": {"ef_construct": 50}})
         client.call("DELETE", "/collections/sources_v1")
-    assert "2 resource(s)" in project.plinth("refresh", "t", expect=1) or "3 resource(s)" in project.plinth(
-        "refresh", "t"
-    )
+    said = project.plinth("refresh", "t", expect=1)
+    assert "collection-trades_v1" in said
+    assert "collection-sources_v1" in said
     project.plinth("up", "t", "--no-verify")
     assert project.json("collections", "diff", "t")["in_sync"] is True
 

@@ -1,4 +1,4 @@
-"""The program under Pulumi's mocks, once as a preview and once as an update: what is declared, in which order, how secret."""
+"""The program under Pulumi's mocks, as a preview and as an update: what is declared, and what is secret."""
 
 from __future__ import annotations
 

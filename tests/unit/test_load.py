@@ -140,7 +140,7 @@ def test_a_mistake_in_the_slo_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_synset_is_read_with_its_lexicographer_file() -> None:
-    line = "02084071 05 n 03 dog 0 domestic_dog 0 Canis_familiaris 0 001 @ 02083346 n 0000 | a member of the genus; barks  \n"
+    line = "02084071 05 n 02 dog 0 domestic_dog 0 001 @ 02083346 n 0000 | a member of the genus; barks  \n"
     gloss = parse(line)
     assert gloss is not None
     assert (gloss.word, gloss.text, gloss.part, gloss.tenant) == (
@@ -189,7 +189,7 @@ def test_the_exact_answer_stays_within_its_tenant() -> None:
 
 @pytest.fixture
 def stub() -> Iterator[Callable[[Callable[[int], tuple[int, str]]], str]]:
-    """A server whose n-th answer a function gives, as a status and the tenant of the point found; returns its address."""
+    """A server whose n-th answer a function gives, a status and the found point's tenant; returns its address."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Callable[[int], tuple[int, str]]) -> str:

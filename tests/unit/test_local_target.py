@@ -73,7 +73,7 @@ def test_a_changed_file_restarts_it_and_a_stale_one_goes(tmp_path: Path) -> None
 def test_one_that_does_not_stay_up_is_reported_with_its_last_words(tmp_path: Path) -> None:
     wanted = spec(tmp_path, "/bin/sh", "-c", "echo the disk is on fire >&2; exit 3")
     try:
-        with pytest.raises(ProgramFailed, match="p does not stay up.*the disk is on fire"):
+        with pytest.raises(ProgramFailed, match=r"p does not stay up.*the disk is on fire"):
             start(wanted, {})
         assert running(wanted) is None
     finally:
@@ -109,7 +109,7 @@ def test_a_failed_initialise_names_the_volume_and_leaves_it_empty(tmp_path: Path
     wanted = spec(
         tmp_path, volumes=(str(volume),), initialise=("/bin/sh", "-c", "echo No space left on device >&2; exit 1")
     )
-    with pytest.raises(ProgramFailed, match="could not prepare .*No space left on device"):
+    with pytest.raises(ProgramFailed, match=r"could not prepare .*No space left on device"):
         start(wanted, {})
     assert not list(volume.iterdir())
 

@@ -1,4 +1,4 @@
-"""Rules, alerts and routes: Prometheus' own tools take them, each alert fires and stays quiet, and no metric is invented."""
+"""Rules, alerts and routes: Prometheus' own tools take them, and each alert fires and stays quiet."""
 
 from __future__ import annotations
 

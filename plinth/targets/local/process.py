@@ -130,9 +130,9 @@ def _initialise(spec: ProcessSpec, owner: pwd.struct_passwd | None) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     _make_volume(partial, owner)
     # Not by subprocess's own `user`: it forks, and a fork of Pulumi's plugin, which runs gRPC threads, may crash.
-    as_owner = ("setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups", "--") if owner else ()
+    change = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups", "--"] if owner else []
     result = subprocess.run(
-        [*as_owner, *(argument.replace(str(volume), str(partial)) for argument in spec.initialise)],
+        [*change, *(argument.replace(str(volume), str(partial)) for argument in spec.initialise)],
         cwd=partial,
         env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
         capture_output=True,

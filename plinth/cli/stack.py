@@ -164,8 +164,9 @@ def _describe(stack: Stack) -> str:
 def _refuse_taken_ports(stack: Stack) -> None:
     if stack.settings.target is not TargetName.local:
         return
-    own = Supervisor(stack.home.run).pid()
-    refuse_taken(ports(stack.settings), stack.settings.bind_address, {own} if own else set())
+    supervisor = Supervisor(stack.home.run)
+    own = {process.pid for process in supervisor.strays()} | {supervisor.pid() or 0}
+    refuse_taken(ports(stack.settings), stack.settings.bind_address, own)
 
 
 def _drifted(progress: Progress) -> int:

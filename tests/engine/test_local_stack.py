@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,15 +107,13 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    # Postgres runs as another user, who must be able to enter.
-    base = tmp_path_factory.mktemp("stack")
-    for directory in (base, *base.parents):
-        if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
-            directory.chmod(directory.stat().st_mode | 0o011)
-    made = Project(base, "embedded")
-    yield made
-    made.plinth("down", "t", "--yes")
+def project() -> Iterator[Project]:
+    # Not pytest's own directory, which it closes to others: Postgres runs as another user, who must be able to enter.
+    with tempfile.TemporaryDirectory(prefix="plinth-stack-") as directory:
+        Path(directory).chmod(0o711)
+        made = Project(Path(directory), "embedded")
+        yield made
+        made.plinth("down", "t", "--yes")
 
 
 def wait_ready(project: Project, seconds: float = 30) -> None:
@@ -298,6 +297,16 @@ def test_everything_killed_is_seen_by_refresh_and_stood_up_again(project: Projec
     project.plinth("refresh", "t", expect=1)
     project.plinth("up", "t", "--no-verify")
     project.plinth("status", "t", "--no-cache")
+
+
+def test_processes_that_outlived_a_killed_supervisor_are_taken_over(project: Project) -> None:
+    daemon = project.supervised()["supervisord"]
+    orphans = daemon.children()
+    daemon.kill()
+    daemon.wait(timeout=10)
+    project.plinth("up", "t", "--no-verify")
+    project.plinth("status", "t", "--no-cache")
+    assert not [orphan for orphan in orphans if orphan.is_running()]
 
 
 def test_a_lock_of_a_dead_run_is_released(project: Project) -> None:

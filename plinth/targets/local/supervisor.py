@@ -123,6 +123,7 @@ class Supervisor:
     def _ensure_daemon(self) -> None:
         if self.pid() is not None:
             return
+        self._end_strays()
         for directory in (self.programs, self.logs):
             directory.mkdir(parents=True, exist_ok=True)
         self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -144,6 +145,25 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise ProgramFailed(f"supervisord did not start: {self.last_words('start')}")
             time.sleep(0.1)
+
+    def strays(self) -> list[psutil.Process]:
+        """Programs that outlived a killed daemon: each works in a directory of its own under `config`."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if Path(process.cwd()).is_relative_to(self.run / "config"):
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue  # it ended meanwhile, or is another user's
+        return found
+
+    def _end_strays(self) -> None:
+        """They hold the ports and the data that the new ones need."""
+        strays = self.strays()
+        for process in strays:
+            process.terminate()
+        for process in psutil.wait_procs(strays, timeout=DAEMON_DEADLINE_S)[1]:
+            process.kill()
 
     def _end_daemon(self) -> None:
         pid = self.pid()

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -159,3 +160,20 @@ def test_a_secret_is_made_once_kept_private_and_found_again(tmp_path: Path) -> N
     assert len(first) >= 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert set(json.loads(path.read_text())) == {"a", "b"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is made by mounting one, which takes root")
+def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=True)
+    try:
+        wanted = spec(disk)
+        (disk / "filler").write_bytes(b"x" * 200 * 1024)
+        with pytest.raises(ProgramFailed, match=r"p: .* cannot be written \(No space left on device\); free the disk"):
+            start(wanted, {"big.conf": "x" * 100 * 1024})
+        (disk / "filler").unlink()
+        assert start(wanted, {"big.conf": "x" * 1024})
+        stop(wanted)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -49,9 +49,15 @@ class ProcessSpec:
 def start(spec: ProcessSpec, files: Mapping[str, str]) -> Instance:
     """Write the files, make the volumes, and start or restart the process."""
     owner = pwd.getpwnam(spec.user) if spec.user else None
-    _write_files(Path(spec.config), files, owner)
-    for volume in spec.volumes:
-        _make_volume(Path(volume), owner)
+    try:
+        _write_files(Path(spec.config), files, owner)
+        for volume in spec.volumes:
+            _make_volume(Path(volume), owner)
+    except OSError as error:
+        where = error.filename or spec.config
+        raise ProgramFailed(
+            f"{spec.name}: {where} cannot be written ({error.strerror}); free the disk or the path, and run up again."
+        ) from error
     if spec.initialise:
         _initialise(spec, owner)
     return Supervisor(Path(spec.run)).start(

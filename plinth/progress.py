@@ -18,7 +18,7 @@ VERBS = {
     OpType.DELETE_REPLACED: ("stopping", "gone"),
 }
 STEP_WORDS = {"Ready": "ready", "Process": "process"}
-QUIET = ("GeneratedSecret", "Stack")
+QUIET = ("GeneratedSecret", "Stack", "dynamic", "pulumi-python")
 _RAISED = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Failed|Exception|Refused|Unreachable|Denied): (.+)$", re.M
 )
@@ -70,7 +70,7 @@ class Progress:
         elif kind in ("Database", "MonitorRole", "Collection", "Aliases") and operation is OpType.CREATE:
             word = ("creating", "created")[tense]
         self.console.print(
-            f"  {_mark(operation)} {name.removesuffix('-ready'):<24} {word:<10}{seconds}", highlight=False
+            f"  {_mark(operation)} {name.removesuffix('-ready'):<30} {word:<10}{seconds}", highlight=False
         )
 
 

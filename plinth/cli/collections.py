@@ -10,7 +10,7 @@ from plinth.engine import Stack
 from plinth.qdrant import state
 from plinth.qdrant.apply import apply as apply_plan
 from plinth.qdrant.apply import converge
-from plinth.qdrant.client import Qdrant
+from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.plan import Plan, plan, plan_aliases
 from plinth.qdrant.render import render, to_json
 from plinth.qdrant.spec import CollectionSpec
@@ -57,6 +57,22 @@ def apply(env: Env, yes: Yes = False) -> None:
             converge(client, spec)
         apply_plan(client, plan_aliases(specs, state.read(client)))
     console.print("[green]Applied.[/green]")
+
+
+def show_changes(stack: Stack) -> None:
+    """What the plan would do to the collections of a running server; nothing where none runs."""
+    outputs = stack.outputs()
+    if "qdrant" not in outputs:
+        return
+    specs, client = _specs_and_client(stack)
+    try:
+        with client:
+            found = plan(specs, state.read(client))
+    except QdrantError as error:
+        console.print(f"The collections could not be compared: {error}", highlight=False)
+        return
+    if not found.empty:
+        console.print(render(found), markup=False, highlight=False)
 
 
 def _specs_and_client(stack: Stack) -> tuple[list[CollectionSpec], Qdrant]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from pulumi import automation
 
-from plinth.cli import load, status
+from plinth.cli import collections, load, status
 from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
 from plinth.deploy import check
 from plinth.engine import Stack, break_stale_lock, forget
@@ -64,7 +64,11 @@ def preview(env: Env) -> None:
     progress = Progress(console, preview=True)
     with _engine(stack, progress, again=f"plinth preview {env}"):
         stack.automation.preview(on_event=progress.on_event)
-    console.print(f"{progress.changed()} resource(s) would change." if progress.changed() else "Nothing would change.")
+    if not progress.changed():
+        console.print("Nothing would change.")
+        return
+    console.print(f"{progress.changed()} resource(s) would change.")
+    collections.show_changes(stack)
 
 
 def down(env: Env, yes: Yes = False) -> None:

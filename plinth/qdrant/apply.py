@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from plinth.errors import UserError
-from plinth.qdrant.client import Qdrant
+from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import (
     CreateCollection,
     CreateIndex,
@@ -56,15 +56,19 @@ def converge(client: Qdrant, spec: CollectionSpec) -> None:
 def _do(client: Qdrant, step: Step) -> None:
     match step:
         case CreateCollection(collection, body):
-            if collection not in client.collections():
-                client.call("PUT", f"/collections/{quote(collection)}", dict(body))
+            try:
+                client.call("PUT", collection_path(collection), dict(body))
+            except QdrantError as error:
+                # Another run made it meanwhile; `converge` reads it and plans again.
+                if error.status != 409:
+                    raise
         case UpdateCollection(collection, patch, _):
-            client.call("PATCH", f"/collections/{quote(collection)}", dict(patch))
+            client.call("PATCH", collection_path(collection), dict(patch))
         case CreateIndex(collection, field, schema):
             body = {"field_name": field, "field_schema": dict(schema)}
-            client.call("PUT", f"/collections/{quote(collection)}/index?wait=true", body)
+            client.call("PUT", f"{collection_path(collection)}/index?wait=true", body)
         case DropIndex(collection, field):
-            client.call("DELETE", f"/collections/{quote(collection)}/index/{quote(field)}?wait=true")
+            client.call("DELETE", f"{collection_path(collection)}/index/{quote(field, safe='')}?wait=true")
         case SwitchAliases(point, remove):
             actions: list[dict[str, dict[str, str]]] = [{"delete_alias": {"alias_name": alias}} for alias in remove]
             for alias, collection in point.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 import qdrant_client
@@ -13,6 +14,11 @@ from plinth.errors import UserError
 
 # 408, 429 and 5xx may pass by themselves; upserts, deletes and reads can be sent again (qdrant.md section 8).
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+
+def collection_path(name: str) -> str:
+    """The path of a collection; `#`, `%` and `?` are allowed in a name and mean something else in an address."""
+    return f"/collections/{quote(name, safe='')}"
 
 
 class QdrantError(UserError):
@@ -57,7 +63,10 @@ class Qdrant:
         self._http.close()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The `result` of a request; raises :class:`QdrantError`. Three tries with backoff for what may pass."""
+        """The `result` of a request; raises :class:`QdrantError`.
+
+        Three tries with backoff for what may pass, except where a second one would do the work twice.
+        """
         try:
             return self._tried(method, path, body)
         except _Passing as passing:
@@ -66,7 +75,7 @@ class Qdrant:
     def collection(self, name: str) -> dict[str, Any] | None:
         """A collection as the server describes it, or None when there is none."""
         try:
-            found: dict[str, Any] = self.call("GET", f"/collections/{name}")
+            found: dict[str, Any] = self.call("GET", collection_path(name))
         except QdrantError as error:
             if error.status == 404:
                 return None
@@ -100,19 +109,26 @@ class Qdrant:
     def _tried(self, method: str, path: str, body: Any) -> Any:
         try:
             answer = self._http.request(method, path, json=body)
+        except httpx.ConnectError as error:
+            raise _Passing(self._unreachable(error)) from error
         except httpx.TimeoutException as error:
-            raise _Passing(QdrantError(f"Qdrant at {self.url} did not answer {method} {path} in time.", 408)) from error
+            late = QdrantError(
+                f"Qdrant at {self.url} did not answer {method} {path} in time; see its load in `plinth status`.", 408
+            )
+            raise _Passing(late) if _repeatable(method, path) else late from error
         except httpx.HTTPError as error:
-            raise _Passing(
-                QdrantUnreachable(
-                    f"Qdrant at {self.url} cannot be reached ({' '.join(str(error).split())}); "
-                    "is it up? See `plinth status`."
-                )
-            ) from error
+            lost = self._unreachable(error)
+            raise _Passing(lost) if _repeatable(method, path) else lost from error
         if answer.is_success:
             return answer.json()["result"]
         refusal = self._refusal(method, path, answer)
-        raise _Passing(refusal) if answer.status_code in RETRIED else refusal
+        passing = answer.status_code in RETRIED and _repeatable(method, path)
+        raise _Passing(refusal) if passing else refusal
+
+    def _unreachable(self, error: httpx.HTTPError) -> QdrantUnreachable:
+        return QdrantUnreachable(
+            f"Qdrant at {self.url} cannot be reached ({' '.join(str(error).split())}); is it up? See `plinth status`."
+        )
 
     def _refusal(self, method: str, path: str, answer: httpx.Response) -> QdrantError:
         if answer.status_code in (401, 403):
@@ -128,6 +144,11 @@ class Qdrant:
         return QdrantError(
             f"Qdrant at {self.url} answered {answer.status_code} to {method} {path}: {words}", answer.status_code
         )
+
+
+def _repeatable(method: str, path: str) -> bool:
+    # Asked for twice, a snapshot is made twice; writes of points, indexes and aliases only say the same again.
+    return not (method == "POST" and path.partition("?")[0].endswith("/snapshots"))
 
 
 def official_client(url: str, api_key: str | None = None, grpc_url: str | None = None) -> qdrant_client.QdrantClient:

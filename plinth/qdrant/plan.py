@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plinth.qdrant.spec import CollectionSpec, PayloadIndex
+from plinth.qdrant.index import PayloadIndex
+from plinth.qdrant.spec import CollectionSpec
 from plinth.qdrant.state import Found, FoundCollection
 
 FLAGS = ("is_tenant", "is_principal", "on_disk")
+FIXED = "Qdrant never changes it in place"
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,10 @@ class Plan:
 
 def plan(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
     """The plan of all collections and aliases."""
-    parts = [plan_collection(spec, found.collections.get(spec.name)) for spec in wanted]
-    parts.append(plan_aliases(wanted, found))
+    taken = tuple(_taken(spec.name, found.aliases[spec.name]) for spec in wanted if spec.name in found.aliases)
+    free = [spec for spec in wanted if spec.name not in found.aliases]
+    parts = [Plan(refusals=taken), *(plan_collection(spec, found.collections.get(spec.name)) for spec in free)]
+    parts.append(plan_aliases(free, found))
     declared = {spec.name for spec in wanted}
     return Plan(
         steps=tuple(step for part in parts for step in part.steps),
@@ -117,7 +121,8 @@ def plan_collection(spec: CollectionSpec, found: FoundCollection | None) -> Plan
         return Plan(refusals=refusals)
     patch, changes = _patch(spec, found)
     update = (UpdateCollection(spec.name, patch, changes),) if changes else ()
-    return Plan((*update, *_index_steps(spec, found)))
+    # A rebuild links within the fields that are indexed by then.
+    return Plan((*_index_steps(spec, found), *update))
 
 
 def plan_aliases(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
@@ -145,29 +150,51 @@ def immutable_changes(before: CollectionSpec, after: CollectionSpec) -> tuple[Re
     was = FoundCollection(
         before.name,
         before.vectors.model_dump(exclude_none=True),
-        {key: getattr(before, key) for key in ("shard_number", "sharding_method") if getattr(before, key)},
+        {
+            "sparse_vectors": _sparse(before),
+            **{key: getattr(before, key) for key in ("shard_number", "sharding_method") if getattr(before, key)},
+        },
+        wal=before.wal_config.model_dump(exclude_none=True),
     )
     return tuple(_immutable(after, was))
 
 
 def _immutable(spec: CollectionSpec, found: FoundCollection) -> Iterator[Refusal]:
-    have = {
-        "vectors.size": found.vectors.get("size"),
-        "vectors.distance": found.vectors.get("distance"),
-        "vectors.datatype": found.vectors.get("datatype") or "float32",
-        "shard_number": found.params.get("shard_number"),
-        "sharding_method": found.params.get("sharding_method") or "auto",
-    }
-    want = {
-        "vectors.size": spec.vectors.size,
-        "vectors.distance": spec.vectors.distance,
-        "vectors.datatype": spec.vectors.datatype,
-        "shard_number": spec.shard_number,
-        "sharding_method": spec.sharding_method,
-    }
-    for key, value in want.items():
-        if value is not None and have[key] is not None and have[key] != value:
-            yield _refusal(spec, Change(key, have[key], value), "Qdrant never changes it in place")
+    if "size" not in found.vectors:
+        named = f"named {', '.join(sorted(found.vectors))}" if found.vectors else "none"
+        yield _refusal(spec, Change("vectors", named, "unnamed"), FIXED)
+        return
+    have, params = found.vectors, found.params
+    fixed = [
+        ("vectors.size", have["size"], spec.vectors.size),
+        ("vectors.distance", have["distance"], spec.vectors.distance),
+        ("vectors.datatype", have.get("datatype") or "float32", spec.vectors.datatype),
+        ("vectors.multivector_config", _kind(have.get("multivector_config")), _multivector(spec)),
+        ("shard_number", params.get("shard_number"), spec.shard_number),
+        ("sharding_method", params.get("sharding_method") or "auto", spec.sharding_method),
+    ]
+    fixed += [(f"wal_config.{k}", found.wal.get(k), v) for k, v in spec.wal_config.model_dump().items()]
+    for key, is_, wanted in fixed:
+        if is_ is not None and wanted is not None and is_ != wanted:
+            yield _refusal(spec, Change(key, is_, wanted), FIXED)
+    sparse = params.get("sparse_vectors") or {}
+    for name, wanted in _sparse(spec).items():
+        if name not in sparse or not _within(sparse[name], wanted):
+            change = Change(f"sparse_vectors.{name}", sparse.get(name, "absent"), wanted)
+            yield _refusal(spec, change, "the points that are there have none of the kind")
+
+
+def _multivector(spec: CollectionSpec) -> str:
+    config = spec.vectors.multivector_config
+    return config.comparator if config else "none"
+
+
+def _kind(multivector: Mapping[str, Any] | None) -> str:
+    return str(multivector["comparator"]) if multivector else "none"
+
+
+def _sparse(spec: CollectionSpec) -> dict[str, Any]:
+    return {name: vectors.model_dump(exclude_none=True) for name, vectors in spec.sparse_vectors.items()}
 
 
 def _late_tenant_index(spec: CollectionSpec, found: FoundCollection) -> Iterator[Refusal]:
@@ -180,6 +207,15 @@ def _late_tenant_index(spec: CollectionSpec, found: FoundCollection) -> Iterator
                 Change(f"payload_indexes.{field}", _shown(found.indexes.get(field)), _schema(index)),
                 f"the {found.points} points were linked without it, and a tenant index made now finds few of them",
             )
+
+
+def _taken(name: str, target: str) -> Refusal:
+    return Refusal(
+        name,
+        Change("name", f"an alias of {target}", name),
+        f"{name}: an alias of {target} has this name, so no collection can; give the file another name, "
+        f"or point `aliases` of {target}'s file elsewhere first.",
+    )
 
 
 def _refusal(spec: CollectionSpec, change: Change, why: str) -> Refusal:
@@ -231,7 +267,7 @@ def _patch(spec: CollectionSpec, found: FoundCollection) -> tuple[dict[str, Any]
         patch["vectors"] = {"": {"on_disk": on_disk}}
         changes.append(Change("vectors.on_disk", found.vectors.get("on_disk"), on_disk))
     quantization = spec.quantization_config.model_dump(exclude_none=True) if spec.quantization_config else None
-    if not _contains(found.quantization, quantization):
+    if bool(found.quantization) != bool(quantization) or not _within(found.quantization, quantization):
         patch["quantization_config"] = quantization or "Disabled"
         changes.append(Change("quantization_config", found.quantization, quantization))
     return patch, tuple(changes)
@@ -262,13 +298,11 @@ def _same_index(index: PayloadIndex, found: Mapping[str, Any] | None) -> bool:
     return all(_equal(found.get(key), value) for key, value in wanted.items() if key not in FLAGS)
 
 
-def _contains(found: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None) -> bool:
-    """Whether the server's quantization is the wanted kind with the wanted values."""
-    if not found or not wanted:
-        return not found and not wanted
-    (kind, values), *_ = wanted.items()
-    have = found.get(kind)
-    return have is not None and all(_equal(have.get(key), value) for key, value in values.items())
+def _within(found: Any, wanted: Any) -> bool:
+    """Whether the server has all that is wanted; what it has beside that are its defaults."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(_within(found.get(key), value) for key, value in wanted.items())
+    return _equal(found, wanted)
 
 
 def _equal(found: Any, wanted: Any) -> bool:

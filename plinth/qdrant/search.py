@@ -18,7 +18,7 @@ import numpy as np
 
 from plinth.errors import UserError
 from plinth.qdrant.apply import converge
-from plinth.qdrant.client import Qdrant
+from plinth.qdrant.client import Qdrant, collection_path
 from plinth.qdrant.spec import CollectionSpec
 
 NAMESPACE = uuid.UUID("6b1e9c52-6d0f-5c55-9a4e-1f0f3f6f7a10")
@@ -78,7 +78,7 @@ def upsert(client: Qdrant, spec: CollectionSpec, points: Sequence[Mapping[str, A
             )
     for start in range(0, len(points), spec.batch_size):
         batch = [dict(point) for point in points[start : start + spec.batch_size]]
-        client.call("PUT", f"/collections/{spec.name}/points?wait=true", {"points": batch})
+        client.call("PUT", f"{collection_path(spec.name)}/points?wait=true", {"points": batch})
     return len(points)
 
 
@@ -158,5 +158,5 @@ def _condition(field: str, wanted: Condition | Between) -> dict[str, Any]:
 
 
 def _hits(client: Qdrant, spec: CollectionSpec, body: Mapping[str, Any]) -> list[Hit]:
-    found = client.call("POST", f"/collections/{spec.name}/points/query", body)["points"]
+    found = client.call("POST", f"{collection_path(spec.name)}/points/query", body)["points"]
     return [Hit(point["id"], point["score"], point.get("payload") or {}) for point in found]

@@ -2,123 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from plinth.errors import UserError
-
-Name = Annotated[str, StringConstraints(pattern=r'^[^<>:"/\\|?*\x00\x1f]{1,255}$')]
-Distance = Literal["Cosine", "Euclid", "Dot", "Manhattan"]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Hnsw(_Model):
-    """The graph. ``payload_m`` links within each value of an is_tenant field; m 0 leaves the global graph out."""
-
-    m: int | None = Field(None, ge=0)
-    ef_construct: int | None = Field(None, ge=4)
-    full_scan_threshold: int | None = Field(None, ge=10, description="KB of vectors under which a scan is used.")
-    max_indexing_threads: int | None = Field(None, ge=0)
-    on_disk: bool | None = None
-    payload_m: int | None = Field(None, ge=0)
+from plinth.qdrant.index import PayloadIndex
+from plinth.qdrant.sections import (
+    Hnsw,
+    Optimizers,
+    Quantization,
+    Section,
+    SparseVectors,
+    StrictMode,
+    Vectors,
+    Wal,
+)
 
 
-class Scalar(_Model):
-    """One byte a dimension."""
-
-    type: Literal["int8"] = "int8"
-    quantile: float | None = Field(None, ge=0.5, le=1)
-    always_ram: bool | None = None
-
-
-class Product(_Model):
-    """Codebooks: x4 to x64."""
-
-    compression: Literal["x4", "x8", "x16", "x32", "x64"]
-    always_ram: bool | None = None
+def _plain(name: str) -> str:
+    # Qdrant takes more, but a name is also a part of addresses, labels of metrics and names of snapshot files.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
+        raise ValueError("expected letters, digits, '.', '_' and '-', a letter or digit first, 255 at most")
+    return name
 
 
-class Binary(_Model):
-    """One to two bits a dimension."""
-
-    encoding: Literal["one_bit", "two_bits", "one_and_half_bits"] | None = None
-    query_encoding: Literal["default", "binary", "scalar4bits", "scalar8bits"] | None = None
-    always_ram: bool | None = None
+Name = Annotated[str, AfterValidator(_plain)]
 
 
-class Quantization(_Model):
-    """Exactly one of the three."""
-
-    scalar: Scalar | None = None
-    product: Product | None = None
-    binary: Binary | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if sum(part is not None for part in (self.scalar, self.product, self.binary)) != 1:
-            raise ValueError("name exactly one of scalar, product, binary")
-        return self
-
-
-class Vectors(_Model):
-    """The vectors of a collection."""
-
-    size: int = Field(ge=1, le=65536, description="Dimensions.")
-    distance: Distance
-    on_disk: bool | None = None
-    datatype: Literal["float32", "float16", "uint8"] | None = None
-
-
-class Optimizers(_Model):
-    """When segments are merged, cleaned and indexed."""
-
-    deleted_threshold: float | None = Field(None, ge=0, le=1)
-    vacuum_min_vector_number: int | None = Field(None, ge=100)
-    default_segment_number: int | None = Field(None, ge=0)
-    max_segment_size: int | None = Field(None, ge=1)
-    indexing_threshold: int | None = Field(None, ge=1, description="KB; 0 would never index and is refused.")
-    flush_interval_sec: int | None = Field(None, ge=1)
-    max_optimization_threads: int | None = Field(None, ge=1)
-
-
-class StrictMode(_Model):
-    """Limits that protect a server from its clients."""
-
-    enabled: bool | None = None
-    max_query_limit: int | None = Field(None, ge=1)
-    max_timeout: int | None = Field(None, ge=1)
-    unindexed_filtering_retrieve: bool | None = None
-    unindexed_filtering_update: bool | None = None
-    search_max_hnsw_ef: int | None = Field(None, ge=1)
-    search_allow_exact: bool | None = None
-    search_max_oversampling: float | None = Field(None, ge=1)
-    upsert_max_batchsize: int | None = Field(None, ge=1)
-
-
-class PayloadIndex(_Model):
-    """An index over a payload field."""
-
-    type: Literal["keyword", "integer", "float", "geo", "text", "bool", "datetime", "uuid"]
-    is_tenant: bool | None = None
-    is_principal: bool | None = None
-    on_disk: bool | None = None
-    lookup: bool | None = None
-    range: bool | None = None
-    tokenizer: Literal["prefix", "whitespace", "word", "multilingual"] | None = None
-    min_token_len: int | None = Field(None, ge=1)
-    max_token_len: int | None = Field(None, ge=1)
-    lowercase: bool | None = None
-
-
-class Search(_Model):
+class Search(Section):
     """What every search of this collection asks for unless it says otherwise."""
 
     hnsw_ef: int | None = Field(None, ge=1)
@@ -132,7 +49,7 @@ class Search(_Model):
         return params | ({"hnsw_ef": self.hnsw_ef} if self.hnsw_ef else {})
 
 
-class CollectionSpec(_Model):
+class CollectionSpec(Section):
     """One collection.
 
     ``name`` is the physical collection, ``aliases`` the names that applications use, so that a new physical collection
@@ -143,6 +60,7 @@ class CollectionSpec(_Model):
     description: str = ""
     aliases: tuple[Name, ...] = ()
     vectors: Vectors
+    sparse_vectors: dict[str, SparseVectors] = Field(default_factory=dict)
     shard_number: int | None = Field(None, ge=1)
     sharding_method: Literal["auto", "custom"] | None = None
     replication_factor: int | None = Field(None, ge=1)
@@ -151,6 +69,7 @@ class CollectionSpec(_Model):
     hnsw_config: Hnsw = Hnsw()
     quantization_config: Quantization | None = None
     optimizers_config: Optimizers = Optimizers()
+    wal_config: Wal = Wal()
     strict_mode_config: StrictMode | None = None
     metadata: dict[str, Any] | None = None
     payload_indexes: dict[str, PayloadIndex] = Field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ class FoundCollection:
     hnsw: Mapping[str, Any] = field(default_factory=dict)
     optimizers: Mapping[str, Any] = field(default_factory=dict)
     quantization: Mapping[str, Any] | None = None
+    wal: Mapping[str, Any] = field(default_factory=dict)
     strict_mode: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     indexes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -44,8 +45,8 @@ def read_collection(client: Qdrant, name: str) -> FoundCollection | None:
 
 def read(client: Qdrant) -> Found:
     """Everything on the server."""
-    collections = (read_collection(client, name) for name in client.collections())
-    return Found(_by_name(found for found in collections if found), client.aliases())
+    described = {name: client.collection(name) for name in client.collections()}
+    return Found({name: from_description(name, d) for name, d in described.items() if d}, client.aliases())
 
 
 def from_description(name: str, described: Mapping[str, Any]) -> FoundCollection:
@@ -59,6 +60,7 @@ def from_description(name: str, described: Mapping[str, Any]) -> FoundCollection
         hnsw=config.get("hnsw_config") or {},
         optimizers=config.get("optimizer_config") or {},
         quantization=config.get("quantization_config"),
+        wal=config.get("wal_config") or {},
         strict_mode=config.get("strict_mode_config") or {},
         metadata=config.get("metadata") or {},
         indexes={
@@ -67,7 +69,3 @@ def from_description(name: str, described: Mapping[str, Any]) -> FoundCollection
         },
         points=described.get("points_count") or 0,
     )
-
-
-def _by_name(collections: Iterable[FoundCollection]) -> dict[str, FoundCollection]:
-    return {collection.name: collection for collection in collections}

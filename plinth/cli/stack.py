@@ -20,6 +20,7 @@ from plinth.preflight import ports
 from plinth.progress import Progress
 from plinth.settings import TargetName
 from plinth.targets.local.ports import refuse_taken
+from plinth.targets.local.process import clear
 from plinth.targets.local.supervisor import Supervisor
 
 MASK = "********"
@@ -80,6 +81,8 @@ def down(env: Env, yes: Yes = False) -> None:
         # A refresh first: a process that died is nothing to stop.
         stack.automation.refresh()
         stack.automation.destroy(on_event=progress.on_event, run_program=False)
+    if stack.settings.target is TargetName.local:
+        clear(stack.home.run)
     forget(stack)
     data = stack.home.data
     kept = f" Its data is kept in {data}; delete that directory to start afresh." if data.exists() else ""

@@ -116,6 +116,10 @@ def project() -> Iterator[Project]:
         made.plinth("down", "t", "--yes")
 
 
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def wait_ready(project: Project, seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while True:
@@ -306,7 +310,7 @@ def test_processes_that_outlived_a_killed_supervisor_are_taken_over(project: Pro
     daemon.wait(timeout=10)
     project.plinth("up", "t", "--no-verify")
     project.plinth("status", "t", "--no-cache")
-    assert not [orphan for orphan in orphans if orphan.is_running()]
+    assert not [orphan for orphan in orphans if is_alive(orphan)]
 
 
 def test_a_lock_of_a_dead_run_is_released(project: Project) -> None:
@@ -344,10 +348,10 @@ def test_the_load_gate_passes_and_writes_its_reports(project: Project, tmp_path:
 
 def test_down_asks_leaves_the_data_and_nothing_else(project: Project) -> None:
     assert "add --yes if you mean it" in project.plinth("down", "t", expect=2)
-    everything = [process.pid for process in project.supervised().values()]
+    everything = list(project.supervised().values())
     said = project.plinth("down", "t", "--yes")
     assert f"{project.root}/.plinth/t/data" in said
-    assert not [pid for pid in everything if psutil.pid_exists(pid)]
+    assert not [process for process in everything if is_alive(process)]
     left = {path.name for path in (project.root / ".plinth").iterdir()}
     assert left <= {"t", "cache"}
     assert {path.name for path in (project.root / ".plinth" / "t").iterdir()} == {"data"}

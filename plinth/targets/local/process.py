@@ -82,6 +82,14 @@ def stop(spec: ProcessSpec) -> None:
         shutil.rmtree(run, ignore_errors=True)
 
 
+def clear(run: Path) -> None:
+    """Remove what no resource knows of any more: programs that outlived a killed supervisor, and the run directory."""
+    supervisor = Supervisor(run)
+    if supervisor.pid() is None:
+        supervisor.end_strays()
+        shutil.rmtree(run, ignore_errors=True)
+
+
 def running(spec: ProcessSpec) -> Instance | None:
     """The process now, or None when it is gone."""
     return Supervisor(Path(spec.run)).instance(spec.name)

@@ -15,7 +15,7 @@ import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ SOCKET_PATH_MAX = 100
 OPEN_FILES = 65536
 START_SECONDS = 1
 DAEMON_DEADLINE_S = 20.0
+STRAY_DEADLINE_S = 10.0
 
 
 class ProgramFailed(Exception):
@@ -123,7 +124,7 @@ class Supervisor:
     def _ensure_daemon(self) -> None:
         if self.pid() is not None:
             return
-        self._end_strays()
+        self.end_strays()
         for directory in (self.programs, self.logs):
             directory.mkdir(parents=True, exist_ok=True)
         self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,23 +148,29 @@ class Supervisor:
             time.sleep(0.1)
 
     def strays(self) -> list[psutil.Process]:
-        """Programs that outlived a killed daemon: each works in a directory of its own under `config`."""
+        """Programs that outlived a killed daemon: they work within the environment's place, on no terminal."""
         found = []
         for process in psutil.process_iter():
             try:
-                if Path(process.cwd()).is_relative_to(self.run / "config"):
+                # Postgres moves from its config directory to its data, which lies beside `run`.
+                if Path(process.cwd()).is_relative_to(self.run.parent) and process.terminal() is None:
                     found.append(process)
             except (psutil.Error, OSError):
                 continue  # it ended meanwhile, or is another user's
         return found
 
-    def _end_strays(self) -> None:
-        """They hold the ports and the data that the new ones need."""
-        strays = self.strays()
-        for process in strays:
-            process.terminate()
-        for process in psutil.wait_procs(strays, timeout=DAEMON_DEADLINE_S)[1]:
-            process.kill()
+    def end_strays(self) -> None:
+        """End what outlived the daemon: it holds the ports and the data that the new programs need."""
+        for process in self.strays():
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        deadline = time.monotonic() + STRAY_DEADLINE_S
+        # Asked anew each time: one that ended may stay behind as a zombie that nobody waits for.
+        while (left := self.strays()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _end_daemon(self) -> None:
         pid = self.pid()

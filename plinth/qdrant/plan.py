@@ -6,16 +6,14 @@ exceptions that are compared whole: quantization, payload indexes and the aliase
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plinth.qdrant.index import PayloadIndex
+from plinth.qdrant.compare import equal, same_index, schema, shown, within
 from plinth.qdrant.spec import CollectionSpec
 from plinth.qdrant.state import Found, FoundCollection
 
-FLAGS = ("is_tenant", "is_principal", "on_disk")
 FIXED = "Qdrant never changes it in place"
 
 
@@ -113,7 +111,7 @@ def plan(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
 def plan_collection(spec: CollectionSpec, found: FoundCollection | None) -> Plan:
     """The plan of one collection. A refusal leaves it untouched: no step comes with it."""
     if found is None:
-        indexes = (CreateIndex(spec.name, field, _schema(index)) for field, index in spec.payload_indexes.items())
+        indexes = (CreateIndex(spec.name, field, schema(index)) for field, index in spec.payload_indexes.items())
         # Indexes come before the first point: links within a tenant are made when a segment is indexed.
         return Plan((CreateCollection(spec.name, spec.create_body()), *indexes))
     refusals = (*_immutable(spec, found), *_late_tenant_index(spec, found))
@@ -179,7 +177,7 @@ def _immutable(spec: CollectionSpec, found: FoundCollection) -> Iterator[Refusal
             yield _refusal(spec, Change(key, is_, wanted), FIXED)
     sparse = params.get("sparse_vectors") or {}
     for name, wanted in _sparse(spec).items():
-        if name not in sparse or not _within(sparse[name], wanted):
+        if name not in sparse or not within(sparse[name], wanted):
             change = Change(f"sparse_vectors.{name}", sparse.get(name, "absent"), wanted)
             yield _refusal(spec, change, "the points that are there have none of the kind")
 
@@ -201,11 +199,11 @@ def _late_tenant_index(spec: CollectionSpec, found: FoundCollection) -> Iterator
     if not found.points:
         return
     for field, index in spec.payload_indexes.items():
-        if index.is_tenant and not _same_index(index, found.indexes.get(field)):
+        if index.is_tenant and not same_index(index, found.indexes.get(field)):
             yield _refusal(
                 spec,
-                Change(f"payload_indexes.{field}", _shown(found.indexes.get(field)), _schema(index)),
-                f"the {found.points} points were linked without it, and a tenant index made now finds few of them",
+                Change(f"payload_indexes.{field}", shown(found.indexes.get(field)), schema(index)),
+                f"{found.points} points are there, and a segment linked without the index has no links within a tenant",
             )
 
 
@@ -239,7 +237,7 @@ def _patch(spec: CollectionSpec, found: FoundCollection) -> tuple[dict[str, Any]
     changes: list[Change] = []
 
     def differ(section: str, want: Mapping[str, Any], have: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        different = {key: value for key, value in want.items() if not _equal(have.get(key), value)}
+        different = {key: value for key, value in want.items() if not equal(have.get(key), value)}
         changes.extend(Change(f"{prefix or section}.{key}", have.get(key), v) for key, v in different.items())
         return different
 
@@ -267,7 +265,7 @@ def _patch(spec: CollectionSpec, found: FoundCollection) -> tuple[dict[str, Any]
         patch["vectors"] = {"": {"on_disk": on_disk}}
         changes.append(Change("vectors.on_disk", found.vectors.get("on_disk"), on_disk))
     quantization = spec.quantization_config.model_dump(exclude_none=True) if spec.quantization_config else None
-    if bool(found.quantization) != bool(quantization) or not _within(found.quantization, quantization):
+    if bool(found.quantization) != bool(quantization) or not within(found.quantization, quantization):
         patch["quantization_config"] = quantization or "Disabled"
         changes.append(Change("quantization_config", found.quantization, quantization))
     return patch, tuple(changes)
@@ -278,39 +276,8 @@ def _index_steps(spec: CollectionSpec, found: FoundCollection) -> Iterator[Step]
         yield DropIndex(spec.name, field)
     for field, index in spec.payload_indexes.items():
         have = found.indexes.get(field)
-        if _same_index(index, have):
+        if same_index(index, have):
             continue
         if have is not None:
             yield DropIndex(spec.name, field)
-        yield CreateIndex(spec.name, field, _schema(index))
-
-
-def _schema(index: PayloadIndex) -> dict[str, Any]:
-    return index.model_dump(exclude_none=True)
-
-
-def _same_index(index: PayloadIndex, found: Mapping[str, Any] | None) -> bool:
-    if found is None:
-        return False
-    wanted = _schema(index)
-    if any(bool(found.get(flag)) != bool(wanted.get(flag)) for flag in FLAGS):
-        return False
-    return all(_equal(found.get(key), value) for key, value in wanted.items() if key not in FLAGS)
-
-
-def _within(found: Any, wanted: Any) -> bool:
-    """Whether the server has all that is wanted; what it has beside that are its defaults."""
-    if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(_within(found.get(key), value) for key, value in wanted.items())
-    return _equal(found, wanted)
-
-
-def _equal(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, float) and isinstance(found, int | float):
-        # The server keeps single precision.
-        return math.isclose(found, wanted, rel_tol=1e-6)
-    return bool(found == wanted)
-
-
-def _shown(index: Mapping[str, Any] | None) -> Any:
-    return dict(index) if index else "absent"
+        yield CreateIndex(spec.name, field, schema(index))

@@ -23,15 +23,15 @@ from locust import FastHttpUser, events, task
 from locust.env import Environment
 
 from plinth.load.schedule import arrivals
+from plinth.load.workload import Call, Workload
 
 JOB: dict[str, Any] = json.loads(Path(os.environ["PLINTH_LOAD_JOB"]).read_text())
 with np.load(JOB["data"], allow_pickle=False) as archive:
     # An archive reads an array from the file each time that it is asked for one.
     DATA = {name: archive[name] for name in archive.files}
-SCRATCH = "load.scratch"
-FIRST_SCRATCH_ID = 1_000_000_000
-BATCH = 100
 MICROSECONDS_MAX = 60_000_000
+# Beyond the client's own timeout, so that the slowest answers are counted and not cut off.
+LAST_ANSWERS_S = 35.0
 
 
 class Record:
@@ -43,15 +43,15 @@ class Record:
         self.errors = 0
         self.first_error: str | None = None
 
-    def take(self, planned: float, sent: float, error: str | None) -> None:
-        """One finished request; a failed one is an error and no latency."""
-        now = time.perf_counter()
-        if error:
-            self.errors += 1
-            self.first_error = self.first_error or error
-            return
-        self.response.record_value(min(MICROSECONDS_MAX, max(1, round((now - planned) * 1e6))))
-        self.service.record_value(min(MICROSECONDS_MAX, max(1, round((now - sent) * 1e6))))
+    def answered(self, planned: float, sent: float, finished: float) -> None:
+        """A right answer; the moments are in seconds of one clock."""
+        self.response.record_value(min(MICROSECONDS_MAX, max(1, round((finished - planned) * 1e6))))
+        self.service.record_value(min(MICROSECONDS_MAX, max(1, round((finished - sent) * 1e6))))
+
+    def failed(self, words: str) -> None:
+        """An error is no latency: a quick refusal would lower the percentiles."""
+        self.errors += 1
+        self.first_error = self.first_error or words
 
     def to_json(self) -> dict[str, Any]:
         """The histograms, encoded without loss."""
@@ -64,37 +64,39 @@ class Record:
 
 
 class TenantUser(FastHttpUser):
-    """Every operation of the mix, each within one tenant."""
+    """Sends the schedule."""
 
     host = JOB["url"]
     concurrency = 256
     connection_timeout = network_timeout = 30.0
+    # Without `identity` Qdrant sends answers of 4 KB and more compressed in chunks, and each waits 40 ms for the
+    # client's delayed acknowledgement (docs/load.md).
+    headers = {
+        "api-key": JOB["api_key"] or "",
+        "content-type": "application/json",
+        "accept-encoding": "identity",
+    }
 
     def on_start(self) -> None:
-        """Encode every body beforehand: a list of 768 floats costs a millisecond of JSON."""
-        # Without `identity` Qdrant sends answers of 4 KB and more compressed in chunks, and each waits 40 ms for the
-        # client's delayed acknowledgement (docs/load.md).
-        self.headers = {
-            "api-key": JOB["api_key"] or "",
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-        }
-        self.points = f"/collections/{JOB['collection']}/points"
-        self.searches = [self._search(row) for row in range(len(DATA["queries"]))]
-        self.filtered = [self._search(row, part=str(DATA["query_parts"][row])) for row in range(len(DATA["queries"]))]
-        self.ids = DATA["ids"].tolist()
-        self.count = len(self.ids)
-        self.scratch = 0
-        self.deletable: list[int] = []
+        """Encode the bodies beforehand."""
+        self.workload = Workload(
+            JOB["collection"],
+            JOB["params"],
+            JOB["points"],
+            DATA["queries"],
+            DATA["query_tenants"].tolist(),
+            DATA["query_parts"].tolist(),
+        )
 
     @task
     def run_schedule(self) -> None:
         """Warm up, then send the measured schedule and write the result."""
-        self._send(arrivals(JOB["rate_per_s"], JOB["warmup_s"], JOB["mix"], seed=1), defaultdict(Record))
+        seed = 2 * JOB["round"]
+        self._send(arrivals(JOB["rate_per_s"], JOB["warmup_s"], JOB["mix"], seed), defaultdict(Record))
         process = psutil.Process()
         used, began = sum(process.cpu_times()[:2]), time.perf_counter()
         records: dict[str, Record] = defaultdict(Record)
-        plan = arrivals(JOB["rate_per_s"], JOB["duration_s"], JOB["mix"], seed=2)
+        plan = arrivals(JOB["rate_per_s"], JOB["duration_s"], JOB["mix"], seed + 1)
         lags = self._send(plan, records)
         elapsed = time.perf_counter() - began
         result = {
@@ -112,115 +114,51 @@ class TenantUser(FastHttpUser):
         """Start each request at its moment; returns how late each was started, in seconds."""
         pool, lags, start = Pool(JOB["in_flight_max"]), [], time.perf_counter() + 0.05
         for number, (moment, name) in enumerate(plan):
-            planned = start + moment
+            call, planned = self.workload.call(name, number), start + moment
             wait = planned - time.perf_counter()
             if wait > 0:
                 gevent.sleep(wait)
             if pool.free_count() == 0:
-                records[name].take(
-                    planned, planned, f"{JOB['in_flight_max']} requests were in flight; this one was shed"
-                )
+                records[name].failed(f"not sent: {JOB['in_flight_max']} requests waited for an answer already")
                 continue
             lags.append(max(0.0, time.perf_counter() - planned))
-            pool.spawn(self._one, name, number, planned, records)
-        pool.join(timeout=30)
+            pool.spawn(self._one, name, call, planned, records[name])
+        pool.join(timeout=LAST_ANSWERS_S)
+        pool.kill()
         return lags
 
-    def _one(self, name: str, number: int, planned: float, records: dict[str, Record]) -> None:
+    def _one(self, name: str, call: Call, planned: float, record: Record) -> None:
         sent = time.perf_counter()
         try:
-            error = getattr(self, f"_do_{name}")(number)
+            status, content = self._request(name, call)
+            finished = time.perf_counter()
+            words = content[:200].decode(errors="replace")
+            wrong = call.check(orjson.loads(content)["result"]) if status == 200 else f"{status} {words}"
+            if wrong:
+                record.failed(wrong)
+            else:
+                record.answered(planned, sent, finished)
+        except gevent.GreenletExit:
+            record.failed(f"no answer within {LAST_ANSWERS_S:.0f} s")
         except Exception as failure:  # a greenlet's exception would be lost; here it is a failed request
-            error = f"{type(failure).__name__}: {failure}"
-        records[name].take(planned, sent, error)
+            record.failed(f"{type(failure).__name__}: {failure}")
 
-    def _do_search(self, number: int) -> str | None:
-        row = number % len(self.searches)
-        return self._hits("POST", self.searches[row], str(DATA["query_tenants"][row]), "search")
-
-    def _do_filtered_search(self, number: int) -> str | None:
-        row = number % len(self.filtered)
-        return self._hits("POST", self.filtered[row], str(DATA["query_tenants"][row]), "filtered_search")
-
-    def _do_get(self, number: int) -> str | None:
-        return self._request("GET", f"{self.points}/{self.ids[number * 7919 % self.count]}", None, "get")[0]
-
-    def _do_scroll(self, number: int) -> str | None:
-        tenant = str(DATA["query_tenants"][number % len(DATA["query_tenants"])])
-        body = orjson.dumps({"filter": _only(tenant), "limit": 20, "with_payload": True})
-        return self._request("POST", f"{self.points}/scroll", body, "scroll")[0]
-
-    def _do_upsert(self, number: int) -> str | None:
-        return self._upsert(1, number, "upsert")
-
-    def _do_upsert_batch_100(self, number: int) -> str | None:
-        return self._upsert(BATCH, number, "upsert_batch_100")
-
-    def _do_delete(self, number: int) -> str | None:
-        identifier = self.deletable.pop() if self.deletable else FIRST_SCRATCH_ID - 1 - number
-        body = orjson.dumps({"points": [identifier]})
-        return self._request("POST", f"{self.points}/delete?wait=true", body, "delete")[0]
-
-    def _upsert(self, count: int, number: int, name: str) -> str | None:
-        first = FIRST_SCRATCH_ID + self.scratch
-        self.scratch += count
-        points = [
-            {
-                "id": first + offset,
-                "vector": DATA["queries"][(number + offset) % len(DATA["queries"])],
-                "payload": {"org_id": SCRATCH, "model": "scratch"},
-            }
-            for offset in range(count)
-        ]
-        body = orjson.dumps({"points": points}, option=orjson.OPT_SERIALIZE_NUMPY)
-        error = self._request("PUT", f"{self.points}?wait=true", body, name)[0]
-        if error is None:
-            self.deletable.extend(point["id"] for point in points)
-        return error
-
-    def _hits(self, method: str, body: bytes, tenant: str, name: str) -> str | None:
-        error, content = self._request(method, f"{self.points}/query", body, name)
-        if error:
-            return error
-        found = orjson.loads(content)["result"]["points"]
-        strangers = {point["payload"]["org_id"] for point in found} - {tenant}
-        if strangers:
-            return f"a search within {tenant} returned a point of {sorted(strangers)[0]}"
-        return None if found or name == "filtered_search" else f"a search within {tenant} found nothing"
-
-    def _request(self, method: str, path: str, body: bytes | None, name: str) -> tuple[str | None, bytes]:
+    def _request(self, name: str, call: Call) -> tuple[int, bytes]:
+        """The status and the body; status 0 with the reason when there was no answer."""
         with self.client.request(
-            method,
-            path,
-            data=body,  # type: ignore[arg-type]
+            call.method,
+            call.path,
+            data=call.body,  # type: ignore[arg-type]
             headers=self.headers,
             name=name,
             catch_response=True,
         ) as response:
-            if response.status_code == 200:
-                response.success()
-                return None, response.content
-            words = (response.text or str(response.error or "no answer"))[:200]
-            response.failure(words)
-            return f"{response.status_code} {words}", b""
-
-    def _search(self, row: int, part: str | None = None) -> bytes:
-        body = {
-            "query": DATA["queries"][row],
-            "filter": _only(str(DATA["query_tenants"][row]), part),
-            "limit": 10,
-            "with_payload": ["org_id"],
-            "params": JOB["params"],
-        }
-        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+            # Locust's own counts are not used, and its failures would be printed.
+            response.success()
+            return response.status_code, response.content or str(response.error or "no answer").encode()
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
 def _exit_code(environment: Environment, **_: Any) -> None:
     """The verdict is not Locust's: failed requests are counted in the result."""
     environment.process_exit_code = 0
-
-
-def _only(tenant: str, part: str | None = None) -> dict[str, Any]:
-    must = [{"key": "org_id", "match": {"value": tenant}}]
-    return {"must": [*must, {"key": "model", "match": {"value": part}}] if part else must}

@@ -41,7 +41,7 @@ td.over { color: #b42318; font-weight: 600; } dt { font-weight: 600; } dd { marg
 
 @dataclass(frozen=True)
 class Report:
-    """A judged run."""
+    """A judged run. ``earlier`` are the verdicts after the rounds before the last."""
 
     profile: str
     judged: Profile
@@ -53,6 +53,7 @@ class Report:
     data: str
     machine: str
     at: str
+    earlier: tuple[Verdict, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """`verdict`, `reasons`, `operations` by name, and what the figures rest on."""
@@ -72,6 +73,7 @@ class Report:
                 "large_tenants": dict(self.measured.recall_by_large_tenant),
             },
             "generator": vars(self.measured.generator),
+            "earlier_rounds": [{"verdict": verdict.word, "reasons": list(verdict.reasons)} for verdict in self.earlier],
         }
 
     def table(self) -> Table:
@@ -106,6 +108,8 @@ class Report:
             f"p95, {generator.cpu_share:.0%} of a core",
             "At": self.at,
         }
+        if self.earlier:
+            facts["Earlier rounds"] = "; ".join(f"{v.word}: {', '.join(v.reasons)}" for v in self.earlier)
         environment = Environment(autoescape=True)
         return environment.from_string(_PAGE).render(
             verdict=self.verdict.word,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -46,7 +46,8 @@ class Profile(_Model):
     min_samples: int = Field(ge=1)
     points: int = Field(ge=100)
     queries: int = Field(ge=10)
-    mix: dict[str, float]
+    rounds: int = Field(1, ge=1, le=5, description="Rounds at most; see load/slo.yaml.")
+    mix: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
 
 
 class Generator(_Model):
@@ -80,10 +81,9 @@ def load_slo(path: Path) -> Slo:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; mend the file.") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{path}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}."
-        ) from None
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        said = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+        raise UserError(f"{path}: {key}: {said}, got {first['input']!r}; correct it.") from None
     for name, profile in slo.profiles.items():
         unknown = set(profile.mix) - set(slo.operations)
         if unknown:

@@ -48,10 +48,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``fail`` when the server missed something, ``void`` when the run says nothing, with the reasons."""
+    """``fail`` when the server missed something, ``void`` when the run says nothing, with the reasons.
+
+    ``again`` says that another round may tell more: a percentile was missed, or the generator was kept from its work.
+    """
 
     word: Word
     reasons: tuple[str, ...] = field(default=())
+    again: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -64,11 +68,15 @@ def judge(measured: Measured, slo: Slo, profile: Profile) -> Verdict:
     wrong = tuple(_wrong(measured, slo))
     if wrong:
         return Verdict("fail", wrong)
-    invalid = (*measured.unready, *_invalid(measured, slo, profile))
-    if invalid:
-        return Verdict("void", invalid)
+    saturated, scarce = tuple(_saturated(measured, slo)), tuple(_scarce(measured, profile))
+    if measured.unready or saturated or scarce:
+        return Verdict("void", (*measured.unready, *saturated, *scarce), again=bool(saturated))
     slow = tuple(_slow(measured, slo, profile))
-    return Verdict("fail", slow) if slow else Verdict("pass")
+    if not slow:
+        return Verdict("pass")
+    # Latency counts from the planned moment, so lateness can only add to it: it casts doubt on a miss, never on a pass.
+    late = tuple(_late(measured, slo))
+    return Verdict("void", (*late, *slow), again=True) if late else Verdict("fail", slow, again=True)
 
 
 def _wrong(measured: Measured, slo: Slo) -> Iterator[str]:
@@ -83,17 +91,23 @@ def _wrong(measured: Measured, slo: Slo) -> Iterator[str]:
             yield f"recall@10 within the large tenant {tenant} is {recall:.3f}, below {slo.recall.large_tenant}"
 
 
-def _invalid(measured: Measured, slo: Slo, profile: Profile) -> Iterator[str]:
+def _saturated(measured: Measured, slo: Slo) -> Iterator[str]:
     generator = measured.generator
     if generator.planned == 0 or generator.achieved < slo.generator.min_achieved_share * generator.planned:
         yield f"only {generator.achieved} of {generator.planned} planned requests were sent"
-    if generator.lag_p95_ms > slo.generator.max_lag_p95_ms:
-        yield (
-            f"the generator ran {generator.lag_p95_ms:.1f} ms late at the 95th percentile "
-            f"(at most {slo.generator.max_lag_p95_ms:.0f}): this machine is too busy to measure on"
-        )
     if generator.cpu_share > slo.generator.max_cpu_share:
         yield f"the generator took {generator.cpu_share:.0%} of a core (at most {slo.generator.max_cpu_share:.0%})"
+
+
+def _late(measured: Measured, slo: Slo) -> Iterator[str]:
+    if measured.generator.lag_p95_ms > slo.generator.max_lag_p95_ms:
+        yield (
+            f"the generator ran {measured.generator.lag_p95_ms:.1f} ms late at the 95th percentile (at most "
+            f"{slo.generator.max_lag_p95_ms:.0f} for a miss to count): this machine is too busy, end what else runs"
+        )
+
+
+def _scarce(measured: Measured, profile: Profile) -> Iterator[str]:
     for name in profile.mix:
         operation = measured.operations.get(name)
         count = operation.count if operation else 0

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plinth.errors import UserError
 from plinth.load.dataset import Dataset, nearest
 from plinth.load.fixture import gate_spec
-from plinth.load.gate import Server, _locust, _operation
+from plinth.load.gate import Server, _locust, judged_rounds, pooled
 from plinth.load.schedule import arrivals
 from plinth.load.slo import Profile, load_slo
-from plinth.load.verdict import GeneratorHealth, Measured, Operation, judge
+from plinth.load.verdict import GeneratorHealth, Measured, Operation, Verdict, judge
 from plinth.load.wordnet import DIRECTORY, glosses, parse
 from plinth.qdrant.spec import load_specs
 from tests.conftest import ROOT
@@ -39,8 +40,11 @@ def well(**changes: object) -> Measured:
     return replace(Measured(operations, GeneratorHealth(700, 700, 1.0, 0.2), 0.99, {"noun.act": 0.98}), **changes)  # type: ignore[arg-type]
 
 
-def with_search(**changes: object) -> Measured:
-    measured = well()
+LATE_GENERATOR = GeneratorHealth(700, 700, 50.0, 0.2)
+
+
+def with_search(late: bool = False, **changes: object) -> Measured:
+    measured = well(generator=LATE_GENERATOR) if late else well()
     search = replace(measured.operations["search"], **changes)  # type: ignore[arg-type]
     return replace(measured, operations={**measured.operations, "search": search})
 
@@ -57,7 +61,8 @@ def with_search(**changes: object) -> Measured:
         (well(recall=0.9), "fail", "recall@10 is 0.900"),
         (well(recall_by_large_tenant={"noun.act": 0.4}), "fail", "large tenant noun.act is 0.400"),
         (well(generator=GeneratorHealth(700, 600, 1.0, 0.2)), "void", "600 of 700"),
-        (well(generator=GeneratorHealth(700, 700, 50.0, 0.2)), "void", "50.0 ms late"),
+        (well(generator=LATE_GENERATOR), "pass", ""),
+        (with_search(p95_ms=60.0, late=True), "void", "50.0 ms late"),
         (well(generator=GeneratorHealth(700, 700, 1.0, 0.95)), "void", "95% of a core"),
         (well(generator=GeneratorHealth(0, 0, 0.0, 0.0)), "void", "0 of 0"),
         (well(unready=("the collection is yellow",)), "void", "yellow"),
@@ -69,6 +74,73 @@ def test_the_verdict(measured: Measured, word: str, reason: str) -> None:
     assert verdict.word == word
     assert reason in " ".join(verdict.reasons)
     assert verdict.exit_code == {"pass": 0, "fail": 1, "void": 3}[word]
+
+
+def test_only_a_missed_percentile_or_a_saturated_generator_is_worth_another_round() -> None:
+    assert judge(with_search(p95_ms=51.0), SLO, SMOKE).again
+    assert judge(with_search(p95_ms=51.0, late=True), SLO, SMOKE).again
+    assert judge(well(generator=GeneratorHealth(700, 600, 1.0, 0.2)), SLO, SMOKE).again
+    for settled in (
+        well(),
+        well(recall=0.9),
+        well(unready=("it is yellow",)),
+        with_search(errors=1),
+        well(operations={}),
+    ):
+        assert not judge(settled, SLO, SMOKE).again
+
+
+SLOW, LATE, WRONG = Verdict("fail", ("slow",), True), Verdict("void", ("late",), True), Verdict("fail", ("wrong",))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "limit", "rounds_in_the_last"),
+    [
+        ([Verdict("pass")], 2, [0]),
+        ([WRONG], 2, [0]),
+        ([SLOW, Verdict("pass")], 2, [0, 1]),
+        ([SLOW, SLOW], 2, [0, 1]),
+        ([SLOW], 1, [0]),
+        ([LATE, Verdict("pass")], 2, [1]),
+        ([LATE, LATE], 2, [1]),
+        ([LATE, SLOW, Verdict("pass")], 3, [1, 2]),
+    ],
+)
+def test_a_slow_round_counts_on_and_a_void_one_is_thrown_away(
+    verdicts: list[Verdict], limit: int, rounds_in_the_last: list[int]
+) -> None:
+    given_out, judged = iter(verdicts), []
+
+    def measure(kept: Sequence[dict[str, object]]) -> Measured:
+        judged.append([found["number"] for found in kept])
+        return well()
+
+    _, found = judged_rounds(limit, lambda n: {"number": n}, measure, lambda _: next(given_out), lambda _: None)
+    assert found == verdicts
+    assert judged[-1] == rounds_in_the_last
+
+
+latencies = st.lists(st.integers(1, 59_000_000), min_size=1, max_size=300)
+
+
+@given(rounds=st.lists(latencies, min_size=1, max_size=3))
+def test_percentiles_over_all_rounds_are_those_of_all_answers(rounds: list[list[int]]) -> None:
+    def encoded(values: list[int]) -> dict[str, object]:
+        histogram = HdrHistogram(1, 60_000_000, 3)
+        for value in values:
+            histogram.record_value(value)
+        blob = histogram.encode().decode()
+        return {"response": blob, "service": blob, "errors": 1, "first_error": "x"}
+
+    found = pooled([{"elapsed_s": 2.0, "operations": {"get": encoded(values)}} for values in rounds])["get"]
+    every = [value / 1000 for values in rounds for value in values]
+    assert found.count == len(every)
+    assert found.errors == len(rounds)
+    assert found.rps == pytest.approx(len(every) / (2 * len(rounds)))
+    for percentile, got in ((50, found.p50_ms), (95, found.p95_ms), (99, found.p99_ms)):
+        # Three digits; at a half rank the two rules of rounding may name neighbours.
+        low, high = (np.percentile(every, percentile, method=method) for method in ("lower", "higher"))
+        assert low * 0.999 - 0.001 <= got <= high * 1.001 + 0.001
 
 
 numbers = st.floats(0, 1000)
@@ -90,8 +162,11 @@ def test_nothing_passes_that_misses_anything(
         recall=recall,
         generator=GeneratorHealth(700, sent, lag, 0.1),
     )
-    bad = errors or recall < 0.97 or lag > 10 or sent < 0.98 * 700 or count < SMOKE.min_samples or p95 > 50
-    assert (judge(measured, SLO, SMOKE).word == "pass") == (not bad)
+    bad = errors or recall < 0.97 or sent < 0.98 * 700 or count < SMOKE.min_samples or p95 > 50
+    word = judge(measured, SLO, SMOKE).word
+    assert (word == "pass") == (not bad)
+    if lag > SLO.generator.max_lag_p95_ms and not errors and recall >= 0.97:
+        assert word != "fail", "a busy machine was blamed on the server"
 
 
 @given(rate=st.floats(1, 200), seconds=st.floats(0.1, 5), seed=st.integers())
@@ -132,6 +207,9 @@ def test_a_mistake_in_the_slo_file_is_named(tmp_path: Path) -> None:
     for wrong, words in (
         (text.replace("percentile: 95", "percentile: 90"), "profiles.smoke.percentile"),
         (text.replace("search: 46", "serch: 46"), "'serch', which has no target"),
+        (text.replace("search: 46", "search: 0"), "profiles.smoke.mix.search: input should be greater than 0"),
+        (text.replace("rounds: 2", "ronds: 2"), "profiles.smoke.ronds"),
+        ("[]", "the file: input should be"),
         ("a: [", "cannot be read"),
     ):
         path.write_text(wrong)
@@ -240,8 +318,8 @@ def load_against(url: str, **changes: object) -> tuple[Operation, dict[str, floa
     profile = Profile.model_validate(
         {**SMOKE.model_dump(), "rate_per_s": 60, "warmup_s": 0.5, "duration_s": 6, "mix": {"search": 1}, **changes}
     )
-    result = _locust(Server(url, "k"), profile, gate_spec(EMBEDDINGS, DATA), DATA, ROOT / "load" / "locustfile.py")
-    return _operation(result["operations"]["search"], result["elapsed_s"]), result
+    result = _locust(Server(url, "k"), profile, gate_spec(EMBEDDINGS, DATA), DATA, ROOT / "load" / "locustfile.py", 0)
+    return pooled([result])["search"], result
 
 
 def test_a_known_delay_is_reported(stub: Callable[..., str]) -> None:

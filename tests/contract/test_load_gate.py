@@ -1,0 +1,169 @@
+"""The load gate's own collection on each engine, and a whole run against a server that is slow."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from plinth.load import gate
+from plinth.load.dataset import Dataset
+from plinth.load.fixture import gate_spec, loading_spec, measure_recall, prepare, unready
+from plinth.load.slo import Slo, load_slo
+from plinth.load.workload import SCRATCH
+from plinth.qdrant.apply import converge
+from plinth.qdrant.client import Qdrant
+from plinth.qdrant.spec import CollectionSpec, load_specs
+from tests.conftest import KEY, ROOT, Server
+
+SLO = load_slo(ROOT / "load" / "slo.yaml")
+EMBEDDINGS = next(s for s in load_specs(ROOT / "config" / "collections") if "embeddings" in s.aliases)
+
+
+def dataset(name: str, queries: int = 100) -> Dataset:
+    """Two tenants of 1,000 points under a spectrum that falls off, as embeddings' does."""
+    chance = np.random.default_rng(1)
+    rows = chance.normal(size=(2000 + queries, 384)) * np.arange(1, 385) ** -0.6
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    tenants = tuple("ab"[row % 2] for row in range(len(rows)))
+    same = ("x",) * 2000
+    return Dataset(f"test-{name}", rows[:2000], tenants[:2000], same, same, rows[2000:], tenants[2000:], same[:queries])
+
+
+def quiet(_: str) -> None:
+    """No progress is shown."""
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Qdrant]:
+    with Qdrant(server.url, KEY) as connected:
+        yield connected
+
+
+def starved(spec: CollectionSpec) -> CollectionSpec:
+    """So few links that the graph falls into pieces."""
+    hnsw = spec.hnsw_config.model_copy(update={"payload_m": 2, "ef_construct": 4})
+    return spec.model_copy(update={"hnsw_config": hnsw, "search": spec.search.model_copy(update={"hnsw_ef": 10})})
+
+
+@pytest.mark.requirement("S4-11")
+def test_recall_tells_the_shipped_tuning_from_a_graph_that_fell_apart(client: Qdrant) -> None:
+    data = dataset("graph")
+    shipped = gate_spec(EMBEDDINGS, data)
+    prepare(client, shipped, data, quiet)
+    assert list(unready(client, shipped)) == []
+    whole = measure_recall(client, shipped, data)
+    assert whole.overall >= SLO.recall.overall
+    assert set(whole.by_large_tenant) == {"a", "b"}
+
+    broken = starved(shipped)
+    prepare(client, broken, data, quiet)
+    assert measure_recall(client, broken, data).overall < SLO.recall.overall
+    client.call("DELETE", f"/collections/{shipped.name}")
+
+
+def test_a_set_that_is_loaded_and_not_indexed_is_not_ready(client: Qdrant) -> None:
+    data = dataset("unindexed")
+    spec = gate_spec(EMBEDDINGS, data)
+    converge(client, loading_spec(spec))
+    points = [{"id": n, "vector": data.vectors[n].tolist(), "payload": {"org_id": "a"}} for n in range(1000)]
+    client.call("PUT", f"/collections/{spec.name}/points?wait=true", {"points": points})
+    assert "only 0 of 1000 vectors are indexed" in list(unready(client, spec))
+    client.call("DELETE", f"/collections/{spec.name}")
+
+
+def test_a_second_run_keeps_the_points_and_removes_what_was_written(client: Qdrant) -> None:
+    data = dataset("again")
+    spec = gate_spec(EMBEDDINGS, data)
+    prepare(client, spec, data, quiet)
+    left = {"id": 1_000_000_000, "vector": data.vectors[0].tolist(), "payload": {"org_id": SCRATCH}}
+    client.call("PUT", f"/collections/{spec.name}/points?wait=true", {"points": [left]})
+    said: list[str] = []
+    prepare(client, spec, data, said.append)
+    assert said == []
+    assert client.call("POST", f"/collections/{spec.name}/points/count", {"exact": True})["count"] == 2000
+    client.call("DELETE", f"/collections/{spec.name}")
+
+
+@pytest.fixture
+def delayed() -> Iterator[Callable[[str, float], str]]:
+    """Makes a proxy before a server that answers searches so many seconds later; returns its address."""
+    proxies: list[ThreadingHTTPServer] = []
+    http = httpx.Client(headers={"accept-encoding": "identity"})
+
+    def start(upstream: str, seconds: float) -> str:
+        class Proxy(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def _forward(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                if self.path.endswith("/query"):
+                    time.sleep(seconds)
+                kept = {k: v for k, v in self.headers.items() if k.lower() in ("api-key", "content-type")}
+                answer = http.request(self.command, upstream + self.path, content=body, headers=kept)
+                self.send_response(answer.status_code)
+                self.send_header("content-length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _forward
+
+            def log_message(self, *_: object) -> None:
+                """Be quiet."""
+
+        proxies.append(ThreadingHTTPServer(("127.0.0.1", 0), Proxy))
+        proxies[-1].daemon_threads = True
+        threading.Thread(target=proxies[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{proxies[-1].server_address[1]}"
+
+    yield start
+    for proxy in proxies:
+        proxy.shutdown()
+    http.close()
+
+
+def short() -> Slo:
+    """The shipped targets, a run of seconds and only searches."""
+    profile = SLO.profile("smoke").model_copy(
+        update={"rate_per_s": 10, "warmup_s": 0.5, "duration_s": 4, "mix": {"search": 1.0}, "min_samples": 10}
+    )
+    # The machine of the tests may be busy; this one is about the server.
+    patient = SLO.generator.model_copy(update={"max_lag_p95_ms": 5000, "max_cpu_share": 1})
+    return SLO.model_copy(update={"profiles": {"short": profile}, "generator": patient})
+
+
+@pytest.mark.requirement("S2-02")
+def test_a_slow_server_fails_after_a_second_look(
+    embedded: Callable[..., Server],
+    delayed: Callable[[str, float], str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(gate, "wordnet", lambda *_: dataset("slow", queries=20))
+    url = delayed(embedded().url, 0.2)
+    said: list[str] = []
+    report = gate.run(
+        gate.Server(url, KEY),
+        "short",
+        short(),
+        EMBEDDINGS,
+        cache=tmp_path,
+        locustfile=ROOT / "load" / "locustfile.py",
+        on_progress=said.append,
+    )
+    assert (report.verdict.word, report.verdict.exit_code) == ("fail", 1), report.to_json()
+    assert "over 50 ms" in report.verdict.reasons[0]
+    assert any(words.startswith("Another round: search: p95 is") for words in said)
+    found = report.to_json()
+    assert [round_["verdict"] for round_ in found["earlier_rounds"]] == ["fail"]
+    # The answers of both rounds count.
+    assert found["operations"]["search"]["count"] > 50
+    assert found["operations"]["search"]["p50_ms"] > 200
+    assert KEY not in str(found) + report.to_html()

@@ -112,18 +112,19 @@ def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulu
 def _collections(settings: Settings, root: Path, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
     specs = collection_specs(settings, root)
     url = f"http://{target.address('qdrant', 'http')}"
-    key = secrets.get(qdrant.API_KEY)
+    server, key = target.serving("qdrant"), secrets.get(qdrant.API_KEY)
     made = [
         Collection(
             spec,
             url=url,
+            server=server,
             api_key=key,
             deletion_policy=settings.collections.deletion_policy,
             opts=pulumi.ResourceOptions(depends_on=[ready]),
         )
         for spec in specs
     ]
-    Aliases(specs, url=url, api_key=key, opts=pulumi.ResourceOptions(depends_on=made))
+    Aliases(specs, url=url, server=server, api_key=key, opts=pulumi.ResourceOptions(depends_on=made))
 
 
 def outputs(settings: Settings, running: Sequence[Service], target: Target, secrets: Secrets) -> dict[str, Any]:

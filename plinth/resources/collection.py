@@ -21,7 +21,7 @@ from plinth.resources.base import GONE, Provider, to_json
 class CollectionProvider(Provider):
     """Refuses what can't be done in place before the server is asked; ``drift`` is what a refresh found different."""
 
-    compared = ("url", "spec", "drift")
+    compared = ("url", "server", "spec", "drift")
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Refuse a change of size, distance or sharding, naming the blue/green way."""
@@ -65,7 +65,7 @@ class CollectionProvider(Provider):
 class AliasesProvider(Provider):
     """All aliases of an environment, switched in one request."""
 
-    compared = ("url", "specs", "drift")
+    compared = ("url", "server", "specs", "drift")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Point the aliases."""
@@ -99,16 +99,18 @@ class Collection(Resource, module="plinth", name="Collection"):
         spec: CollectionSpec,
         *,
         url: str,
+        server: str,
         api_key: pulumi.Input[str] | None,
         deletion_policy: Literal["keep", "delete"],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``api_key`` is kept as a secret."""
+        """``server`` is what serves ``url``: another one is asked anew. ``api_key`` is kept as a secret."""
         super().__init__(
             CollectionProvider(),
             f"collection-{spec.name}",
             {
                 "url": url,
+                "server": server,
                 "api_key": None if api_key is None else pulumi.Output.secret(api_key),
                 "spec": to_json(spec.model_dump(mode="json", exclude_none=True)),
                 "deletion_policy": deletion_policy,
@@ -126,15 +128,17 @@ class Aliases(Resource, module="plinth", name="Aliases"):
         specs: Sequence[CollectionSpec],
         *,
         url: str,
+        server: str,
         api_key: pulumi.Input[str] | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``api_key`` is kept as a secret."""
+        """``server`` is what serves ``url``: another one is asked anew. ``api_key`` is kept as a secret."""
         super().__init__(
             AliasesProvider(),
             "aliases",
             {
                 "url": url,
+                "server": server,
                 "api_key": None if api_key is None else pulumi.Output.secret(api_key),
                 "specs": to_json([spec.model_dump(mode="json", exclude_none=True) for spec in specs]),
                 "drift": "",

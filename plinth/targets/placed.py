@@ -27,6 +27,9 @@ class Target(Place, Protocol):
     left_out: dict[str, str]
     """Optional services that cannot run here, and why."""
 
+    def serving(self, service: str) -> str:
+        """What runs a service, a program or an image: another one may come with other data."""
+
     def place(
         self, service: Service, secrets: Mapping[str, pulumi.Output[str]], needs: Sequence[pulumi.Resource]
     ) -> Placed:

@@ -59,6 +59,10 @@ class LocalTarget:
         )
         return Placed(service.name, process, process.instance)
 
+    def serving(self, service: str) -> str:
+        """The command that runs a service."""
+        return " ".join(self._programs[service].argv)
+
     def is_substituted(self, service: str) -> bool:
         """Whether something else than its own program serves a service."""
         return self._programs[service].substitute

@@ -184,6 +184,7 @@ class Supervisor:
             self.socket.parent.rmdir()
 
     def _remove_group(self, name: str) -> None:
+        self._wait_started(name)
         for call in ("stopProcess", "removeProcessGroup"):
             try:
                 getattr(self._rpc(), call)(name)
@@ -191,6 +192,12 @@ class Supervisor:
                 # 10 BAD_NAME: no such program; 70 NOT_RUNNING: already stopped.
                 if fault.faultCode not in (10, 70):
                     raise
+
+    def _wait_started(self, name: str) -> None:
+        # A signal between the daemon's fork and the program's exec is lost, and a stop would then wait to kill it.
+        with suppress(xmlrpc.client.Fault):
+            while self._rpc().getProcessInfo(name)["statename"] == "STARTING":
+                time.sleep(0.1)
 
     def _wait_running(self, name: str) -> Instance:
         while True:

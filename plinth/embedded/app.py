@@ -1,4 +1,4 @@
-"""The HTTP front: routes, keys and Qdrant's envelope."""
+"""The HTTP front: routes, keys, and errors in Qdrant's envelope."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ import contextlib
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
-import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from plinth.embedded import ENGINE, VERSION, metrics
-from plinth.embedded.catalogue import Catalogue, index_schema, patched
 from plinth.embedded.config import Config
-from plinth.embedded.errors import ApiError, malformed, missing_collection, refused
-from plinth.embedded.snapshots import Snapshots
+from plinth.embedded.endpoints import Endpoint, Endpoints, json_response
+from plinth.embedded.errors import ApiError
 
-Endpoint = Callable[[Request], Awaitable[Response]]
 OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
 READING = frozenset({"GET", "HEAD"})
 READING_POSTS = ("/points", "/scroll", "/count", "/query", "/query/batch", "/query/groups", "/facet")
@@ -31,45 +26,42 @@ log = logging.getLogger("plinth.embedded")
 
 
 class Front:
-    """The endpoints over one catalogue."""
+    """The routes to the endpoints, behind the keys."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.catalogue = Catalogue(config)
-        self.snapshots = Snapshots(self.catalogue, config.snapshots)
-        self.requests = metrics.Requests()
-        # One change of configuration at a time; reads and points go on.
-        self.changing = asyncio.Lock()
+        self.endpoints = Endpoints(config)
 
     def routes(self) -> list[Route]:
         """Every route, by Qdrant's paths."""
+        do = self.endpoints
         table: list[tuple[str, str, Endpoint]] = [
-            ("GET", "/", self.root),
-            ("GET", "/healthz", self.alive),
-            ("GET", "/livez", self.alive),
-            ("GET", "/readyz", self.ready),
-            ("GET", "/metrics", self.metrics),
-            ("GET", "/telemetry", self.telemetry),
-            ("GET", "/cluster", self.cluster),
-            ("GET", "/aliases", self.aliases),
-            ("GET", "/collections", self.collections),
-            ("POST", "/collections/aliases", self.change_aliases),
-            ("GET", "/collections/{name}", self.collection),
-            ("PUT", "/collections/{name}", self.create),
-            ("PATCH", "/collections/{name}", self.update),
-            ("DELETE", "/collections/{name}", self.delete),
-            ("GET", "/collections/{name}/exists", self.exists),
-            ("GET", "/collections/{name}/aliases", self.aliases),
-            ("PUT", "/collections/{name}/index", self.create_index),
-            ("DELETE", "/collections/{name}/index/{field:path}", self.delete_index),
-            ("POST", "/collections/{name}/facet", self.operation("facet")),
-            ("PUT", POINTS, self.operation("upsert")),
-            ("POST", POINTS, self.operation("retrieve")),
-            ("PUT", f"{POINTS}/payload", self.operation("overwrite_payload")),
-            ("POST", f"{POINTS}/payload", self.operation("set_payload")),
-            ("PUT", f"{POINTS}/vectors", self.operation("update_vectors")),
+            ("GET", "/", do.root),
+            ("GET", "/healthz", do.alive),
+            ("GET", "/livez", do.alive),
+            ("GET", "/readyz", do.ready),
+            ("GET", "/metrics", do.metrics),
+            ("GET", "/telemetry", do.telemetry),
+            ("GET", "/cluster", do.cluster),
+            ("GET", "/aliases", do.aliases),
+            ("GET", "/collections", do.collections),
+            ("POST", "/collections/aliases", do.change_aliases),
+            ("GET", "/collections/{name}", do.collection),
+            ("PUT", "/collections/{name}", do.create),
+            ("PATCH", "/collections/{name}", do.update),
+            ("DELETE", "/collections/{name}", do.delete),
+            ("GET", "/collections/{name}/exists", do.exists),
+            ("GET", "/collections/{name}/aliases", do.aliases),
+            ("PUT", "/collections/{name}/index", do.create_index),
+            ("DELETE", "/collections/{name}/index/{field:path}", do.delete_index),
+            ("POST", "/collections/{name}/facet", do.operation("facet")),
+            ("PUT", POINTS, do.operation("upsert")),
+            ("POST", POINTS, do.operation("retrieve")),
+            ("PUT", f"{POINTS}/payload", do.operation("overwrite_payload")),
+            ("POST", f"{POINTS}/payload", do.operation("set_payload")),
+            ("PUT", f"{POINTS}/vectors", do.operation("update_vectors")),
             *(
-                ("POST", f"{POINTS}/{path}", self.operation(operation))
+                ("POST", f"{POINTS}/{path}", do.operation(operation))
                 for path, operation in (
                     ("delete", "delete"),
                     ("payload/delete", "delete_payload"),
@@ -83,17 +75,17 @@ class Front:
                     ("query/groups", "query_groups"),
                 )
             ),
-            ("GET", f"{POINTS}/{{id}}", self.point),
-            ("GET", "/collections/{name}/snapshots", self.list_snapshots),
-            ("POST", "/collections/{name}/snapshots", self.create_snapshot),
-            ("PUT", "/collections/{name}/snapshots/recover", self.recover_snapshot),
-            ("GET", "/collections/{name}/snapshots/{snapshot}", self.download_snapshot),
-            ("DELETE", "/collections/{name}/snapshots/{snapshot}", self.delete_snapshot),
+            ("GET", f"{POINTS}/{{id}}", do.point),
+            ("GET", "/collections/{name}/snapshots", do.list_snapshots),
+            ("POST", "/collections/{name}/snapshots", do.create_snapshot),
+            ("PUT", "/collections/{name}/snapshots/recover", do.recover_snapshot),
+            ("GET", "/collections/{name}/snapshots/{snapshot}", do.download_snapshot),
+            ("DELETE", "/collections/{name}/snapshots/{snapshot}", do.delete_snapshot),
         ]
         routes = [Route(path, self.wrapped(path, endpoint), methods=[method]) for method, path, endpoint in table]
         return [
             *routes,
-            Route("/{rest:path}", self.wrapped("", self.unknown), methods=["GET", "PUT", "POST", "PATCH", "DELETE"]),
+            Route("/{rest:path}", self.wrapped("", do.unknown), methods=["GET", "PUT", "POST", "PATCH", "DELETE"]),
         ]
 
     def wrapped(self, path: str, endpoint: Endpoint) -> Endpoint:
@@ -108,15 +100,17 @@ class Front:
                 try:
                     response = await endpoint(request)
                 except ApiError as error:
-                    response = _json(
+                    response = json_response(
                         error.status, {"status": {"error": str(error)}, "time": time.perf_counter() - began}
                     )
                 except Exception as error:
                     log.exception("%s %s failed", request.method, request.url.path)
                     words = f"Service internal error: {type(error).__name__}: {error}"
-                    response = _json(500, {"status": {"error": words}, "time": time.perf_counter() - began})
+                    response = json_response(500, {"status": {"error": words}, "time": time.perf_counter() - began})
             if reported:
-                self.requests.record(request.method, pattern, response.status_code, time.perf_counter() - began)
+                self.endpoints.requests.record(
+                    request.method, pattern, response.status_code, time.perf_counter() - began
+                )
             return response
 
         return answer
@@ -137,220 +131,16 @@ class Front:
             return None
         return PlainTextResponse("Forbidden: Write access is required", 403)
 
-    def operation(self, name: str) -> Endpoint:
-        """An endpoint that hands its body to the collection's engine as it is."""
-
-        async def endpoint(request: Request) -> Response:
-            began = time.perf_counter()
-            engine = self.catalogue.engine(request.path_params["name"])
-            return _result(await engine.call(name, await self.body(request)), began)
-
-        return endpoint
-
-    async def body(self, request: Request) -> bytes:
-        """The body, refused when it is larger than allowed."""
-        body = await request.body()
-        if len(body) > self.config.max_request_mb * 1024 * 1024:
-            raise ApiError(
-                400, f"JSON payload ({len(body)} bytes) is larger than allowed ({self.config.max_request_mb} MB)"
-            )
-        return body
-
-    async def json(self, request: Request) -> Any:
-        """The body as JSON."""
-        try:
-            return orjson.loads(await self.body(request) or b"{}")
-        except orjson.JSONDecodeError as error:
-            raise malformed(str(error)) from error
-
-    async def root(self, _request: Request) -> Response:
-        """Who answers: the embedded engine says that it is no real server."""
-        return _json(200, {"title": ENGINE, "version": VERSION, "commit": "embedded"})
-
-    async def alive(self, _request: Request) -> Response:
-        """`/healthz` and `/livez`."""
-        return PlainTextResponse("healthz check passed")
-
-    async def ready(self, _request: Request) -> Response:
-        """`/readyz`."""
-        return PlainTextResponse("all shards are ready")
-
-    async def metrics(self, _request: Request) -> Response:
-        """`/metrics`."""
-        found = {
-            name: {**await self.info(name), "queued": e.queued} for name, e in list(self.catalogue.engines.items())
-        }
-        return PlainTextResponse(metrics.page(self.requests, found, self.snapshots.created))
-
-    async def telemetry(self, _request: Request) -> Response:
-        """`/telemetry`, the little there is."""
-        return _ok(
-            {
-                "app": {"name": ENGINE, "version": VERSION},
-                "collections": {"number_of_collections": len(self.catalogue.engines)},
-            }
-        )
-
-    async def cluster(self, _request: Request) -> Response:
-        """`/cluster`."""
-        return _ok({"status": "disabled"})
-
-    async def aliases(self, request: Request) -> Response:
-        """All aliases, or those of one collection."""
-        name = request.path_params.get("name")
-        wanted = self.catalogue.resolve(name) if name else None
-        found = [
-            {"alias_name": alias, "collection_name": target}
-            for alias, target in sorted(self.catalogue.aliases.items())
-            if wanted is None or target == wanted
-        ]
-        return _ok({"aliases": found})
-
-    async def collections(self, _request: Request) -> Response:
-        """The names of the physical collections."""
-        return _ok({"collections": [{"name": name} for name in sorted(self.catalogue.engines)]})
-
-    async def change_aliases(self, request: Request) -> Response:
-        """Create, delete, rename: all at once."""
-        body = await self.json(request)
-        async with self.changing:
-            self.catalogue.change_aliases(body)
-        return _ok(True)
-
-    async def collection(self, request: Request) -> Response:
-        """A collection's status, counts and configuration."""
-        name = self.catalogue.resolve(request.path_params["name"])
-        engine = self.catalogue.engines[name]
-        info = await self.info(name)
-        schema = {}
-        for field, index in engine.indexes.items():
-            params = {"params": index} if isinstance(index, dict) else {}
-            kind = index["type"] if isinstance(index, dict) else index
-            schema[field] = {"data_type": kind, **params, "points": info["indexed"].get(field, 0)}
-        shown = {key: value for key, value in info.items() if key not in ("indexed", "running")}
-        return _ok({**shown, "config": engine.config, "payload_schema": schema})
-
-    async def info(self, name: str) -> dict[str, Any]:
-        """What the engine says of its shard."""
-        found: dict[str, Any] = orjson.loads(await self.catalogue.engines[name].call("info"))
-        return found
-
-    async def create(self, request: Request) -> Response:
-        """Make a collection; its engine is up when this answers."""
-        body = await self.json(request)
-        async with self.changing:
-            engine = self.catalogue.create(request.path_params["name"], body)
-        await engine.start()
-        return _ok(True)
-
-    async def update(self, request: Request) -> Response:
-        """Change a collection in place; the graph is rebuilt behind it where it must be."""
-        body = await self.json(request)
-        async with self.changing:
-            name = self.catalogue.resolve(request.path_params["name"])
-            engine = self.catalogue.engines[name]
-            config = patched(engine.config, body)
-            self.catalogue.save(name, config, engine.indexes)
-            await engine.configure(config, engine.indexes)
-        return _ok(True)
-
-    async def delete(self, request: Request) -> Response:
-        """Drop a collection; false when there is none."""
-        async with self.changing:
-            return _ok(await self.catalogue.delete(request.path_params["name"]))
-
-    async def exists(self, request: Request) -> Response:
-        """Whether a name or an alias leads to a collection."""
-        name = request.path_params["name"]
-        return _ok({"exists": self.catalogue.aliases.get(name, name) in self.catalogue.engines})
-
-    async def create_index(self, request: Request) -> Response:
-        """Index a payload field; a tenant's leads to new links."""
-        began = time.perf_counter()
-        field, schema = index_schema(await self.json(request))
-        async with self.changing:
-            name = self.catalogue.resolve(request.path_params["name"])
-            engine = self.catalogue.engines[name]
-            answer = await engine.call("create_index", orjson.dumps({"field_name": field, "field_schema": schema}))
-            await self.reindex(name, {**engine.indexes, field: schema})
-        return _result(answer, began)
-
-    async def delete_index(self, request: Request) -> Response:
-        """Drop a payload field's index."""
-        began = time.perf_counter()
-        field = request.path_params["field"]
-        async with self.changing:
-            name = self.catalogue.resolve(request.path_params["name"])
-            engine = self.catalogue.engines[name]
-            answer = await engine.call("delete_index", orjson.dumps({"field_name": field}))
-            await self.reindex(name, {key: schema for key, schema in engine.indexes.items() if key != field})
-        return _result(answer, began)
-
-    async def reindex(self, name: str, indexes: dict[str, Any]) -> None:
-        """Record a collection's indexes and tell its engine."""
-        engine = self.catalogue.engines[name]
-        self.catalogue.save(name, engine.config, indexes)
-        await engine.configure(engine.config, indexes)
-
-    async def point(self, request: Request) -> Response:
-        """One point by its id."""
-        began = time.perf_counter()
-        given = request.path_params["id"]
-        identifier = int(given) if given.isdigit() else given
-        body = orjson.dumps({"ids": [identifier], "with_vector": True})
-        found = orjson.loads(await self.catalogue.engine(request.path_params["name"]).call("retrieve", body))
-        if not found:
-            raise ApiError(404, f"Not found: Point with id {given} does not exists!")
-        return _result(orjson.dumps(found[0]), began)
-
-    async def list_snapshots(self, request: Request) -> Response:
-        """A collection's snapshots."""
-        return _ok(self.snapshots.list(self.catalogue.resolve(request.path_params["name"])))
-
-    async def create_snapshot(self, request: Request) -> Response:
-        """Snapshot a collection."""
-        return _ok(await self.snapshots.create(self.catalogue.resolve(request.path_params["name"])))
-
-    async def recover_snapshot(self, request: Request) -> Response:
-        """Take a snapshot's content."""
-        body = await self.json(request)
-        async with self.changing:
-            name = request.path_params["name"]
-            await self.snapshots.recover(self.catalogue.aliases.get(name, name), body)
-        return _ok(True)
-
-    async def download_snapshot(self, request: Request) -> Response:
-        """A snapshot's file."""
-        name = self.catalogue.resolve(request.path_params["name"])
-        return FileResponse(self.snapshots.path(name, request.path_params["snapshot"]))
-
-    async def delete_snapshot(self, request: Request) -> Response:
-        """Remove a snapshot."""
-        self.snapshots.delete(self.catalogue.resolve(request.path_params["name"]), request.path_params["snapshot"])
-        return _ok(True)
-
-    async def unknown(self, request: Request) -> Response:
-        """What the embedded engine does not do, by name."""
-        path = request.url.path
-        parts = path.strip("/").split("/")
-        if (
-            len(parts) > 1
-            and parts[0] == "collections"
-            and self.catalogue.aliases.get(parts[1], parts[1]) not in self.catalogue.engines
-        ):
-            raise missing_collection(parts[1])
-        raise refused(f"{request.method} {path}")
-
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Start the engines of known collections behind the scenes; at the end let each flush."""
         warming = asyncio.create_task(self._warm())
         yield
         warming.cancel()
-        await asyncio.gather(*(engine.stop() for engine in self.catalogue.engines.values()))
+        await asyncio.gather(*(engine.stop() for engine in self.endpoints.catalogue.engines.values()))
 
     async def _warm(self) -> None:
-        for name, engine in list(self.catalogue.engines.items()):
+        for name, engine in list(self.endpoints.catalogue.engines.items()):
             try:
                 await engine.start()
             except ApiError as error:
@@ -361,17 +151,3 @@ def application(config: Config) -> Starlette:
     """The ASGI application."""
     front = Front(config)
     return Starlette(routes=front.routes(), lifespan=front.lifespan)
-
-
-def _ok(result: Any) -> Response:
-    return _json(200, {"result": result, "status": "ok", "time": 0.0})
-
-
-def _result(result: bytes, began: float) -> Response:
-    """The envelope around JSON that the engine has written already."""
-    content = b'{"result":%b,"status":"ok","time":%b}' % (result, orjson.dumps(time.perf_counter() - began))
-    return Response(content, media_type="application/json")
-
-
-def _json(status: int, body: Any) -> Response:
-    return Response(orjson.dumps(body), status, media_type="application/json")

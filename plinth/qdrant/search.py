@@ -1,7 +1,8 @@
 """What applications do with a collection: stable ids, upserts in batches, and searches that never leave their tenant.
 
 A collection whose spec names a tenant has links within each tenant only; a search without one finds next to nothing
-right (recall .06 on a real server), and no setting of the server forbids it. Here it cannot be left out.
+right (recall .06 on a real server), and no setting of the server forbids it. Here it cannot be left out. The same holds
+for `searched_by`, of which a search names one.
 """
 
 from __future__ import annotations
@@ -141,6 +142,11 @@ def _filter(
 ) -> dict[str, list[Any]]:
     if spec.tenant and tenant is None:
         raise UserError(f"{spec.name} is searched within one '{spec.tenant}' only; name the tenant.")
+    # One value: a list would need a way from the links of one value to those of another, and there may be none.
+    if spec.searched_by and not any(isinstance((where or {}).get(field), str | int) for field in spec.searched_by):
+        raise UserError(
+            f"{spec.name} is searched by one value of {' or '.join(spec.searched_by)}; put it into `where`."
+        )
     must = [_condition(field, wanted) for field, wanted in (where or {}).items()]
     if tenant is not None:
         if spec.tenant is None:

@@ -53,7 +53,8 @@ class CollectionSpec(Section):
     """One collection.
 
     ``name`` is the physical collection, ``aliases`` the names that applications use, so that a new physical collection
-    can take over behind them. ``tenant`` is the payload field that every search must carry.
+    can take over behind them. ``tenant`` is the payload field that every search must carry; ``searched_by`` are several
+    of which a search carries one. Where ``hnsw_config.m`` is 0 they are the only ways through the graph.
     """
 
     name: Name
@@ -74,6 +75,7 @@ class CollectionSpec(Section):
     metadata: dict[str, Any] | None = None
     payload_indexes: dict[str, PayloadIndex] = Field(default_factory=dict)
     tenant: str | None = None
+    searched_by: tuple[str, ...] = ()
     search: Search = Search()
     batch_size: int = Field(100, ge=1, le=10000, description="Points a request when loading (S3-02).")
 
@@ -94,15 +96,26 @@ class CollectionSpec(Section):
         index = self.payload_indexes.get(self.tenant) if self.tenant else None
         if self.tenant and not (index and index.is_tenant):
             raise ValueError(f"tenant is '{self.tenant}', so payload_indexes must hold it with is_tenant: true")
-        if self.hnsw_config.m == 0 and not (self.tenant and self.hnsw_config.payload_m):
+        if self.tenant and self.searched_by:
+            raise ValueError("tenant and searched_by exclude each other; keep one")
+        for field in self.searched_by:
+            if field not in self.payload_indexes:
+                raise ValueError(f"searched_by names '{field}', so payload_indexes must hold it")
+        if self.hnsw_config.m == 0 and not (self.scopes and self.hnsw_config.payload_m):
             raise ValueError(
-                "hnsw_config.m is 0, so name the tenant and set hnsw_config.payload_m to 16, or set m to 16"
+                "hnsw_config.m is 0, so name the tenant or searched_by and set hnsw_config.payload_m to 16, "
+                "or set m to 16"
             )
         return self
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The payload fields of which every search names one; none for a collection that is searched as a whole."""
+        return (self.tenant,) if self.tenant else self.searched_by
+
     def create_body(self) -> dict[str, Any]:
         """The body of `PUT /collections/{name}`: what the spec sets, in Qdrant's words."""
-        own = {"name", "description", "aliases", "payload_indexes", "tenant", "search", "batch_size"}
+        own = {"name", "description", "aliases", "payload_indexes", "tenant", "searched_by", "search", "batch_size"}
         body = self.model_dump(exclude=own, exclude_none=True)
         return {key: value for key, value in body.items() if value != {}}
 

@@ -109,6 +109,27 @@ def test_trades_are_found_by_user_symbol_dates_and_score(client: Qdrant) -> None
     assert search(client, spec, vector, tenant="another") == []
 
 
+@pytest.mark.requirement("S2-01")
+def test_playbooks_are_searched_by_user_or_among_the_public_ones_and_not_otherwise(client: Qdrant) -> None:
+    spec = own(client, "playbooks")
+    points = [
+        {
+            "id": i,
+            "vector": mock_vector(f"p{i}", "", 768),
+            "payload": {"user_id": f"u{i % 3}", "is_public": i % 2 == 0},
+        }
+        for i in range(30)
+    ]
+    upsert(client, spec, points)
+    vector = mock_vector("p4", "", 768)
+    assert [hit.id for hit in search(client, spec, vector, where={"is_public": True}, limit=1)] == [4]
+    assert [hit.id for hit in search(client, spec, vector, where={"user_id": "u1"}, limit=1)] == [4]
+    assert 4 not in [hit.id for hit in search(client, spec, vector, where={"user_id": "u2"}, limit=30)]
+    for where in (None, {"name": "x"}, {"user_id": ["u1", "u2"]}):
+        with pytest.raises(UserError, match="one value of user_id or is_public"):
+            search(client, spec, vector, where=where)
+
+
 @pytest.mark.requirement("S3-03")
 def test_words_and_vectors_are_searched_together(client: Qdrant) -> None:
     spec = own(client, "crawled_pages")

@@ -47,7 +47,7 @@ def test_the_shipped_collections_are_those_required(
 
 def test_a_collection_without_a_global_graph_names_its_tenant() -> None:
     for spec in SHIPPED.values():
-        assert (spec.hnsw_config.m == 0) == (spec.tenant is not None)
+        assert (spec.hnsw_config.m == 0) == bool(spec.scopes)
 
 
 @pytest.mark.requirement("S3-01")
@@ -65,8 +65,9 @@ def test_the_migrated_collections_vacuum_as_asked() -> None:
         ({"a": "vectors: {size: 8, distance: Dot}\n"}, "name is missing"),
         ({"a": "- 1\n"}, "must be a mapping"),
         ({"a": "a: [\n"}, "is not YAML"),
-        ({"a": GOOD + "hnsw_config: {m: 0}\n"}, "name the tenant"),
+        ({"a": GOOD + "hnsw_config: {m: 0}\n"}, "name the tenant or searched_by"),
         ({"a": GOOD + "tenant: t\n"}, "is_tenant: true"),
+        ({"a": GOOD + "searched_by: [u]\n"}, "searched_by names 'u', so payload_indexes must hold it"),
         ({"a": GOOD, "b": GOOD.replace("a_v1", "b_v1")}, "alias 'a' is claimed by a_v1, b_v1"),
         ({"a": GOOD, "b": GOOD.replace("aliases: [a]\n", "")}, "two files"),
         ({"a": GOOD, "b": "name: a\nvectors: {size: 8, distance: Dot}\n"}, "is an alias of a_v1 and the name"),

@@ -46,6 +46,8 @@ def measure(
         nearest(data.vectors, query, data.tenants == tenant)
         for query, tenant in zip(data.queries, data.query_tenants, strict=True)
     ]
+    with Qdrant(url, api_key) as client:
+        engine = client.banner()
     results = []
     for build in range(builds):
         spec = shipped.model_copy(update={"name": f"plinth_bench_{build}", "aliases": ()})
@@ -68,6 +70,7 @@ def measure(
             f"build {build + 1} of {builds}: recall {results[-1]['recall_at_10']:.3f}, p95 {latency['p95_ms']:.1f} ms"
         )
     return {
+        "engine": engine,
         "points": points,
         "dimensions": shipped.vectors.size,
         "intrinsic_dimension": intrinsic_dimension(data.vectors),

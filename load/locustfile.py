@@ -1,7 +1,8 @@
 """Locust's side of the load gate: it sends a schedule and writes down what came back.
 
 Run by `plinth load`, which hands it a job file (the server's key is in it, so it is 0600) in PLINTH_LOAD_JOB. One user
-carries out the schedule; each request runs in a greenlet of its own and is sent on time, whatever the others wait for.
+a worker carries out the worker's part of the schedule; each request runs in a greenlet of its own and is sent on time,
+whatever the others wait for. With several workers the master gathers what each has written down.
 """
 
 from __future__ import annotations
@@ -14,61 +15,175 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import grpc
+import grpc.experimental.gevent
 import numpy as np
-import orjson
 import psutil
 from gevent.pool import Pool
 from hdrh.histogram import HdrHistogram
-from locust import FastHttpUser, events, task
+from locust import FastHttpUser, User, events, task
 from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+from qdrant_client.grpc import PointsStub
 
 from plinth.load.schedule import arrivals
-from plinth.load.workload import Call, Workload
+from plinth.load.wire.grpc import Grpc
+from plinth.load.wire.rest import Rest
+from plinth.load.workload import QUERIES, Ask, Queries, Workload
 
 JOB: dict[str, Any] = json.loads(Path(os.environ["PLINTH_LOAD_JOB"]).read_text())
 with np.load(JOB["data"], allow_pickle=False) as archive:
     # An archive reads an array from the file each time that it is asked for one.
     DATA = {name: archive[name] for name in archive.files}
 MICROSECONDS_MAX = 60_000_000
+TIMEOUT_S = 30.0
 # Beyond the client's own timeout, so that the slowest answers are counted and not cut off.
 LAST_ANSWERS_S = 35.0
+RESULT = "plinth_result"
+if JOB["protocol"] == "grpc":
+    grpc.experimental.gevent.init_gevent()
+
+
+class Refused(Exception):
+    """A server that answered with an error, or not at all; its words."""
 
 
 class Record:
-    """One operation's latencies in microseconds: from the planned moment, and from the moment of sending."""
+    """One operation's latencies in microseconds, by block of time: from the planned moment and from that of sending."""
 
     def __init__(self) -> None:
-        self.response = HdrHistogram(1, MICROSECONDS_MAX, 3)
-        self.service = HdrHistogram(1, MICROSECONDS_MAX, 3)
-        self.errors = 0
+        self.response: dict[int, HdrHistogram] = defaultdict(lambda: HdrHistogram(1, MICROSECONDS_MAX, 3))
+        self.service: dict[int, HdrHistogram] = defaultdict(lambda: HdrHistogram(1, MICROSECONDS_MAX, 3))
+        self.errors: dict[int, int] = defaultdict(int)
         self.first_error: str | None = None
 
-    def answered(self, planned: float, sent: float, finished: float) -> None:
-        """A right answer; the moments are in seconds of one clock."""
-        self.response.record_value(min(MICROSECONDS_MAX, max(1, round((finished - planned) * 1e6))))
-        self.service.record_value(min(MICROSECONDS_MAX, max(1, round((finished - sent) * 1e6))))
+    def answered(self, block: int, response_s: float, service_s: float) -> None:
+        """A right answer."""
+        self.response[block].record_value(min(MICROSECONDS_MAX, max(1, round(response_s * 1e6))))
+        self.service[block].record_value(min(MICROSECONDS_MAX, max(1, round(service_s * 1e6))))
 
-    def failed(self, words: str) -> None:
+    def failed(self, block: int, words: str) -> None:
         """An error is no latency: a quick refusal would lower the percentiles."""
-        self.errors += 1
+        self.errors[block] += 1
         self.first_error = self.first_error or words
 
     def to_json(self) -> dict[str, Any]:
         """The histograms, encoded without loss."""
         return {
-            "response": self.response.encode().decode(),
-            "service": self.service.encode().decode(),
+            "response": {block: histogram.encode().decode() for block, histogram in self.response.items()},
+            "service": {block: histogram.encode().decode() for block, histogram in self.service.items()},
             "errors": self.errors,
             "first_error": self.first_error,
         }
 
 
-class TenantUser(FastHttpUser):
-    """Sends the schedule."""
+class Run:
+    """What one pass over a schedule wrote down."""
 
+    def __init__(self) -> None:
+        self.operations: dict[str, Record] = defaultdict(Record)
+        self.recall: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        self.lags: list[float] = []
+        self.in_flight: list[int] = []
+
+
+class Scheduled(User):
+    """Sends the schedule; a subclass knows the protocol."""
+
+    abstract = True
+
+    def on_start(self) -> None:
+        """Encode the queries beforehand."""
+        runner = self.environment.runner
+        self.worker = runner.worker_index if isinstance(runner, WorkerRunner) else 0
+        truth = [frozenset(row[row >= 0].tolist()) for row in DATA["truth"]]
+        queries = Queries(DATA["tenants"].tolist(), DATA["parts"].tolist(), DATA["words"].tolist(), truth)
+        self.workload = Workload(queries, JOB["points"], self.worker)
+        wire = Grpc if JOB["protocol"] == "grpc" else Rest
+        self.wire: Any = wire(JOB["collection"], JOB["params"], DATA["queries"])
+        for name in QUERIES & JOB["mix"].keys():
+            self.wire.encode_ahead(self.workload.ask(name, row) for row in range(len(truth)))
+
+    @task
+    def run_schedule(self) -> None:
+        """Warm up, then send the measured schedule and hand over the result."""
+        share = JOB["rate_per_s"] / JOB["processes"]
+        seed = 2 * (JOB["round"] * JOB["processes"] + self.worker)
+        self._send(arrivals(share, JOB["warmup_s"], JOB["mix"], seed), Run())
+        plan, run = arrivals(share, JOB["duration_s"], JOB["mix"], seed + 1), Run()
+        process = psutil.Process()
+        used, began = sum(process.cpu_times()[:2]), time.perf_counter()
+        self._send(plan, run)
+        elapsed = time.perf_counter() - began
+        _hand_over(
+            self.environment,
+            {
+                "planned": len(plan),
+                "sent": len(run.lags),
+                "elapsed_s": elapsed,
+                "lag_p95_ms": float(np.percentile(run.lags, 95)) * 1e3 if run.lags else 0.0,
+                "cpu_s": sum(process.cpu_times()[:2]) - used,
+                "in_flight_mean": float(np.mean(run.in_flight)) if run.in_flight else 0.0,
+                "recall": run.recall,
+                "operations": {name: record.to_json() for name, record in run.operations.items()},
+            },
+        )
+
+    def _send(self, plan: list[tuple[float, str]], run: Run) -> None:
+        """Start each request at its moment."""
+        pool, start = Pool(JOB["in_flight_max"]), time.perf_counter() + 0.05
+        for number, (moment, name) in enumerate(plan):
+            ask, planned = self.workload.ask(name, number), start + moment
+            wait = planned - time.perf_counter()
+            if wait > 0:
+                gevent.sleep(wait)
+            block = int(moment / JOB["block_s"])
+            run.in_flight.append(len(pool))
+            if pool.free_count() == 0:
+                run.operations[name].failed(
+                    block, f"not sent: {JOB['in_flight_max']} requests waited for an answer already"
+                )
+                continue
+            run.lags.append(max(0.0, time.perf_counter() - planned))
+            pool.spawn(self._one, ask, block, planned, run)
+        pool.join(timeout=LAST_ANSWERS_S)
+        pool.kill()
+
+    def _one(self, ask: Ask, block: int, planned: float, run: Run) -> None:
+        record = run.operations[ask.name]
+        request = self.wire.request(ask)
+        sent = time.perf_counter()
+        try:
+            raw = self.exchange(ask.name, request)
+            finished = time.perf_counter()
+            outcome = self.workload.outcome(ask, self.wire.answer(ask, raw))
+            if outcome.error:
+                record.failed(block, outcome.error)
+                return
+            record.answered(block, finished - planned, finished - sent)
+            if outcome.nearest:
+                tally = run.recall[ask.tenant]
+                tally[0] += outcome.found
+                tally[1] += outcome.nearest
+        except gevent.GreenletExit:
+            record.failed(block, f"no answer within {LAST_ANSWERS_S:.0f} s")
+        except Refused as refused:
+            record.failed(block, str(refused))
+        except Exception as failure:  # a greenlet's exception would be lost; here it is a failed request
+            record.failed(block, f"{type(failure).__name__}: {failure}")
+
+    def exchange(self, name: str, request: Any) -> Any:
+        """Send and wait; what came back, undecoded. Raises :class:`Refused`."""
+        raise NotImplementedError
+
+
+class RestUser(Scheduled, FastHttpUser):
+    """Over REST."""
+
+    abstract = JOB["protocol"] != "rest"
     host = JOB["url"]
     concurrency = 256
-    connection_timeout = network_timeout = 30.0
+    connection_timeout = network_timeout = TIMEOUT_S
     # Without `identity` Qdrant sends answers of 4 KB and more compressed in chunks, and each waits 40 ms for the
     # client's delayed acknowledgement (docs/load.md).
     headers = {
@@ -77,85 +192,76 @@ class TenantUser(FastHttpUser):
         "accept-encoding": "identity",
     }
 
-    def on_start(self) -> None:
-        """Encode the bodies beforehand."""
-        self.workload = Workload(
-            JOB["collection"],
-            JOB["params"],
-            JOB["points"],
-            DATA["queries"],
-            DATA["query_tenants"].tolist(),
-            DATA["query_parts"].tolist(),
-        )
-
-    @task
-    def run_schedule(self) -> None:
-        """Warm up, then send the measured schedule and write the result."""
-        seed = 2 * JOB["round"]
-        self._send(arrivals(JOB["rate_per_s"], JOB["warmup_s"], JOB["mix"], seed), defaultdict(Record))
-        process = psutil.Process()
-        used, began = sum(process.cpu_times()[:2]), time.perf_counter()
-        records: dict[str, Record] = defaultdict(Record)
-        plan = arrivals(JOB["rate_per_s"], JOB["duration_s"], JOB["mix"], seed + 1)
-        lags = self._send(plan, records)
-        elapsed = time.perf_counter() - began
-        result = {
-            "planned": len(plan),
-            "achieved": len(lags),
-            "elapsed_s": elapsed,
-            "lag_p95_ms": float(np.percentile(lags, 95)) * 1e3 if lags else 0.0,
-            "cpu_share": (sum(process.cpu_times()[:2]) - used) / elapsed,
-            "operations": {name: record.to_json() for name, record in records.items()},
-        }
-        Path(JOB["result"]).write_text(json.dumps(result))
-        self.environment.runner.quit()
-
-    def _send(self, plan: list[tuple[float, str]], records: dict[str, Record]) -> list[float]:
-        """Start each request at its moment; returns how late each was started, in seconds."""
-        pool, lags, start = Pool(JOB["in_flight_max"]), [], time.perf_counter() + 0.05
-        for number, (moment, name) in enumerate(plan):
-            call, planned = self.workload.call(name, number), start + moment
-            wait = planned - time.perf_counter()
-            if wait > 0:
-                gevent.sleep(wait)
-            if pool.free_count() == 0:
-                records[name].failed(f"not sent: {JOB['in_flight_max']} requests waited for an answer already")
-                continue
-            lags.append(max(0.0, time.perf_counter() - planned))
-            pool.spawn(self._one, name, call, planned, records[name])
-        pool.join(timeout=LAST_ANSWERS_S)
-        pool.kill()
-        return lags
-
-    def _one(self, name: str, call: Call, planned: float, record: Record) -> None:
-        sent = time.perf_counter()
-        try:
-            status, content = self._request(name, call)
-            finished = time.perf_counter()
-            words = content[:200].decode(errors="replace")
-            wrong = call.check(orjson.loads(content)["result"]) if status == 200 else f"{status} {words}"
-            if wrong:
-                record.failed(wrong)
-            else:
-                record.answered(planned, sent, finished)
-        except gevent.GreenletExit:
-            record.failed(f"no answer within {LAST_ANSWERS_S:.0f} s")
-        except Exception as failure:  # a greenlet's exception would be lost; here it is a failed request
-            record.failed(f"{type(failure).__name__}: {failure}")
-
-    def _request(self, name: str, call: Call) -> tuple[int, bytes]:
-        """The status and the body; status 0 with the reason when there was no answer."""
+    def exchange(self, name: str, request: Any) -> bytes:
+        """The body of a 200."""
         with self.client.request(
-            call.method,
-            call.path,
-            data=call.body,  # type: ignore[arg-type]
+            request.method,
+            request.path,
+            data=request.body,
             headers=self.headers,
             name=name,
             catch_response=True,
         ) as response:
             # Locust's own counts are not used, and its failures would be printed.
             response.success()
-            return response.status_code, response.content or str(response.error or "no answer").encode()
+            if response.status_code != 200:
+                content = response.content or str(response.error or "no answer").encode()
+                raise Refused(f"{response.status_code} {content[:200].decode(errors='replace')}")
+            return response.content or b""
+
+
+class GrpcUser(Scheduled):
+    """Over gRPC."""
+
+    abstract = JOB["protocol"] != "grpc"
+
+    def on_start(self) -> None:
+        """Open the channel."""
+        super().on_start()
+        self.channel = grpc.insecure_channel(JOB["url"])
+        self.stub = PointsStub(self.channel)  # type: ignore[no-untyped-call]
+        self.metadata = (("api-key", JOB["api_key"]),) if JOB["api_key"] else ()
+
+    def on_stop(self) -> None:
+        """An open channel would keep Locust from ending."""
+        self.channel.close()
+
+    def exchange(self, _name: str, request: Any) -> Any:
+        """The response message."""
+        try:
+            return getattr(self.stub, request.method)(request.message, timeout=TIMEOUT_S, metadata=self.metadata)
+        except grpc.RpcError as error:
+            raise Refused(f"{error.code().name} {error.details()}"[:200]) from None
+
+
+def _hand_over(environment: Environment, result: dict[str, Any]) -> None:
+    if isinstance(environment.runner, WorkerRunner):
+        environment.runner.send_message(RESULT, {"result": json.dumps(result)})
+    elif environment.runner:
+        _write([result])
+        environment.runner.quit()
+
+
+def _write(results: list[dict[str, Any]]) -> None:
+    partial = Path(f"{JOB['result']}.partial")
+    partial.write_text(json.dumps(results))
+    partial.replace(JOB["result"])
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _gather(environment: Environment, **_: Any) -> None:
+    master = environment.runner
+    if not isinstance(master, MasterRunner):
+        return
+    results: list[dict[str, Any]] = []
+
+    def take(msg: Any, **_: Any) -> None:
+        results.append(json.loads(msg.data["result"]))
+        if len(results) == JOB["processes"]:
+            _write(results)
+            master.quit()
+
+    master.register_message(RESULT, take)
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]

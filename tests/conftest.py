@@ -16,7 +16,11 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from hypothesis import settings
 
+# How long an example takes depends on the machine.
+settings.register_profile("plinth", deadline=None)
+settings.load_profile("plinth")
 ROOT = Path(__file__).parent.parent
 KEY, READ_ONLY_KEY = "full-key-for-tests", "read-only-key-for-tests"
 START_DEADLINE_S = 60
@@ -40,6 +44,7 @@ class Server:
     command: list[str]
     directory: Path
     port: int
+    grpc_port: int
     process: subprocess.Popen[bytes] | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -72,14 +77,14 @@ class Server:
 def make_server(engine: str, directory: Path, **service: object) -> Server:
     """A server of an engine over a directory, on a free port, with both keys; not yet started."""
     directory.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port, grpc_port = free_port(), free_port()
     config = {
         "log_level": "WARN",
         "telemetry_disabled": True,
         "service": {
             "host": "127.0.0.1",
             "http_port": port,
-            "grpc_port": free_port(),
+            "grpc_port": grpc_port,
             "api_key": KEY,
             "read_only_api_key": READ_ONLY_KEY,
             **service,
@@ -93,7 +98,7 @@ def make_server(engine: str, directory: Path, **service: object) -> Server:
     path = directory / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     program = [sys.executable, "-m", "plinth.embedded"] if engine == "embedded" else [str(real_qdrant())]
-    return Server([*program, "--config-path", str(path)], directory, port)
+    return Server([*program, "--config-path", str(path)], directory, port, grpc_port)
 
 
 ENGINES = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as jsonlib
+import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +14,21 @@ from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_
 from plinth.deploy import collection_specs
 from plinth.engine import Stack
 from plinth.errors import UserError
+from plinth.load import baseline as baselines
+from plinth.load.annotate import annotate
 from plinth.load.gate import Server, run
+from plinth.load.page import page
 from plinth.load.report import COLOURS, Report
 from plinth.load.slo import load_slo
 
 TUNED = "embeddings"
+
+
+class Protocol(StrEnum):
+    """What the load travels by."""
+
+    rest = "rest"
+    grpc = "grpc"
 
 
 def register(app: typer.Typer) -> None:
@@ -26,38 +38,62 @@ def register(app: typer.Typer) -> None:
 
 def load(
     env: Env,
-    profile: Annotated[str, typer.Option(help="A profile of load/slo.yaml.")] = "smoke",
+    profile: Annotated[str, typer.Option(help="A profile of load/slo.yaml: smoke, release, soak, stress.")] = "smoke",
+    protocol: Annotated[Protocol, typer.Option(help="What the load travels by.")] = Protocol.rest,
     url: Annotated[str | None, typer.Option(help="Another address of the same server, such as a port-forward.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="A report of --json-out; fail when an operation is slower than in it.")
+    ] = None,
     json_out: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
-    html_out: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
+    html_out: Annotated[Path | None, typer.Option(help="Write the report as a page with plots.")] = None,
+    junit_out: Annotated[Path | None, typer.Option(help="Write the report as JUnit's XML.")] = None,
     json: Json = False,
 ) -> None:
     """Judge an environment under load: exit 0 pass, 1 fail, 3 void. Example: plinth load local --profile smoke"""
+    then = baselines.read(baseline) if baseline else None
     stack = stack_of(env)
-    found = outputs_of(stack)
-    report = measure(stack, found, profile, url)
-    _write(report, json_out, html_out)
+    report = measure(stack, outputs_of(stack), profile, protocol, url)
+    _write(report, json_out, html_out, junit_out)
     if json:
         print_json(report.to_json())
     else:
         show(report)
-    raise typer.Exit(report.verdict.exit_code)
+    slower = []
+    if then:
+        baselines.require_alike(report.to_record(), then)
+        slower = list(baselines.slower(report.to_record(), then))
+        for words in slower or ["No operation is slower than in the baseline"]:
+            console.print(f"  {words}.", highlight=False)
+    raise typer.Exit(1 if slower and report.verdict.word == "pass" else report.verdict.exit_code)
 
 
-def measure(stack: Stack, outputs: dict[str, Any], profile: str, url: str | None = None) -> Report:
-    """Run a profile against a deployed environment."""
+def measure(
+    stack: Stack,
+    outputs: dict[str, Any],
+    profile: str,
+    protocol: Protocol = Protocol.rest,
+    url: str | None = None,
+) -> Report:
+    """Run a profile against a deployed environment, and mark it in Grafana where there is one."""
     shipped = next((spec for spec in collection_specs(stack.settings, stack.root) if TUNED in spec.aliases), None)
     if shipped is None:
         raise UserError(f"The load gate tries the tuning of '{TUNED}', which plinth:collections leaves out; add it.")
-    return run(
-        Server(url or outputs["qdrant"]["url"], outputs["qdrant"]["api_key"]),
+    where, began = outputs["qdrant"], time.monotonic()
+    report = run(
+        Server(url or where["url"], where["api_key"], where["grpc_url"].partition("://")[2]),
         profile,
         load_slo(stack.root / stack.settings.slo.file),
         shipped,
+        protocol=protocol.value,
         cache=stack.home.cache,
         locustfile=stack.root / "load" / "locustfile.py",
-        on_progress=lambda words: console.print(f"  {words}", highlight=False),
+        on_progress=_say,
     )
+    if "grafana" in outputs:
+        failed = annotate(outputs["grafana"], report, time.monotonic() - began)
+        if failed:
+            _say(f"{failed}.")
+    return report
 
 
 def show(report: Report) -> None:
@@ -67,14 +103,24 @@ def show(report: Report) -> None:
     console.print(f"Verdict: [bold {colour}]{report.verdict.word}[/bold {colour}]")
     for reason in report.verdict.reasons:
         console.print(f"  {reason}.", highlight=False)
+    if report.highest_rate_per_s:
+        console.print(f"The highest rate that passed is {report.highest_rate_per_s:g} requests/s.", highlight=False)
 
 
-def _write(report: Report, json_out: Path | None, html_out: Path | None) -> None:
-    texts = {json_out: jsonlib.dumps(report.to_json(), indent=2), html_out: report.to_html()}
-    for path, text in texts.items():
+def _say(words: str) -> None:
+    console.print(f"  {words}", highlight=False)
+
+
+def _write(report: Report, json_out: Path | None, html_out: Path | None, junit_out: Path | None) -> None:
+    kinds = ((json_out, _json), (html_out, page), (junit_out, Report.to_junit))
+    for path, render in kinds:
         if path is None:
             continue
         try:
-            path.write_text(text + "\n")
+            path.write_text(render(report) + "\n")
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}; name another file.") from error
+
+
+def _json(report: Report) -> str:
+    return jsonlib.dumps(report.to_json(), indent=2)

@@ -1,4 +1,4 @@
-"""The points and queries of a load run: real embeddings with tenants, and the exact answers."""
+"""The points and queries of a load run: embeddings with tenants, and the exact answers. Cached on disk by content."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from plinth.load.generated import generate, intrinsic_dimension
 from plinth.load.minilm import MiniLM
+from plinth.load.slo import Data
 from plinth.load.wordnet import Gloss, glosses
 
 TOP = 10
 LARGE_TENANT = 0.05
+GENERATED = "power-law spectrum, Zipf clusters and tenants, seed 7, v1"
 RECIPE = "wordnet first clauses, all-MiniLM-L6-v2, sample 7, v1"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """``vectors`` (n, d) and ``queries`` (q, d) are unit rows; tenants and parts are by row."""
+    """``vectors`` (n, d) and ``queries`` (q, d) are unit rows; tenants, parts and words are by row."""
 
     name: str
     vectors: npt.NDArray[np.float32]
@@ -34,13 +38,23 @@ class Dataset:
     queries: npt.NDArray[np.float32]
     query_tenants: tuple[str, ...]
     query_parts: tuple[str, ...]
+    query_words: tuple[str, ...]
 
+    @cached_property
     def truth(self) -> list[set[int]]:
         """For each query the rows of its tenant's nearest ten, by exact search."""
+        tenants = np.array(self.tenants)
+        within = {tenant: tenants == tenant for tenant in set(self.query_tenants)}
         return [
-            nearest(self.vectors, query, np.array([t == tenant for t in self.tenants]))
+            nearest(self.vectors, query, within[tenant])
             for query, tenant in zip(self.queries, self.query_tenants, strict=True)
         ]
+
+    @cached_property
+    def described(self) -> str:
+        """Name, size, tenants and how hard it is: real text embeddings have an intrinsic dimension of 15 to 30."""
+        size = f"{len(self.vectors)} x {self.vectors.shape[1]}, {len(self.shares())} tenants"
+        return f"{self.name}: {size}, intrinsic dimension {intrinsic_dimension(self.vectors):.0f}"
 
     def shares(self) -> dict[str, float]:
         """Each tenant's share of the points."""
@@ -51,7 +65,50 @@ def nearest(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], am
     """The rows of the ten nearest by dot product among those allowed."""
     rows = np.flatnonzero(among)
     scores = vectors[rows] @ query
-    return {int(row) for row in rows[np.argsort(-scores)[:TOP]]}
+    if len(rows) > TOP:
+        rows = rows[np.argpartition(-scores, TOP - 1)[:TOP]]
+    return {int(row) for row in rows}
+
+
+def dataset(wanted: Data, cache: Path, on_progress: Callable[[str], None]) -> Dataset:
+    """The set that a profile asks for."""
+    if wanted.source == "wordnet":
+        return wordnet(wanted.points, wanted.queries, cache, on_progress)
+    return generated(wanted, cache, on_progress)
+
+
+def generated(wanted: Data, cache: Path, on_progress: Callable[[str], None]) -> Dataset:
+    """Vectors that resemble embeddings, of any size and dimension; three in ten points have the rarer model."""
+    recipe = json.dumps([GENERATED, wanted.points, wanted.queries, wanted.dimensions, wanted.tenants])
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    name = f"generated-{digest}"
+    arrays = _cached(cache / f"{name}.npz", "vectors", "tenants", "queries", "query_tenants")
+    if arrays is None:
+        on_progress(f"Generating {wanted.points} x {wanted.dimensions} vectors, once")
+        made = generate(wanted.points, wanted.dimensions, wanted.tenants, wanted.queries, seed=7)
+        arrays = (made.vectors, made.tenants, made.queries, made.query_tenants)
+        _keep(cache / f"{name}.npz", vectors=arrays[0], tenants=arrays[1], queries=arrays[2], query_tenants=arrays[3])
+    vectors, tenants, queries, query_tenants = arrays
+    present = np.isin(query_tenants, tenants)
+    queries, query_tenants = queries[present], query_tenants[present]
+
+    def parts(count: int) -> tuple[str, ...]:
+        return tuple("rare" if row % 10 < 3 else "common" for row in range(count))
+
+    def words(count: int) -> tuple[str, ...]:
+        return tuple(f"word{row % 200}" for row in range(count))
+
+    return Dataset(
+        name=name,
+        vectors=vectors,
+        tenants=tuple(f"t{tenant}" for tenant in tenants),
+        parts=parts(len(vectors)),
+        words=words(len(vectors)),
+        queries=queries,
+        query_tenants=tuple(f"t{tenant}" for tenant in query_tenants),
+        query_parts=parts(len(queries)),
+        query_words=words(len(queries)),
+    )
 
 
 def wordnet(points: int, queries: int, cache: Path, on_progress: Callable[[str], None]) -> Dataset:
@@ -59,13 +116,11 @@ def wordnet(points: int, queries: int, cache: Path, on_progress: Callable[[str],
     sample = glosses(points + queries)
     described = json.dumps([RECIPE, points, queries, [gloss.text for gloss in sample]])
     digest = hashlib.sha256(described.encode()).hexdigest()[:12]
-    vectors = _cached(cache / f"wordnet-{digest}.npz")
-    if vectors is None:
-        vectors = _embed(sample, on_progress)
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = cache / f"wordnet-{digest}.partial.npz"
-        np.savez(partial, vectors=vectors)
-        partial.replace(cache / f"wordnet-{digest}.npz")
+    cached = _cached(cache / f"wordnet-{digest}.npz", "vectors")
+    if cached is None:
+        cached = (_embed(sample, on_progress),)
+        _keep(cache / f"wordnet-{digest}.npz", vectors=cached[0])
+    vectors = cached[0]
     stored, asked = sample[:points], sample[points:]
     present = {gloss.tenant for gloss in stored}
     kept = [row for row, gloss in enumerate(asked) if gloss.tenant in present]
@@ -78,6 +133,7 @@ def wordnet(points: int, queries: int, cache: Path, on_progress: Callable[[str],
         queries=vectors[points:][kept],
         query_tenants=tuple(asked[row].tenant for row in kept),
         query_parts=tuple(asked[row].part for row in kept),
+        query_words=tuple(asked[row].word for row in kept),
     )
 
 
@@ -93,11 +149,17 @@ def _embed(sample: list[Gloss], on_progress: Callable[[str], None]) -> npt.NDArr
     return MiniLM().embed([f"{gloss.word}: {gloss.text.split(';')[0]}" for gloss in sample], tell)
 
 
-def _cached(path: Path) -> npt.NDArray[np.float32] | None:
+def _keep(path: Path, **arrays: npt.NDArray[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, allow_pickle=False, **arrays)
+    partial.replace(path)
+
+
+def _cached(path: Path, *names: str) -> tuple[npt.NDArray[Any], ...] | None:
     try:
-        with np.load(path) as archive:
-            found: npt.NDArray[np.float32] = archive["vectors"]
-            return found
+        with np.load(path, allow_pickle=False) as archive:
+            return tuple(archive[name] for name in names)
     except (FileNotFoundError, ValueError, zipfile.BadZipFile, KeyError):
         return None
 

@@ -1,140 +1,245 @@
-"""A run's report: for people a table and a page, for machines JSON."""
+"""A run's report: for people a table and a page, for machines JSON and JUnit's XML."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import isinf
 from typing import Any
+from xml.etree import ElementTree
 
-from jinja2 import Environment
 from rich.table import Table
 
-from plinth.load.slo import Profile, Slo
-from plinth.load.verdict import Measured, Verdict
+from plinth.load.observe import ServerSide
+from plinth.load.percentiles import Estimate
+from plinth.load.record import (
+    GeneratorRecord,
+    OperationRecord,
+    RecallRecord,
+    ReportRecord,
+    RoundRecord,
+    SampleRecord,
+    ServerRecord,
+    StepRecord,
+)
+from plinth.load.rounds import Result, Times, times
+from plinth.load.slo import CREATE, Profile, Slo
+from plinth.load.verdict import Measured, Operation, Verdict
 
 COLOURS = {"pass": "green", "fail": "red", "void": "yellow"}
 
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Load gate: {{ verdict }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1c2330; }
-h1 span { padding: .1em .5em; border-radius: .3em; color: #fff; }
-.pass { background: #18794e; } .fail { background: #b42318; } .void { background: #b54708; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0; } th, td { padding: .4rem .6rem; text-align: right; }
-th:first-child, td:first-child { text-align: left; } tr { border-bottom: 1px solid #d8dde6; }
-td.over { color: #b42318; font-weight: 600; } dt { font-weight: 600; } dd { margin: 0 0 .5rem; }
-</style>
-<h1>Load gate <span class="{{ verdict }}">{{ verdict }}</span></h1>
-{% for reason in reasons %}<p>{{ reason }}.</p>{% endfor %}
-<table><thead><tr><th>operation</th><th>answers</th><th>errors</th><th>rate /s</th><th>p50 ms</th><th>p95 ms</th>
-<th>p99 ms</th><th>target ms (p{{ percentile }})</th><th>recall@10</th></tr></thead><tbody>
-{% for name, row in operations.items() %}<tr><td>{{ name }}</td><td>{{ row.count }}</td><td>{{ row.errors }}</td>
-<td>{{ "%.1f"|format(row.rps) }}</td><td>{{ "%.1f"|format(row.p50_ms) }}</td>
-<td class="{{ 'over' if percentile == 95 and row.p95_ms > row.target_ms }}">{{ "%.1f"|format(row.p95_ms) }}</td>
-<td class="{{ 'over' if percentile == 99 and row.p99_ms > row.target_ms }}">{{ "%.1f"|format(row.p99_ms) }}</td>
-<td>{{ "%.0f"|format(row.target_ms) }}</td>
-<td>{{ "%.3f"|format(row.recall_at_10) if row.recall_at_10 is defined }}</td></tr>
-{% endfor %}</tbody></table>
-<dl>{% for key, value in facts.items() %}<dt>{{ key }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
-<p>Latency is counted from the planned moment of sending, so a stall of the server is charged in full.</p></html>
-"""
+
+@dataclass(frozen=True)
+class Step:
+    """The rounds at one rate: what was measured over those that count, and the verdict after each that was run."""
+
+    rate_per_s: float
+    measured: Measured
+    verdicts: Sequence[Verdict]
+    kept: Sequence[Sequence[Result]]
+    block_s: float
 
 
 @dataclass(frozen=True)
 class Report:
-    """A judged run. ``earlier`` are the verdicts after the rounds before the last."""
+    """A judged run. ``shares`` are the tenants' shares of the points, those of more than 1 %."""
 
     profile: str
     judged: Profile
     slo: Slo
-    measured: Measured
-    verdict: Verdict
+    steps: tuple[Step, ...]
+    server: ServerSide
+    created: Times | None
     engine: str
     url: str
+    protocol: str
     data: str
+    shares: Mapping[str, float]
     machine: str
     at: str
-    earlier: tuple[Verdict, ...] = ()
+
+    @property
+    def decisive(self) -> Step:
+        """The step at the rate that has to hold, or the last before it where one did not pass."""
+        required = [step for step in self.steps if step.rate_per_s <= self.judged.rate_per_s]
+        return required[-1]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the run."""
+        return self.decisive.verdicts[-1]
+
+    @property
+    def measured(self) -> Measured:
+        """What the verdict rests on."""
+        return self.decisive.measured
+
+    @property
+    def highest_rate_per_s(self) -> float | None:
+        """The highest rate of a climb that passed; None where none did, or where nothing climbed."""
+        passed = [step.rate_per_s for step in self.steps if step.verdicts[-1].word == "pass"]
+        return max(passed) if passed and self.judged.steps else None
+
+    @cached_property
+    def times(self) -> dict[str, Times]:
+        """Latencies by operation in the decisive step, for plots."""
+        found = times(self.decisive.kept) | ({CREATE: self.created} if self.created else {})
+        return {name: found[name] for name in self.slo.operations if name in found}
+
+    def to_record(self) -> ReportRecord:
+        """The report, typed."""
+        return ReportRecord(
+            verdict=self.verdict.word,
+            reasons=list(self.verdict.reasons),
+            profile=self.profile,
+            protocol="grpc" if self.protocol == "grpc" else "rest",
+            percentile=self.judged.percentile,
+            confidence=self.judged.confidence,
+            at=self.at,
+            url=self.url,
+            engine=self.engine,
+            machine=self.machine,
+            data=self.data,
+            operations=self._operations(),
+            recall={
+                when: RecallRecord(
+                    overall=found.overall, large_tenants=dict(found.large_tenants), bands=dict(found.bands)
+                )
+                for when, found in self.measured.recall.items()
+            },
+            generator=self._generator(),
+            server=self._server(),
+            steps=[
+                StepRecord(
+                    rate_per_s=step.rate_per_s,
+                    verdict=step.verdicts[-1].word,
+                    p95_ms={name: found.p95.value for name, found in step.measured.operations.items()},
+                )
+                for step in self.steps
+            ],
+            highest_rate_per_s=self.highest_rate_per_s,
+            earlier_rounds=[
+                RoundRecord(verdict=verdict.word, reasons=list(verdict.reasons))
+                for verdict in self.decisive.verdicts[:-1]
+            ],
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """`verdict`, `reasons`, `operations` by name, and what the figures rest on."""
-        return {
-            "verdict": self.verdict.word,
-            "reasons": list(self.verdict.reasons),
-            "profile": self.profile,
-            "percentile": self.judged.percentile,
-            "at": self.at,
-            "url": self.url,
-            "engine": self.engine,
-            "machine": self.machine,
-            "data": self.data,
-            "operations": self._operations(),
-            "recall": {
-                "overall": self.measured.recall,
-                "large_tenants": dict(self.measured.recall_by_large_tenant),
-            },
-            "generator": vars(self.measured.generator),
-            "earlier_rounds": [{"verdict": verdict.word, "reasons": list(verdict.reasons)} for verdict in self.earlier],
-        }
+        """The report as JSON; its schema is `plinth load-schema`."""
+        return self.to_record().model_dump(mode="json")
+
+    def to_junit(self) -> str:
+        """JUnit's XML: a test case for each operation's percentile and for each recall, and one for the run."""
+        suite = ElementTree.Element("testsuite", name=f"plinth load {self.profile}", timestamp=self.at)
+        percentile = self.judged.percentile
+        for name, operation in self._in_order():
+            target, found = self.slo.operations[name].at(percentile), operation.at(percentile)
+            said = f"p{percentile} {found.value:.1f} ms ({found.low:.1f} to {found.high:.1f}), target {target:.0f} ms"
+            case = _case(suite, f"{name} p{percentile} < {target:.0f} ms", found.value / 1000)
+            if operation.errors or found.low > target:
+                ElementTree.SubElement(case, "failure", message=operation.first_error or said)
+            elif found.high > target:
+                ElementTree.SubElement(case, "skipped", message=f"open: {said}")
+        for when, recall in self.measured.recall.items():
+            case = _case(suite, f"recall@10 {when} >= {self.slo.recall.overall}", 0)
+            if recall.overall < self.slo.recall.overall:
+                ElementTree.SubElement(case, "failure", message=f"{recall.overall:.3f}")
+        case = _case(suite, "the run", 0)
+        if self.verdict.word == "void":
+            ElementTree.SubElement(case, "error", message="; ".join(self.verdict.reasons))
+        elif self.verdict.word == "fail":
+            ElementTree.SubElement(case, "failure", message="; ".join(self.verdict.reasons))
+        for kind in ("failure", "error", "skipped"):
+            suite.set(
+                {"failure": "failures", "error": "errors", "skipped": "skipped"}[kind],
+                str(len(suite.findall(f"*/{kind}"))),
+            )
+        suite.set("tests", str(len(suite)))
+        return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
     def table(self) -> Table:
         """The operations against their targets."""
+        percentile = self.judged.percentile
         table = Table(title=f"Load gate '{self.profile}' on {self.engine}", title_justify="left")
-        for column in ("operation", "answers", "errors", "rate/s", "p50 ms", "p95 ms", "p99 ms", "target", "recall@10"):
+        judged = f"p{percentile} within"
+        for column in (
+            "operation",
+            "answers",
+            "errors",
+            "rate/s",
+            "p50 ms",
+            "p95 ms",
+            "p99 ms",
+            judged,
+            "target",
+            "recall",
+        ):
             table.add_column(column, justify="left" if column == "operation" else "right")
-        for name, row in self._operations().items():
-            judged = row["p95_ms"] if self.judged.percentile == 95 else row["p99_ms"]
-            colour = "red" if judged > row["target_ms"] or row["errors"] else "green"
+        records = self._operations()
+        for name, operation in self._in_order():
+            target, found = self.slo.operations[name].at(percentile), operation.at(percentile)
+            colour = "red" if found.low > target or operation.errors else "green" if found.high <= target else "yellow"
+            recall = records[name].recall_at_10
             table.add_row(
                 name,
-                str(row["count"]),
-                str(row["errors"]),
-                f"{row['rps']:.1f}",
-                f"{row['p50_ms']:.1f}",
-                f"{row['p95_ms']:.1f}",
-                f"{row['p99_ms']:.1f}",
-                f"[{colour}]p{self.judged.percentile} < {row['target_ms']:.0f}[/{colour}]",
-                f"{row['recall_at_10']:.3f}" if "recall_at_10" in row else "",
+                str(operation.count),
+                str(operation.errors),
+                f"{operation.rps:.1f}",
+                f"{operation.p50_ms:.1f}",
+                f"{operation.p95.value:.1f}",
+                f"{operation.p99.value:.1f}",
+                span(found),
+                f"[{colour}]p{percentile} < {target:.0f}[/{colour}]",
+                f"{recall:.3f}" if recall is not None else "",
             )
         return table
 
-    def to_html(self) -> str:
-        """A page that needs nothing beside it."""
-        generator = self.measured.generator
-        facts = {
-            "Server": f"{self.engine} at {self.url}",
-            "Data": self.data,
-            "Machine": self.machine,
-            "Generator": f"{generator.achieved} of {generator.planned} sent, {generator.lag_p95_ms:.1f} ms late at "
-            f"p95, {generator.cpu_share:.0%} of a core",
-            "At": self.at,
+    def _in_order(self) -> list[tuple[str, Operation]]:
+        found = self.measured.operations
+        return [(name, found[name]) for name in self.slo.operations if name in found]
+
+    def _operations(self) -> dict[str, OperationRecord]:
+        recall = list(self.measured.recall.values())[-1].overall
+        return {
+            name: OperationRecord(
+                count=found.count,
+                errors=found.errors,
+                first_error=found.first_error,
+                rps=found.rps,
+                mean_ms=found.mean_ms,
+                p50_ms=found.p50_ms,
+                p95_ms=found.p95.value,
+                p95_low_ms=found.p95.low,
+                p95_high_ms=None if isinf(found.p95.high) else found.p95.high,
+                p99_ms=found.p99.value,
+                p99_low_ms=found.p99.low,
+                p99_high_ms=None if isinf(found.p99.high) else found.p99.high,
+                service_p95_ms=found.service_p95_ms,
+                target_ms=self.slo.operations[name].at(self.judged.percentile),
+                recall_at_10=recall if name == "search" else None,
+            )
+            for name, found in self._in_order()
         }
-        if self.earlier:
-            facts["Earlier rounds"] = "; ".join(f"{v.word}: {', '.join(v.reasons)}" for v in self.earlier)
-        environment = Environment(autoescape=True)
-        return environment.from_string(_PAGE).render(
-            verdict=self.verdict.word,
-            reasons=self.verdict.reasons,
-            percentile=self.judged.percentile,
-            operations=self._operations(),
-            facts=facts,
+
+    def _generator(self) -> GeneratorRecord:
+        return GeneratorRecord(**asdict(self.measured.generator), in_flight_expected=self.measured.in_flight_expected)
+
+    def _server(self) -> ServerRecord:
+        bracket = self.server.search_p95_ms
+        return ServerRecord(
+            searches=self.server.searches,
+            search_p95_ms=None if bracket is None else (bracket[0], None if isinf(bracket[1]) else bracket[1]),
+            samples=[SampleRecord(**asdict(sample)) for sample in self.server.samples],
+            before=dict(self.server.before),
+            after=dict(self.server.after),
         )
 
-    def _operations(self) -> dict[str, dict[str, Any]]:
-        rows: dict[str, dict[str, Any]] = {}
-        for name in self.slo.operations:
-            found = self.measured.operations.get(name)
-            if found is None:
-                continue
-            rows[name] = {
-                "count": found.count,
-                "errors": found.errors,
-                "rps": found.rps,
-                "p50_ms": found.p50_ms,
-                "p95_ms": found.p95_ms,
-                "p99_ms": found.p99_ms,
-                "service_p95_ms": found.service_p95_ms,
-                "target_ms": self.slo.operations[name].at(self.judged.percentile),
-            }
-        if "search" in rows:
-            rows["search"]["recall_at_10"] = self.measured.recall
-        return rows
+
+def span(found: Estimate) -> str:
+    """An interval in milliseconds, for a cell."""
+    return f"{found.low:.1f} - {'?' if isinf(found.high) else f'{found.high:.1f}'}"
+
+
+def _case(suite: ElementTree.Element, name: str, seconds: float) -> ElementTree.Element:
+    return ElementTree.SubElement(suite, "testcase", classname="plinth.load", name=name, time=f"{seconds:.6f}")

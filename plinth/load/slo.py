@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plinth.errors import UserError
+
+CREATE = "create_collection"
 
 
 class _Model(BaseModel):
@@ -30,24 +32,57 @@ class Target(_Model):
 
 
 class Recall(_Model):
-    """Floors of recall@10, 0 to 1."""
+    """Floors of recall@10, 0 to 1. A tenant is large with more than 5 % of the points."""
 
     overall: float = Field(ge=0, le=1)
     large_tenant: float = Field(ge=0, le=1)
 
 
+class Data(_Model):
+    """What is searched: WordNet's glosses as embedded by MiniLM (384), or generated vectors of any dimension."""
+
+    source: Literal["wordnet", "generated"]
+    points: int = Field(ge=100)
+    queries: int = Field(ge=10)
+    dimensions: int = Field(384, ge=2, le=65536)
+    tenants: int = Field(50, ge=1)
+
+    @model_validator(mode="after")
+    def _embedded(self) -> Self:
+        if self.source == "wordnet" and self.dimensions != 384:
+            raise ValueError("wordnet has 384 dimensions; leave `dimensions` out, or set source to generated")
+        return self
+
+
 class Profile(_Model):
-    """How much load, how long, and what is judged. Rates are requests a second over all operations."""
+    """How much load, how long, and what is judged.
+
+    Rates are requests a second over all operations. With ``steps`` the rates are tried one after the other until one is
+    missed, and ``rate_per_s`` is the least that has to hold.
+    """
 
     percentile: Literal[95, 99]
+    confidence: float = Field(gt=0.5, lt=1, description="That a percentile lies in its interval.")
+    data: Data
     rate_per_s: float = Field(gt=0)
+    steps: tuple[Annotated[float, Field(gt=0)], ...] = ()
     warmup_s: float = Field(ge=0)
     duration_s: float = Field(gt=0)
     min_samples: int = Field(ge=1)
-    points: int = Field(ge=100)
-    queries: int = Field(ge=10)
     rounds: int = Field(1, ge=1, le=5, description="Rounds at most; see load/slo.yaml.")
+    creations: int = Field(0, ge=0, description="Collections made one after the other before the run.")
+    processes: int = Field(1, ge=1, le=64, description="Locust workers that share the rate.")
     mix: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _climbs(self) -> Self:
+        if self.steps and (list(self.steps) != sorted(set(self.steps)) or self.rate_per_s not in self.steps):
+            raise ValueError("steps must rise, and rate_per_s must be one of them")
+        return self
+
+    def operations(self) -> list[str]:
+        """What a run of this profile measures."""
+        return [*self.mix, *([CREATE] if self.creations else [])]
 
 
 class Generator(_Model):
@@ -55,7 +90,7 @@ class Generator(_Model):
 
     min_achieved_share: float = Field(ge=0, le=1)
     max_lag_p95_ms: float = Field(gt=0)
-    max_cpu_share: float = Field(gt=0, le=1)
+    min_headroom: float = Field(ge=1, description="The generator's ceiling as a multiple of the rate.")
 
 
 class Slo(_Model):
@@ -82,10 +117,15 @@ def load_slo(path: Path) -> Slo:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        said = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-        raise UserError(f"{path}: {key}: {said}, got {first['input']!r}; correct it.") from None
+        said = first["msg"].removeprefix("Value error, ")
+        got = (
+            f", got {first['input']!r}"
+            if not isinstance(first["input"], dict) or first["type"] != "value_error"
+            else ""
+        )
+        raise UserError(f"{path}: {key}: {said[0].lower()}{said[1:]}{got}; correct it.") from None
     for name, profile in slo.profiles.items():
-        unknown = set(profile.mix) - set(slo.operations)
+        unknown = set(profile.operations()) - set(slo.operations)
         if unknown:
             raise UserError(f"{path}: profiles.{name}.mix names '{sorted(unknown)[0]}', which has no target; add one.")
     return slo

@@ -1,61 +1,100 @@
-"""The verdict: a pure function of what was measured and what was asked for."""
+"""The verdict on a run: pass, fail, or void where the run says nothing; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isinf
 from typing import Literal
 
-from plinth.load.slo import Profile, Slo
+from plinth.load.percentiles import Estimate
+from plinth.load.slo import CREATE, Profile, Slo
 
 Word = Literal["pass", "fail", "void"]
+Again = Literal["beside", "instead"]
+# Little's law: the mean number in flight is the rate times the mean time; both are measured, apart from each other.
+LITTLE_SHARE = 0.3
+LITTLE_SLACK = 0.3
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation's measurements; latencies in milliseconds from the planned moment, errors not among them."""
+    """One operation's figures. Latency is counted from the planned moment, service from the moment of sending."""
 
     count: int
     errors: int
     rps: float
+    mean_ms: float
     p50_ms: float
-    p95_ms: float
-    p99_ms: float
+    p95: Estimate
+    p99: Estimate
+    service_mean_ms: float
     service_p95_ms: float
     first_error: str | None = None
+
+    def at(self, percentile: int) -> Estimate:
+        """The judged percentile."""
+        return self.p95 if percentile == 95 else self.p99
 
 
 @dataclass(frozen=True)
 class GeneratorHealth:
-    """How the load generator fared: arrivals planned and made, its delay at the 95th percentile, its core's use."""
+    """What the generator did: requests planned and sent, how late, at what cost, and how many were in flight.
+
+    ``ceiling_per_s`` is what its processes could send with a core each, ``overhead_ms`` the core time of a request.
+    """
 
     planned: int
     achieved: int
     lag_p95_ms: float
-    cpu_share: float
+    rate_per_s: float
+    ceiling_per_s: float
+    overhead_ms: float
+    in_flight: float
+    processes: int = 1
+
+    @property
+    def headroom(self) -> float:
+        """The ceiling as a multiple of the rate."""
+        return self.ceiling_per_s / self.rate_per_s if self.rate_per_s else 0.0
+
+
+@dataclass(frozen=True)
+class Recall:
+    """recall@10 against an exact search: over all queries, within each large tenant, and by the tenants' size."""
+
+    overall: float
+    large_tenants: Mapping[str, float]
+    bands: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything that a verdict rests on. ``unready`` are sentences about the index, before or after."""
+    """All that a verdict rests on. ``recall`` is by when it was measured; ``unready`` says what was not ready."""
 
     operations: Mapping[str, Operation]
     generator: GeneratorHealth
-    recall: float
-    recall_by_large_tenant: Mapping[str, float]
+    recall: Mapping[str, Recall]
     unready: tuple[str, ...] = ()
+
+    @property
+    def in_flight_expected(self) -> float:
+        """Requests in flight on average by Little's law: rate times time, over what was sent at a rate."""
+        sent = (found for name, found in self.operations.items() if name != CREATE)
+        return sum(found.rps * found.service_mean_ms / 1000 for found in sent)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """``fail`` when the server missed something, ``void`` when the run says nothing, with the reasons.
 
-    ``again`` says that another round may tell more: a percentile was missed, or the generator was kept from its work.
+    ``again`` says that another round may tell more: ``beside`` this one where a percentile was missed or open,
+    ``instead`` of it where the generator was kept from its work.
     """
 
     word: Word
-    reasons: tuple[str, ...] = field(default=())
-    again: bool = False
+    reasons: tuple[str, ...] = ()
+    again: Again | None = None
 
     @property
     def exit_code(self) -> int:
@@ -70,13 +109,16 @@ def judge(measured: Measured, slo: Slo, profile: Profile) -> Verdict:
         return Verdict("fail", wrong)
     saturated, scarce = tuple(_saturated(measured, slo)), tuple(_scarce(measured, profile))
     if measured.unready or saturated or scarce:
-        return Verdict("void", (*measured.unready, *saturated, *scarce), again=bool(saturated))
-    slow = tuple(_slow(measured, slo, profile))
-    if not slow:
+        again: Again | None = "instead" if saturated else None
+        return Verdict("void", (*measured.unready, *saturated, *scarce), again)
+    missed, open_ = tuple(_missed(measured, slo, profile)), tuple(_open(measured, slo, profile))
+    if not missed and not open_:
         return Verdict("pass")
     # Latency counts from the planned moment, so lateness can only add to it: it casts doubt on a miss, never on a pass.
     late = tuple(_late(measured, slo))
-    return Verdict("void", (*late, *slow), again=True) if late else Verdict("fail", slow, again=True)
+    if late:
+        return Verdict("void", (*late, *missed, *open_), "instead")
+    return Verdict("fail", missed, "beside") if missed else Verdict("void", open_, "beside")
 
 
 def _wrong(measured: Measured, slo: Slo) -> Iterator[str]:
@@ -84,19 +126,31 @@ def _wrong(measured: Measured, slo: Slo) -> Iterator[str]:
         if operation.errors:
             total = operation.count + operation.errors
             yield f"{name}: {operation.errors} of {total} failed; first: {operation.first_error}"
-    if measured.recall < slo.recall.overall:
-        yield f"recall@10 is {measured.recall:.3f}, below {slo.recall.overall}"
-    for tenant, recall in measured.recall_by_large_tenant.items():
-        if recall < slo.recall.large_tenant:
-            yield f"recall@10 within the large tenant {tenant} is {recall:.3f}, below {slo.recall.large_tenant}"
+    for when, recall in measured.recall.items():
+        if recall.overall < slo.recall.overall:
+            yield f"recall@10 {when} is {recall.overall:.3f}, below {slo.recall.overall}"
+        for tenant, found in recall.large_tenants.items():
+            if found < slo.recall.large_tenant:
+                floor = slo.recall.large_tenant
+                yield f"recall@10 {when} within the large tenant {tenant} is {found:.3f}, below {floor}"
 
 
 def _saturated(measured: Measured, slo: Slo) -> Iterator[str]:
     generator = measured.generator
     if generator.planned == 0 or generator.achieved < slo.generator.min_achieved_share * generator.planned:
         yield f"only {generator.achieved} of {generator.planned} planned requests were sent"
-    if generator.cpu_share > slo.generator.max_cpu_share:
-        yield f"the generator took {generator.cpu_share:.0%} of a core (at most {slo.generator.max_cpu_share:.0%})"
+    if generator.headroom < slo.generator.min_headroom:
+        yield (
+            f"the generator could send {generator.ceiling_per_s:.0f}/s with {generator.processes} process(es), less "
+            f"than {slo.generator.min_headroom:.0f} times the rate of {generator.rate_per_s:.0f}/s; "
+            "give the profile more processes"
+        )
+    expected = measured.in_flight_expected
+    if abs(expected - generator.in_flight) > LITTLE_SLACK + LITTLE_SHARE * expected:
+        yield (
+            f"{generator.in_flight:.1f} requests were in flight where rate times time gives {expected:.1f}; "
+            "the figures contradict each other"
+        )
 
 
 def _late(measured: Measured, slo: Slo) -> Iterator[str]:
@@ -115,9 +169,20 @@ def _scarce(measured: Measured, profile: Profile) -> Iterator[str]:
             yield f"{name}: {count} answers are too few for a percentile, {profile.min_samples} are needed"
 
 
-def _slow(measured: Measured, slo: Slo, profile: Profile) -> Iterator[str]:
+def _missed(measured: Measured, slo: Slo, profile: Profile) -> Iterator[str]:
     for name, operation in measured.operations.items():
-        target = slo.operations[name].at(profile.percentile)
-        latency = operation.p95_ms if profile.percentile == 95 else operation.p99_ms
-        if latency > target:
-            yield f"{name}: p{profile.percentile} is {latency:.1f} ms, over {target:.0f} ms at {operation.rps:.1f}/s"
+        target, found = slo.operations[name].at(profile.percentile), operation.at(profile.percentile)
+        if found.low > target:
+            said = f"p{profile.percentile} is {found.value:.1f} ms, over {target:.0f} ms"
+            yield f"{name}: {said} at {operation.rps:.1f}/s"
+
+
+def _open(measured: Measured, slo: Slo, profile: Profile) -> Iterator[str]:
+    for name, operation in measured.operations.items():
+        target, found = slo.operations[name].at(profile.percentile), operation.at(profile.percentile)
+        if found.low <= target < found.high:
+            high = "any" if isinf(found.high) else f"{found.high:.1f}"
+            yield (
+                f"{name}: p{profile.percentile} is {found.value:.1f} ms and may be {found.low:.1f} to {high}, "
+                f"so it is open whether it meets {target:.0f} ms; measure longer"
+            )

@@ -1,150 +1,119 @@
-"""The requests of a run and what is right about their answers; no I/O."""
+"""The operations of a run and what is right about their answers, whatever they travel by; no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import orjson
-
-from plinth.load.dataset import TOP
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 SCRATCH = "load.scratch"
 FIRST_SCRATCH_ID = 1_000_000_000
+# No worker of a run writes so many points.
+SCRATCH_IDS_A_WORKER = 100_000_000
 BATCH = 100
-PAGE = 20
-
-Check = Callable[[Any], str | None]
+QUERIES = frozenset({"search", "filtered_search", "hybrid_search"})
 
 
 @dataclass(frozen=True)
-class Call:
-    """One request with its body encoded; ``check`` takes the answer's `result` and says what is wrong with it."""
+class Ask:
+    """One operation. ``row`` is the query's; ``conditions`` are payload values that every hit must have."""
 
-    method: str
-    path: str
-    body: bytes | None
-    check: Check
+    name: str
+    row: int
+    tenant: str
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    word: str | None = None
+    ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said: points with the payload that was asked for, or how a write ended."""
+
+    points: Sequence[tuple[int, Mapping[str, str]]] = ()
+    completed: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is wrong with an answer, or how many of the nearest it found of those there are."""
+
+    error: str | None = None
+    found: int = 0
+    nearest: int = 0
+
+
+@dataclass(frozen=True)
+class Queries:
+    """For each query its tenant, its part of speech, its word and the ids of the exact nearest."""
+
+    tenants: Sequence[str]
+    parts: Sequence[str]
+    words: Sequence[str]
+    truth: Sequence[frozenset[int]]
 
 
 class Workload:
-    """Operations on one collection by name, each within one tenant.
+    """Operations by name on ``points`` points with the ids from 0 on.
 
-    ``count`` points have the ids from 0 on; ``queries`` is (q, d) with a tenant and a part of speech for each row.
-    What a run writes belongs to a tenant of its own and has ids of its own.
+    What a run writes belongs to a tenant of its own, and each worker has ids of its own for it.
     """
 
-    def __init__(
-        self,
-        collection: str,
-        params: Mapping[str, Any],
-        count: int,
-        queries: npt.NDArray[np.float32],
-        tenants: list[str],
-        parts: list[str],
-    ) -> None:
-        self._points = f"/collections/{collection}/points"
-        self._params = params
-        self._count = count
+    def __init__(self, queries: Queries, points: int, worker: int = 0) -> None:
         self._queries = queries
-        self._tenants = tenants
-        self._parts = parts
-        # Encoded once: a list of 768 floats costs a millisecond of JSON.
-        self._searches = [self._search_body(row, None) for row in range(len(queries))]
-        self._filtered = [self._search_body(row, parts[row]) for row in range(len(queries))]
+        self._points = points
+        self._first = FIRST_SCRATCH_ID + worker * SCRATCH_IDS_A_WORKER
         self._written = 0
         self._deleted = 0
 
-    def call(self, name: str, number: int) -> Call:
-        """The request of an operation; ``number`` selects the query or the point."""
-        calls: dict[str, Callable[[int], Call]] = {
+    def ask(self, name: str, number: int) -> Ask:
+        """The n-th operation of a run; ``number`` selects the query or the point."""
+        kinds: dict[str, Callable[[str, int], Ask]] = {
             "search": self._search,
-            "filtered_search": self._filtered_search,
+            "filtered_search": self._search,
+            "hybrid_search": self._search,
+            "scroll": self._search,
             "get": self._get,
-            "scroll": self._scroll,
-            "upsert": lambda row: self._upsert(row, 1),
-            "upsert_batch_100": lambda row: self._upsert(row, BATCH),
+            "upsert": lambda name, number: self._upsert(name, number, 1),
+            "upsert_batch_100": lambda name, number: self._upsert(name, number, BATCH),
             "delete": self._delete,
         }
-        return calls[name](number)
+        return kinds[name](name, number)
 
-    def _search(self, number: int) -> Call:
-        row = number % len(self._searches)
-        return Call("POST", f"{self._points}/query", self._searches[row], _hits({"org_id": self._tenants[row]}, 1))
-
-    def _filtered_search(self, number: int) -> Call:
-        row = number % len(self._filtered)
-        wanted = {"org_id": self._tenants[row], "model": self._parts[row]}
-        return Call("POST", f"{self._points}/query", self._filtered[row], _hits(wanted, 0))
-
-    def _get(self, number: int) -> Call:
-        # A prime step spreads the ids: one hot point would always be cached.
-        identifier = number * 7919 % self._count
-
-        def check(result: Any) -> str | None:
-            return None if result["id"] == identifier else f"asked for point {identifier}, got {result['id']}"
-
-        return Call("GET", f"{self._points}/{identifier}", None, check)
-
-    def _scroll(self, number: int) -> Call:
-        tenant = self._tenants[number % len(self._tenants)]
-        body = orjson.dumps({"filter": within(tenant), "limit": PAGE, "with_payload": True})
-        return Call("POST", f"{self._points}/scroll", body, _hits({"org_id": tenant}, 1))
-
-    def _upsert(self, number: int, count: int) -> Call:
-        first = FIRST_SCRATCH_ID + self._written
-        self._written += count
-        points = [
-            {
-                "id": first + offset,
-                "vector": self._queries[(number + offset) % len(self._queries)],
-                "payload": {"org_id": SCRATCH, "model": "scratch"},
-            }
-            for offset in range(count)
-        ]
-        body = orjson.dumps({"points": points}, option=orjson.OPT_SERIALIZE_NUMPY)
-        return Call("PUT", f"{self._points}?wait=true", body, _completed)
-
-    def _delete(self, _number: int) -> Call:
-        # Oldest first; before the first upsert an id that is not there, which the server accepts.
-        identifier = FIRST_SCRATCH_ID + self._deleted
-        self._deleted += 1
-        body = orjson.dumps({"points": [identifier]})
-        return Call("POST", f"{self._points}/delete?wait=true", body, _completed)
-
-    def _search_body(self, row: int, part: str | None) -> bytes:
-        body = {
-            "query": self._queries[row],
-            "filter": within(self._tenants[row], part),
-            "limit": TOP,
-            "with_payload": ["org_id", "model"],
-            "params": self._params,
-        }
-        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def within(tenant: str, part: str | None = None) -> dict[str, Any]:
-    """Qdrant's filter for a tenant, and for a part of speech within it."""
-    must = [{"key": "org_id", "match": {"value": tenant}}]
-    return {"must": [*must, {"key": "model", "match": {"value": part}}] if part else must}
-
-
-def _hits(wanted: Mapping[str, str], at_least: int) -> Check:
-    def check(result: Any) -> str | None:
-        found = result["points"]
-        for key, value in wanted.items():
-            strangers = sorted({str(point["payload"][key]) for point in found} - {value})
+    def outcome(self, ask: Ask, answer: Answer) -> Outcome:
+        """Judge an answer."""
+        if ask.name == "get":
+            got = [identifier for identifier, _ in answer.points]
+            return Outcome(None if got == list(ask.ids) else f"asked for point {ask.ids[0]}, got {got}")
+        if ask.name not in QUERIES and ask.name != "scroll":
+            return Outcome(None if answer.completed else "the write was acknowledged, not completed")
+        for key, value in {"org_id": ask.tenant, **ask.conditions}.items():
+            strangers = sorted({payload[key] for _, payload in answer.points} - {value})
             if strangers:
-                return f"a request within {value} returned a point of {strangers[0]}"
-        if len(found) < at_least:
-            return f"found nothing within {', '.join(wanted.values())}"
-        return None
+                return Outcome(f"a request within {value} returned a point of {strangers[0]}")
+        # A tenant has points; those of it with a further condition may be none.
+        if not answer.points and ask.name != "filtered_search":
+            return Outcome(f"found nothing within {ask.tenant}")
+        if ask.name != "search":
+            return Outcome()
+        truth = self._queries.truth[ask.row]
+        return Outcome(found=len(truth & {identifier for identifier, _ in answer.points}), nearest=len(truth))
 
-    return check
+    def _search(self, name: str, number: int) -> Ask:
+        row = number % len(self._queries.tenants)
+        conditions = {"model": self._queries.parts[row]} if name == "filtered_search" else {}
+        word = self._queries.words[row] if name == "hybrid_search" else None
+        return Ask(name, row, self._queries.tenants[row], conditions, word)
 
+    def _get(self, name: str, number: int) -> Ask:
+        # A prime step spreads the ids: one hot point would always be cached.
+        return Ask(name, 0, "", ids=(number * 7919 % self._points,))
 
-def _completed(result: Any) -> str | None:
-    return None if result["status"] == "completed" else f"the write was {result['status']}, not completed"
+    def _upsert(self, name: str, number: int, count: int) -> Ask:
+        first = self._first + self._written
+        self._written += count
+        return Ask(name, number % len(self._queries.tenants), SCRATCH, ids=tuple(range(first, first + count)))
+
+    def _delete(self, name: str, _number: int) -> Ask:
+        # Oldest first; before the first upsert an id that is not there, which the server accepts.
+        self._deleted += 1
+        return Ask(name, 0, SCRATCH, ids=(self._first + self._deleted - 1,))

@@ -92,6 +92,16 @@ class Qdrant:
                 f"Nothing at {self.url} answers as Qdrant does ({' '.join(str(error).split())}); is it up?"
             ) from error
 
+    def metrics(self) -> str:
+        """The page of `/metrics`; raises :class:`QdrantError`."""
+        try:
+            answer = self._http.get("/metrics")
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        if not answer.is_success:
+            raise self._refusal("GET", "/metrics", answer)
+        return answer.text
+
     def collections(self) -> list[str]:
         """The names of all physical collections."""
         return sorted(entry["name"] for entry in self.call("GET", "/collections")["collections"])

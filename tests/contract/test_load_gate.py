@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,13 @@ import httpx
 import numpy as np
 import pytest
 
+from plinth.errors import UserError
 from plinth.load import gate
 from plinth.load.dataset import Dataset
 from plinth.load.fixture import gate_spec, loading_spec, measure_recall, prepare, unready
+from plinth.load.generator import Protocol
+from plinth.load.page import page
+from plinth.load.report import Report
 from plinth.load.slo import Slo, load_slo
 from plinth.load.workload import SCRATCH
 from plinth.qdrant.apply import converge
@@ -33,7 +38,17 @@ def dataset(name: str, queries: int = 100) -> Dataset:
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     tenants = tuple("ab"[row % 2] for row in range(len(rows)))
     same = ("x",) * 2000
-    return Dataset(f"test-{name}", rows[:2000], tenants[:2000], same, same, rows[2000:], tenants[2000:], same[:queries])
+    return Dataset(
+        f"test-{name}",
+        rows[:2000],
+        tenants[:2000],
+        same,
+        same,
+        rows[2000:],
+        tenants[2000:],
+        same[:queries],
+        same[:queries],
+    )
 
 
 def quiet(_: str) -> None:
@@ -60,7 +75,7 @@ def test_recall_tells_the_shipped_tuning_from_a_graph_that_fell_apart(client: Qd
     assert list(unready(client, shipped)) == []
     whole = measure_recall(client, shipped, data)
     assert whole.overall >= SLO.recall.overall
-    assert set(whole.by_large_tenant) == {"a", "b"}
+    assert set(whole.large_tenants) == {"a", "b"}
 
     broken = starved(shipped)
     prepare(client, broken, data, quiet)
@@ -71,7 +86,7 @@ def test_recall_tells_the_shipped_tuning_from_a_graph_that_fell_apart(client: Qd
 def test_a_set_that_is_loaded_and_not_indexed_is_not_ready(client: Qdrant) -> None:
     data = dataset("unindexed")
     spec = gate_spec(EMBEDDINGS, data)
-    converge(client, loading_spec(spec))
+    converge(client, loading_spec(spec, data))
     points = [{"id": n, "vector": data.vectors[n].tolist(), "payload": {"org_id": "a"}} for n in range(1000)]
     client.call("PUT", f"/collections/{spec.name}/points?wait=true", {"points": points})
     assert "only 0 of 1000 vectors are indexed" in list(unready(client, spec))
@@ -129,14 +144,35 @@ def delayed() -> Iterator[Callable[[str, float], str]]:
     http.close()
 
 
-def short() -> Slo:
-    """The shipped targets, a run of seconds and only searches."""
-    profile = SLO.profile("smoke").model_copy(
-        update={"rate_per_s": 10, "warmup_s": 0.5, "duration_s": 4, "mix": {"search": 1.0}, "min_samples": 10}
-    )
-    # The machine of the tests may be busy; this one is about the server.
-    patient = SLO.generator.model_copy(update={"max_lag_p95_ms": 5000, "max_cpu_share": 1})
+def short(**changes: object) -> Slo:
+    """The shipped targets, a run of seconds and only searches, on a machine that may be busy with other tests."""
+    small = {"rate_per_s": 20, "warmup_s": 0.5, "duration_s": 4, "mix": {"search": 1.0}, "min_samples": 10, "rounds": 2}
+    profile = SLO.profile("smoke").model_copy(update={**small, **changes})
+    patient = SLO.generator.model_copy(update={"max_lag_p95_ms": 5000, "min_headroom": 1})
     return SLO.model_copy(update={"profiles": {"short": profile}, "generator": patient})
+
+
+def unhurried(slo: Slo) -> Slo:
+    """Targets that any machine meets: what is tried is not its speed."""
+    targets = {
+        name: target.model_copy(update={"p95_ms": 20_000, "p99_ms": 20_000}) for name, target in slo.operations.items()
+    }
+    return slo.model_copy(update={"operations": targets})
+
+
+def judged(server: gate.Server, slo: Slo, cache: Path, protocol: Protocol = "rest") -> tuple[Report, list[str]]:
+    said: list[str] = []
+    report = gate.run(
+        server,
+        "short",
+        slo,
+        EMBEDDINGS,
+        protocol=protocol,
+        cache=cache,
+        locustfile=ROOT / "load" / "locustfile.py",
+        on_progress=said.append,
+    )
+    return report, said
 
 
 @pytest.mark.requirement("S2-02")
@@ -146,24 +182,51 @@ def test_a_slow_server_fails_after_a_second_look(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(gate, "wordnet", lambda *_: dataset("slow", queries=20))
-    url = delayed(embedded().url, 0.2)
-    said: list[str] = []
-    report = gate.run(
-        gate.Server(url, KEY),
-        "short",
-        short(),
-        EMBEDDINGS,
-        cache=tmp_path,
-        locustfile=ROOT / "load" / "locustfile.py",
-        on_progress=said.append,
-    )
+    monkeypatch.setattr(gate, "dataset", lambda *_: dataset("slow", queries=20))
+    report, said = judged(gate.Server(delayed(embedded().url, 0.2), KEY), short(), tmp_path)
     assert (report.verdict.word, report.verdict.exit_code) == ("fail", 1), report.to_json()
     assert "over 50 ms" in report.verdict.reasons[0]
     assert any(words.startswith("Another round: search: p95 is") for words in said)
     found = report.to_json()
     assert [round_["verdict"] for round_ in found["earlier_rounds"]] == ["fail"]
     # The answers of both rounds count.
-    assert found["operations"]["search"]["count"] > 50
+    assert found["operations"]["search"]["count"] > 100
     assert found["operations"]["search"]["p50_ms"] > 200
-    assert KEY not in str(found) + report.to_html()
+    assert KEY not in str(found) + page(report)
+
+
+@pytest.mark.requirement("S4-11")
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_every_operation_is_measured_and_the_server_counts_the_same_searches(
+    server: Server, protocol: Protocol, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if protocol == "grpc" and server.command[0] == sys.executable:
+        pytest.skip("the embedded engine has no gRPC")
+    monkeypatch.setattr(gate, "dataset", lambda *_: dataset(f"every{protocol}", queries=40))
+    mix = dict.fromkeys(SLO.profile("smoke").mix, 1.0)
+    slo = unhurried(short(mix=mix, rate_per_s=80, duration_s=6, min_samples=20, creations=4))
+    where = gate.Server(server.url, KEY, f"127.0.0.1:{server.grpc_port}")
+    report, _ = judged(where, slo, tmp_path, protocol)
+    found = report.to_record()
+    assert report.measured.recall["during the run"].overall >= SLO.recall.overall
+    assert {name for name, operation in found.operations.items() if operation.errors} == set()
+    assert set(found.operations) == {*mix, "create_collection"}
+    assert found.operations["create_collection"].count == 4
+    sent = sum(found.operations[name].count for name in ("search", "filtered_search", "hybrid_search"))
+    # It counts those of the warm-up too.
+    assert sent <= found.server.searches <= 1.5 * sent
+    assert found.server.samples, "the server runs on this machine, so its cores and memory can be seen"
+    assert found.server.after["segments_count"] >= 1
+    assert report.verdict.word in ("pass", "void"), report.verdict
+    with Qdrant(server.url, KEY) as client:
+        left = client.call("POST", f"/collections/plinth_load_every{protocol}/points/count", {"exact": True})
+        assert left["count"] == 2000
+        client.call("DELETE", f"/collections/plinth_load_every{protocol}")
+
+
+def test_grpc_is_refused_where_there_is_none(embedded: Callable[..., Server], tmp_path: Path) -> None:
+    server = embedded()
+    with pytest.raises(UserError, match="has no gRPC; leave --protocol out"):
+        judged(gate.Server(server.url, KEY, "127.0.0.1:1"), short(), tmp_path, "grpc")
+    with pytest.raises(UserError, match="has no gRPC address"):
+        gate.Server(server.url, KEY).aim("grpc", EMBEDDINGS)

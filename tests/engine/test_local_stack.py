@@ -242,15 +242,17 @@ def test_a_lock_of_a_dead_run_is_released(project: Project) -> None:
 
 def test_the_load_gate_passes_and_writes_its_reports(project: Project, tmp_path: Path) -> None:
     slo = yaml.safe_load((ROOT / "load" / "slo.yaml").read_text())
-    slo["profiles"]["tiny"] = {**slo["profiles"]["smoke"], "duration_s": 6, "warmup_s": 1, "points": 600, "queries": 60}
-    slo["profiles"]["tiny"] |= {"min_samples": 3, "rate_per_s": 40}
+    slo["profiles"]["tiny"] = {**slo["profiles"]["smoke"], "duration_s": 6, "warmup_s": 1}
+    slo["profiles"]["tiny"] |= {"min_samples": 3, "rate_per_s": 40, "rounds": 1, "mix": {"search": 3, "upsert": 1}}
+    slo["profiles"]["tiny"]["data"] = {"source": "wordnet", "points": 600, "queries": 60}
     # Whether this machine is quick is no test; that the gate measures and judges is.
     for target in slo["operations"].values():
         target |= {"p95_ms": 10000, "p99_ms": 10000}
-    slo["generator"] = {"min_achieved_share": 0.5, "max_lag_p95_ms": 5000, "max_cpu_share": 1.0}
+    slo["generator"] = {"min_achieved_share": 0.5, "max_lag_p95_ms": 5000, "min_headroom": 1}
     (project.root / "load" / "slo.yaml").write_text(yaml.safe_dump(slo))
     json_out, html_out = tmp_path / "report.json", tmp_path / "report.html"
     said = project.plinth("load", "t", "--profile", "tiny", "--json-out", str(json_out), "--html-out", str(html_out))
+    assert "<svg" in html_out.read_text()
     assert "Verdict: pass" in said
     report = json.loads(json_out.read_text())
     assert report["verdict"] == "pass"

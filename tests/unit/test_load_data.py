@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from plinth.errors import UserError
-from plinth.load.dataset import nearest
+from plinth.load.dataset import dataset, nearest
+from plinth.load.slo import Data
 from plinth.load.wordnet import DIRECTORY, glosses, parse
 
 needs_wordnet = pytest.mark.skipif(
@@ -53,6 +54,24 @@ def test_the_model_puts_like_meanings_together_as_its_authors_publish() -> None:
     )
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert vectors[0] @ vectors[1:].T == pytest.approx([0.943, 0.695, 0.257], abs=0.005)
+
+
+def test_generated_data_is_the_same_from_the_cache_and_its_truth_is_exact(tmp_path: Path) -> None:
+    wanted = Data(source="generated", points=3000, queries=50, dimensions=32, tenants=10)
+    said: list[str] = []
+    made, again = (dataset(wanted, tmp_path, said.append) for _ in range(2))
+    assert len(said) == 1
+    assert np.array_equal(made.vectors, again.vectors)
+    assert made.tenants == again.tenants
+    assert made.described == again.described
+    assert "3000 x 32" in made.described
+    for query, tenant, truth in zip(made.queries, made.query_tenants, made.truth, strict=True):
+        scores = made.vectors @ query
+        of_tenant = [row for row in range(3000) if made.tenants[row] == tenant]
+        best = sorted(of_tenant, key=lambda row: -scores[row])[:10]
+        assert {round(float(scores[row]), 5) for row in truth} == {round(float(scores[row]), 5) for row in best}
+    other = dataset(wanted.model_copy(update={"dimensions": 16}), tmp_path, said.append)
+    assert other.vectors.shape == (3000, 16)
 
 
 def test_the_exact_answer_stays_within_its_tenant() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,17 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from plinth.load import rounds
 from plinth.load.dataset import Dataset
-from plinth.load.fixture import gate_spec
-from plinth.load.gate import Server, _locust, pooled
-from plinth.load.slo import Profile, load_slo
+from plinth.load.generator import Aim, Schedule, send
+from plinth.load.rounds import Result
 from plinth.load.verdict import Operation
-from plinth.qdrant.spec import load_specs
 from tests.conftest import ROOT
-
-SLO = load_slo(ROOT / "load" / "slo.yaml")
-SMOKE = SLO.profile("smoke")
-EMBEDDINGS = next(s for s in load_specs(ROOT / "config" / "collections") if "embeddings" in s.aliases)
 
 
 @pytest.fixture
@@ -70,28 +66,37 @@ DATA = Dataset(
     np.eye(8, dtype=np.float32),
     ("t",) * 8,
     ("noun",) * 8,
+    ("w",) * 8,
 )
 
 
-def load_against(url: str, **changes: object) -> tuple[Operation, dict[str, float]]:
-    profile = Profile.model_validate(
-        {**SMOKE.model_dump(), "rate_per_s": 60, "warmup_s": 0.5, "duration_s": 6, "mix": {"search": 1}, **changes}
-    )
-    result = _locust(Server(url, "k"), profile, gate_spec(EMBEDDINGS, DATA), DATA, ROOT / "load" / "locustfile.py", 0)
-    return pooled([result])["search"], result
+def load_against(url: str, **changes: object) -> tuple[Operation, list[Result]]:
+    schedule = Schedule(**{"rate_per_s": 60, "warmup_s": 0.5, "duration_s": 6, "mix": {"search": 1}, **changes})  # type: ignore[arg-type]
+    found = send(Aim("rest", url, "k", "c", {}), schedule, DATA, ROOT / "load" / "locustfile.py")
+    return rounds.operation(rounds.times([found])["search"], rounds.elapsed([found]), 0.95), found
 
 
-def test_a_known_delay_is_reported(stub: Callable[..., str]) -> None:
+def test_a_known_delay_is_reported_within_five_percent(stub: Callable[..., str]) -> None:
+    told: list[float] = []
+
     def answer(number: int) -> tuple[int, str]:
-        # One answer in ten takes 200 ms, so p50 is 40 and p95 is 200.
-        time.sleep(0.2 if number % 10 == 0 else 0.04)
+        # One answer in ten takes 400 ms and one in fifty 800; what a sleep really took is what is told.
+        wanted = 0.8 if number % 50 == 0 else 0.4 if number % 10 == 0 else 0.04
+        began = time.perf_counter()
+        time.sleep(wanted)
+        told.append((time.perf_counter() - began) * 1000)
         return 200, "t"
 
-    measured, result = load_against(stub(answer))
+    measured, found = load_against(stub(answer), duration_s=10)
     assert measured.errors == 0
-    assert result["achieved"] == result["planned"]
-    assert measured.p50_ms == pytest.approx(40, rel=0.2)
-    assert measured.p95_ms == pytest.approx(200, rel=0.1)
+    assert rounds.generator([found]).achieved == rounds.generator([found]).planned
+    cuts = statistics.quantiles(told, n=100)
+    assert measured.p50_ms == pytest.approx(cuts[49], rel=0.2)
+    assert measured.p95.value == pytest.approx(cuts[94], rel=0.05)
+    assert measured.p99.value == pytest.approx(cuts[98], rel=0.05)
+    assert measured.p95.low <= 400 * 1.05
+    # Little's law holds between two figures that are counted apart.
+    assert rounds.generator([found]).in_flight == pytest.approx(measured.rps * measured.service_mean_ms / 1000, rel=0.3)
 
 
 def test_a_stall_is_charged_to_all_who_would_have_come_meanwhile(stub: Callable[..., str]) -> None:
@@ -107,8 +112,8 @@ def test_a_stall_is_charged_to_all_who_would_have_come_meanwhile(stub: Callable[
 
     measured, _ = load_against(stub(answer))
     # A third of the run stalls: a closed loop of one client would have had one slow answer among hundreds.
-    assert measured.p95_ms > 500
-    assert measured.p95_ms > 20 * measured.p50_ms
+    assert measured.p95.low > 500
+    assert measured.p95.value > 20 * measured.p50_ms
 
 
 def test_failed_answers_and_strangers_points_are_errors(stub: Callable[..., str]) -> None:
@@ -118,3 +123,26 @@ def test_failed_answers_and_strangers_points_are_errors(stub: Callable[..., str]
     leaking, _ = load_against(stub(lambda _: (200, "another")), duration_s=2)
     assert leaking.count == 0
     assert "returned a point of another" in (leaking.first_error or "")
+
+
+def test_two_workers_share_the_rate_and_what_they_saw_adds_up(stub: Callable[..., str]) -> None:
+    measured, found = load_against(stub(lambda _: (200, "t")), rate_per_s=100, duration_s=5, processes=2)
+    health = rounds.generator([found])
+    assert (len(found), health.processes) == (2, 2)
+    assert health.planned == pytest.approx(500, rel=0.25)
+    assert measured.count == health.achieved == health.planned
+    # Neither sends what the other sends.
+    shares = [worker["planned"] for worker in found]
+    assert min(shares) > 0.3 * sum(shares)
+
+
+def test_the_ceiling_is_what_the_generator_can_send(stub: Callable[..., str]) -> None:
+    url = stub(lambda _: (200, "t"))
+    _, found = load_against(url, rate_per_s=40, duration_s=5)
+    health = rounds.generator([found])
+    assert health.headroom > 3
+    # At three times the rate all is still sent, as a headroom of three promises.
+    _, tripled = load_against(url, rate_per_s=120, duration_s=5)
+    more = rounds.generator([tripled])
+    assert more.achieved == more.planned
+    assert more.rate_per_s > 2 * health.rate_per_s

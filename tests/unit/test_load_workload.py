@@ -1,4 +1,4 @@
-"""The requests of the load gate, and what it takes for a right answer."""
+"""The requests of the load gate, on either wire, and what it takes for a right answer."""
 
 from __future__ import annotations
 
@@ -7,70 +7,134 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from qdrant_client import grpc
 
-from plinth.load.workload import BATCH, FIRST_SCRATCH_ID, SCRATCH, Workload
+from plinth.load.wire.grpc import Grpc
+from plinth.load.wire.rest import Rest
+from plinth.load.workload import BATCH, FIRST_SCRATCH_ID, QUERIES, SCRATCH, Answer, Queries, Workload
 
-TENANTS, PARTS = ["a", "b"], ["noun", "verb"]
+TENANTS, PARTS, WORDS = ["a", "b"], ["noun", "verb"], ["cat", "run"]
+VECTORS = np.eye(2, dtype=np.float32)
+PARAMS = {"hnsw_ef": 64, "quantization": {"rescore": True, "oversampling": 2.0}}
 
 
 @pytest.fixture
 def workload() -> Workload:
-    return Workload("c", {"hnsw_ef": 64}, 1000, np.eye(2, dtype=np.float32), TENANTS, PARTS)
+    return Workload(Queries(TENANTS, PARTS, WORDS, [frozenset({1, 2}), frozenset({3})]), 1000)
 
 
-def body_of(workload: Workload, name: str, number: int) -> dict[str, Any]:
-    body = workload.call(name, number).body
-    assert body is not None
-    found: dict[str, Any] = orjson.loads(body)
-    return found
+def rest_filters(body: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The `must` of each filter of a request."""
+    parts = body.get("prefetch") or [body]
+    return [part["filter"]["must"] for part in parts]
 
 
-def hits(*payloads: dict[str, str]) -> dict[str, Any]:
-    return {"points": [{"id": number, "payload": payload} for number, payload in enumerate(payloads)]}
-
-
-@pytest.mark.parametrize("name", ["search", "filtered_search", "scroll"])
-def test_every_reading_names_its_tenant(workload: Workload, name: str) -> None:
+@pytest.mark.parametrize("name", ["search", "filtered_search", "hybrid_search", "scroll"])
+def test_every_reading_names_its_tenant_on_both_wires(workload: Workload, name: str) -> None:
     for number in range(4):
-        assert {"key": "org_id", "match": {"value": TENANTS[number % 2]}} in body_of(workload, name, number)["filter"][
-            "must"
-        ]
+        tenant, ask = TENANTS[number % 2], workload.ask(name, number)
+        body = Rest("c", PARAMS, VECTORS).request(ask).body
+        assert body is not None
+        for must in rest_filters(orjson.loads(body)):
+            assert {"key": "org_id", "match": {"value": tenant}} in must
+        message = Grpc("c", PARAMS, VECTORS).request(ask).message
+        for part in getattr(message, "prefetch", None) or [message]:
+            assert ("org_id", tenant) in [(c.field.key, c.field.match.keyword) for c in part.filter.must]
 
 
-@pytest.mark.parametrize("name", ["search", "filtered_search", "scroll"])
+def test_the_wires_ask_the_same(workload: Workload) -> None:
+    rest, rpc = Rest("c", PARAMS, VECTORS), Grpc("c", PARAMS, VECTORS)
+    ask = workload.ask("filtered_search", 1)
+    body, message = orjson.loads(rest.request(ask).body or b""), rpc.request(ask).message
+    assert body["query"] == list(message.query.nearest.dense.data)
+    assert body["limit"] == message.limit
+    assert body["params"]["hnsw_ef"] == message.params.hnsw_ef
+    assert body["params"]["quantization"]["oversampling"] == message.params.quantization.oversampling
+    assert body["with_payload"] == list(message.with_payload.include.fields)
+    assert [c["match"]["value"] for c in body["filter"]["must"]] == [c.field.match.keyword for c in message.filter.must]
+    upsert = workload.ask("upsert_batch_100", 0)
+    points = orjson.loads(rest.request(upsert).body or b"")["points"]
+    sent = rpc.request(upsert).message
+    assert [point["id"] for point in points] == [point.id.num for point in sent.points]
+    assert points[0]["payload"] == {key: value.string_value for key, value in sent.points[0].payload.items()}
+    assert sent.wait
+
+
+def test_the_wires_read_the_same_answer(workload: Workload) -> None:
+    ask = workload.ask("search", 0)
+    body = orjson.dumps({"result": {"points": [{"id": 7, "payload": {"org_id": "a", "model": "noun"}}]}})
+    texts = {"org_id": grpc.Value(string_value="a"), "model": grpc.Value(string_value="noun")}
+    message = grpc.QueryResponse(result=[grpc.ScoredPoint(id=grpc.PointId(num=7), payload=texts)])
+    assert Rest("c", {}, VECTORS).answer(ask, body) == Grpc("c", {}, VECTORS).answer(ask, message)
+    write = workload.ask("upsert", 0)
+    for status, code in (("completed", grpc.UpdateStatus.Completed), ("acknowledged", grpc.UpdateStatus.Acknowledged)):
+        said = grpc.PointsOperationResponse(result=grpc.UpdateResult(status=code))
+        content = orjson.dumps({"result": {"status": status}})
+        assert Rest("c", {}, VECTORS).answer(write, content) == Grpc("c", {}, VECTORS).answer(write, said)
+
+
+def points(*payloads: dict[str, str]) -> Answer:
+    return Answer(list(enumerate(payloads)))
+
+
+@pytest.mark.parametrize("name", ["search", "filtered_search", "hybrid_search", "scroll"])
 def test_a_point_of_another_tenant_is_wrong(workload: Workload, name: str) -> None:
-    check = workload.call(name, 0).check
+    ask = workload.ask(name, 0)
     own, strange = {"org_id": "a", "model": "noun"}, {"org_id": "b", "model": "noun"}
-    assert check(hits(own, own)) is None
-    assert check(hits(own, strange)) == "a request within a returned a point of b"
+    assert workload.outcome(ask, points(own, own)).error is None
+    assert workload.outcome(ask, points(own, strange)).error == "a request within a returned a point of b"
+
+
+def test_a_search_tells_how_many_of_the_nearest_it_found(workload: Workload) -> None:
+    own = {"org_id": "a", "model": "noun"}
+    outcome = workload.outcome(workload.ask("search", 0), points(own, own))
+    # Found are 0 and 1, the nearest are 1 and 2.
+    assert (outcome.error, outcome.found, outcome.nearest) == (None, 1, 2)
 
 
 def test_a_search_that_finds_nothing_is_wrong_and_a_filtered_one_may(workload: Workload) -> None:
-    assert workload.call("search", 0).check(hits()) == "found nothing within a"
-    assert workload.call("filtered_search", 0).check(hits()) is None
+    assert workload.outcome(workload.ask("search", 0), points()).error == "found nothing within a"
+    assert workload.outcome(workload.ask("filtered_search", 0), points()).error is None
 
 
 def test_the_second_condition_of_a_filtered_search_is_checked(workload: Workload) -> None:
-    assert workload.call("filtered_search", 0).check(hits({"org_id": "a", "model": "verb"})) is not None
+    ask = workload.ask("filtered_search", 0)
+    assert workload.outcome(ask, points({"org_id": "a", "model": "verb"})).error is not None
 
 
 def test_a_get_wants_the_point_that_it_asked_for_and_asks_all_over_the_set(workload: Workload) -> None:
-    calls = [workload.call("get", number) for number in range(1000)]
-    assert len({call.path for call in calls}) == 1000
-    asked = int(calls[5].path.rpartition("/")[2])
-    assert calls[5].check({"id": asked}) is None
-    assert calls[5].check({"id": asked + 1}) is not None
+    asks = [workload.ask("get", number) for number in range(1000)]
+    assert len({ask.ids for ask in asks}) == 1000
+    asked = asks[5].ids[0]
+    assert workload.outcome(asks[5], Answer([(asked, {})])).error is None
+    assert workload.outcome(asks[5], Answer([(asked + 1, {})])).error is not None
+    assert workload.outcome(asks[5], Answer()).error is not None
 
 
 def test_writes_have_a_tenant_and_ids_of_their_own_and_deletes_follow_them(workload: Workload) -> None:
-    single, batch = body_of(workload, "upsert", 0)["points"], body_of(workload, "upsert_batch_100", 1)["points"]
-    assert (len(single), len(batch)) == (1, BATCH)
-    assert [point["id"] for point in single + batch] == [FIRST_SCRATCH_ID + n for n in range(1 + BATCH)]
-    assert {point["payload"]["org_id"] for point in single + batch} == {SCRATCH}
-    assert [body_of(workload, "delete", 0)["points"] for _ in range(2)] == [[FIRST_SCRATCH_ID], [FIRST_SCRATCH_ID + 1]]
+    single, batch = workload.ask("upsert", 0), workload.ask("upsert_batch_100", 1)
+    assert (len(single.ids), len(batch.ids)) == (1, BATCH)
+    assert [*single.ids, *batch.ids] == [FIRST_SCRATCH_ID + n for n in range(1 + BATCH)]
+    assert {single.tenant, batch.tenant} == {SCRATCH}
+    assert [workload.ask("delete", 0).ids for _ in range(2)] == [(FIRST_SCRATCH_ID,), (FIRST_SCRATCH_ID + 1,)]
+
+
+def test_no_two_workers_write_the_same_point() -> None:
+    queries = Queries(TENANTS, PARTS, WORDS, [frozenset(), frozenset()])
+    written = [Workload(queries, 10, worker).ask("upsert_batch_100", 0).ids for worker in range(3)]
+    assert len({identifier for ids in written for identifier in ids}) == 3 * BATCH
 
 
 def test_a_write_that_is_only_acknowledged_is_wrong(workload: Workload) -> None:
     for name in ("upsert", "delete"):
-        assert workload.call(name, 0).check({"status": "completed"}) is None
-        assert "acknowledged" in str(workload.call(name, 0).check({"status": "acknowledged"}))
+        assert workload.outcome(workload.ask(name, 0), Answer(completed=True)).error is None
+        assert "acknowledged" in str(workload.outcome(workload.ask(name, 0), Answer()).error)
+
+
+@pytest.mark.parametrize("wire", [Rest, Grpc])
+def test_a_query_encoded_ahead_is_the_one_that_is_sent(workload: Workload, wire: type[Rest] | type[Grpc]) -> None:
+    ahead, fresh = wire("c", PARAMS, VECTORS), wire("c", PARAMS, VECTORS)
+    for name in QUERIES:
+        ahead.encode_ahead(workload.ask(name, row) for row in range(2))  # type: ignore[union-attr]
+        for number in range(4):
+            assert ahead.request(workload.ask(name, number)) == fresh.request(workload.ask(name, number))

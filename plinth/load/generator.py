@@ -1,0 +1,129 @@
+"""Running Locust: a job written for it, its workers started and ended, what they wrote down read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from plinth.errors import UserError
+from plinth.load.dataset import TOP, Dataset
+from plinth.load.rounds import Result
+
+Protocol = Literal["rest", "grpc"]
+IN_FLIGHT_MAX = 200
+# Locust's start, the last answers and the end of the run.
+SLACK_S = 120
+# Blocks of time by which a percentile's interval is found and its course is drawn.
+BLOCKS = 60
+BLOCK_MIN_S = 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One round's load, in requests a second and seconds; ``number`` makes it another one of the same kind."""
+
+    rate_per_s: float
+    warmup_s: float
+    duration_s: float
+    mix: Mapping[str, float]
+    number: int = 0
+    processes: int = 1
+
+    @property
+    def block_s(self) -> float:
+        """Seconds of a block."""
+        return max(BLOCK_MIN_S, self.duration_s / BLOCKS)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Where the load goes: ``address`` is an URL for REST, `host:port` for gRPC. The key travels by file."""
+
+    protocol: Protocol
+    address: str
+    api_key: str | None
+    collection: str
+    params: Mapping[str, Any]
+
+
+def send(aim: Aim, schedule: Schedule, dataset: Dataset, locustfile: Path) -> list[Result]:
+    """Carry out a schedule; what each worker wrote down. Raises :class:`UserError` when Locust ends without it."""
+    with tempfile.TemporaryDirectory(prefix="plinth-load-") as directory:
+        job, data, result = (Path(directory) / name for name in ("job.json", "data.npz", "result.json"))
+        np.savez(data, allow_pickle=False, **_queries(dataset))
+        job.touch(mode=0o600)
+        job.write_text(json.dumps({**_job(aim, schedule, dataset), "data": str(data), "result": str(result)}))
+        words = _run(job, schedule, locustfile)
+        if not result.exists():
+            raise UserError(f"Locust ended without a result: {words}; run it again.", exit_code=3)
+        found: list[Result] = json.loads(result.read_text())
+        return found
+
+
+def _queries(dataset: Dataset) -> dict[str, Any]:
+    truth = np.full((len(dataset.queries), TOP), -1, dtype=np.int64)
+    for row, nearest in enumerate(dataset.truth):
+        truth[row, : len(nearest)] = sorted(nearest)
+    return {
+        "queries": dataset.queries,
+        "tenants": np.array(dataset.query_tenants),
+        "parts": np.array(dataset.query_parts),
+        "words": np.array(dataset.query_words),
+        "truth": truth,
+    }
+
+
+def _job(aim: Aim, schedule: Schedule, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "protocol": aim.protocol,
+        "url": aim.address,
+        "api_key": aim.api_key,
+        "collection": aim.collection,
+        "params": dict(aim.params),
+        "points": len(dataset.vectors),
+        "rate_per_s": schedule.rate_per_s,
+        "warmup_s": schedule.warmup_s,
+        "duration_s": schedule.duration_s,
+        "block_s": schedule.block_s,
+        "mix": dict(schedule.mix),
+        "round": schedule.number,
+        "processes": schedule.processes,
+        "in_flight_max": IN_FLIGHT_MAX,
+    }
+
+
+def _run(job: Path, schedule: Schedule, locustfile: Path) -> str:
+    """Run Locust to its end; returns its last words. Past its time it and its workers are killed."""
+    users = str(schedule.processes)
+    command = [sys.executable, "-m", "locust", "-f", str(locustfile.resolve()), "--headless", "-u", users, "-r", users]
+    if schedule.processes > 1:
+        command += ["--processes", users]
+    # Locust takes options from the environment and the working directory; those of another test are not meant here.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    process = subprocess.Popen(
+        [*command, "--stop-timeout", "40", "--only-summary", "--loglevel", "WARNING"],
+        env={**inherited, "PLINTH_LOAD_JOB": str(job)},
+        cwd=job.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
+    seconds = schedule.warmup_s + schedule.duration_s + SLACK_S
+    try:
+        said, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.communicate()
+        return f"it did not end within {seconds:.0f} s"
+    return " / ".join(said.strip().splitlines()[-3:]) or f"exit {process.returncode}"

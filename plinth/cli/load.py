@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json as jsonlib
 import time
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
 from plinth.deploy import collection_specs
 from plinth.engine import Stack
 from plinth.errors import UserError
+from plinth.load import against as turns
 from plinth.load import baseline as baselines
 from plinth.load.annotate import annotate
-from plinth.load.gate import Server, run
+from plinth.load.dataset import dataset
+from plinth.load.gate import Prepared, Server, run
 from plinth.load.page import page
 from plinth.load.report import COLOURS, Report
+from plinth.load.rounds import times
 from plinth.load.slo import load_slo
+from plinth.load.verdict import Verdict
+from plinth.qdrant.client import Qdrant
+from plinth.qdrant.spec import CollectionSpec
 
 TUNED = "embeddings"
 
@@ -41,6 +49,9 @@ def load(
     profile: Annotated[str, typer.Option(help="A profile of load/slo.yaml: smoke, release, soak, stress.")] = "smoke",
     protocol: Annotated[Protocol, typer.Option(help="What the load travels by.")] = Protocol.rest,
     url: Annotated[str | None, typer.Option(help="Another address of the same server, such as a port-forward.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Another environment; take turns with it, and fail when this one is slower.")
+    ] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="A report of --json-out; fail when an operation is slower than in it.")
     ] = None,
@@ -52,6 +63,8 @@ def load(
     """Judge an environment under load: exit 0 pass, 1 fail, 3 void. Example: plinth load local --profile smoke"""
     then = baselines.read(baseline) if baseline else None
     stack = stack_of(env)
+    if against:
+        raise typer.Exit(_take_turns(stack, stack_of(against), profile, protocol))
     report = measure(stack, outputs_of(stack), profile, protocol, url)
     _write(report, json_out, html_out, junit_out)
     if json:
@@ -67,6 +80,32 @@ def load(
     raise typer.Exit(1 if slower and report.verdict.word == "pass" else report.verdict.exit_code)
 
 
+def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protocol) -> int:
+    """Compare two environments by rounds in turn; the exit code."""
+    slo = load_slo(stack.root / stack.settings.slo.file)
+    profile, locustfile = slo.profile(profile_name), stack.root / "load" / "locustfile.py"
+    data = dataset(profile.data, stack.home.cache, _say)
+    with ExitStack() as open_clients:
+        sides = []
+        for side in (stack, other):
+            server = _server(outputs_of(side))
+            client = open_clients.enter_context(Qdrant(server.url, server.api_key))
+            sides.append(Prepared(client, server, _tuned(side), data, protocol.value, locustfile, _say))
+        ours, theirs = turns.interleaved(sides[0].send, sides[1].send, profile)
+    found = turns.ratios(ours, theirs, profile)
+    table = Table(title=f"{stack.env} by {other.env}, {len(ours)} rounds each in turn", title_justify="left")
+    for column in ("operation", "percentile", "ratio", "within"):
+        table.add_column(column, justify="left" if column == "operation" else "right")
+    for ratio in found:
+        table.add_row(
+            ratio.operation, f"p{ratio.percentile}", f"{ratio.value:.2f}", f"{ratio.low:.2f} - {ratio.high:.2f}"
+        )
+    console.print(table)
+    verdict = turns.verdict(found, turns.errors(times(ours)))
+    _conclude(verdict)
+    return verdict.exit_code
+
+
 def measure(
     stack: Stack,
     outputs: dict[str, Any],
@@ -75,15 +114,12 @@ def measure(
     url: str | None = None,
 ) -> Report:
     """Run a profile against a deployed environment, and mark it in Grafana where there is one."""
-    shipped = next((spec for spec in collection_specs(stack.settings, stack.root) if TUNED in spec.aliases), None)
-    if shipped is None:
-        raise UserError(f"The load gate tries the tuning of '{TUNED}', which plinth:collections leaves out; add it.")
-    where, began = outputs["qdrant"], time.monotonic()
+    began = time.monotonic()
     report = run(
-        Server(url or where["url"], where["api_key"], where["grpc_url"].partition("://")[2]),
+        _server(outputs, url),
         profile,
         load_slo(stack.root / stack.settings.slo.file),
-        shipped,
+        _tuned(stack),
         protocol=protocol.value,
         cache=stack.home.cache,
         locustfile=stack.root / "load" / "locustfile.py",
@@ -96,15 +132,31 @@ def measure(
     return report
 
 
+def _server(outputs: dict[str, Any], url: str | None = None) -> Server:
+    where = outputs["qdrant"]
+    return Server(url or where["url"], where["api_key"], where["grpc_url"].partition("://")[2])
+
+
+def _tuned(stack: Stack) -> CollectionSpec:
+    shipped = next((spec for spec in collection_specs(stack.settings, stack.root) if TUNED in spec.aliases), None)
+    if shipped is None:
+        raise UserError(f"The load gate tries the tuning of '{TUNED}', which plinth:collections leaves out; add it.")
+    return shipped
+
+
 def show(report: Report) -> None:
     """The table and the verdict."""
     console.print(report.table())
-    colour = COLOURS[report.verdict.word]
-    console.print(f"Verdict: [bold {colour}]{report.verdict.word}[/bold {colour}]")
-    for reason in report.verdict.reasons:
-        console.print(f"  {reason}.", highlight=False)
+    _conclude(report.verdict)
     if report.highest_rate_per_s:
         console.print(f"The highest rate that passed is {report.highest_rate_per_s:g} requests/s.", highlight=False)
+
+
+def _conclude(verdict: Verdict) -> None:
+    colour = COLOURS[verdict.word]
+    console.print(f"Verdict: [bold {colour}]{verdict.word}[/bold {colour}]")
+    for reason in verdict.reasons:
+        console.print(f"  {reason}.", highlight=False)
 
 
 def _say(words: str) -> None:

@@ -62,6 +62,47 @@ class Rounds:
     verdicts: Sequence[Verdict]
 
 
+class Prepared:
+    """A server with the data on it, its index ready or not, to be put under load."""
+
+    def __init__(
+        self,
+        client: Qdrant,
+        server: Server,
+        shipped: CollectionSpec,
+        data: Dataset,
+        protocol: Protocol,
+        locustfile: Path,
+        on_progress: Callable[[str], None],
+    ) -> None:
+        """Make the collection, fill it and wait for its index. ``shipped`` is the collection whose tuning is tried."""
+        self.client = client
+        self.data = data
+        self.engine = client.banner()
+        if protocol == "grpc" and "embedded" in self.engine:
+            raise UserError(f"{self.engine} has no gRPC; leave --protocol out to measure over REST.")
+        self.spec = gate_spec(shipped, data)
+        self._aim = server.aim(protocol, self.spec)
+        self._locustfile = locustfile
+        self._say = on_progress
+        prepare(client, self.spec, data, on_progress)
+        self.not_ready = list(unready(client, self.spec))
+        self.recall = measure_recall(client, self.spec, data)
+
+    def send(self, schedule: Schedule) -> list[Result]:
+        """Put it under load; what each worker wrote down. What was written is removed."""
+        self._say(
+            f"Load: {schedule.rate_per_s:.0f} requests/s for {schedule.duration_s:.0f} s "
+            f"after {schedule.warmup_s:.0f} s of warm-up"
+        )
+        found = generator.send(self._aim, schedule, self.data, self._locustfile)
+        drop_scratch(self.client, self.spec)
+        # What the run wrote may still be indexed; what was there before must be.
+        left = (words for words in unready(self.client, self.spec) if "still being optimized" not in words)
+        self.not_ready.extend(f"after the run: {words}" for words in left)
+        return found
+
+
 def run(
     server: Server,
     profile_name: str,
@@ -75,36 +116,17 @@ def run(
 ) -> Report:
     """Measure and judge. ``shipped`` is the collection whose tuning is tried."""
     profile = slo.profile(profile_name)
+    data = dataset(profile.data, cache, on_progress)
     with Qdrant(server.url, server.api_key) as client:
-        engine = client.banner()
-        if protocol == "grpc" and "embedded" in engine:
-            raise UserError(f"{engine} has no gRPC; leave --protocol out to measure over REST.")
-        data = dataset(profile.data, cache, on_progress)
-        spec = gate_spec(shipped, data)
-        prepare(client, spec, data, on_progress)
-        not_ready = list(unready(client, spec))
-        before = measure_recall(client, spec, data)
-        created = create(client, spec, profile.creations)
-        aim = server.aim(protocol, spec)
-
-        def send(schedule: Schedule) -> list[Result]:
-            on_progress(
-                f"Load: {schedule.rate_per_s:.0f} requests/s for {schedule.duration_s:.0f} s "
-                f"after {schedule.warmup_s:.0f} s of warm-up"
-            )
-            found = generator.send(aim, schedule, data, locustfile)
-            drop_scratch(client, spec)
-            # What the run wrote may still be indexed; what was there before must be.
-            left = (words for words in unready(client, spec) if "still being optimized" not in words)
-            not_ready.extend(f"after the run: {words}" for words in left)
-            return found
+        ready = Prepared(client, server, shipped, data, protocol, locustfile, on_progress)
+        created = create(client, ready.spec, profile.creations)
 
         def measure(kept: Sequence[Sequence[Result]]) -> Measured:
-            return measured(kept, created, profile, data, before, not_ready)
+            return measured(kept, created, profile, data, ready.recall, ready.not_ready)
 
-        with Observer(client, spec.name) as observer:
-            steps = climb(profile, slo, send, measure, on_progress)
-    return report(profile_name, slo, steps, observer.seen, created, data, engine, server.url, protocol)
+        with Observer(client, ready.spec.name) as observer:
+            steps = climb(profile, slo, ready.send, measure, on_progress)
+    return report(profile_name, slo, steps, observer.seen, created, data, ready.engine, server.url, protocol)
 
 
 def create(client: Qdrant, spec: CollectionSpec, count: int) -> Times | None:

@@ -73,12 +73,14 @@ class Latencies:
         high = float(self.values[np.searchsorted(ordered, above)]) if above <= self.total else inf
         return low, high
 
-    def _by_blocks(self, percentile: float, confidence: float) -> tuple[float, float]:
+    def resampled(self, percentile: float, seed: int = 0) -> npt.NDArray[np.float64]:
+        """The percentile over blocks that are drawn anew many times."""
         blocks = len(self.counts)
-        chance = np.random.default_rng(0)
-        draws = chance.multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
-        found = [_at(self.values, row, percentile) for row in draws @ self.counts if row.sum()]
-        low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+        draws = np.random.default_rng(seed).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
+        return np.array([_at(self.values, row, percentile) for row in draws @ self.counts])
+
+    def _by_blocks(self, percentile: float, confidence: float) -> tuple[float, float]:
+        low, high = np.quantile(self.resampled(percentile), [(1 - confidence) / 2, (1 + confidence) / 2])
         return float(low), float(high)
 
 

@@ -16,7 +16,7 @@ import pytest
 from hdrh.histogram import HdrHistogram
 
 from plinth.errors import UserError
-from plinth.load import baseline, rounds
+from plinth.load import against, baseline, rounds
 from plinth.load.annotate import annotate
 from plinth.load.gate import climb
 from plinth.load.generator import Schedule
@@ -164,6 +164,28 @@ def test_a_run_that_is_slower_than_its_baseline_is_told_by_ratio(tmp_path: Path)
     told = list(baseline.slower(slower, then))
     assert len(told) == len(then.operations)
     assert "search: p95 is at least 1." in told[0]
+
+
+@pytest.mark.parametrize(("times_as_slow", "word"), [(0.5, "pass"), (1.0, "pass"), (1.6, "fail"), (1.1, "void")])
+def test_two_servers_take_turns_and_are_compared_by_ratio(times_as_slow: float, word: str) -> None:
+    profile, order = SLO.profile("smoke"), []
+
+    def side(name: str, milliseconds: float) -> Callable[[Schedule], list[Result]]:
+        def send(schedule: Schedule) -> list[Result]:
+            order.append((name, schedule.number))
+            # The machine is busier in every second pair; both feel it.
+            return [result(schedule, milliseconds * (1 + schedule.number % 2))]
+
+        return send
+
+    ours, theirs = against.interleaved(side("ours", 3.0 * times_as_slow), side("theirs", 3.0), profile)
+    assert order[:4] == [("ours", 0), ("theirs", 0), ("theirs", 1), ("ours", 1)]
+    found = against.ratios(ours, theirs, profile)
+    assert {(ratio.operation, ratio.percentile) for ratio in found} == {(n, p) for n in profile.mix for p in (50, 95)}
+    tail = [ratio for ratio in found if ratio.percentile == 95]
+    assert all(ratio.value == pytest.approx(times_as_slow, rel=0.05) for ratio in tail)
+    assert against.verdict(tail, []).word == word
+    assert against.verdict(tail, ["search: 1 failed"]).word == "fail"
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Two servers side by side: rounds in turn on the one and the other, compared by ratio.
+
+A machine that is busier in the evening is so for both, so a ratio of rounds that take turns says what two runs on two
+days cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plinth.load.baseline import TOLERANCE
+from plinth.load.gate import Send
+from plinth.load.generator import Schedule
+from plinth.load.rounds import Result, Times, times
+from plinth.load.slo import Profile
+from plinth.load.verdict import Verdict
+
+PAIRS = 4
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ours by theirs, at one percentile of one operation, with its interval; above 1 ours is slower."""
+
+    operation: str
+    percentile: int
+    value: float
+    low: float
+    high: float
+
+
+def interleaved(
+    ours: Send, theirs: Send, profile: Profile, pairs: int = PAIRS
+) -> tuple[list[list[Result]], list[list[Result]]]:
+    """Rounds of the same schedules on both, the one first and then the other first."""
+    found: tuple[list[list[Result]], list[list[Result]]] = ([], [])
+    for number in range(pairs):
+        schedule = Schedule(
+            profile.rate_per_s, profile.warmup_s, profile.duration_s, profile.mix, number, profile.processes
+        )
+        for side in ((0, 1), (1, 0))[number % 2]:
+            found[side].append((ours, theirs)[side](schedule))
+    return found
+
+
+def ratios(ours: Sequence[Sequence[Result]], theirs: Sequence[Sequence[Result]], profile: Profile) -> list[Ratio]:
+    """Each operation's median and judged percentile."""
+    mine, other = times(ours), times(theirs)
+    return [
+        _ratio(name, percentile, mine, other, profile.confidence)
+        for name in profile.mix
+        if name in mine and name in other
+        for percentile in (50, profile.percentile)
+    ]
+
+
+def verdict(found: Sequence[Ratio], errors: Sequence[str], tolerance: float = TOLERANCE) -> Verdict:
+    """Fail where one is surely slower by more than the tolerance, void where one may be."""
+    if errors:
+        return Verdict("fail", tuple(errors))
+    slower = [ratio for ratio in found if ratio.low > tolerance]
+    if slower:
+        return Verdict("fail", tuple(f"{_words(ratio)}: slower" for ratio in slower))
+    open_ = [ratio for ratio in found if ratio.high > tolerance]
+    return Verdict("void", tuple(f"{_words(ratio)}: open" for ratio in open_)) if open_ else Verdict("pass")
+
+
+def errors(found: Mapping[str, Times]) -> list[str]:
+    """Operations that failed, in words: a server that refuses is quick."""
+    return [
+        f"{name}: {sum(times.errors.values())} failed; first: {times.first_error}"
+        for name, times in found.items()
+        if times.errors
+    ]
+
+
+def _ratio(name: str, percentile: int, ours: Mapping[str, Times], theirs: Mapping[str, Times], sure: float) -> Ratio:
+    mine, other = ours[name].response, theirs[name].response
+    drawn = mine.resampled(percentile, seed=1) / other.resampled(percentile, seed=2)
+    low, high = np.quantile(drawn, [(1 - sure) / 2, (1 + sure) / 2])
+    return Ratio(name, percentile, mine.at(percentile) / other.at(percentile), float(low), float(high))
+
+
+def _words(ratio: Ratio) -> str:
+    return f"{ratio.operation} p{ratio.percentile} {ratio.value:.2f} times ({ratio.low:.2f} to {ratio.high:.2f})"

@@ -14,6 +14,7 @@ import pulumi
 
 from plinth.errors import UserError
 from plinth.home import Home
+from plinth.images import images
 from plinth.postgres import Server
 from plinth.preflight import Deployed, preflight, volumes_gib
 from plinth.probes import Probe
@@ -22,12 +23,14 @@ from plinth.resources.collection import Aliases, Collection
 from plinth.resources.database import Database, MonitorRole
 from plinth.resources.ready import Ready
 from plinth.resources.secret import GeneratedSecret
+from plinth.resources.settled import Settled
 from plinth.services import Service, qdrant, services
 from plinth.services import postgres as pg
 from plinth.services.secrets import secrets as wanted_secrets
 from plinth.settings import Settings, TargetName
+from plinth.targets.docker import DockerTarget
 from plinth.targets.local import LocalTarget
-from plinth.targets.placed import Target
+from plinth.targets.placed import Node, Target
 
 Secrets = Mapping[str, pulumi.Output[str]]
 
@@ -69,9 +72,12 @@ def _target(settings: Settings, root: Path, home: Home, wanted: Sequence[Service
             embedded_serves=target.is_substituted("qdrant"),
         )
         return target
+    if settings.target is TargetName.docker:
+        wanted_images = images(root, settings.docker.registry_mirror, settings.docker.images)
+        return DockerTarget(home.env, root, settings.bind_address, wanted_images, wanted, settings.docker.host)
     raise UserError(
         f"The {settings.target} target cannot be deployed by this version; its settings are valid. "
-        "Use an environment whose plinth:target is local."
+        "Use an environment whose plinth:target is local or docker."
     )
 
 
@@ -87,21 +93,41 @@ def _secrets(settings: Settings, home: Home) -> dict[str, pulumi.Output[str]]:
 def _stand_up(
     service: Service, target: Target, secrets: Secrets, ready: Mapping[str, pulumi.Resource]
 ) -> pulumi.Resource:
-    placed = target.place(service, secrets, [ready[name] for name in service.needs if name in ready])
+    """Every node of a service, one after the other: the next is touched once the one before is well again."""
+    gate = [ready[name] for name in service.needs if name in ready]
+    for node in target.nodes(service):
+        gate = [_stand_up_node(service, node, target, secrets, gate)]
+    return gate[0]
+
+
+def _stand_up_node(
+    service: Service, node: Node, target: Target, secrets: Secrets, needs: Sequence[pulumi.Resource]
+) -> pulumi.Resource:
+    placed = target.place(service, node, secrets, needs)
     health = service.health
-    host, _, port = target.address(service.name, health.port).rpartition(":")
-    return Ready(
-        service.name,
+    host, _, port = target.reach(service.name, health.port, node.number).rpartition(":")
+    answers = Ready(
+        node.name,
         Probe(health.kind, host, int(port), health.path),
         instance=placed.instance,
         deadline_s=health.deadline_s,
         password=secrets[health.secret] if health.secret else None,
         opts=pulumi.ResourceOptions(parent=placed.resource),
     )
+    if service.peers is None or service.peers.count == 1:
+        return answers
+    return Settled(
+        node.name,
+        [f"http://{target.reach(service.name, health.port, peer.number)}" for peer in target.nodes(service)],
+        node.number,
+        instance=placed.instance,
+        api_key=secrets.get(qdrant.API_KEY),
+        opts=pulumi.ResourceOptions(parent=placed.resource, depends_on=[answers]),
+    )
 
 
 def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
-    host, _, port = target.address("postgres", "sql").rpartition(":")
+    host, _, port = target.reach("postgres", "sql").rpartition(":")
     server = secrets[pg.SUPERUSER_PASSWORD].apply(lambda password: Server(host, int(port), pg.SUPERUSER, password))
     after = pulumi.ResourceOptions(depends_on=[ready])
     MonitorRole(server, pg.MONITOR_ROLE, secrets[pg.MONITOR_PASSWORD], after)
@@ -111,7 +137,7 @@ def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulu
 
 def _collections(settings: Settings, root: Path, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
     specs = collection_specs(settings, root)
-    url = f"http://{target.address('qdrant', 'http')}"
+    url = f"http://{target.reach('qdrant', 'http')}"
     server, key = target.serving("qdrant"), secrets.get(qdrant.API_KEY)
     made = [
         Collection(
@@ -132,7 +158,7 @@ def outputs(settings: Settings, running: Sequence[Service], target: Target, secr
     names = {service.name for service in running}
 
     def url(service: str, port: str = "http") -> str:
-        return f"http://{target.address(service, port)}"
+        return f"http://{target.reach(service, port)}"
 
     def secret(name: str) -> pulumi.Output[str] | None:
         return secrets.get(name)
@@ -146,7 +172,7 @@ def outputs(settings: Settings, running: Sequence[Service], target: Target, secr
         }
     }
     if "postgres" in names:
-        host, _, port = target.address("postgres", "sql").rpartition(":")
+        host, _, port = target.reach("postgres", "sql").rpartition(":")
         found["postgres"] = {
             "host": host,
             "port": int(port),
@@ -158,7 +184,7 @@ def outputs(settings: Settings, running: Sequence[Service], target: Target, secr
             },
         }
     if "redis" in names:
-        host, _, port = target.address("redis", "resp").rpartition(":")
+        host, _, port = target.reach("redis", "resp").rpartition(":")
         found["redis"] = {"host": host, "port": int(port), "password": secret("redis_password")}
     for name in ("prometheus", "alertmanager", "grafana"):
         if name in names:

@@ -21,6 +21,11 @@ class Home:
     place: Path
 
     @property
+    def env(self) -> str:
+        """The environment's name."""
+        return self.place.name
+
+    @property
     def run(self) -> Path:
         """Configs, sockets and logs: gone after `down`."""
         return self.place / "run"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
-from plinth.services.spec import File, Health, Limits, Program, Scrape, Service
+from plinth.services.checks import wget
+from plinth.services.spec import Container, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
 
 _LISTEN = "--web.listen-address={{ bind }}:{{ port('http') }}"
@@ -27,6 +28,7 @@ def _node(settings: Settings) -> Service:
             image="node-exporter",
             binaries=("prometheus-node-exporter", "node_exporter"),
             package="prometheus-node-exporter",
+            container=Container(entrypoint=("node_exporter",), check=wget("http", "/metrics")),
         ),
         settings.monitoring.exporters.node_port,
         (_LISTEN,),
@@ -40,6 +42,8 @@ def _redis(settings: Settings) -> Service:
             image="redis-exporter",
             binaries=("prometheus-redis-exporter", "redis_exporter"),
             package="prometheus-redis-exporter",
+            # The image holds this one file: no shell, so no health command.
+            container=Container(entrypoint=("/redis_exporter",), user="59000:59000"),
         ),
         settings.monitoring.exporters.redis_port,
         (
@@ -59,6 +63,7 @@ def _postgres(settings: Settings) -> Service:
             image="postgres-exporter",
             binaries=("prometheus-postgres-exporter", "postgres_exporter"),
             package="prometheus-postgres-exporter",
+            container=Container(entrypoint=("postgres_exporter",), check=wget("http", "/metrics")),
         ),
         settings.monitoring.exporters.postgres_port,
         (_LISTEN,),

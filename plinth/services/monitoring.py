@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from plinth.services.spec import Copy, File, Health, Limits, Program, Scrape, Service
+from plinth.services.checks import wget
+from plinth.services.spec import Container, Copy, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
@@ -19,7 +20,14 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
     rules = sorted(path.name for path in (root / RULES).glob("*.y*ml"))
     return Service(
         name="prometheus",
-        program=Program(image="prometheus", binaries=("prometheus",), package="prometheus"),
+        program=Program(
+            image="prometheus",
+            binaries=("prometheus",),
+            package="prometheus",
+            container=Container(
+                entrypoint=("prometheus",), volumes={"data": "/prometheus"}, check=wget("http", "/-/ready")
+            ),
+        ),
         arguments=(
             "--config.file={{ file('prometheus.yml') }}",
             "--storage.tsdb.path={{ volume('data') }}",
@@ -60,6 +68,9 @@ def alertmanager(settings: Settings) -> Service:
             image="alertmanager",
             binaries=("prometheus-alertmanager", "alertmanager"),
             package="prometheus-alertmanager",
+            container=Container(
+                entrypoint=("alertmanager",), volumes={"data": "/alertmanager"}, check=wget("http", "/-/ready")
+            ),
         ),
         arguments=(
             "--config.file={{ file('alertmanager.yml') }}",
@@ -92,6 +103,12 @@ def grafana(settings: Settings) -> Service:
             package="",
             variable="PLINTH_GRAFANA",
             search=("/usr/share/grafana/bin",),
+            container=Container(
+                entrypoint=("grafana",),
+                user="472:0",
+                volumes={"data": "/var/lib/grafana"},
+                check=wget("http", "/api/health"),
+            ),
         ),
         arguments=("server", "--homepath=/usr/share/grafana", "--config={{ file('grafana.ini') }}"),
         files={

@@ -1,4 +1,4 @@
-"""Qdrant: REST on 6333, gRPC on 6334, two keys, telemetry off.
+"""Qdrant: REST on 6333, gRPC on 6334, between peers on 6335; two keys, telemetry off.
 
 Where a machine has no `qdrant` binary the embedded engine serves the same REST API from the same config file.
 """
@@ -9,16 +9,26 @@ import sys
 from pathlib import Path
 
 from plinth.errors import UserError
-from plinth.services.spec import File, Health, Limits, Program, Scrape, Service
+from plinth.services.checks import bash_http
+from plinth.services.spec import Container, File, Health, Limits, Peers, Program, Scrape, Service
 from plinth.settings import Settings
 
 API_KEY = "qdrant_api_key"
 READ_ONLY_API_KEY = "qdrant_read_only_api_key"
 
 EMBEDDED = (sys.executable, "-m", "plinth.embedded")
+PEER_PORT = 6335
+
+# The binary, not the image's entrypoint.sh: as process 1 that script ends at SIGTERM without waiting for the server.
+CONTAINER = Container(
+    entrypoint=("./qdrant",),
+    user="1000:1000",
+    volumes={"storage": "/qdrant/storage", "snapshots": "/qdrant/snapshots"},
+    check=bash_http("http", "/readyz"),
+)
 
 
-def program(engine: str) -> Program:
+def program(engine: str, version: str | None = None) -> Program:
     """What serves Qdrant's API: `auto` prefers a binary, `server` insists on one, `embedded` passes it over."""
     return Program(
         image="qdrant",
@@ -26,6 +36,8 @@ def program(engine: str) -> Program:
         package="",
         variable=None if engine == "embedded" else "PLINTH_QDRANT",
         substitute=() if engine == "server" else EMBEDDED,
+        version=version,
+        container=CONTAINER,
     )
 
 
@@ -48,12 +60,19 @@ def refuse_other_engine(engine: str, storage: Path, *, embedded_serves: bool) ->
 
 
 def service(settings: Settings) -> Service:
-    """One Qdrant node."""
+    """Qdrant, one node or a cluster.
+
+    Every node has the same arguments: one whose bootstrap address is its own founds the cluster, the others join it.
+    Once a node has joined it goes by its own record, so nodes may start again in any order.
+    """
     wanted = settings.qdrant
+    joining = ("--bootstrap", "http://{{ peer(0, 'p2p') }}", "--uri", "http://{{ peer(node, 'p2p') }}")
     return Service(
         name="qdrant",
-        program=program(wanted.engine),
-        arguments=("--config-path", "{{ file('config.yaml') }}"),
+        program=program(wanted.engine, wanted.version),
+        arguments=("--config-path", "{{ file('config.yaml') }}", *(joining if wanted.nodes > 1 else ())),
+        # By default beside the binary, where nothing can be written.
+        environment={"QDRANT_INIT_FILE_PATH": "{{ volume('storage') }}/.qdrant-initialized"},
         files={"config.yaml": File("config/qdrant/config.yaml.j2", {"qdrant": wanted})},
         ports={"http": wanted.http_port, "grpc": wanted.grpc_port},
         volumes={"storage": settings.size.disk_gib, "snapshots": settings.size.disk_gib},
@@ -61,4 +80,6 @@ def service(settings: Settings) -> Service:
         health=Health("http", "http", "/readyz", deadline_s=300),
         scrape=Scrape("http", secret=READ_ONLY_API_KEY if wanted.auth else None),
         limits=Limits(settings.size.cpus, settings.size.memory_mib),
+        stop_grace_s=60,
+        peers=Peers(wanted.nodes, {"p2p": PEER_PORT}),
     )

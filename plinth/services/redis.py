@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from plinth.services.spec import File, Health, Limits, Program, Service
+from plinth.services.spec import Container, File, Health, Limits, Program, Service
 from plinth.settings import Settings
 
 PASSWORD = "redis_password"  # noqa: S105 - the secret's name
 
-PROGRAM = Program(image="redis", binaries=("redis-server",), package="redis-server", variable="PLINTH_REDIS")
+PROGRAM = Program(
+    image="redis",
+    binaries=("redis-server",),
+    package="redis-server",
+    variable="PLINTH_REDIS",
+    container=Container(
+        entrypoint=("redis-server",),
+        user="999:999",
+        volumes={"data": "/data"},
+        # Without a password it answers NOAUTH, and that is an answer; the password is nothing for an argument list.
+        check=("sh", "-c", "redis-cli -p {{ port('resp') }} ping | grep -Eq 'PONG|NOAUTH'"),
+    ),
+)
 
 
 def service(settings: Settings) -> Service:

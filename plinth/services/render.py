@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +19,18 @@ class Place(Protocol):
     def bind(self) -> str:
         """The address that the service listens on."""
 
+    @property
+    def node(self) -> int:
+        """The number of the node among its peers; 0 for a service without any."""
+
     def address(self, service: str, port: str) -> str:
         """`host:port` at which the other services reach one."""
+
+    def addresses(self, service: str, port: str) -> Sequence[str]:
+        """`host:port` of each node of a service, as the other services reach it."""
+
+    def peer(self, service: str, node: int, port: str) -> str:
+        """`host:port` at which the nodes of a service reach one of their own."""
 
     def file(self, service: str, name: str) -> str:
         """The path of a config file, as the service sees it."""
@@ -36,14 +46,15 @@ class Command:
     arguments: tuple[str, ...]
     initialise: tuple[str, ...]
     environment: Mapping[str, str]
+    check: tuple[str, ...]
 
 
 def command(service: Service, place: Place) -> Command:
     """Fill the arguments and the environment.
 
-    Templates may ask for ``bind``, ``port(name)``, ``address(service, port)``, ``file(name)``, ``volume(name)`` and
-    ``secret_file(name)``; one that asks for anything else is a bug and raises. Secrets are open to files alone, so that
-    none ends in an argument list or an environment.
+    Templates may ask for ``bind``, ``node``, ``port(name)``, ``address(service, port)``, ``addresses(service, port)``,
+    ``peer(node, port)``, ``file(name)``, ``volume(name)`` and ``secret_file(name)``; one that asks for anything else is
+    a bug and raises. Secrets are open to files alone, so that none ends in an argument list or an environment.
     """
     names = _names(service, place)
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - arguments, not HTML
@@ -55,6 +66,7 @@ def command(service: Service, place: Place) -> Command:
         arguments=tuple(line(argument) for argument in service.arguments),
         initialise=tuple(line(argument) for argument in service.initialise),
         environment={name: line(value) for name, value in service.environment.items()},
+        check=tuple(line(argument) for argument in service.program.container.check),
     )
 
 
@@ -77,8 +89,11 @@ def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path
 def _names(service: Service, place: Place) -> dict[str, Any]:
     return {
         "bind": place.bind,
-        "port": service.ports.__getitem__,
+        "node": place.node,
+        "port": {**service.ports, **(service.peers.ports if service.peers else {})}.__getitem__,
         "address": place.address,
+        "addresses": place.addresses,
+        "peer": lambda node, port: place.peer(service.name, node, port),
         "file": lambda name: place.file(service.name, name),
         "volume": lambda name: place.volume(service.name, name),
         "secret_file": lambda name: place.file(service.name, f"{name}.secret"),

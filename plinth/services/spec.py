@@ -13,12 +13,29 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
+class Container:
+    """What the upstream image of a program fixes, for targets that run containers.
+
+    ``entrypoint`` comes before the service's arguments; ``user`` is `uid:gid`. ``volumes`` are mount points by volume,
+    directories that the image gives to that account. ``tmpfs`` are the other places it writes to; everything else is
+    read-only. ``check`` is the health command, a template; empty where the image has nothing to run one with.
+    """
+
+    entrypoint: tuple[str, ...] = ()
+    user: str = "65534:65534"
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    tmpfs: tuple[str, ...] = ("/tmp",)  # noqa: S108 - a path inside a container of its own
+    check: tuple[str, ...] = ()
+    shm_mib: int = 64
+
+
+@dataclass(frozen=True)
 class Program:
     """What runs: a key of config/images.yaml for containers, executables to look for on a machine.
 
-    ``variable`` is an environment variable that names the executable; ``search`` holds directory globs beside PATH;
-    ``package`` is the Debian package to name when nothing is found; ``substitute`` is the argument vector of what
-    serves instead.
+    ``version`` is the one to run where it is not the pinned one. ``variable`` is an environment variable that names the
+    executable; ``search`` holds directory globs beside PATH; ``package`` is the Debian package to name when nothing is
+    found; ``substitute`` is the argument vector of what serves instead.
     """
 
     image: str
@@ -27,6 +44,16 @@ class Program:
     variable: str | None = None
     search: tuple[str, ...] = ()
     substitute: tuple[str, ...] = ()
+    version: str | None = None
+    container: Container = Container()
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The nodes of a service that form one cluster, and the ports that nobody else may reach."""
+
+    count: int
+    ports: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -76,6 +103,10 @@ class Limits:
     memory_mib: int = 0
 
 
+# Node n of a service is published this many ports above node n - 1.
+NODE_PORT_STEP = 10
+
+
 @dataclass(frozen=True)
 class Service:
     """One service, whole.
@@ -83,7 +114,8 @@ class Service:
     ``arguments``, ``environment`` and ``initialise`` are templates. ``initialise`` runs once on an empty first
     volume, where the image does not do that by itself. ``secret_files`` become files of one secret each.
     ``run_as`` lists accounts, the first that exists is used when the target starts as root. ``optional`` services are
-    left out, with the reason in the outputs, where their program cannot be had.
+    left out, with the reason in the outputs, where their program cannot be had. ``peers`` is set for a service that may
+    run as several nodes, each with volumes of its own and the same files.
     """
 
     name: str
@@ -103,3 +135,4 @@ class Service:
     stop_signal: str = "TERM"
     stop_grace_s: int = 30
     optional: bool = False
+    peers: Peers | None = None

@@ -21,6 +21,14 @@ class Placed:
     instance: pulumi.Output[str]
 
 
+@dataclass(frozen=True)
+class Node:
+    """One running copy of a service: what its resources are called, and its number among its peers."""
+
+    name: str
+    number: int = 0
+
+
 class Target(Place, Protocol):
     """Turns services into Pulumi resources, and answers their templates."""
 
@@ -30,7 +38,13 @@ class Target(Place, Protocol):
     def serving(self, service: str) -> str:
         """What runs a service, a program or an image: another one may come with other data."""
 
+    def nodes(self, service: Service) -> Sequence[Node]:
+        """The nodes of a service, in the order in which they start and are changed."""
+
+    def reach(self, service: str, port: str, node: int = 0) -> str:
+        """`host:port` of a service from this machine; services themselves meet at ``address``."""
+
     def place(
-        self, service: Service, secrets: Mapping[str, pulumi.Output[str]], needs: Sequence[pulumi.Resource]
+        self, service: Service, node: Node, secrets: Mapping[str, pulumi.Output[str]], needs: Sequence[pulumi.Resource]
     ) -> Placed:
-        """Declare the resources of one service."""
+        """Declare the resources of one node of a service."""

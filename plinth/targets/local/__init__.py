@@ -13,7 +13,7 @@ from plinth.services.render import command, files
 from plinth.targets.local.process import ProcessSpec, first_account
 from plinth.targets.local.programs import Found, beside, locate
 from plinth.targets.local.resource import Process
-from plinth.targets.placed import Placed
+from plinth.targets.placed import Node, Placed
 
 
 class LocalTarget:
@@ -32,9 +32,30 @@ class LocalTarget:
         """The loopback address."""
         return self._bind
 
+    @property
+    def node(self) -> int:
+        """A process has no peers here."""
+        return 0
+
+    def nodes(self, service: Service) -> Sequence[Node]:
+        """One process each."""
+        return [Node(service.name)]
+
     def address(self, service: str, port: str) -> str:
         """`host:port` of another service."""
         return f"{self._bind}:{self._ports[service][port]}"
+
+    def addresses(self, service: str, port: str) -> Sequence[str]:
+        """The one address of a service."""
+        return [self.address(service, port)]
+
+    def peer(self, service: str, _node: int, port: str) -> str:
+        """The service's own address: it is its only peer."""
+        return self.address(service, port)
+
+    def reach(self, service: str, port: str, _node: int = 0) -> str:
+        """The same from this machine as from its services."""
+        return self.address(service, port)
 
     def file(self, service: str, name: str) -> str:
         """The path of a service's config file."""
@@ -47,17 +68,18 @@ class LocalTarget:
     def place(
         self,
         service: Service,
+        node: Node,
         secrets: Mapping[str, pulumi.Output[str]],
         needs: Sequence[pulumi.Resource],
     ) -> Placed:
         """Declare the process of a service."""
         process = Process(
-            service.name,
+            node.name,
             self._spec(service, self._programs[service.name]),
             pulumi.Output.all(**secrets).apply(lambda known: files(service, self, known, self._root)),
             pulumi.ResourceOptions(depends_on=list(needs)),
         )
-        return Placed(service.name, process, process.instance)
+        return Placed(node.name, process, process.instance)
 
     def serving(self, service: str) -> str:
         """The command that runs a service."""

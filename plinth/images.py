@@ -1,0 +1,77 @@
+"""Image references: the pins of config/images.yaml, with what an environment sets in their place.
+
+Pure, but for reading the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from plinth.errors import UserError
+from plinth.services.spec import Program, Service
+
+PINS = Path("config") / "images.yaml"
+_TAG = re.compile(r":(?P<v>v?)\d+(\.\d+)+")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where the images of an environment come from.
+
+    ``mirror`` is a registry that holds all of them under their own paths; ``set_alone`` are whole references by key,
+    which neither the pin nor the mirror touches.
+    """
+
+    pinned: Mapping[str, str]
+    mirror: str | None = None
+    set_alone: Mapping[str, str] = field(default_factory=dict)
+
+    def reference(self, program: Program) -> str:
+        """The image of a program."""
+        alone = self.set_alone.get(program.image)
+        if alone is not None:
+            return alone
+        pinned = at_version(self.pinned[program.image], program.version)
+        return mirrored(pinned, self.mirror) if self.mirror else pinned
+
+    def references(self, services: Sequence[Service]) -> dict[str, str]:
+        """The images that services need, by key."""
+        return {service.program.image: self.reference(service.program) for service in services}
+
+
+def pins(root: Path) -> dict[str, str]:
+    """The reference of each image by key, from config/images.yaml."""
+    found: dict[str, str] = yaml.safe_load((root / PINS).read_text())["images"]
+    return found
+
+
+def images(root: Path, mirror: str | None, set_alone: Mapping[str, str]) -> Images:
+    """The images of an environment; refuses an override of an image that there is not."""
+    pinned = pins(root)
+    unknown = sorted(set(set_alone) - set(pinned))
+    if unknown:
+        raise UserError(
+            f"plinth:docker.images names '{unknown[0]}', which is no image of {PINS}; known are: {', '.join(pinned)}."
+        )
+    return Images(pinned, mirror, set_alone)
+
+
+def at_version(reference: str, version: str | None) -> str:
+    """A reference with another version in its tag; what stands around the version stays."""
+    if version is None:
+        return reference
+    name, separator, tag = reference.rpartition("/")
+    changed = _TAG.sub(lambda found: f":{found['v']}{version.removeprefix('v')}", tag, count=1)
+    return f"{name}{separator}{changed}"
+
+
+def mirrored(reference: str, mirror: str) -> str:
+    """A reference with its registry replaced: `docker.io/prom/x:1` on `r.example/m` is `r.example/m/prom/x:1`."""
+    host, separator, path = reference.partition("/")
+    has_host = bool(separator) and ("." in host or ":" in host or host == "localhost")
+    return f"{mirror.rstrip('/')}/{path if has_host else reference}"

@@ -1,0 +1,110 @@
+"""What a cluster says of itself, and what follows from it: pure functions over Qdrant's REST answers.
+
+Every target that runs several nodes shares these: when a node is well again, and whether one may leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+# Listener replicas are as well as they get: they take writes and serve no reads, by choice.
+WELL = ("Active", "Listener")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A copy of a shard on a peer, as the node that was asked sees it."""
+
+    collection: str
+    shard: int
+    peer: int
+    state: str
+
+
+@dataclass(frozen=True)
+class View:
+    """The cluster as one node sees it.
+
+    ``peers`` are host names by peer id, ``replicas`` every copy of every shard, ``transfers`` the number of shards on
+    their way from one peer to another.
+    """
+
+    peer: int
+    peers: Mapping[int, str]
+    leader: int | None
+    pending: int
+    replicas: tuple[Replica, ...]
+    transfers: int
+
+    def peer_of(self, host: str) -> int | None:
+        """The id of the peer at a host name, or None when it is no member."""
+        return next((peer for peer, name in self.peers.items() if name == host), None)
+
+
+def view(cluster: Mapping[str, Any], collections: Mapping[str, Mapping[str, Any]]) -> View:
+    """From `GET /cluster` and `GET /collections/{name}/cluster` by name."""
+    own = int(cluster["peer_id"])
+    replicas: list[Replica] = []
+    for name, found in sorted(collections.items()):
+        replicas += [Replica(name, shard["shard_id"], own, shard["state"]) for shard in found["local_shards"]]
+        replicas += [
+            Replica(name, shard["shard_id"], int(shard["peer_id"]), shard["state"]) for shard in found["remote_shards"]
+        ]
+    raft = cluster["raft_info"]
+    return View(
+        peer=own,
+        peers={int(peer): urlsplit(about["uri"]).hostname or "" for peer, about in cluster["peers"].items()},
+        leader=raft["leader"],
+        pending=raft["pending_operations"],
+        replicas=tuple(replicas),
+        transfers=sum(len(found["shard_transfers"]) for found in collections.values()),
+    )
+
+
+def unsettled(own: View, others: Sequence[View], expected: int) -> str | None:
+    """What a node that was started still lacks, or None when the next one may be touched.
+
+    ``own`` is what the node itself says and ``others`` what the rest of its cluster says: a node that has lost its
+    fellows believes that all is well. ``expected`` is how many peers there are at the least.
+    """
+    if len(own.peers) < expected:
+        return f"it knows {len(own.peers)} of {expected} peers"
+    if own.leader is None:
+        return "the cluster has no leader"
+    if len(own.peers) > 1 and not others:
+        return "no other peer answers"
+    for seen in others:
+        if own.peer not in seen.peers:
+            return f"peer {seen.peer} does not know it: it founded a cluster of its own"
+    for seen in (own, *others):
+        if seen.transfers:
+            return f"{seen.transfers} shard transfer(s) are under way"
+        behind = [replica for replica in seen.replicas if replica.state not in WELL]
+        if behind:
+            first = behind[0]
+            return (
+                f"{len(behind)} replica(s) are not active as peer {seen.peer} sees it, first shard {first.shard} of "
+                f"{first.collection} on peer {first.peer}: {first.state}"
+            )
+    return None
+
+
+def held_by(seen: View, host: str) -> tuple[Replica, ...]:
+    """The replicas that the peer at a host name holds."""
+    peer = seen.peer_of(host)
+    return tuple(replica for replica in seen.replicas if replica.peer == peer)
+
+
+def refuse_removal(seen: View, host: str) -> str | None:
+    """Why the node at a host name may not be removed, as a sentence; None once it is no member any more."""
+    if seen.peer_of(host) is None:
+        return None
+    held = held_by(seen, host)
+    what = f"holds {len(held)} shard replica(s)" if held else "holds no shard and is a member of the cluster"
+    return (
+        f"Node {host} still {what}, and stopping it would take them along; "
+        "move its shards to other peers and remove the peer from the cluster first, then run up again."
+    )

@@ -1,0 +1,29 @@
+"""Asking a cluster's nodes what they see: the I/O around :mod:`plinth.qdrant.cluster`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plinth.qdrant.client import Qdrant, QdrantError, collection_path
+from plinth.qdrant.cluster import View, view
+
+
+def observe(client: Qdrant) -> View:
+    """The cluster as one node sees it; raises :class:`QdrantError`."""
+    cluster = client.call("GET", "/cluster")
+    if cluster.get("status") != "enabled":
+        raise QdrantError(f"Qdrant at {client.url} runs alone and not as a node of a cluster; see its configuration.")
+    found = {name: client.call("GET", f"{collection_path(name)}/cluster") for name in client.collections()}
+    return view(cluster, found)
+
+
+def observe_others(urls: Sequence[str], api_key: str | None, timeout_s: float) -> list[View]:
+    """The cluster as each of these nodes sees it; those that do not answer are left out."""
+    seen = []
+    for url in urls:
+        try:
+            with Qdrant(url, api_key, timeout_s) as client:
+                seen.append(observe(client))
+        except QdrantError:
+            continue
+    return seen

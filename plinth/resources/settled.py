@@ -1,0 +1,102 @@
+"""`Settled`: the gate between one node of a cluster and the next.
+
+A node that answers may still be catching up. Whoever comes after waits until every replica is active as another node
+sees it, so that a change goes through the cluster without ever taking two copies of a shard away.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, Resource, UpdateResult
+
+from plinth.errors import UserError
+from plinth.qdrant.client import Qdrant, QdrantError
+from plinth.qdrant.cluster import unsettled
+from plinth.qdrant.observe import observe, observe_others
+from plinth.resources.base import Provider, to_json
+
+INTERVAL_S = 0.5
+TIMEOUT_S = 10.0
+DEADLINE_S = 600.0
+
+
+def wait_settled(name: str, urls: Sequence[str], node: int, api_key: str | None, deadline_s: float) -> None:
+    """Poll until the node is well in its cluster; past the deadline raise with what it lacks."""
+    end = time.monotonic() + deadline_s
+    while True:
+        lacks = _lacks(urls, node, api_key)
+        if lacks is None:
+            return
+        if time.monotonic() > end:
+            raise UserError(
+                f"{name} is not settled in its cluster after {deadline_s:.0f} s: {lacks}; "
+                "no other node was touched. Mend the cause and run up again.",
+                exit_code=1,
+            )
+        time.sleep(INTERVAL_S)
+
+
+def _lacks(urls: Sequence[str], node: int, api_key: str | None) -> str | None:
+    try:
+        with Qdrant(urls[node], api_key, TIMEOUT_S) as client:
+            own = observe(client)
+    except QdrantError as error:
+        return str(error)
+    others = observe_others([url for number, url in enumerate(urls) if number != node], api_key, TIMEOUT_S)
+    # Nodes start in their order: this one has all those before it for peers.
+    return unsettled(own, others, expected=node + 1)
+
+
+class SettledProvider(Provider):
+    """Polls the cluster whenever a node was started anew."""
+
+    compared = ("urls", "node", "instance")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Wait until the node is settled."""
+        _wait(props)
+        return CreateResult(props["name"], props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Wait until the new instance is settled."""
+        _wait(_news)
+        return UpdateResult(_news)
+
+
+class Settled(Resource, module="plinth", name="Settled"):
+    """Exists once a node is in its cluster and every replica is active."""
+
+    def __init__(
+        self,
+        name: str,
+        urls: Sequence[str],
+        node: int,
+        *,
+        instance: pulumi.Input[str],
+        api_key: pulumi.Input[str] | None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """``urls`` are all nodes' addresses in their order, ``node`` the number of this one."""
+        super().__init__(
+            SettledProvider(),
+            f"{name}-settled",
+            {
+                "name": name,
+                "urls": to_json(list(urls)),
+                "node": str(node),
+                "instance": instance,
+                "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+            },
+            opts,
+        )
+
+
+def _wait(props: dict[str, Any]) -> None:
+    wait_settled(
+        props["name"], json.loads(props["urls"]), int(props["node"]), props.get("api_key"), deadline_s=DEADLINE_S
+    )

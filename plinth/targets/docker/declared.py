@@ -1,0 +1,124 @@
+"""A service as a container: plain data, and the pure functions that make it.
+
+Hardening is the same for every container: an unprivileged account, a read-only root, no new privileges, no
+capabilities, bounded logs, memory and processors.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from plinth.services.render import command
+from plinth.services.spec import NODE_PORT_STEP, Service
+from plinth.targets.docker.names import Layout
+
+# Each segment of a collection holds files open, each connection a socket.
+NOFILE = 65536
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A named volume in a container."""
+
+    volume: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of a container, and where it is published."""
+
+    inside: int
+    outside: int
+    address: str
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One container, whole but for its image, its files and its health command's being heard.
+
+    ``networks`` are names with the aliases that the container has in each. ``check`` is empty where the image cannot
+    run one. Memory and shared memory are MiB, times seconds.
+    """
+
+    name: str
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
+    user: str
+    environment: tuple[str, ...]
+    networks: Mapping[str, tuple[str, ...]]
+    ports: tuple[Port, ...]
+    mounts: tuple[Mount, ...]
+    tmpfs: Mapping[str, str]
+    check: tuple[str, ...]
+    start_period_s: int
+    stop_signal: str
+    stop_grace_s: int
+    cpus: float
+    memory_mib: int
+    shm_mib: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def declare(service: Service, names: Layout, published_on: str) -> Declared:
+    """The container of one node of a service."""
+    image = service.program.container
+    filled = command(service, names)
+    entrypoint, arguments = image.entrypoint, filled.arguments
+    if filled.initialise:
+        entrypoint, arguments = initialising(
+            names.volume(service.name, next(iter(service.volumes))), filled.initialise, (*entrypoint, *arguments)
+        )
+    return Declared(
+        name=names.container(service),
+        entrypoint=entrypoint,
+        command=arguments,
+        user=image.user,
+        environment=tuple(f"{name}={value}" for name, value in sorted(filled.environment.items())),
+        networks=names.networks(service),
+        ports=tuple(Port(port, outside(port, names.node), published_on) for port in service.ports.values()),
+        mounts=tuple(Mount(names.volume_name(service, volume), image.volumes[volume]) for volume in service.volumes),
+        tmpfs={path: tmpfs_options(image.user) for path in image.tmpfs},
+        check=filled.check,
+        start_period_s=round(service.health.deadline_s),
+        stop_signal=f"SIG{service.stop_signal}",
+        stop_grace_s=service.stop_grace_s,
+        cpus=service.limits.cpus,
+        memory_mib=service.limits.memory_mib,
+        shm_mib=image.shm_mib,
+        labels={"plinth.stack": names.stack, "plinth.service": service.name},
+    )
+
+
+def outside(port: int, node: int) -> int:
+    """The published port of a node."""
+    return port + node * NODE_PORT_STEP
+
+
+def initialising(
+    volume: str, initialise: tuple[str, ...], program: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Entrypoint and command that fill an empty volume and then become the program.
+
+    Beside the directory and renamed, so that one that was interrupted leaves nothing that looks like data; by `exec`,
+    so that the program is process 1 and hears the stop signal.
+    """
+    partial = f"{volume}.partial"
+    fill = shlex.join(word.replace(volume, partial) for word in initialise)
+    script = f'set -eu; [ -d {volume} ] || {{ rm -rf {partial}; {fill}; mv {partial} {volume}; }}; exec "$@"'
+    return ("sh", "-c", script, program[0]), program
+
+
+def tmpfs_options(user: str) -> str:
+    """Mount options of a scratch directory that its account alone can use, and nothing can be run from."""
+    uid, _, gid = user.partition(":")
+    return f"rw,noexec,nosuid,nodev,size=64m,mode=0700,uid={uid},gid={gid or uid}"
+
+
+def go_duration(seconds: int) -> str:
+    """Seconds as the engine writes them back (`5m0s`); any other spelling would read as drift."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -1,0 +1,88 @@
+"""What things are called on the engine, and where they are: every name carries the stack's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from plinth.services.spec import Service
+
+CONFIG = "/etc/plinth"
+# Within a volume that is filled before the first start: a mount point itself cannot be renamed.
+FILLED = "data"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The names of a stack on an engine, as one node sees them."""
+
+    stack: str
+    services: Mapping[str, Service]
+    node: int = 0
+
+    @property
+    def bind(self) -> str:
+        """Every address of the container: it is alone in its network namespace, and what is published is the ports'."""
+        return "0.0.0.0"  # noqa: S104
+
+    @property
+    def clients(self) -> str:
+        """The network of everything that may ask."""
+        return f"plinth-{self.stack}"
+
+    def peers(self, service: Service) -> str:
+        """The network that only the nodes of a service are in."""
+        return f"plinth-{self.stack}-{service.name}-peers"
+
+    def address(self, service: str, port: str) -> str:
+        """`host:port` of a service's first node in the clients' network."""
+        return self.addresses(service, port)[0]
+
+    def addresses(self, service: str, port: str) -> Sequence[str]:
+        """`host:port` of each node of a service in the clients' network."""
+        wanted = self.services[service]
+        return [f"plinth-{self.stack}-{name}:{wanted.ports[port]}" for name in node_names(wanted)]
+
+    def peer(self, service: str, node: int, port: str) -> str:
+        """`host:port` of a node in the peers' network: an alias that resolves nowhere else."""
+        wanted = self.services[service]
+        ports = wanted.peers.ports if wanted.peers else {}
+        return f"{node_names(wanted)[node]}.peers:{ports[port]}"
+
+    def file(self, _service: str, name: str) -> str:
+        """The path of a config file in its container."""
+        return f"{CONFIG}/{name}".rstrip("/")
+
+    def volume(self, service: str, name: str) -> str:
+        """The path of a volume's data in its container."""
+        wanted = self.services[service]
+        path = wanted.program.container.volumes[name]
+        return f"{path}/{FILLED}" if wanted.initialise and name == next(iter(wanted.volumes)) else path
+
+    def container(self, service: Service) -> str:
+        """The name of this node's container."""
+        return f"plinth-{self.stack}-{node_names(service)[self.node]}"
+
+    def volume_name(self, service: Service, volume: str) -> str:
+        """The name of one of this node's volumes."""
+        return f"{self.container(service)}-{volume}"
+
+    def networks(self, service: Service) -> Mapping[str, tuple[str, ...]]:
+        """This node's networks and its aliases there; the service's own name leads to any of its nodes."""
+        name = node_names(service)[self.node]
+        found = {self.clients: tuple(sorted({service.name, name}))}
+        if is_cluster(service):
+            found[self.peers(service)] = (f"{name}.peers",)
+        return found
+
+
+def is_cluster(service: Service) -> bool:
+    """Whether a service runs as several nodes."""
+    return service.peers is not None and service.peers.count > 1
+
+
+def node_names(service: Service) -> list[str]:
+    """A name for each node. One that may get peers is numbered even alone, so that its volumes stay when it does."""
+    if service.peers is None:
+        return [service.name]
+    return [f"{service.name}-{number}" for number in range(service.peers.count)]

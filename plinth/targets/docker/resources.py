@@ -1,0 +1,163 @@
+"""Declared containers as pulumi_docker's resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+import pulumi_docker as docker
+
+from plinth.targets.docker.declared import NOFILE, Declared, go_duration
+from plinth.targets.docker.names import CONFIG
+
+# A stop takes the service's own grace and a little more for the engine.
+GRACE_MARGIN_S = 5
+LOGS = {"max-size": "10m", "max-file": "3"}
+
+
+def network(
+    name: str, resource: str, labels: Mapping[str, str], provider: docker.Provider, *, internal: bool
+) -> docker.Network:
+    """A bridge network; an internal one has no way out of the host, and nothing of it can be published."""
+    return docker.Network(
+        resource,
+        name=name,
+        driver="bridge",
+        internal=internal,
+        labels=[docker.NetworkLabelArgs(label=key, value=value) for key, value in labels.items()],
+        opts=pulumi.ResourceOptions(provider=provider, delete_before_replace=True),
+    )
+
+
+def volume(
+    name: pulumi.Input[str], resource: str, labels: Mapping[str, str], provider: docker.Provider, *, keep: bool
+) -> docker.Volume:
+    """A named volume; one that is kept stays on the engine whatever becomes of its resource."""
+    return docker.Volume(
+        resource,
+        name=name,
+        labels=[docker.VolumeLabelArgs(label=key, value=value) for key, value in labels.items()],
+        opts=pulumi.ResourceOptions(provider=provider, retain_on_delete=keep),
+    )
+
+
+def image(reference: str, resource: str, provider: docker.Provider) -> docker.RemoteImage:
+    """An image, pulled unless it is there; it stays, for others may use it."""
+    return docker.RemoteImage(
+        resource, name=reference, keep_locally=True, opts=pulumi.ResourceOptions(provider=provider)
+    )
+
+
+def loader(
+    declared: Declared,
+    resource: str,
+    image: pulumi.Input[str],
+    volume: pulumi.Input[str],
+    files: pulumi.Input[Mapping[str, str]],
+    provider: docker.Provider,
+) -> docker.Container:
+    """A container that never runs and carries the config files into their volume.
+
+    The engine copies nothing into a container whose root is read-only, so the one that runs cannot take them itself.
+    Its account alone can read them.
+    """
+    uid, _, gid = declared.user.partition(":")
+
+    def uploads(contents: Mapping[str, str]) -> list[docker.ContainerUploadArgs]:
+        return [
+            docker.ContainerUploadArgs(
+                file=f"{CONFIG}/{name}", content=content, permissions="0400", owner=uid, group=gid or uid
+            )
+            for name, content in sorted(contents.items())
+        ]
+
+    return docker.Container(
+        resource,
+        name=f"{declared.name}-config",
+        image=image,
+        entrypoints=["true"],
+        start=False,
+        must_run=False,
+        network_mode="none",
+        uploads=pulumi.Output.from_input(files).apply(uploads),
+        mounts=[docker.ContainerMountArgs(type="volume", source=volume, target=CONFIG)],
+        labels=_labels(declared.labels),
+        opts=pulumi.ResourceOptions(provider=provider, delete_before_replace=True),
+    )
+
+
+def container(
+    declared: Declared,
+    resource: str,
+    image: pulumi.Input[str],
+    config: pulumi.Input[str] | None,
+    provider: docker.Provider,
+    needs: Sequence[pulumi.Resource],
+) -> docker.Container:
+    """The container of one node; ``config`` is the volume of its config files."""
+    mounts = [docker.ContainerMountArgs(type="volume", source=m.volume, target=m.path) for m in declared.mounts]
+    if config is not None:
+        mounts.append(docker.ContainerMountArgs(type="volume", source=config, target=CONFIG, read_only=True))
+    return docker.Container(
+        resource,
+        name=declared.name,
+        hostname=declared.name,
+        image=image,
+        entrypoints=list(declared.entrypoint),
+        command=list(declared.command),
+        envs=list(declared.environment),
+        user=declared.user,
+        read_only=True,
+        tmpfs=dict(declared.tmpfs),
+        capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
+        security_opts=["no-new-privileges:true"],
+        ulimits=[docker.ContainerUlimitArgs(name="nofile", soft=NOFILE, hard=NOFILE)],
+        networks_advanced=[
+            docker.ContainerNetworksAdvancedArgs(name=name, aliases=list(aliases))
+            for name, aliases in declared.networks.items()
+        ],
+        ports=[
+            docker.ContainerPortArgs(internal=port.inside, external=port.outside, ip=port.address, protocol="tcp")
+            for port in declared.ports
+        ],
+        mounts=mounts,
+        healthcheck=_health(declared),
+        restart="unless-stopped",
+        must_run=True,
+        stop_signal=declared.stop_signal,
+        stop_timeout=declared.stop_grace_s,
+        # Without it the engine is told to kill at once.
+        destroy_grace_seconds=declared.stop_grace_s + GRACE_MARGIN_S,
+        log_driver="json-file",
+        log_opts=LOGS,
+        cpus=f"{declared.cpus:g}" if declared.cpus else None,
+        memory=declared.memory_mib or None,
+        # The same as the memory: none of it is swapped.
+        memory_swap=declared.memory_mib or None,
+        shm_size=declared.shm_mib,
+        labels=_labels(declared.labels),
+        opts=pulumi.ResourceOptions(
+            provider=provider,
+            depends_on=list(needs),
+            # Two containers can have neither one name nor one published port.
+            delete_before_replace=True,
+            # The provider takes these for changes in place and then leaves them as they were.
+            replace_on_changes=["healthcheck", "tmpfs"],
+        ),
+    )
+
+
+def _health(declared: Declared) -> docker.ContainerHealthcheckArgs | None:
+    if not declared.check:
+        return None
+    return docker.ContainerHealthcheckArgs(
+        tests=["CMD", *declared.check],
+        interval=go_duration(10),
+        timeout=go_duration(5),
+        retries=3,
+        start_period=go_duration(declared.start_period_s),
+    )
+
+
+def _labels(labels: Mapping[str, str]) -> list[docker.ContainerLabelArgs]:
+    return [docker.ContainerLabelArgs(label=key, value=value) for key, value in labels.items()]

@@ -29,6 +29,7 @@ from plinth.services import postgres as pg
 from plinth.services.secrets import secrets as wanted_secrets
 from plinth.settings import Settings, TargetName
 from plinth.targets.docker import DockerTarget
+from plinth.targets.docker.declared import Options
 from plinth.targets.local import LocalTarget
 from plinth.targets.placed import Node, Target
 
@@ -74,7 +75,8 @@ def _target(settings: Settings, root: Path, home: Home, wanted: Sequence[Service
         return target
     if settings.target is TargetName.docker:
         wanted_images = images(root, settings.docker.registry_mirror, settings.docker.images)
-        return DockerTarget(home.env, root, settings.bind_address, wanted_images, wanted, settings.docker.host)
+        options = Options(settings.bind_address, settings.docker.nofile)
+        return DockerTarget(home.env, root, wanted_images, wanted, options, settings.docker.host)
     raise UserError(
         f"The {settings.target} target cannot be deployed by this version; its settings are valid. "
         "Use an environment whose plinth:target is local or docker."

@@ -197,9 +197,14 @@ class Slo(_Model):
 class Docker(_Model):
     """Settings of the docker target."""
 
-    registry_mirror: str | None = None
+    registry_mirror: str | None = Field(
+        None, description="A registry, or a path in one, that holds the images under their own paths."
+    )
     images: dict[str, str] = Field(default_factory=dict, description="Image references by key of config/images.yaml.")
     host: str | None = Field(None, description="The engine's address; the docker client's own default when absent.")
+    nofile: int = Field(
+        65536, ge=1024, description="Open files of a container; the engine cannot give more than it has."
+    )
 
 
 class Kubernetes(_Model):

@@ -127,7 +127,7 @@ def test_what_is_disabled_is_not_declared(run: Callable[..., Recorder]) -> None:
     assert [name for name, (kind, _) in declared.items() if kind == "Collection"] == ["collection-trades_v1"]
 
 
-@pytest.mark.parametrize("env", ["dev", "cluster", "staging", "prod"])
+@pytest.mark.parametrize("env", ["staging", "prod"])
 def test_a_target_that_this_version_lacks_is_said_before_anything_is_declared(
     run: Callable[..., Recorder], env: str
 ) -> None:

@@ -23,6 +23,14 @@ class Elsewhere:
     def address(self, service: str, port: str) -> str:
         return f"{service}.test:{port}"
 
+    node = 0
+
+    def addresses(self, service: str, port: str) -> list[str]:
+        return [self.address(service, port)]
+
+    def peer(self, service: str, node: int, port: str) -> str:
+        return f"{service}-{node}.test:{port}"
+
     def file(self, service: str, name: str) -> str:
         return f"/etc/{service}/{name}"
 

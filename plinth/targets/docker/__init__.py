@@ -19,7 +19,7 @@ from plinth.images import Images
 from plinth.services import Service
 from plinth.services.render import files
 from plinth.targets.docker import resources
-from plinth.targets.docker.declared import declare, outside
+from plinth.targets.docker.declared import Options, declare, outside
 from plinth.targets.docker.names import Layout, is_cluster, node_names
 from plinth.targets.placed import Node, Placed
 
@@ -31,12 +31,18 @@ class DockerTarget(Layout):
     """Turns services into containers."""
 
     def __init__(
-        self, stack: str, root: Path, bind: str, images: Images, services: Sequence[Service], host: str | None
+        self,
+        stack: str,
+        root: Path,
+        images: Images,
+        services: Sequence[Service],
+        options: Options,
+        host: str | None = None,
     ) -> None:
-        """``bind`` is where published ports listen; ``host`` the engine's address, the client's default when absent."""
+        """``host`` is the engine's address, the client's default when absent."""
         super().__init__(stack, {service.name: service for service in services})
         self._root = root
-        self._published_on = bind
+        self._options = options
         self._images = images
         self._host = host
         self._made: dict[str, docker.RemoteImage] = {}
@@ -54,7 +60,8 @@ class DockerTarget(Layout):
 
     def reach(self, service: str, port: str, node: int = 0) -> str:
         """`host:port` of a published port, from this machine."""
-        host = "127.0.0.1" if self._published_on in ANY else self._published_on
+        published_on = self._options.published_on
+        host = "127.0.0.1" if published_on in ANY else published_on
         return f"{host}:{outside(self.services[service].ports[port], node)}"
 
     def place(
@@ -62,7 +69,7 @@ class DockerTarget(Layout):
     ) -> Placed:
         """Declare the container of a node, with what it needs: image, networks, volumes, config files."""
         names = Layout(self.stack, self.services, node.number)
-        declared = declare(service, names, self._published_on)
+        declared = declare(service, names, self._options)
         image = self._image(service)
         behind: list[pulumi.Resource] = [self._network(service, name) for name in declared.networks]
         for mount, kind in zip(declared.mounts, service.volumes, strict=True):
@@ -115,7 +122,7 @@ class DockerTarget(Layout):
         if service.name in self._config:
             return self._config[service.name]
         first = Layout(self.stack, self.services)
-        declared = declare(service, first, self._published_on)
+        declared = declare(service, first, self._options)
         contents = pulumi.Output.all(**secrets).apply(lambda known: files(service, names, known, self._root))
         name = pulumi.Output.unsecret(
             contents.apply(lambda known: f"plinth-{self.stack}-{service.name}-config-{digest(known, self.stack)}")

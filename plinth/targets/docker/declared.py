@@ -14,8 +14,13 @@ from plinth.services.render import command
 from plinth.services.spec import NODE_PORT_STEP, Service
 from plinth.targets.docker.names import Layout
 
-# Each segment of a collection holds files open, each connection a socket.
-NOFILE = 65536
+
+@dataclass(frozen=True)
+class Options:
+    """What an environment sets for all of its containers: where ports are published, how many files may be open."""
+
+    published_on: str = "127.0.0.1"
+    nofile: int = 65536
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,11 @@ class Declared:
     cpus: float
     memory_mib: int
     shm_mib: int
+    nofile: int
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def declare(service: Service, names: Layout, published_on: str) -> Declared:
+def declare(service: Service, names: Layout, options: Options) -> Declared:
     """The container of one node of a service."""
     image = service.program.container
     filled = command(service, names)
@@ -78,7 +84,7 @@ def declare(service: Service, names: Layout, published_on: str) -> Declared:
         user=image.user,
         environment=tuple(f"{name}={value}" for name, value in sorted(filled.environment.items())),
         networks=names.networks(service),
-        ports=tuple(Port(port, outside(port, names.node), published_on) for port in service.ports.values()),
+        ports=tuple(Port(port, outside(port, names.node), options.published_on) for port in service.ports.values()),
         mounts=tuple(Mount(names.volume_name(service, volume), image.volumes[volume]) for volume in service.volumes),
         tmpfs={path: tmpfs_options(image.user) for path in image.tmpfs},
         check=filled.check,
@@ -88,6 +94,7 @@ def declare(service: Service, names: Layout, published_on: str) -> Declared:
         cpus=service.limits.cpus,
         memory_mib=service.limits.memory_mib,
         shm_mib=image.shm_mib,
+        nofile=options.nofile,
         labels={"plinth.stack": names.stack, "plinth.service": service.name},
     )
 

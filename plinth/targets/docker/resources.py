@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 import pulumi_docker as docker
 
-from plinth.targets.docker.declared import NOFILE, Declared, go_duration
+from plinth.targets.docker.declared import Declared, go_duration
 from plinth.targets.docker.names import CONFIG
 
 # A stop takes the service's own grace and a little more for the engine.
@@ -111,7 +111,7 @@ def container(
         tmpfs=dict(declared.tmpfs),
         capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
         security_opts=["no-new-privileges:true"],
-        ulimits=[docker.ContainerUlimitArgs(name="nofile", soft=NOFILE, hard=NOFILE)],
+        ulimits=[docker.ContainerUlimitArgs(name="nofile", soft=declared.nofile, hard=declared.nofile)],
         networks_advanced=[
             docker.ContainerNetworksAdvancedArgs(name=name, aliases=list(aliases))
             for name, aliases in declared.networks.items()

@@ -1,0 +1,220 @@
+"""Images built from what this machine has installed, under the keys of config/images.yaml: no registry is needed.
+
+One root file system of the local target's own programs, the libraries that they load and a shell; imported once and
+tagged once for each key. Paths, accounts and owners are those of the upstream images, for they are what the target
+relies on.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import docker
+
+from tests.conftest import ROOT, real_qdrant
+
+POSTGRES = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"))
+SHELL = ("bash", "sh", "cat", "grep", "head", "ls", "mv", "rm", "true", "sleep", "id", "env")
+# Where upstream has a program, and what Debian calls it.
+PROGRAMS = {
+    "usr/local/bin/redis-server": "redis-server",
+    "usr/local/bin/redis-cli": "redis-cli",
+    "bin/prometheus": "prometheus",
+    "bin/alertmanager": "prometheus-alertmanager",
+    "bin/node_exporter": "prometheus-node-exporter",
+    "bin/postgres_exporter": "prometheus-postgres-exporter",
+    "redis_exporter": "prometheus-redis-exporter",
+    "bin/busybox": "busybox",
+}
+FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/usr/share/zoneinfo/UTC",
+    "/usr/share/prometheus/alertmanager/default.tmpl",
+    "/usr/share/prometheus/alertmanager/email.tmpl",
+)
+OWNED = {
+    "qdrant/storage": 1000,
+    "qdrant/snapshots": 1000,
+    "var/lib/postgresql/data": 999,
+    "data": 999,
+    "prometheus": 65534,
+    "alertmanager": 65534,
+    "tmp": 0,
+}
+LINKS = {
+    "lib": "usr/lib",
+    "lib64": "usr/lib64",
+    "bin/bash": "../usr/bin/bash",
+    "bin/sh": "../usr/bin/sh",
+    "bin/wget": "busybox",
+}
+ACCOUNTS = {"root": 0, "postgres": 999, "qdrant": 1000, "nobody": 65534}
+KEYS = (
+    "qdrant",
+    "postgres",
+    "redis",
+    "prometheus",
+    "alertmanager",
+    "node-exporter",
+    "postgres-exporter",
+    "redis-exporter",
+)
+PACKAGES = (
+    *("qdrant_edge", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "yaml", "click", "h11", "anyio", "idna"),
+    *("typing_extensions", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "numpy", "jinja2"),
+    *(
+        "markupsafe",
+        "httpx",
+        "httpcore",
+        "certifi",
+        "qdrant_client",
+        "google",
+        "grpc",
+        "portalocker",
+        "urllib3",
+        "tenacity",
+    ),
+)
+
+
+def missing() -> str | None:
+    """What the images cannot be built for want of, or None."""
+    lacking = [name for name in PROGRAMS.values() if shutil.which(name) is None]
+    if not POSTGRES:
+        lacking.append("postgres")
+    return f"{', '.join(lacking)} not installed on this machine: run `make bootstrap`" if lacking else None
+
+
+def build(client: docker.DockerClient) -> dict[str, str]:
+    """Image references by key; built unless the same programs were built before."""
+    files = _files()
+    version = hashlib.sha256(
+        "".join(
+            f"{path} {source.stat().st_size} {source.stat().st_mtime_ns}\n" for path, source in sorted(files.items())
+        ).encode()
+    ).hexdigest()[:12]
+    references = {key: f"plinth-tests/{key}:{version}" for key in KEYS}
+    base = f"plinth-tests/base:{version}"
+    if not client.images.list(base):
+        with tempfile.NamedTemporaryFile(suffix=".tar") as packed:
+            _pack(files, Path(packed.name))
+            client.api.import_image_from_file(packed.name, "plinth-tests/base", version, CHANGES)
+    for key in KEYS:
+        client.images.get(base).tag(f"plinth-tests/{key}", version)
+    return references
+
+
+CHANGES = [
+    f"ENV PATH={':'.join([*(str(Path(found).parent) for found in POSTGRES[-1:]), '/usr/local/bin:/usr/bin:/bin'])}",
+    "ENV LC_ALL=C.UTF-8",
+    "WORKDIR /qdrant",
+]
+
+
+def _files() -> dict[str, Path]:
+    """Source by path in the image."""
+    found = {f"usr/bin/{name}": Path(_which(name)) for name in SHELL}
+    found |= {path: Path(_which(name)) for path, name in PROGRAMS.items()}
+    postgres = Path(POSTGRES[-1])
+    number = postgres.parts[-3]
+    for tree in (postgres.parent.parent, Path("/usr/share/postgresql") / number, Path("/usr/share/zoneinfo/Etc")):
+        found |= {str(p.relative_to("/")): p for p in tree.rglob("*") if p.is_file() and "pgxs" not in p.parts}
+    for path in FILES:
+        if Path(path).exists():
+            found[path.lstrip("/")] = Path(path)
+    found |= {str(p.relative_to("/")): p for p in Path("/usr/lib/locale/C.utf8").rglob("*") if p.is_file()}
+    found |= _real_qdrant() if real_qdrant() else _embedded()
+    programs = [
+        source for path, source in found.items() if re.search(r"(^|/)s?bin/|\.so(\.|$)|^redis_exporter|/qdrant$", path)
+    ]
+    return found | _libraries(programs)
+
+
+def _real_qdrant() -> dict[str, Path]:
+    return {"qdrant/qdrant": Path(str(real_qdrant()))}
+
+
+def _embedded() -> dict[str, Path]:
+    """This interpreter, and as much of what it has installed as the embedded engine needs."""
+    base, site = Path(sys.base_prefix), next(Path(sys.prefix).glob("lib/python*/site-packages"))
+    interpreter = Path(sys.executable).resolve()
+    found = {"opt/python/bin/python3": interpreter}
+    library = next(base.glob(f"lib/python{sys.version_info.major}.{sys.version_info.minor}"))
+    skipped = {"test", "site-packages", "__pycache__", "idlelib", "tkinter", "ensurepip"}
+    for path in library.rglob("*"):
+        if path.is_file() and not skipped & set(path.relative_to(library).parts):
+            found[f"opt/python/lib/{library.name}/{path.relative_to(library)}"] = path
+    for name in PACKAGES:
+        for path in [
+            *site.glob(f"{name}.py"),
+            *site.glob(f"{name}*.so"),
+            *(site / name).rglob("*"),
+            *(site / f"{name}.libs").rglob("*"),
+        ]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                found[f"opt/python/lib/{library.name}/site-packages/{path.relative_to(site)}"] = path
+    for path in (ROOT / "plinth").rglob("*.py"):
+        found[f"opt/python/lib/{library.name}/site-packages/{path.relative_to(ROOT)}"] = path
+    return found
+
+
+# In the place of the server's binary; `exec`, so that the engine is process 1 as the server would be.
+EMBEDDED_START = '#!/bin/sh\nexport PYTHONHOME=/opt/python\nexec /opt/python/bin/python3 -m plinth.embedded "$@"\n'
+
+
+def _libraries(programs: list[Path]) -> dict[str, Path]:
+    """The shared libraries that programs load, where the loader looks for them."""
+    said = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
+    paths = set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", said, re.M))
+    return {path.lstrip("/"): Path(path) for path in paths}
+
+
+def _pack(files: dict[str, Path], packed: Path) -> None:
+    with tarfile.open(packed, mode="w") as tar:
+        for path, owner in OWNED.items():
+            _directory(tar, path, owner, 0o1777 if path == "tmp" else 0o755)
+        for path, target in LINKS.items():
+            entry = tarfile.TarInfo(path)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            tar.addfile(entry)
+        accounts = "".join(f"{name}:x:{uid}:{uid}::/:/bin/sh\n" for name, uid in ACCOUNTS.items())
+        _text(tar, "etc/passwd", accounts, 0o644)
+        if "qdrant/qdrant" not in files:
+            _text(tar, "qdrant/qdrant", EMBEDDED_START, 0o755)
+        for path, source in sorted(files.items()):
+            entry = tar.gettarinfo(str(source.resolve()), _merged(path))
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+            with source.open("rb") as content:
+                tar.addfile(entry, content)
+
+
+def _merged(path: str) -> str:
+    return re.sub(r"^(lib|lib64)/", r"usr/\1/", path)
+
+
+def _directory(tar: tarfile.TarFile, path: str, owner: int, mode: int) -> None:
+    entry = tarfile.TarInfo(path)
+    entry.type, entry.mode, entry.uid, entry.gid = tarfile.DIRTYPE, mode, owner, owner
+    tar.addfile(entry)
+
+
+def _text(tar: tarfile.TarFile, path: str, content: str, mode: int) -> None:
+    entry = tarfile.TarInfo(path)
+    entry.size, entry.mode = len(content.encode()), mode
+    tar.addfile(entry, io.BytesIO(content.encode()))
+
+
+def _which(name: str) -> str:
+    found = shutil.which(name)
+    assert found, name
+    return str(Path(found).resolve())

@@ -1,0 +1,86 @@
+"""A project directory with one environment `t`, and the command line in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from plinth.qdrant.client import Qdrant
+from tests.conftest import ROOT
+
+BUILT = ROOT / ".plinth" / "bin"
+OURS = ("PULUMI_", "PROBE_", "ENABLE_")
+
+
+def pulumi_missing() -> bool:
+    return shutil.which("pulumi") is None and not (BUILT / "pulumi").exists()
+
+
+class Environment:
+    """The files of a project with the settings of one environment; what a person would type runs in it."""
+
+    def __init__(self, root: Path, settings: dict[str, Any], env: str = "t", **variables: str) -> None:
+        self.root, self.settings, self.env, self.variables = root, settings, env, variables
+        for name in ("config", "monitoring", "load"):
+            shutil.copytree(ROOT / name, root / name)
+        shutil.copy(ROOT / "Pulumi.yaml", root)
+        (root / "stacks").mkdir()
+        self.save()
+
+    def save(self) -> None:
+        (self.root / "stacks" / f"Pulumi.{self.env}.yaml").write_text(yaml.safe_dump({"config": self.settings}))
+
+    def plinth(self, *arguments: str, expect: int = 0, **variables: str) -> str:
+        """Run a command; its exit code must be the expected one, and no traceback may show."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        path = f"{BUILT}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [sys.executable, "-c", "from plinth.cli import main; main()", *arguments],
+            cwd=self.root,
+            env={**inherited, "PATH": path, **self.variables, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == expect, said
+        assert "Traceback" not in said, said
+        return said
+
+    def up(self, expect: int = 0, **variables: str) -> str:
+        return self.plinth("up", self.env, "--no-verify", expect=expect, **variables)
+
+    def json(self, *arguments: str, expect: int = 0) -> Any:
+        return json.loads(self.plinth(*arguments, "--json", expect=expect))
+
+    def outputs(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.json("outputs", self.env, "--show-secrets")
+        return found
+
+    def qdrant(self) -> Qdrant:
+        where = self.outputs()["qdrant"]
+        return Qdrant(where["url"], where["api_key"])
+
+    def wait_ready(self, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                self.plinth("status", self.env, "--no-cache")
+                return
+            except AssertionError:
+                if time.monotonic() > end:
+                    raise
+
+    def states(self) -> str:
+        """Everything that Pulumi's backend holds, as text."""
+        return "".join(path.read_text() for path in (self.root / ".plinth" / "backend").rglob("*.json*"))

@@ -14,7 +14,7 @@ import pulumi
 
 from plinth.errors import UserError
 from plinth.home import Home
-from plinth.images import images
+from plinth.images import Images, images
 from plinth.postgres import Server
 from plinth.preflight import Deployed, preflight, volumes_gib
 from plinth.probes import Probe
@@ -64,6 +64,27 @@ def collection_specs(settings: Settings, root: Path) -> list[CollectionSpec]:
     return load_specs(root / wanted.directory, wanted.only, wanted.overrides)
 
 
+def image_references(settings: Settings, root: Path) -> dict[str, str]:
+    """The images of an environment by key, with its mirror and its own choices."""
+    return _images(settings, root).references(services(settings, root))
+
+
+def leaving_hosts(settings: Settings, root: Path, home: Home, was: int) -> list[str]:
+    """The host names among their peers of the Qdrant nodes that a deploy would take away; ``was`` is their number."""
+    if settings.target is not TargetName.docker or settings.qdrant.nodes >= was:
+        return []
+    before = settings.model_copy(update={"qdrant": settings.qdrant.model_copy(update={"nodes": was})})
+    target = _target(before, root, home, services(before, root))
+    peers = [target.peer("qdrant", node, "p2p") for node in range(settings.qdrant.nodes, was)]
+    return [address.rpartition(":")[0] for address in peers]
+
+
+def _images(settings: Settings, root: Path) -> Images:
+    if settings.target is TargetName.docker:
+        return images(root, settings.docker.registry_mirror, settings.docker.images)
+    return images(root, None, settings.kubernetes.images)
+
+
 def _target(settings: Settings, root: Path, home: Home, wanted: Sequence[Service]) -> Target:
     if settings.target is TargetName.local:
         target = LocalTarget(home, root, settings.bind_address, wanted)
@@ -74,9 +95,8 @@ def _target(settings: Settings, root: Path, home: Home, wanted: Sequence[Service
         )
         return target
     if settings.target is TargetName.docker:
-        wanted_images = images(root, settings.docker.registry_mirror, settings.docker.images)
         options = Options(settings.bind_address, settings.docker.nofile)
-        return DockerTarget(home.env, root, wanted_images, wanted, options, settings.docker.host)
+        return DockerTarget(home.env, root, _images(settings, root), wanted, options, settings.docker.host)
     raise UserError(
         f"The {settings.target} target cannot be deployed by this version; its settings are valid. "
         "Use an environment whose plinth:target is local or docker."

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Home:
     def data(self) -> Path:
         """Volumes and the secrets that open them: kept after `down`."""
         return self.place / "data"
+
+    @property
+    def deployed(self) -> Path:
+        """What was last deployed over the data, kept with it."""
+        return self.data / "deployed.json"
 
     @property
     def engine(self) -> Path:
@@ -70,6 +78,22 @@ def home(root: Path, env: str) -> Home:
         if place.is_dir():
             return Home(base, place)
     return Home(base, within if os.geteuid() != 0 or _others_can_enter(root) else outside)
+
+
+def remember_deployed(place: Home, deployed: Mapping[str, Any]) -> None:
+    """Keep with the data what was deployed over it: Pulumi's state is gone after `down`, and the data is not."""
+    place.deployed.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.deployed.with_suffix(".partial")
+    partial.write_text(json.dumps(dict(deployed), indent=2) + "\n")
+    partial.replace(place.deployed)
+
+
+def last_deployed(place: Home) -> Any:
+    """What was last deployed over the data, or None."""
+    try:
+        return json.loads(place.deployed.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _others_can_enter(path: Path) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypedDict
 
 from plinth.errors import UserError
+from plinth.services.spec import NODE_PORT_STEP
 from plinth.settings import Settings, TargetName
 
 
@@ -71,7 +72,12 @@ def ports(settings: Settings) -> dict[str, int]:
             exporters.postgres_port,
         ),
     }
-    return {key: port for key, (enabled, port) in wanted.items() if enabled}
+    nodes = {
+        f"qdrant.{key} + {node * NODE_PORT_STEP}": port + node * NODE_PORT_STEP
+        for node in range(1, settings.qdrant.nodes if settings.target is TargetName.docker else 1)
+        for key, port in (("http_port", settings.qdrant.http_port), ("grpc_port", settings.qdrant.grpc_port))
+    }
+    return {key: port for key, (enabled, port) in wanted.items() if enabled} | nodes
 
 
 def is_loopback(address: str) -> bool:

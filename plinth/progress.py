@@ -18,7 +18,8 @@ VERBS = {
     OpType.DELETE_REPLACED: ("stopping", "gone"),
 }
 STEP_WORDS = {"Ready": "ready", "Process": "process"}
-QUIET = ("GeneratedSecret", "Stack", "dynamic", "pulumi-python")
+MADE = ("Database", "MonitorRole", "Collection", "Aliases", "Network", "Volume", "RemoteImage")
+QUIET = ("docker", "GeneratedSecret", "Stack", "dynamic", "pulumi-python")
 _RAISED = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Failed|Exception|Refused|Unreachable|Denied): (.+)$", re.M
 )
@@ -65,12 +66,15 @@ class Progress:
         took = time.monotonic() - self._began.get(urn, time.monotonic())
         seconds = f"{took:6.1f} s" if tense else ""
         word = VERBS[operation][tense]
-        if kind == "Process" and operation is OpType.CREATE and tense:
+        if kind in ("Process", "Container") and operation is OpType.CREATE and tense:
             word = "started"
-        elif kind in ("Database", "MonitorRole", "Collection", "Aliases") and operation is OpType.CREATE:
+        elif kind == "Settled":
+            word = ("settling", "settled")[tense]
+        elif kind in MADE and operation is OpType.CREATE:
             word = ("creating", "created")[tense]
         self.console.print(
-            f"  {_mark(operation)} {name.removesuffix('-ready'):<30} {word:<10}{seconds}", highlight=False
+            f"  {_mark(operation)} {name.removesuffix('-ready').removesuffix('-settled'):<30} {word:<10}{seconds}",
+            highlight=False,
         )
 
 

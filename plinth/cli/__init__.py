@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from plinth.cli import collections, load, stack, status
+from plinth.cli import collections, images, load, stack, status
 from plinth.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ stack.register(app)
 status.register(app)
 collections.register(app)
 load.register(app)
+images.register(app)
 
 
 def main() -> None:

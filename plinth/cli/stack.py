@@ -10,18 +10,14 @@ from typing import Annotated, Any
 import typer
 from pulumi import automation
 
-from plinth.cli import collections, load, status
+from plinth.cli import collections, ground, load, status
 from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
 from plinth.deploy import check
 from plinth.engine import Stack, break_stale_lock, forget
 from plinth.environment import stack_schema
 from plinth.errors import UserError
-from plinth.preflight import ports
+from plinth.home import last_deployed, remember_deployed
 from plinth.progress import Progress
-from plinth.settings import TargetName
-from plinth.targets.local.ports import refuse_taken
-from plinth.targets.local.process import clear
-from plinth.targets.local.supervisor import Supervisor
 
 MASK = "********"
 
@@ -43,13 +39,14 @@ def up(
     began = time.monotonic()
     stack = stack_of(env)
     deployed = stack.outputs()
-    check(stack.settings, stack.root, stack.home, deployed.get("deployed"))
-    _refuse_taken_ports(stack)
+    check(stack.settings, stack.root, stack.home, deployed.get("deployed") or last_deployed(stack.home))
+    ground.make_sure(stack, deployed)
     console.print(f"[bold]plinth up {env}[/bold]  {_describe(stack)}")
     progress = Progress(console)
     with _engine(stack, progress, again=f"plinth up {env}"):
         stack.automation.up(refresh=True, on_event=progress.on_event, suppress_outputs=True)
     found = stack.outputs()
+    remember_deployed(stack.home, found["deployed"])
     for name, reason in found.get("left_out", {}).items():
         console.print(f"  [yellow]![/yellow] {name} is left out: {reason}.")
     changed = f"{progress.changed()} change(s)" if progress.changed() else "nothing to change"
@@ -61,7 +58,7 @@ def up(
 def preview(env: Env) -> None:
     """Show what `up` would change; touches nothing. Example: plinth preview prod"""
     stack = stack_of(env)
-    check(stack.settings, stack.root, stack.home, stack.outputs().get("deployed"))
+    check(stack.settings, stack.root, stack.home, stack.outputs().get("deployed") or last_deployed(stack.home))
     progress = Progress(console, preview=True)
     with _engine(stack, progress, again=f"plinth preview {env}"):
         stack.automation.preview(on_event=progress.on_event)
@@ -76,22 +73,21 @@ def down(env: Env, yes: Yes = False) -> None:
     """Stop an environment and remove what `up` made, except the data. Example: plinth down local --yes"""
     stack = stack_of(env)
     ask(f"Stop every service of '{env}'? The data stays.", yes)
+    ground.must_answer(stack)
     progress = Progress(console)
     with _engine(stack, progress, again=f"plinth down {env}"):
         # A refresh first: a process that died is nothing to stop.
         stack.automation.refresh()
         stack.automation.destroy(on_event=progress.on_event, run_program=False)
-    if stack.settings.target is TargetName.local:
-        clear(stack.home.run)
+    ground.clear(stack)
     forget(stack)
-    data = stack.home.data
-    kept = f" Its data is kept in {data}; delete that directory to start afresh." if data.exists() else ""
-    console.print(f"[green]'{env}' is down.[/green]{kept}")
+    console.print(f"[green]'{env}' is down.[/green]{ground.kept(stack)}")
 
 
 def refresh(env: Env) -> None:
     """Compare the state with what runs; says what is gone or drifted. Example: plinth refresh local"""
     stack = stack_of(env)
+    ground.must_answer(stack)
     progress = Progress(console)
     with _engine(stack, progress, again=f"plinth refresh {env}"):
         stack.automation.refresh(on_event=progress.on_event)
@@ -166,14 +162,6 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
 def _describe(stack: Stack) -> str:
     settings = stack.settings
     return f"target {settings.target}, tier {settings.tier}, {settings.qdrant.nodes} Qdrant node(s)"
-
-
-def _refuse_taken_ports(stack: Stack) -> None:
-    if stack.settings.target is not TargetName.local:
-        return
-    supervisor = Supervisor(stack.home.run)
-    own = {process.pid for process in supervisor.strays()} | {supervisor.pid() or 0}
-    refuse_taken(ports(stack.settings), stack.settings.bind_address, own)
 
 
 def _drifted(progress: Progress) -> int:

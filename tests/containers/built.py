@@ -7,7 +7,6 @@ relies on.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
 import re
@@ -22,7 +21,7 @@ import docker
 
 from tests.conftest import ROOT, real_qdrant
 
-POSTGRES = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"))
+POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")))
 SHELL = ("bash", "sh", "cat", "grep", "head", "ls", "mv", "rm", "true", "sleep", "id", "env")
 # Where upstream has a program, and what Debian calls it.
 PROGRAMS = {

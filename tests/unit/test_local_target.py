@@ -20,10 +20,10 @@ from plinth.errors import UserError
 from plinth.resources.secret import kept_secret
 from plinth.services import services
 from plinth.services.spec import Program
-from plinth.targets.local.ports import refuse_taken
 from plinth.targets.local.process import ProcessSpec, running, start, stop
 from plinth.targets.local.programs import find, locate
 from plinth.targets.local.supervisor import ProgramFailed, Supervisor
+from plinth.targets.ports import refuse_taken
 from tests.conftest import ROOT, free_port
 
 

@@ -1,0 +1,89 @@
+"""What lies under an environment, by its target: what must be so before a deploy, what a `down` leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plinth.cli.common import console
+from plinth.deploy import image_references, leaving_hosts
+from plinth.engine import Stack
+from plinth.errors import UserError
+from plinth.preflight import ports
+from plinth.qdrant.client import Qdrant, QdrantError
+from plinth.qdrant.cluster import refuse_removal
+from plinth.qdrant.observe import observe
+from plinth.settings import TargetName
+from plinth.targets.docker import before
+from plinth.targets.docker.daemon import Daemon
+from plinth.targets.local import process
+from plinth.targets.local.supervisor import Supervisor
+from plinth.targets.ports import refuse_taken
+
+
+def make_sure(stack: Stack, outputs: dict[str, Any]) -> None:
+    """Refuse a deploy that the machine, the engine or the running cluster stands in the way of."""
+    settings = stack.settings
+    if settings.target is TargetName.local:
+        supervisor = Supervisor(stack.home.run)
+        own = {stray.pid for stray in supervisor.strays()} | {supervisor.pid() or 0}
+        refuse_taken(ports(settings), settings.bind_address, own)
+    if settings.target is TargetName.docker:
+        with Daemon(settings.docker.host) as daemon:
+            before.make_sure(
+                daemon,
+                stack.env,
+                ports(settings),
+                settings.bind_address,
+                image_references(settings, stack.root),
+                lambda words: console.print(f"  {words}", highlight=False),
+            )
+    _refuse_leaving_nodes(stack, outputs)
+
+
+def must_answer(stack: Stack) -> None:
+    """Refuse where the engine does not run: nothing of the environment could be found or stopped."""
+    if stack.settings.target is TargetName.docker:
+        with Daemon(stack.settings.docker.host) as daemon:
+            daemon.version()
+
+
+def clear(stack: Stack) -> None:
+    """Remove what no resource knows of any more."""
+    if stack.settings.target is TargetName.local:
+        process.clear(stack.home.run)
+
+
+def kept(stack: Stack) -> str:
+    """Where the data is that a `down` left, as a sentence; empty where there is none."""
+    data = stack.home.data
+    if stack.settings.target is TargetName.docker:
+        with Daemon(stack.settings.docker.host) as daemon:
+            volumes = daemon.volumes(stack.env)
+        if volumes:
+            return (
+                f" Its data is kept in {len(volumes)} volumes and its secrets in {data}; to start afresh delete both: "
+                f"docker volume rm {' '.join(volumes)}."
+            )
+    return f" Its data is kept in {data}; delete that directory to start afresh." if data.exists() else ""
+
+
+def _refuse_leaving_nodes(stack: Stack, outputs: dict[str, Any]) -> None:
+    was = outputs.get("deployed", {}).get("qdrant_nodes", 0)
+    leaving = leaving_hosts(stack.settings, stack.root, stack.home, was)
+    if not leaving:
+        return
+    where = outputs["qdrant"]
+    try:
+        with Qdrant(where["url"], where["api_key"]) as client:
+            seen = observe(client)
+    except QdrantError as error:
+        raise UserError(
+            f"plinth:qdrant.nodes goes from {was} to {stack.settings.qdrant.nodes}, and whether the nodes that leave "
+            f"hold data cannot be asked: {error}",
+            exit_code=1,
+        ) from error
+    refused = [sentence for host in leaving if (sentence := refuse_removal(seen, host))]
+    if refused:
+        raise UserError(
+            f"plinth:qdrant.nodes goes from {was} to {stack.settings.qdrant.nodes}. {' '.join(refused)}", exit_code=1
+        )

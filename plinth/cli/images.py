@@ -1,0 +1,92 @@
+"""`plinth images list|pull|save|load`: what an environment runs, for sites with a mirror or with no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plinth.cli.common import Env, Json, console, print_json
+from plinth.deploy import image_references
+from plinth.environment import load_settings, project_root
+from plinth.errors import UserError
+from plinth.settings import Settings, TargetName
+from plinth.targets.docker.daemon import Daemon
+
+commands = typer.Typer(
+    help="The container images of an environment: list, pull, save to a file, load from one.", no_args_is_help=True
+)
+File = Annotated[Path, typer.Argument(help="A tar archive of images.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(commands, name="images")
+
+
+@commands.command("list")
+def list_(env: Env, json: Json = False) -> None:
+    """The images that an environment runs, pinned. Example: plinth images list dev"""
+    _, references = _environment(env)
+    if json:
+        print_json(references)
+        return
+    for key, reference in references.items():
+        console.print(f"{key:<20} {reference}", highlight=False)
+
+
+@commands.command()
+def pull(env: Env) -> None:
+    """Fetch every image that is not on the engine yet. Example: plinth images pull dev"""
+    settings, references = _environment(env)
+    with Daemon(settings.docker.host) as daemon:
+        daemon.version()
+        for reference in _each(references):
+            there = daemon.has_image(reference)
+            if not there:
+                daemon.pull(reference)
+            console.print(f"{'there ' if there else 'pulled'}  {reference}", highlight=False)
+
+
+@commands.command()
+def save(env: Env, file: File) -> None:
+    """Write every image to one file, for a site without a network. Example: plinth images save dev images.tar"""
+    settings, references = _environment(env)
+    with Daemon(settings.docker.host) as daemon:
+        daemon.version()
+        for reference in _each(references):
+            if not daemon.has_image(reference):
+                daemon.pull(reference)
+        daemon.save(_each(references), file)
+    console.print(
+        f"Saved {len(_each(references))} image(s) to {file}; `plinth images load {env} {file}` takes them in."
+    )
+
+
+@commands.command()
+def load(env: Env, file: File) -> None:
+    """Take the images of a file that `save` wrote. Example: plinth images load dev images.tar"""
+    settings, references = _environment(env)
+    with Daemon(settings.docker.host) as daemon:
+        daemon.version()
+        daemon.load(file)
+        lacking = [reference for reference in _each(references) if not daemon.has_image(reference)]
+    if lacking:
+        raise UserError(
+            f"{file} was loaded and does not hold {', '.join(lacking)}; save it anew with the settings of '{env}'.",
+            exit_code=1,
+        )
+    console.print(f"Every image of '{env}' is there.")
+
+
+def _each(references: dict[str, str]) -> list[str]:
+    return sorted(set(references.values()))
+
+
+def _environment(env: str) -> tuple[Settings, dict[str, str]]:
+    root = project_root()
+    settings = load_settings(root, env)
+    if settings.target is TargetName.local:
+        raise UserError(f"'{env}' has target local, which runs no images; name an environment of containers.")
+    return settings, image_references(settings, root)

@@ -1,0 +1,169 @@
+"""The Docker engine itself, over its API: what is asked before a deploy, and images as files.
+
+Pulumi's plugin makes the resources. This asks first, so that what cannot work is a sentence and not half a stack.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from plinth.errors import UserError
+
+DEFAULT = "unix:///var/run/docker.sock"
+STACK_LABEL = "plinth.stack"
+CHUNK = 1 << 20
+
+
+class Daemon:
+    """A connection to one engine; raises :class:`UserError` where it does not do as asked."""
+
+    def __init__(self, host: str | None = None, timeout_s: float = 30.0) -> None:
+        """``host`` is `unix://PATH` or `tcp://HOST:PORT`; DOCKER_HOST or the usual socket when absent."""
+        self.host = host or os.environ.get("DOCKER_HOST") or DEFAULT
+        scheme, _, where = self.host.partition("://")
+        if scheme == "unix":
+            self._http = httpx.Client(
+                transport=httpx.HTTPTransport(uds=where), base_url="http://docker", timeout=timeout_s
+            )
+        elif scheme in ("tcp", "http"):
+            self._http = httpx.Client(base_url=f"http://{where}", timeout=timeout_s)
+        else:
+            raise UserError(
+                f"plinth:docker.host is {self.host}, which Plinth cannot ask; name a unix:// or tcp:// address, "
+                "such as that of a forwarded socket."
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the engine runs on this machine, so that its ports are this machine's."""
+        return self.host.startswith("unix://")
+
+    def version(self) -> str:
+        """The engine's version; the cheapest proof that it answers."""
+        return str(self._json("GET", "/version")["Version"])
+
+    def has_image(self, reference: str) -> bool:
+        """Whether an image is on the engine."""
+        return self._ask("GET", f"/images/{reference}/json", missing=True) is not None
+
+    def pull(self, reference: str) -> None:
+        """Fetch an image from its registry."""
+        with self._stream("POST", "/images/create", params={"fromImage": reference}) as answer:
+            words = _failure(answer)
+        if words:
+            raise UserError(
+                f"The image {reference} is not on this engine and could not be pulled ({words}); check the network, "
+                "name a registry that can be reached with plinth:docker.registry_mirror, or bring the images in as "
+                "a file with `plinth images load`.",
+                exit_code=1,
+            )
+
+    def save(self, references: Sequence[str], path: Path) -> None:
+        """Write images to a file that :meth:`load` reads."""
+        with self._stream("GET", "/images/get", params={"names": list(references)}) as answer:
+            if answer.status_code != httpx.codes.OK:
+                raise self._refusal("GET", "/images/get", answer)
+            partial = path.with_name(f"{path.name}.partial")
+            try:
+                with partial.open("wb") as file:
+                    for chunk in answer.iter_bytes(CHUNK):
+                        file.write(chunk)
+                partial.replace(path)
+            except OSError as error:
+                partial.unlink(missing_ok=True)
+                raise UserError(f"{path} cannot be written: {error.strerror}; name another file.") from error
+
+    def load(self, path: Path) -> None:
+        """Take the images of a file."""
+
+        def chunks() -> Iterator[bytes]:
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    yield chunk
+
+        if not path.is_file():
+            raise UserError(f"{path} is no file; write one with `plinth images save` where the images are.")
+        with self._stream("POST", "/images/load", content=chunks()) as answer:
+            words = _failure(answer)
+        if words:
+            raise UserError(f"{path} could not be loaded ({words}); is it a file of `plinth images save`?", exit_code=1)
+
+    def published(self) -> dict[int, tuple[str, str | None]]:
+        """Every published port, with the container's name and the stack that it belongs to."""
+        found: dict[int, tuple[str, str | None]] = {}
+        for container in self._json("GET", "/containers/json"):
+            owner = (container["Names"][0].lstrip("/"), container["Labels"].get(STACK_LABEL))
+            found |= {port["PublicPort"]: owner for port in container["Ports"] if "PublicPort" in port}
+        return found
+
+    def volumes(self, stack: str) -> list[str]:
+        """The names of a stack's volumes."""
+        filters = json.dumps({"label": [f"{STACK_LABEL}={stack}"]})
+        found = self._json("GET", "/volumes", params={"filters": filters})["Volumes"] or []
+        return sorted(volume["Name"] for volume in found)
+
+    def _json(self, method: str, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        answer = self._ask(method, path, params=params)
+        return answer.json() if answer is not None else None
+
+    def _ask(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, missing: bool = False
+    ) -> httpx.Response | None:
+        with self._sentences():
+            answer = self._http.request(method, path, params=params)
+        if missing and answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        if answer.is_error:
+            raise self._refusal(method, path, answer)
+        return answer
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
+        # Pulling and packing take as long as they take.
+        with self._sentences(), self._http.stream(method, path, timeout=None, **request) as answer:
+            yield answer
+
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"The Docker engine at {self.host} does not answer ({words}); start it (`systemctl start docker`), "
+                "or name another with plinth:docker.host.",
+                exit_code=1,
+            ) from error
+
+    def _refusal(self, method: str, path: str, answer: httpx.Response) -> UserError:
+        answer.read()
+        try:
+            words = answer.json()["message"]
+        except (ValueError, KeyError, TypeError):
+            words = answer.text[:300]
+        return UserError(f"The Docker engine at {self.host} answered {answer.status_code} to {method} {path}: {words}")
+
+
+def _failure(answer: httpx.Response) -> str | None:
+    """What went wrong in an answer that is a stream of JSON objects, one a line; None when nothing did."""
+    words = None
+    for line in answer.iter_lines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        words = said.get("error") or (said.get("message") if answer.is_error else None) or words
+    return " ".join(words.split()) if words else None

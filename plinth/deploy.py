@@ -43,7 +43,7 @@ def deploy(settings: Settings, root: Path, home: Home) -> None:
     secrets = _secrets(settings, home)
     ready: dict[str, pulumi.Resource] = {}
     for service in running:
-        ready[service.name] = _stand_up(service, target, secrets, ready)
+        ready[service.name] = _stand_up(settings, service, target, secrets, ready)
     if "postgres" in ready:
         _databases(settings, target, secrets, ready["postgres"])
     _collections(settings, root, target, secrets, ready["qdrant"])
@@ -113,17 +113,17 @@ def _secrets(settings: Settings, home: Home) -> dict[str, pulumi.Output[str]]:
 
 
 def _stand_up(
-    service: Service, target: Target, secrets: Secrets, ready: Mapping[str, pulumi.Resource]
+    settings: Settings, service: Service, target: Target, secrets: Secrets, ready: Mapping[str, pulumi.Resource]
 ) -> pulumi.Resource:
     """Every node of a service, one after the other: the next is touched once the one before is well again."""
     gate = [ready[name] for name in service.needs if name in ready]
     for node in target.nodes(service):
-        gate = [_stand_up_node(service, node, target, secrets, gate)]
+        gate = [_stand_up_node(settings, service, node, target, secrets, gate)]
     return gate[0]
 
 
 def _stand_up_node(
-    service: Service, node: Node, target: Target, secrets: Secrets, needs: Sequence[pulumi.Resource]
+    settings: Settings, service: Service, node: Node, target: Target, secrets: Secrets, needs: Sequence[pulumi.Resource]
 ) -> pulumi.Resource:
     placed = target.place(service, node, secrets, needs)
     health = service.health
@@ -143,6 +143,7 @@ def _stand_up_node(
         [f"http://{target.reach(service.name, health.port, peer.number)}" for peer in target.nodes(service)],
         node.number,
         instance=placed.instance,
+        deadline_s=settings.qdrant.settle_timeout_sec,
         api_key=secrets.get(qdrant.API_KEY),
         opts=pulumi.ResourceOptions(parent=placed.resource, depends_on=[answers]),
     )

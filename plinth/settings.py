@@ -60,6 +60,9 @@ class Qdrant(_Model):
     disk_gib: int | None = Field(None, ge=1, description="GiB; the tier's when absent.")
     log_level: str = Field("INFO", pattern="^(TRACE|DEBUG|INFO|WARN|ERROR)$")
     on_disk_payload: bool = True
+    settle_timeout_sec: int = Field(
+        600, ge=1, description="How long a node of a cluster may take to recover before a change stops at it."
+    )
     wal_capacity_mb: int = Field(32, ge=1)
     flush_interval_sec: int = Field(5, ge=1)
     indexing_threshold_kb: int = Field(10000, ge=1)

@@ -22,7 +22,6 @@ from plinth.resources.base import Provider, to_json
 
 INTERVAL_S = 0.5
 TIMEOUT_S = 10.0
-DEADLINE_S = 600.0
 
 
 def wait_settled(name: str, urls: Sequence[str], node: int, api_key: str | None, deadline_s: float) -> None:
@@ -78,10 +77,11 @@ class Settled(Resource, module="plinth", name="Settled"):
         node: int,
         *,
         instance: pulumi.Input[str],
+        deadline_s: float,
         api_key: pulumi.Input[str] | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``urls`` are all nodes' addresses in their order, ``node`` the number of this one."""
+        """``urls`` are all nodes' addresses in their order, ``node`` the number of this one; ``deadline_s`` seconds."""
         super().__init__(
             SettledProvider(),
             f"{name}-settled",
@@ -90,6 +90,7 @@ class Settled(Resource, module="plinth", name="Settled"):
                 "urls": to_json(list(urls)),
                 "node": str(node),
                 "instance": instance,
+                "deadline_s": str(deadline_s),
                 "api_key": None if api_key is None else pulumi.Output.secret(api_key),
             },
             opts,
@@ -98,5 +99,9 @@ class Settled(Resource, module="plinth", name="Settled"):
 
 def _wait(props: dict[str, Any]) -> None:
     wait_settled(
-        props["name"], json.loads(props["urls"]), int(props["node"]), props.get("api_key"), deadline_s=DEADLINE_S
+        props["name"],
+        json.loads(props["urls"]),
+        int(props["node"]),
+        props.get("api_key"),
+        float(props["deadline_s"]),
     )

@@ -2,68 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pulumi
 import pytest
-from pulumi.runtime.stack import run_pulumi_func, wait_for_rpcs
 
-from plinth.deploy import deploy
 from plinth.environment import load_settings, parse
 from plinth.errors import UserError
-from plinth.home import Home
-from plinth.settings import Settings
 from tests.conftest import ROOT
-
-SECRET = "generated-by-the-mock"
-
-
-class Recorder(pulumi.runtime.Mocks):
-    """Remembers every resource with its inputs."""
-
-    def __init__(self) -> None:
-        self.resources: dict[str, tuple[str, dict[str, Any]]] = {}
-
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        assert args.name not in self.resources, f"two resources are named {args.name}"
-        self.resources[args.name] = (args.typ.rsplit(":", 1)[-1], dict(args.inputs))
-        outputs = dict(args.inputs)
-        if "value" in outputs or args.typ.endswith("GeneratedSecret"):
-            outputs["value"] = SECRET
-        if args.typ.endswith("Process"):
-            outputs["instance"] = "1@2"
-        return f"{args.name}-id", outputs
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[Any, Any]:
-        return {}
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Callable[..., Recorder]]:
-    def declare(settings: Settings, *, preview: bool = False) -> Recorder:
-        recorder = Recorder()
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        pulumi.runtime.set_mocks(recorder, project="plinth", stack="test", preview=preview)
-        place = Home(tmp_path / ".plinth", tmp_path / ".plinth" / "test")
-
-        async def program() -> None:
-            await run_pulumi_func(lambda: deploy(settings, ROOT, place))
-            await wait_for_rpcs()
-
-        try:
-            loop.run_until_complete(program())
-        finally:
-            loop.close()
-        return recorder
-
-    yield declare
-    pulumi.runtime.settings.reset_options()
-
+from tests.program.recorder import SECRET, Recorder
 
 LOCAL = {
     "target": "local",

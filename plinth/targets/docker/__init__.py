@@ -123,7 +123,10 @@ class DockerTarget(Layout):
             return self._config[service.name]
         first = Layout(self.stack, self.services)
         declared = declare(service, first, self._options)
-        contents = pulumi.Output.all(**secrets).apply(lambda known: files(service, names, known, self._root))
+        contents: pulumi.Output[dict[str, str]] = pulumi.Output.all(**secrets).apply(
+            lambda known: files(service, names, known, self._root)
+        )
+        contents = pulumi.Output.secret(contents)
         name = pulumi.Output.unsecret(
             contents.apply(lambda known: f"plinth-{self.stack}-{service.name}-config-{digest(known, self.stack)}")
         )

@@ -1,0 +1,258 @@
+"""`dev` and `cluster` under Pulumi's mocks: every line of hardening, every network, port, volume, image and secret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from plinth.environment import load_settings, parse
+from plinth.errors import UserError
+from plinth.settings import Settings
+from tests.conftest import ROOT
+from tests.containers.wire import in_the_clear, to_plain
+from tests.program.recorder import SECRET, Recorder, declare
+
+ENVIRONMENTS = ["dev", "cluster"]
+NODES = {"dev": 1, "cluster": 3}
+PINS = yaml.safe_load((ROOT / "config" / "images.yaml").read_text())["images"]
+Run = Callable[..., Recorder]
+
+
+def containers(recorder: Recorder) -> dict[str, dict[str, Any]]:
+    """Those that run; not those that carry files."""
+    return {name: to_plain(inputs) for name, inputs in recorder.of("Container").items() if inputs.get("start", True)}
+
+
+def carriers(recorder: Recorder) -> dict[str, dict[str, Any]]:
+    return {name: inputs for name, inputs in recorder.of("Container").items() if not inputs.get("start", True)}
+
+
+def networks_of(container: dict[str, Any]) -> dict[str, list[str]]:
+    return {network["name"]: network["aliases"] for network in container["networksAdvanced"]}
+
+
+@pytest.mark.requirement("S1-03")
+@pytest.mark.parametrize("preview", [False, True])
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_service_is_a_container_behind_a_gate(run: Run, env: str, preview: bool) -> None:
+    recorder = run(load_settings(ROOT, env), preview=preview)
+    nodes = {f"qdrant-{number}" for number in range(NODES[env])}
+    others = {"postgres", "redis", "prometheus", "alertmanager", "grafana"}
+    exporters = {"node-exporter", "redis-exporter", "postgres-exporter"}
+    assert set(containers(recorder)) == nodes | others | exporters
+    assert set(recorder.of("Ready")) == {f"{name}-ready" for name in containers(recorder)}
+    assert set(recorder.of("Settled")) == ({f"{name}-settled" for name in nodes} if len(nodes) > 1 else set())
+    assert set(recorder.of("Database")) == {"database-digi_core", "database-lernmi", "database-beep_boop"}
+    assert len(recorder.of("Collection")) == 9
+
+
+@pytest.mark.requirement("S1-14")
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_container_is_hardened(run: Run, env: str) -> None:
+    for name, container in containers(run(load_settings(ROOT, env))).items():
+        uid, _, gid = container["user"].partition(":")
+        assert int(uid) > 0, name
+        assert gid.isdigit(), name
+        assert container["readOnly"] is True, name
+        assert container["capabilities"] == {"drops": ["ALL"]}, name
+        assert container["securityOpts"] == ["no-new-privileges:true"], name
+        assert container["ulimits"] == [{"name": "nofile", "soft": 65536, "hard": 65536}], name
+        assert container["restart"] == "unless-stopped", name
+        assert container["logDriver"] == "json-file", name
+        assert container["logOpts"] == {"max-size": "10m", "max-file": "3"}, name
+        assert float(container["cpus"]) > 0, name
+        assert container["memory"] > 0, name
+        assert container["memorySwap"] == container["memory"], name
+        assert not container.get("privileged"), name
+        assert "networkMode" not in container, name
+        assert all("noexec" in options and f"uid={uid}" in options for options in container["tmpfs"].values()), name
+        assert container["destroyGraceSeconds"] > container["stopTimeout"] > 0, name
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_a_container_writes_to_its_volumes_alone_and_reads_its_config(run: Run, env: str) -> None:
+    recorder = run(load_settings(ROOT, env))
+    made = {inputs["name"] for inputs in recorder.of("Volume").values()}
+    for name, container in containers(recorder).items():
+        mounts = container.get("mounts", [])
+        assert {mount["type"] for mount in mounts} <= {"volume"}, name
+        assert {mount["source"] for mount in mounts} <= made, name
+        config = [mount for mount in mounts if mount["target"] == "/etc/plinth"]
+        assert all(mount["readOnly"] for mount in config), name
+        assert len(config) == (0 if name == "node-exporter" else 1), name
+    volumes = [
+        {mount["target"]: mount["source"] for mount in container["mounts"] if not mount.get("readOnly")}
+        for name, container in containers(recorder).items()
+        if name.startswith("qdrant")
+    ]
+    assert volumes == [
+        {
+            "/qdrant/storage": f"plinth-test-qdrant-{number}-storage",
+            "/qdrant/snapshots": f"plinth-test-qdrant-{number}-snapshots",
+        }
+        for number in range(NODES[env])
+    ]
+
+
+@pytest.mark.requirement("S1-14")
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_ports_are_published_on_loopback_and_none_twice(run: Run, env: str) -> None:
+    found = containers(run(load_settings(ROOT, env)))
+    published = [port for container in found.values() for port in container["ports"]]
+    assert {port["ip"] for port in published} == {"127.0.0.1"}
+    assert len({port["external"] for port in published}) == len(published)
+    assert 6335 not in {port["internal"] for port in published}
+
+
+def test_an_address_that_is_set_is_where_ports_are_published(run: Run) -> None:
+    recorder = run(parse({"target": "docker", "bind_address": "192.0.2.7"}, source="x"))
+    assert {port["ip"] for c in containers(recorder).values() for port in c["ports"]} == {"192.0.2.7"}
+    assert json.loads(recorder.of("Ready")["redis-ready"]["probe"])["host"] == "192.0.2.7"
+
+
+def test_the_peers_have_a_network_of_their_own(run: Run) -> None:
+    recorder = run(load_settings(ROOT, "cluster"))
+    internal = {inputs["name"]: inputs["internal"] for inputs in recorder.of("Network").values()}
+    assert internal == {"plinth-test": False, "plinth-test-qdrant-peers": True}
+    for name, container in containers(recorder).items():
+        peers = networks_of(container).get("plinth-test-qdrant-peers")
+        assert peers == ([f"{name}.peers"] if name.startswith("qdrant") else None), name
+
+
+def test_nodes_found_and_join_with_one_command_and_by_the_peers_network(run: Run) -> None:
+    found = containers(run(load_settings(ROOT, "cluster")))
+    for number in range(3):
+        command = found[f"qdrant-{number}"]["command"]
+        assert command[2:] == [
+            *("--bootstrap", "http://qdrant-0.peers:6335"),
+            *("--uri", f"http://qdrant-{number}.peers:6335"),
+        ]
+    alone = containers(run(load_settings(ROOT, "dev")))["qdrant-0"]["command"]
+    assert "--bootstrap" not in alone
+
+
+@pytest.mark.requirement("S1-07")
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_qdrant_is_process_one_and_says_itself_whether_it_is_ready(run: Run, env: str) -> None:
+    recorder = run(load_settings(ROOT, env))
+    for number in range(NODES[env]):
+        container = containers(recorder)[f"qdrant-{number}"]
+        assert container["entrypoints"] == ["./qdrant"]
+        assert container["stopSignal"] == "SIGTERM"
+        assert container["stopTimeout"] >= 60
+        check = " ".join(container["healthcheck"]["tests"])
+        assert "GET /readyz" in check
+        assert "/dev/tcp/127.0.0.1/" in check
+        assert "curl" not in check
+        assert container["healthcheck"]["startPeriod"] == "5m0s"
+    config = yaml.safe_load(files_of(recorder, "qdrant-config-files")["/etc/plinth/config.yaml"])
+    assert config["telemetry_disabled"] is True
+    assert config["cluster"]["enabled"] is (NODES[env] > 1)
+    assert config["service"].get("enforce_internal_auth", False) is (NODES[env] > 1)
+
+
+def files_of(recorder: Recorder, carrier: str) -> dict[str, str]:
+    return {upload["file"]: upload["content"] for upload in to_plain(recorder.of("Container")[carrier])["uploads"]}
+
+
+@pytest.mark.requirement("S1-14")
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_secrets_are_in_uploaded_files_alone_and_those_are_marked(run: Run, env: str) -> None:
+    recorder = run(load_settings(ROOT, env))
+    uploaded = ""
+    for carrier, inputs in carriers(recorder).items():
+        plain = to_plain(inputs)
+        assert {upload["permissions"] for upload in plain["uploads"]} == {"0400"}, carrier
+        assert all(int(upload["owner"]) > 0 for upload in plain["uploads"]), carrier
+        uploaded += json.dumps(plain["uploads"])
+    assert SECRET in uploaded
+    for name, (kind, inputs) in recorder.resources.items():
+        if kind in ("Container", "Volume", "Network", "RemoteImage", "docker"):
+            assert SECRET not in json.dumps(in_the_clear(inputs)), name
+    for name, container in containers(recorder).items():
+        assert SECRET not in json.dumps(container), f"{name} has a secret outside a file"
+
+
+@pytest.mark.requirement("S1-14")
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_images_are_the_pinned_ones_and_stay_on_the_engine(run: Run, env: str) -> None:
+    recorder = run(load_settings(ROOT, env))
+    images = recorder.of("RemoteImage")
+    assert {inputs["name"] for inputs in images.values()} == {PINS[name.removeprefix("image-")] for name in images}
+    assert all(inputs["keepLocally"] for inputs in images.values())
+    assert {c["image"] for c in containers(recorder).values()} == {f"sha256:{name}" for name in images}
+
+
+def test_a_mirror_an_override_and_another_version_change_the_references(run: Run) -> None:
+    recorder = run(
+        parse(
+            {
+                "target": "docker",
+                "qdrant": {"version": "1.18.4"},
+                "docker": {"registry_mirror": "r.test:5000/hub/", "images": {"redis": "r.test/own/redis:7.4.9"}},
+            },
+            source="x",
+        )
+    )
+    names = {name: inputs["name"] for name, inputs in recorder.of("RemoteImage").items()}
+    assert names["image-qdrant"] == "r.test:5000/hub/qdrant/qdrant:v1.18.4-unprivileged"
+    assert names["image-redis"] == "r.test/own/redis:7.4.9"
+    assert names["image-postgres-exporter"].startswith("r.test:5000/hub/prometheuscommunity/postgres-exporter:v")
+
+
+def test_an_override_of_an_image_that_there_is_not_is_a_sentence(run: Run) -> None:
+    with pytest.raises(UserError, match="names 'qdrnt', which is no image of"):
+        run(parse({"target": "docker", "docker": {"images": {"qdrnt": "a/b:1"}}}, source="x"))
+
+
+@pytest.mark.requirement("S1-11")
+def test_the_tier_sets_the_limits(run: Run) -> None:
+    def limits(tier: str) -> tuple[str, int]:
+        node = containers(run(parse({"target": "docker", "tier": tier}, source="x")))["qdrant-0"]
+        return node["cpus"], node["memory"]
+
+    assert limits("small") == ("1", 2048)
+    assert limits("medium") == ("4", 8192)
+    assert limits("large") == ("8", 16384)
+
+
+def test_prometheus_scrapes_every_node(run: Run) -> None:
+    config = yaml.safe_load(
+        files_of(run(load_settings(ROOT, "cluster")), "prometheus-config-files")["/etc/plinth/prometheus.yml"]
+    )
+    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    assert jobs["qdrant"] == [f"plinth-test-qdrant-{number}:6433" for number in range(3)]
+    assert jobs["redis-exporter"] == ["plinth-test-redis-exporter:9221"]
+
+
+def test_each_node_is_reached_on_a_port_of_its_own(run: Run) -> None:
+    recorder = run(load_settings(ROOT, "cluster"))
+    probes = [json.loads(recorder.of("Ready")[f"qdrant-{number}-ready"]["probe"]) for number in range(3)]
+    assert [(probe["host"], probe["port"]) for probe in probes] == [("127.0.0.1", 6433 + 10 * n) for n in range(3)]
+
+
+def test_a_node_more_leaves_the_volumes_of_the_others_alone(run: Run) -> None:
+    def volumes(nodes: int) -> set[str]:
+        settings = parse(
+            {"target": "docker", "qdrant": {"nodes": nodes, "replication_factor": min(nodes, 2)}}, source="x"
+        )
+        return {i["name"] for name, i in run(settings).of("Volume").items() if "-config" not in name}
+
+    assert volumes(1) < volumes(3) < volumes(4)
+
+
+def test_two_stacks_share_no_name(tmp_path_factory: pytest.TempPathFactory) -> None:
+    def names(env: str, settings: Settings) -> set[str]:
+        recorder = declare(settings, tmp_path_factory.mktemp(env), env=env)
+        return {
+            to_plain(inputs)["name"]
+            for kind in ("Container", "Network", "Volume")
+            for inputs in recorder.of(kind).values()
+        }
+
+    settings = load_settings(ROOT, "dev")
+    assert not names("one", settings) & names("two", settings)

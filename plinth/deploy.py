@@ -194,6 +194,10 @@ def outputs(settings: Settings, running: Sequence[Service], target: Target, secr
             "read_only_api_key": secret("qdrant_read_only_api_key"),
         }
     }
+    nodes = next(target.nodes(service) for service in running if service.name == "qdrant")
+    if len(nodes) > 1:
+        addresses = {node.name: target.reach("qdrant", "http", node.number) for node in nodes}
+        found["qdrant"]["nodes"] = {name: f"http://{address}" for name, address in addresses.items()}
     if "postgres" in names:
         host, _, port = target.reach("postgres", "sql").rpartition(":")
         found["postgres"] = {

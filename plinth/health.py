@@ -99,7 +99,7 @@ CORE = ("enabled", "ok", "skipped", "latency_ms")
 
 def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> list[Dependency]:
     """What a deployed environment consists of, from its outputs."""
-    found = [_qdrant(outputs["qdrant"])]
+    found = _qdrant(outputs["qdrant"])
     stores: tuple[tuple[str, Literal["postgres", "redis"]], ...] = (("pg", "postgres"), ("redis", "redis"))
     for name, key in stores:
         if key in outputs:
@@ -161,9 +161,14 @@ def _ask(dependency: Dependency, policy: Policy) -> Result:
     return Result(enabled=True, ok=False, skipped=False, detail=words, url=dependency.url)
 
 
-def _qdrant(where: Mapping[str, Any]) -> Dependency:
+def _qdrant(where: Mapping[str, Any]) -> list[Dependency]:
+    # The first node answers for the whole under the service's own name; the others are asked beside it.
+    first, *others = where.get("nodes", {"qdrant": where["url"]}).items()
     # The list of collections, not /readyz: it proves the key too.
-    return Dependency("qdrant", _http(where["url"], "/collections"), where["api_key"], url=where["url"])
+    return [
+        Dependency(name, _http(url, "/collections"), where["api_key"], url=url)
+        for name, url in [("qdrant", first[1]), *others]
+    ]
 
 
 def _http(url: str, path: str) -> Probe:

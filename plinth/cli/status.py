@@ -10,6 +10,10 @@ from rich.table import Table
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
 from plinth.engine import Stack
 from plinth.health import Policy, Status, check, dependencies, remembered
+from plinth.qdrant.cluster import describe
+from plinth.qdrant.observe import observe_others
+
+PEERS_TIMEOUT_S = 3.0
 
 
 def register(app: typer.Typer) -> None:
@@ -24,11 +28,14 @@ def status(
 ) -> None:
     """Is it well? Every service probed; exit 0 only when all are ready. Example: plinth status local"""
     stack = stack_of(env)
-    found = probe(stack, outputs_of(stack), cache=cache)
+    outputs = outputs_of(stack)
+    found = probe(stack, outputs, cache=cache)
+    peers = _peers(outputs)
     if json:
-        print_json(found.to_json())
+        print_json(found.to_json() | ({"cluster": peers} if peers else {}))
     else:
         _show(found)
+        _show_peers(peers)
     if not found.ready:
         raise typer.Exit(1)
 
@@ -49,6 +56,27 @@ def show(stack: Stack, outputs: dict[str, Any]) -> bool:
     found = probe(stack, outputs, cache=False)
     _show(found)
     return found.ready
+
+
+def _peers(outputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The peers of a cluster as the first node that answers sees them; none where one node runs alone."""
+    where = outputs["qdrant"]
+    seen = observe_others(list(where.get("nodes", {}).values()), where["api_key"], PEERS_TIMEOUT_S)
+    return describe(seen[0]) if seen else []
+
+
+def _show_peers(peers: list[dict[str, Any]]) -> None:
+    if not peers:
+        return
+    table = Table(title="peers", title_justify="left")
+    for column in ("peer", "id", "role", "replicas", "not active"):
+        table.add_column(column)
+    for peer in peers:
+        role = "leader" if peer["leader"] else "follower"
+        table.add_row(
+            peer["peer"], str(peer["id"]), role, str(peer["replicas"]), ", ".join(peer["not_active"]) or "none"
+        )
+    console.print(table)
 
 
 def _show(found: Status) -> None:

@@ -92,6 +92,23 @@ def unsettled(own: View, others: Sequence[View], expected: int) -> str | None:
     return None
 
 
+def describe(seen: View) -> list[dict[str, Any]]:
+    """A line for each peer, for people and machines: name, id, whether it leads, its replicas and those not active."""
+    lines = []
+    for peer, host in sorted(seen.peers.items(), key=lambda item: item[1]):
+        held = held_by(seen, host)
+        lines.append(
+            {
+                "peer": host,
+                "id": peer,
+                "leader": peer == seen.leader,
+                "replicas": len(held),
+                "not_active": [f"{r.collection}/{r.shard}: {r.state}" for r in held if r.state not in WELL],
+            }
+        )
+    return lines
+
+
 def held_by(seen: View, host: str) -> tuple[Replica, ...]:
     """The replicas that the peer at a host name holds."""
     peer = seen.peer_of(host)

@@ -1,0 +1,221 @@
+"""Three real Qdrant nodes in containers: founding, restarts in any order, a rolling change under reads, growth."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import grpc
+import httpx
+import pytest
+
+from plinth.qdrant.cluster import unsettled
+from plinth.qdrant.observe import observe_others
+from tests.conftest import real_qdrant
+from tests.containers import built
+from tests.containers.applied import Applied
+from tests.containers.engine import Containers, why_not
+from tests.containers.provider import DockerProvider, served
+from tests.containers.stack import settings
+from tests.project import Environment, pulumi_missing
+
+WHY_NOT = why_not()
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.docker,
+    pytest.mark.qdrant,
+    pytest.mark.skipif(pulumi_missing(), reason="no pulumi binary: run `make bootstrap`"),
+    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+    pytest.mark.skipif(real_qdrant() is None, reason="no qdrant binary: the embedded engine is one node"),
+]
+NODES, POINTS = 3, 200
+COLLECTION = "trades"
+
+
+class Cluster(Environment):
+    """A cluster and its containers."""
+
+    containers: Containers
+
+    def urls(self) -> list[str]:
+        return list(self.outputs()["qdrant"]["nodes"].values())
+
+    def wait_settled(self, seconds: float = 120) -> None:
+        urls, key = self.urls(), self.outputs()["qdrant"]["api_key"]
+        end = time.monotonic() + seconds
+        while True:
+            views = observe_others(urls, key, 5)
+            lacks = "not every node answers"
+            if len(views) == len(urls):
+                verdicts = [unsettled(view, views, len(urls)) for view in views]
+                lacks = next((verdict for verdict in verdicts if verdict), "")
+                if not lacks:
+                    return
+            assert time.monotonic() < end, lacks
+            time.sleep(0.5)
+
+    def counts(self) -> list[int]:
+        """The exact number of points by each node's word."""
+        key = self.outputs()["qdrant"]["api_key"]
+        return [count(url, key) for url in self.urls()]
+
+
+def count(url: str, key: str) -> int:
+    answer = httpx.post(
+        f"{url}/collections/{COLLECTION}/points/count", json={"exact": True}, headers={"api-key": key}, timeout=30
+    )
+    return int(answer.json()["result"]["count"])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    client = docker.from_env()
+    env = f"three{secrets.token_hex(3)}"
+    off = {"enabled": False}
+    wanted = settings(
+        built.build(client),
+        NODES,
+        postgres=off,
+        redis=off,
+        monitoring={"prometheus": off, "alertmanager": off, "grafana": off, "exporters": off},
+        collections={"only": [COLLECTION]},
+    )
+    with served(DockerProvider(Applied(client))) as debug, tempfile.TemporaryDirectory(prefix="plinth-") as directory:
+        made = Cluster(Path(directory), wanted, env, PULUMI_DEBUG_PROVIDERS=debug)
+        made.containers = Containers(client, env)
+        try:
+            yield made
+        finally:
+            made.containers.remove()
+
+
+@pytest.mark.requirement("S1-03")
+def test_three_nodes_found_one_cluster_and_status_shows_its_peers(cluster: Cluster) -> None:
+    cluster.up()
+    status = cluster.json("status", cluster.env)
+    assert status["ready"] is True
+    assert {"qdrant", "qdrant-1", "qdrant-2"} <= set(status["deps"])
+    assert [peer["peer"] for peer in status["cluster"]] == [f"qdrant-{number}.peers" for number in range(NODES)]
+    assert [peer["leader"] for peer in status["cluster"]].count(True) == 1
+    assert all(peer["replicas"] > 0 and not peer["not_active"] for peer in status["cluster"])
+    with cluster.qdrant() as qdrant:
+        points = [{"id": n, "vector": [n / POINTS] * 768, "payload": {"user_id": "u"}} for n in range(1, POINTS + 1)]
+        qdrant.call("PUT", f"/collections/{COLLECTION}/points?wait=true", {"points": points})
+    assert cluster.counts() == [POINTS] * NODES
+
+
+@pytest.mark.requirement("S1-14")
+def test_the_peers_port_is_published_nowhere_and_asks_for_the_key(cluster: Cluster) -> None:
+    about = cluster.containers.inspected()["qdrant-0"]
+    assert not about["NetworkSettings"]["Ports"].get("6335/tcp")
+    networks = about["NetworkSettings"]["Networks"]
+    assert set(networks) == {f"plinth-{cluster.env}", f"plinth-{cluster.env}-qdrant-peers"}
+    assert cluster.containers.client.networks.get(f"plinth-{cluster.env}-qdrant-peers").attrs["Internal"] is True
+    # Qdrant listens on every network that it is in, so whoever gets as far as the port must be turned away there.
+    for network in networks.values():
+        with grpc.insecure_channel(f"{network['IPAddress']}:6335") as channel:
+            ask = channel.unary_unary("/qdrant.QdrantInternal/GetConsensusCommit")
+            with pytest.raises(grpc.RpcError) as refused:
+                ask(b"", timeout=10)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_second_up_changes_nothing(cluster: Cluster) -> None:
+    assert "nothing to change" in cluster.up()
+
+
+def test_nodes_start_again_in_any_order(cluster: Cluster) -> None:
+    running = cluster.containers.running()
+    for node in running.values():
+        node.stop(timeout=30)
+    for name in ("qdrant-2", "qdrant-0", "qdrant-1"):
+        running[name].start()
+    cluster.wait_settled()
+    assert cluster.counts() == [POINTS] * NODES
+
+
+def test_the_founder_killed_comes_back_into_the_cluster(cluster: Cluster) -> None:
+    os.kill(cluster.containers.pid("qdrant-0"), signal.SIGKILL)
+    cluster.wait_settled()
+    assert cluster.counts() == [POINTS] * NODES
+
+
+class Reader(threading.Thread):
+    """Counts on every node in turn; a count that no node gives is a failure."""
+
+    def __init__(self, urls: list[str], key: str) -> None:
+        super().__init__(daemon=True)
+        self.urls, self.key = urls, key
+        self.wrong: list[Any] = []
+        self.reads = 0
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(0.1):
+            found = None
+            for url in self.urls:
+                try:
+                    found = count(url, self.key)
+                except (httpx.HTTPError, KeyError, TypeError, ValueError):
+                    continue
+                break
+            self.reads += 1
+            if found != POINTS:
+                self.wrong.append(found)
+
+
+def test_a_change_rolls_through_the_nodes_and_no_read_fails(cluster: Cluster) -> None:
+    before = {name: container.id for name, container in cluster.containers.running().items()}
+    reader = Reader(cluster.urls(), cluster.outputs()["qdrant"]["api_key"])
+    reader.start()
+    cluster.settings["plinth:qdrant"]["flush_interval_sec"] = 4
+    cluster.save()
+    cluster.up()
+    reader.done.set()
+    reader.join()
+    after = {name: container.id for name, container in cluster.containers.running().items()}
+    assert set(after) == set(before)
+    assert not set(after.values()) & set(before.values())
+    assert reader.reads > 10
+    assert reader.wrong == []
+    cluster.wait_settled()
+
+
+def test_a_node_added_to_the_settings_is_a_peer_more(cluster: Cluster) -> None:
+    cluster.settings["plinth:qdrant"]["nodes"] = NODES + 1
+    cluster.save()
+    cluster.up()
+    assert len(cluster.json("status", cluster.env)["cluster"]) == NODES + 1
+    assert cluster.counts() == [POINTS] * (NODES + 1)
+
+
+def test_a_node_leaves_only_once_it_is_no_peer_any_more(cluster: Cluster) -> None:
+    cluster.settings["plinth:qdrant"]["nodes"] = NODES
+    cluster.save()
+    said = cluster.up(expect=1)
+    assert f"plinth:qdrant.nodes goes from {NODES + 1} to {NODES}. Node qdrant-{NODES}.peers still" in said
+    assert f"qdrant-{NODES}" in cluster.containers.running()
+    peers = cluster.json("status", cluster.env)["cluster"]
+    leaving = next(peer["id"] for peer in peers if peer["peer"] == f"qdrant-{NODES}.peers")
+    with cluster.qdrant() as qdrant:
+        qdrant.call("DELETE", f"/cluster/peer/{leaving}")
+    cluster.up()
+    assert set(cluster.containers.running()) == {f"qdrant-{number}" for number in range(NODES)}
+    cluster.wait_settled()
+
+
+def test_the_cluster_is_the_same_after_a_down(cluster: Cluster) -> None:
+    peers = {peer["id"] for peer in cluster.json("status", cluster.env)["cluster"]}
+    cluster.plinth("down", cluster.env, "--yes")
+    assert cluster.containers.running() == {}
+    cluster.up()
+    assert {peer["id"] for peer in cluster.json("status", cluster.env)["cluster"]} == peers
+    assert cluster.counts() == [POINTS] * NODES

@@ -1,0 +1,340 @@
+"""The docker target with real containers: up, look inside, kill, restart, change, down and up again, as one story."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import psutil
+import psycopg
+import pytest
+import redis
+
+from plinth.home import home
+from tests.conftest import free_port
+from tests.containers import built
+from tests.containers.applied import Applied
+from tests.containers.engine import Containers, why_not
+from tests.containers.provider import DockerProvider, served
+from tests.containers.stack import settings
+from tests.project import Environment, pulumi_missing
+
+WHY_NOT = why_not()
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.docker,
+    pytest.mark.skipif(pulumi_missing(), reason="no pulumi binary: run `make bootstrap`"),
+    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+]
+SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager"} | {
+    f"{name}-exporter" for name in ("node", "redis", "postgres")
+}
+POINT = {"points": [{"id": 7, "vector": [0.1] * 384, "payload": {"kept": True}}]}
+
+
+class Stack(Environment):
+    """An environment and its containers."""
+
+    containers: Containers
+    images: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def client() -> docker.DockerClient:
+    return docker.from_env()
+
+
+@pytest.fixture(scope="module")
+def debug(client: docker.DockerClient) -> Iterator[str]:
+    with served(DockerProvider(Applied(client))) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def stack(client: docker.DockerClient, debug: str) -> Iterator[Stack]:
+    images = built.build(client)
+    env = f"one{secrets.token_hex(3)}"
+    with tempfile.TemporaryDirectory(prefix="plinth-docker-") as directory:
+        made = Stack(Path(directory), settings(images), env, PULUMI_DEBUG_PROVIDERS=debug)
+        made.containers, made.images = Containers(client, env), images
+        try:
+            yield made
+        finally:
+            made.containers.remove()
+
+
+def every_secret(stack: Stack) -> list[str]:
+    known: dict[str, str] = json.loads((home(stack.root, stack.env).data / "secrets.json").read_text())
+    assert len(known) >= 5
+    return list(known.values())
+
+
+def enter(stack: Stack) -> psycopg.Connection[Any]:
+    where = stack.outputs()["postgres"]
+    password = where["databases"]["digi_core"]["password"]
+    return psycopg.connect(
+        host=where["host"], port=where["port"], dbname="digi_core", user="digi_core", password=password
+    )
+
+
+def cache(stack: Stack) -> redis.Redis:
+    where = stack.outputs()["redis"]
+    return redis.Redis(host=where["host"], port=where["port"], password=where["password"])
+
+
+@pytest.mark.requirement("S1-03")
+@pytest.mark.requirement("S1-05")
+def test_up_makes_containers_that_are_healthy_and_status_agrees(stack: Stack) -> None:
+    assert "Deployed in" in stack.up()
+    assert set(stack.containers.running()) == SERVICES
+    stack.containers.wait_healthy()
+    status = stack.json("status", stack.env)
+    assert status["ready"] is True
+    assert {"qdrant", "pg", "redis", "prometheus", "alertmanager", "node_exporter"} <= set(status["deps"])
+    assert stack.json("collections", "diff", stack.env)["in_sync"] is True
+    with stack.qdrant() as qdrant:
+        qdrant.call("PUT", "/collections/embeddings/points?wait=true", POINT)
+    with enter(stack) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    cache(stack).set("kept", "42")
+
+
+def test_a_second_up_changes_nothing(stack: Stack) -> None:
+    assert "nothing to change" in stack.up()
+
+
+@pytest.mark.requirement("S1-14")
+def test_a_container_is_as_locked_as_it_was_declared(stack: Stack) -> None:
+    for name, about in stack.containers.inspected().items():
+        status = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{about['State']['Pid']}/status").read_text().splitlines()
+            if ":\t" in line
+        )
+        assert int(status["CapEff"], 16) == 0, name
+        assert int(status["CapBnd"], 16) == 0, name
+        assert status["NoNewPrivs"].strip() == "1", name
+        assert "0" not in status["Uid"].split(), name
+        assert about["HostConfig"]["ReadonlyRootfs"] is True, name
+        assert about["HostConfig"]["Memory"] == about["HostConfig"]["MemorySwap"] > 0, name
+        assert about["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped", name
+    qdrant = stack.containers.running()["qdrant-0"]
+    refused = qdrant.exec_run(["bash", "-c", ": >/qdrant/x || : >/etc/plinth/x"])
+    assert refused.exit_code != 0
+    assert b"Read-only file system" in refused.output
+
+
+def test_the_program_is_process_one_and_stops_in_good_order(stack: Stack) -> None:
+    commands = {
+        name: Path(f"/proc/{stack.containers.pid(name)}/comm").read_text().strip()
+        for name in ("qdrant-0", "postgres", "redis")
+    }
+    assert commands["qdrant-0"] in ("qdrant", "python3")
+    assert commands["postgres"] == "postgres"
+    assert commands["redis"] == "redis-server"
+    for name in commands:
+        container = stack.containers.running()[name]
+        began = time.monotonic()
+        container.stop(timeout=30)
+        assert time.monotonic() - began < 20, f"{name} had to be killed"
+        assert container.wait()["StatusCode"] != 137, name
+        container.start()
+    stack.wait_ready()
+
+
+@pytest.mark.requirement("S1-14")
+def test_no_secret_shows_in_inspect_logs_volumes_or_the_state(stack: Stack, client: docker.DockerClient) -> None:
+    every = client.containers.list(all=True, filters={"label": f"plinth.stack={stack.env}"})
+    shown = json.dumps([client.api.inspect_container(container.id) for container in every])
+    shown += json.dumps(client.api.volumes(filters={"label": f"plinth.stack={stack.env}"}))
+    shown += "".join(container.logs().decode(errors="replace") for container in every)
+    shown += stack.states() + stack.plinth("outputs", stack.env)
+    for secret in every_secret(stack):
+        assert secret not in shown
+
+
+@pytest.mark.requirement("S1-14")
+def test_no_port_is_beyond_loopback(stack: Stack) -> None:
+    published = [
+        binding
+        for about in stack.containers.inspected().values()
+        for bindings in about["NetworkSettings"]["Ports"].values()
+        for binding in bindings or []
+    ]
+    assert len(published) >= 9
+    assert {binding["HostIp"] for binding in published} == {"127.0.0.1"}
+    ports = {int(binding["HostPort"]) for binding in published}
+    listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port in ports]
+    assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+
+
+@pytest.mark.requirement("S1-14")
+def test_no_container_runs_a_tag_that_moves(stack: Stack) -> None:
+    for name, about in stack.containers.inspected().items():
+        assert re.fullmatch("sha256:[0-9a-f]{64}", about["Config"]["Image"]), name
+    images = stack.json("images", "list", stack.env)
+    assert set(images.values()) == set(stack.images.values())
+    assert not [reference for reference in images.values() if reference.endswith(":latest") or ":" not in reference]
+
+
+def test_a_killed_process_comes_back_by_itself(stack: Stack) -> None:
+    before = {name: stack.containers.pid(name) for name in ("qdrant-0", "postgres", "redis")}
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    stack.wait_ready()
+    assert all(stack.containers.pid(name) != pid for name, pid in before.items())
+    with stack.qdrant() as qdrant:
+        assert qdrant.call("GET", "/collections/embeddings/points/7")["payload"] == {"kept": True}
+
+
+def test_containers_may_start_again_in_any_order(stack: Stack) -> None:
+    running = stack.containers.running()
+    for container in running.values():
+        container.stop(timeout=30)
+    for name in sorted(running, reverse=True):
+        running[name].start()
+    stack.wait_ready()
+    stack.containers.wait_healthy()
+
+
+def test_what_was_stopped_or_removed_is_mended_by_up(stack: Stack) -> None:
+    running = stack.containers.running()
+    running["redis"].stop(timeout=30)
+    running["alertmanager"].remove(force=True)
+    assert "are not as they were deployed" in stack.plinth("refresh", stack.env, expect=1)
+    stack.up()
+    assert set(stack.containers.running()) == SERVICES
+    stack.wait_ready()
+
+
+def test_a_changed_setting_replaces_its_container_and_keeps_the_data(stack: Stack) -> None:
+    before = {name: container.id for name, container in stack.containers.running().items()}
+    stack.settings["plinth:redis"]["maxmemory_mib"] = 64
+    stack.save()
+    stack.up()
+    after = {name: container.id for name, container in stack.containers.running().items()}
+    assert {name for name in SERVICES if before[name] != after[name]} == {"redis"}
+    assert cache(stack).get("kept") == b"42"
+    assert cache(stack).info("memory")["maxmemory"] == 64 << 20
+
+
+def test_an_image_that_no_registry_has_is_a_sentence_and_touches_nothing(stack: Stack) -> None:
+    before = {name: container.id for name, container in stack.containers.running().items()}
+    stack.settings["plinth:docker"]["images"]["redis"] = "127.0.0.1:9/nowhere/redis:7.4.9"
+    stack.save()
+    said = stack.up(expect=1)
+    assert "The image 127.0.0.1:9/nowhere/redis:7.4.9 is not on this engine and could not be pulled" in said
+    assert "plinth images load" in said
+    assert {name: container.id for name, container in stack.containers.running().items()} == before
+    stack.settings["plinth:docker"]["images"]["redis"] = stack.images["redis"]
+    stack.save()
+
+
+def test_an_engine_that_does_not_run_is_a_sentence(stack: Stack) -> None:
+    for command in (("up", "--no-verify"), ("down", "--yes"), ("refresh",)):
+        said = stack.plinth(command[0], stack.env, *command[1:], expect=1, DOCKER_HOST="unix:///nowhere/docker.sock")
+        assert "The Docker engine at unix:///nowhere/docker.sock does not answer" in said
+        assert "systemctl start docker" in said
+
+
+def test_a_taken_port_is_named_with_who_has_it(stack: Stack) -> None:
+    before = stack.settings["plinth:redis"]["port"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        stack.settings["plinth:redis"]["port"] = taken.getsockname()[1]
+        stack.save()
+        said = stack.up(expect=2)
+        assert f"Port {taken.getsockname()[1]} (plinth:redis.port) is taken by" in said
+    stack.settings["plinth:redis"]["port"] = before
+    stack.save()
+
+
+def test_a_deploy_that_fails_halfway_is_finished_by_the_next(stack: Stack) -> None:
+    stack.settings["plinth:docker"]["nofile"] = 10**9
+    stack.save()
+    said = stack.up(expect=1)
+    assert "goes on from there" in said
+    del stack.settings["plinth:docker"]["nofile"]
+    stack.settings["plinth:docker"]["nofile"] = 8000
+    stack.save()
+    stack.up()
+    assert set(stack.containers.running()) == SERVICES
+    stack.wait_ready()
+
+
+def test_two_stacks_live_side_by_side(stack: Stack, client: docker.DockerClient, debug: str) -> None:
+    env = f"two{secrets.token_hex(3)}"
+    both = Containers(client, env)
+    others = {
+        "postgres": {"enabled": False},
+        "monitoring": {key: {"enabled": False} for key in ("prometheus", "alertmanager", "grafana", "exporters")},
+        "collections": {"only": ["trades"]},
+    }
+    with tempfile.TemporaryDirectory(prefix="plinth-docker-") as directory:
+        wanted = settings(stack.images, **others)
+        second = Environment(Path(directory), wanted, env, PULUMI_DEBUG_PROVIDERS=debug)
+        try:
+            wanted["plinth:redis"]["port"] = stack.settings["plinth:redis"]["port"]
+            second.save()
+            said = second.up(expect=2)
+            assert f"is published by the container plinth-{stack.env}-redis of the stack '{stack.env}'" in said
+            wanted["plinth:redis"]["port"] = free_port()
+            second.save()
+            second.up()
+            assert set(both.running()) == {"qdrant-0", "redis"}
+            assert set(stack.containers.running()) == SERVICES
+            assert second.outputs()["qdrant"]["api_key"] != stack.outputs()["qdrant"]["api_key"]
+            second.plinth("down", env, "--yes")
+            assert both.running() == {}
+            stack.plinth("status", stack.env, "--no-cache")
+        finally:
+            both.remove()
+
+
+def test_images_are_saved_to_a_file_and_loaded_from_it(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "images.tar"
+    wanted = dict(stack.settings)
+    said = stack.plinth("images", "save", stack.env, str(file))
+    assert f"to {file}" in said
+    assert "Every image of" in stack.plinth("images", "load", stack.env, str(file))
+    assert stack.plinth("images", "pull", stack.env).count("there") == len(stack.images)
+    stack.settings["plinth:docker"] = {"images": {**stack.images, "redis": "127.0.0.1:9/other/redis:7.4.9"}}
+    stack.save()
+    assert "does not hold 127.0.0.1:9/other/redis:7.4.9" in stack.plinth(
+        "images", "load", stack.env, str(file), expect=1
+    )
+    file.write_text("no archive")
+    assert "could not be loaded" in stack.plinth("images", "load", stack.env, str(file), expect=1)
+    stack.settings.clear()
+    stack.settings.update(wanted)
+    stack.save()
+
+
+def test_down_leaves_the_volumes_and_names_them_and_up_finds_the_data(stack: Stack) -> None:
+    said = stack.plinth("down", stack.env, "--yes")
+    assert f"plinth-{stack.env}-qdrant-0-storage" in said
+    assert stack.containers.running() == {}
+    stack.up()
+    with stack.qdrant() as qdrant:
+        assert qdrant.call("GET", "/collections/embeddings/points/7")["payload"] == {"kept": True}
+    with enter(stack) as connection:
+        assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+    assert cache(stack).get("kept") == b"42"
+
+
+def test_a_volume_of_another_qdrant_is_refused_after_a_down_too(stack: Stack) -> None:
+    stack.plinth("down", stack.env, "--yes")
+    for version, words in (("1.20.0", "skips from 1.18.3 to 1.20.0"), ("1.17.1", "Qdrant cannot go back")):
+        stack.settings["plinth:qdrant"]["version"] = version
+        stack.save()
+        assert words in stack.up(expect=2)
+    assert stack.containers.running() == {}

@@ -1,0 +1,204 @@
+"""The docker target's parts: references, declared containers, the questions to an engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plinth.environment import load_settings
+from plinth.errors import UserError
+from plinth.home import Home, last_deployed, remember_deployed
+from plinth.images import at_version, mirrored, pins
+from plinth.preflight import ports, refusals
+from plinth.targets.docker import digest
+from plinth.targets.docker.before import make_sure
+from plinth.targets.docker.daemon import Daemon
+from plinth.targets.docker.declared import go_duration, initialising, outside
+from tests.conftest import ROOT, free_port
+
+
+@pytest.mark.requirement("S1-14")
+def test_every_pin_names_a_registry_and_a_version() -> None:
+    for key, reference in pins(ROOT).items():
+        host, _, path = reference.partition("/")
+        assert "." in host, key
+        tag = path.rpartition(":")[2]
+        assert any(letter.isdigit() for letter in tag), key
+        assert tag != "latest", key
+
+
+@pytest.mark.parametrize(
+    ("reference", "version", "wanted"),
+    [
+        ("docker.io/qdrant/qdrant:v1.18.3-unprivileged", "1.18.4", "docker.io/qdrant/qdrant:v1.18.4-unprivileged"),
+        ("docker.io/qdrant/qdrant:v1.18.3-unprivileged", "v1.19.0", "docker.io/qdrant/qdrant:v1.19.0-unprivileged"),
+        ("r.test:5000/redis:7.4.5-bookworm", "7.4.6", "r.test:5000/redis:7.4.6-bookworm"),
+        ("docker.io/prom/prometheus:v3.5.0", None, "docker.io/prom/prometheus:v3.5.0"),
+    ],
+)
+def test_a_version_changes_in_the_tag_alone(reference: str, version: str | None, wanted: str) -> None:
+    assert at_version(reference, version) == wanted
+
+
+@pytest.mark.parametrize(
+    ("reference", "wanted"),
+    [
+        ("docker.io/prom/prometheus:v3", "m.test/hub/prom/prometheus:v3"),
+        ("quay.io/a/b:1", "m.test/hub/a/b:1"),
+        ("localhost/x:1", "m.test/hub/x:1"),
+        ("redis:7", "m.test/hub/redis:7"),
+        ("library/redis:7", "m.test/hub/library/redis:7"),
+    ],
+)
+def test_a_mirror_takes_the_place_of_the_registry(reference: str, wanted: str) -> None:
+    assert mirrored(reference, "m.test/hub") == wanted
+
+
+def test_a_moving_tag_is_refused() -> None:
+    settings = load_settings(ROOT, "dev")
+    moving = settings.model_copy(update={"docker": settings.docker.model_copy(update={"images": {"redis": "redis"}})})
+    assert any("a tag that moves" in sentence for sentence in refusals(moving, {}))
+
+
+@given(st.integers(0, 10**6))
+def test_a_duration_reads_back_as_the_seconds_it_was(seconds: int) -> None:
+    text, total, number = go_duration(seconds), 0, ""
+    for letter in text:
+        if letter.isdigit():
+            number += letter
+        else:
+            total, number = total + int(number) * {"h": 3600, "m": 60, "s": 1}[letter], ""
+    assert total == seconds
+
+
+def test_nodes_never_share_a_published_port() -> None:
+    published = ports(load_settings(ROOT, "cluster"))
+    assert published["qdrant.http_port + 20"] == outside(6433, 2) == 6453
+    assert len(set(published.values())) == len(published)
+
+
+def start(volume: Path, script: str) -> int:
+    entrypoint, command = initialising(str(volume), ("sh", "-c", f"{script}", "x", str(volume)), ("true",))
+    return subprocess.run([*entrypoint, *command[1:]], check=False).returncode
+
+
+def test_a_volume_is_filled_once_and_an_interrupted_filling_is_begun_anew(tmp_path: Path) -> None:
+    volume = tmp_path / "data"
+    assert start(volume, 'mkdir "$1"; touch "$1/half"; exit 1') != 0
+    assert not volume.exists()
+    assert start(volume, 'mkdir "$1"; echo first > "$1/whole"') == 0
+    assert [path.name for path in volume.iterdir()] == ["whole"]
+    assert start(volume, 'mkdir "$1"; echo second > "$1/whole"') == 0
+    assert (volume / "whole").read_text() == "first\n"
+
+
+def test_the_name_of_some_files_changes_with_them_and_with_the_stack() -> None:
+    assert digest({"a": "1"}, "x") == digest({"a": "1"}, "x")
+    assert (
+        len({digest({"a": "1"}, "x"), digest({"a": "2"}, "x"), digest({"b": "1"}, "x"), digest({"a": "1"}, "y")}) == 4
+    )
+
+
+def test_what_was_deployed_is_kept_with_the_data(tmp_path: Path) -> None:
+    place = Home(tmp_path, tmp_path / "t")
+    assert last_deployed(place) is None
+    remember_deployed(place, {"qdrant_version": "1.17.0"})
+    assert last_deployed(place) == {"qdrant_version": "1.17.0"}
+    place.deployed.write_text("not JSON")
+    assert last_deployed(place) is None
+
+
+class Engine:
+    """A Docker engine that says what a test wants it to say."""
+
+    def __init__(self) -> None:
+        self.containers: list[dict[str, Any]] = []
+        self.images: set[str] = set()
+        self.pulls: list[str] = []
+        self.answer_to_pull: list[dict[str, Any]] = []
+        engine = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/version":
+                    self.reply(200, {"Version": "28.0"})
+                elif self.path == "/containers/json":
+                    self.reply(200, engine.containers)
+                else:
+                    known = self.path.removeprefix("/images/").removesuffix("/json") in engine.images
+                    self.reply(200 if known else 404, {"message": "no such image"})
+
+            def do_POST(self) -> None:
+                engine.pulls.append(self.path)
+                self.reply(200, *engine.answer_to_pull)
+
+            def reply(self, status: int, *documents: Any) -> None:
+                body = "\n".join(json.dumps(document) for document in documents).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def host(self) -> str:
+        return f"tcp://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    made = Engine()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_only_images_that_are_missing_are_pulled(engine: Engine) -> None:
+    engine.images = {"a/b:1"}
+    engine.answer_to_pull = [{"status": "Pulling"}, {"status": "Done"}]
+    said: list[str] = []
+    with Daemon(engine.host) as daemon:
+        make_sure(daemon, "t", {}, "127.0.0.1", {"x": "a/b:1", "y": "c/d:2"}, said.append)
+    assert engine.pulls == ["/images/create?fromImage=c%2Fd%3A2"]
+    assert said == ["pulling c/d:2"]
+
+
+def test_a_pull_that_fails_midway_is_a_sentence(engine: Engine) -> None:
+    engine.answer_to_pull = [{"status": "Pulling"}, {"error": "dial tcp: lookup r.test: no such host"}]
+    with (
+        Daemon(engine.host) as daemon,
+        pytest.raises(UserError, match=r"could not be pulled \(dial tcp: lookup r\.test"),
+    ):
+        make_sure(daemon, "t", {}, "127.0.0.1", {"y": "c/d:2"}, str)
+
+
+def test_an_engine_that_is_not_there_is_a_sentence() -> None:
+    with Daemon(f"tcp://127.0.0.1:{free_port()}") as daemon, pytest.raises(UserError, match="does not answer"):
+        daemon.version()
+
+
+def test_an_address_that_cannot_be_asked_is_a_sentence() -> None:
+    with pytest.raises(UserError, match="is ssh://x, which Plinth cannot ask"):
+        Daemon("ssh://x")
+
+
+def test_a_file_that_is_not_there_is_a_sentence(engine: Engine, tmp_path: Path) -> None:
+    with (
+        Daemon(engine.host) as daemon,
+        pytest.raises(UserError, match="is no file; write one with `plinth images save`"),
+    ):
+        daemon.load(tmp_path / "none.tar")

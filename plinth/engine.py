@@ -45,6 +45,11 @@ class Stack:
         """The stack's outputs, secrets in the clear: for this process's own use, never for printing."""
         return {name: output.value for name, output in self.automation.outputs().items()}
 
+    def ids(self, type_: str) -> set[str]:
+        """What the engine recorded of a type: the ids that the provider gave."""
+        resources = (self.automation.export_stack().deployment or {}).get("resources") or []
+        return {resource["id"] for resource in resources if resource["type"] == type_ and "id" in resource}
+
     def is_deployed(self) -> bool:
         """Whether the last `up` got as far as its outputs."""
         return bool(self.automation.outputs())

@@ -35,6 +35,7 @@ def make_sure(stack: Stack, outputs: dict[str, Any]) -> None:
                 ports(settings),
                 settings.bind_address,
                 image_references(settings, stack.root),
+                stack.ids("docker:index/container:Container"),
                 lambda words: console.print(f"  {words}", highlight=False),
             )
     _refuse_leaving_nodes(stack, outputs)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import errors_pb2, plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from tests.containers.wire import UNKNOWN, from_struct, to_plain, to_struct
 
@@ -98,7 +98,7 @@ class DockerProvider(provider_pb2_grpc.ResourceProviderServicer):
         try:
             id_, found = self._asked(context, lambda: self.engine.create(kind, to_plain(inputs)))
         except HalfMade as half:
-            detail = errors_pb2.ErrorResourceInitFailed(
+            detail = provider_pb2.ErrorResourceInitFailed(
                 id=half.id, properties=to_struct(inputs), reasons=[str(half)], inputs=to_struct(inputs)
             )
             status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=str(half))

@@ -124,6 +124,7 @@ class Engine:
         self.containers: list[dict[str, Any]] = []
         self.images: set[str] = set()
         self.pulls: list[str] = []
+        self.removed: list[str] = []
         self.answer_to_pull: list[dict[str, Any]] = []
         engine = self
 
@@ -131,11 +132,15 @@ class Engine:
             def do_GET(self) -> None:
                 if self.path == "/version":
                     self.reply(200, {"Version": "28.0"})
-                elif self.path == "/containers/json":
+                elif self.path.partition("?")[0] == "/containers/json":
                     self.reply(200, engine.containers)
                 else:
                     known = self.path.removeprefix("/images/").removesuffix("/json") in engine.images
                     self.reply(200 if known else 404, {"message": "no such image"})
+
+            def do_DELETE(self) -> None:
+                engine.removed.append(self.path)
+                self.reply(204)
 
             def do_POST(self) -> None:
                 engine.pulls.append(self.path)
@@ -172,7 +177,7 @@ def test_only_images_that_are_missing_are_pulled(engine: Engine) -> None:
     engine.answer_to_pull = [{"status": "Pulling"}, {"status": "Done"}]
     said: list[str] = []
     with Daemon(engine.host) as daemon:
-        make_sure(daemon, "t", {}, "127.0.0.1", {"x": "a/b:1", "y": "c/d:2"}, said.append)
+        make_sure(daemon, "t", {}, "127.0.0.1", {"x": "a/b:1", "y": "c/d:2"}, (), said.append)
     assert engine.pulls == ["/images/create?fromImage=c%2Fd%3A2"]
     assert said == ["pulling c/d:2"]
 
@@ -183,7 +188,26 @@ def test_a_pull_that_fails_midway_is_a_sentence(engine: Engine) -> None:
         Daemon(engine.host) as daemon,
         pytest.raises(UserError, match=r"could not be pulled \(dial tcp: lookup r\.test"),
     ):
-        make_sure(daemon, "t", {}, "127.0.0.1", {"y": "c/d:2"}, str)
+        make_sure(daemon, "t", {}, "127.0.0.1", {"y": "c/d:2"}, (), str)
+
+
+def container(name: str, state: str, **labels: str) -> dict[str, Any]:
+    return {"Id": f"id-of-{name}", "Names": [f"/{name}"], "State": state, "Labels": labels, "Ports": []}
+
+
+def test_a_container_that_never_started_is_removed_and_one_that_carries_files_is_not(engine: Engine) -> None:
+    carries = {"plinth.carries": "files"}
+    engine.containers = [container("new", "created"), container("files", "created", **carries)]
+    engine.containers.append(container("known", "running"))
+    with Daemon(engine.host) as daemon:
+        make_sure(daemon, "t", {}, "127.0.0.1", {}, {"id-of-known"}, str)
+    assert engine.removed == ["/containers/id-of-new"]
+
+
+def test_a_running_container_that_no_run_recorded_is_refused_by_name(engine: Engine) -> None:
+    engine.containers = [container("plinth-t-redis", "running")]
+    with Daemon(engine.host) as daemon, pytest.raises(UserError, match="`docker rm -f plinth-t-redis`"):
+        make_sure(daemon, "t", {}, "127.0.0.1", {}, (), str)
 
 
 def test_an_engine_that_is_not_there_is_a_sentence() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from plinth.errors import UserError
 from plinth.targets.docker.daemon import Daemon
@@ -15,19 +15,38 @@ def make_sure(
     ports: Mapping[str, int],
     address: str,
     images: Mapping[str, str],
+    recorded: Collection[str],
     say: Callable[[str], None],
 ) -> None:
     """Raise :class:`UserError` for what stands in the way; pull the images that are missing.
 
-    ``ports`` are by settings key, ``images`` references by key; ``say`` hears of each pull.
+    ``ports`` are by settings key, ``images`` references by key, ``recorded`` the ids of containers in Pulumi's state;
+    ``say`` hears of each pull.
     """
     daemon.version()
+    _clear_unfinished(daemon, stack, recorded)
     if daemon.is_here:
         _refuse_ports(daemon, stack, ports, address)
     for reference in sorted(set(images.values())):
         if not daemon.has_image(reference):
             say(f"pulling {reference}")
             daemon.pull(reference)
+
+
+def _clear_unfinished(daemon: Daemon, stack: str, recorded: Collection[str]) -> None:
+    """Remove what an earlier run made and could not start; refuse what runs and no run recorded.
+
+    A container that never started holds nothing. One that runs may be another project's of the same name.
+    """
+    for container in daemon.containers(stack):
+        if container.state == "created":
+            daemon.remove(container)
+        elif container.id not in recorded:
+            raise UserError(
+                f"The container {container.name} is on the engine and in no record of this environment: a run that was "
+                "cut short made it, or another project with an environment of this name. If it is not another "
+                f"project's: `docker rm -f {container.name}` (its data is in its volumes), then run up again."
+            )
 
 
 def _refuse_ports(daemon: Daemon, stack: str, ports: Mapping[str, int], address: str) -> None:

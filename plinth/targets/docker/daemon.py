@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,17 @@ from plinth.errors import UserError
 
 DEFAULT = "unix:///var/run/docker.sock"
 STACK_LABEL = "plinth.stack"
+CARRIER_LABEL = "plinth.carries"
 CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """A container on the engine; ``state`` in the engine's word: created, running, exited and others."""
+
+    id: str
+    name: str
+    state: str
 
 
 class Daemon:
@@ -108,6 +119,19 @@ class Daemon:
             owner = (container["Names"][0].lstrip("/"), container["Labels"].get(STACK_LABEL))
             found |= {port["PublicPort"]: owner for port in container["Ports"] if "PublicPort" in port}
         return found
+
+    def containers(self, stack: str) -> list[Found]:
+        """The containers of a stack, running or not, but for those that only carry files."""
+        filters = json.dumps({"label": [f"{STACK_LABEL}={stack}"]})
+        return [
+            Found(container["Id"], container["Names"][0].lstrip("/"), container["State"])
+            for container in self._json("GET", "/containers/json", params={"all": "true", "filters": filters})
+            if CARRIER_LABEL not in container["Labels"]
+        ]
+
+    def remove(self, container: Found) -> None:
+        """Remove a container that does not run."""
+        self._ask("DELETE", f"/containers/{container.id}", missing=True)
 
     def volumes(self, stack: str) -> list[str]:
         """The names of a stack's volumes."""

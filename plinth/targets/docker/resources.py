@@ -81,7 +81,7 @@ def loader(
         network_mode="none",
         uploads=pulumi.Output.from_input(files).apply(uploads),
         mounts=[docker.ContainerMountArgs(type="volume", source=volume, target=CONFIG)],
-        labels=_labels(declared.labels),
+        labels=_labels({**declared.labels, "plinth.carries": "files"}),
         opts=pulumi.ResourceOptions(provider=provider, delete_before_replace=True),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -26,6 +27,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 from qdrant_client.grpc import PointsStub
 
+from plinth.certificates import trusting
 from plinth.load.schedule import arrivals
 from plinth.load.wire.grpc import Grpc
 from plinth.load.wire.rest import Rest
@@ -182,6 +184,7 @@ class RestUser(Scheduled, FastHttpUser):
 
     abstract = JOB["protocol"] != "rest"
     host = JOB["url"]
+    insecure = False
     concurrency = 256
     connection_timeout = network_timeout = TIMEOUT_S
     # Without `identity` Qdrant sends answers of 4 KB and more compressed in chunks, and each waits 40 ms for the
@@ -191,6 +194,11 @@ class RestUser(Scheduled, FastHttpUser):
         "content-type": "application/json",
         "accept-encoding": "identity",
     }
+
+    @staticmethod
+    def ssl_context_factory() -> ssl.SSLContext:
+        """The certificate is checked, against who signed it where that is said."""
+        return trusting(JOB["ca_cert"])
 
     def exchange(self, name: str, request: Any) -> bytes:
         """The body of a 200."""
@@ -218,7 +226,7 @@ class GrpcUser(Scheduled):
     def on_start(self) -> None:
         """Open the channel."""
         super().on_start()
-        self.channel = grpc.insecure_channel(JOB["url"])
+        self.channel = _channel()
         self.stub = PointsStub(self.channel)  # type: ignore[no-untyped-call]
         self.metadata = (("api-key", JOB["api_key"]),) if JOB["api_key"] else ()
 
@@ -232,6 +240,13 @@ class GrpcUser(Scheduled):
             return getattr(self.stub, request.method)(request.message, timeout=TIMEOUT_S, metadata=self.metadata)
         except grpc.RpcError as error:
             raise Refused(f"{error.code().name} {error.details()}"[:200]) from None
+
+
+def _channel() -> Any:
+    if not JOB["tls"]:
+        return grpc.insecure_channel(JOB["url"])
+    signer = JOB["ca_cert"].encode() if JOB["ca_cert"] else None
+    return grpc.secure_channel(JOB["url"], grpc.ssl_channel_credentials(signer))
 
 
 def _hand_over(environment: Environment, result: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from plinth.postgres import Server
 from plinth.preflight import Deployed, preflight, volumes_gib
 from plinth.probes import Probe
 from plinth.qdrant.spec import CollectionSpec, load_specs
+from plinth.resources.certificate import Certificate
 from plinth.resources.collection import Aliases, Collection
 from plinth.resources.database import Database, MonitorRole
 from plinth.resources.ready import Ready
@@ -40,7 +41,7 @@ def deploy(settings: Settings, root: Path, home: Home) -> None:
     """Declare every resource of an environment and export its outputs."""
     target = check(settings, root, home)
     running = services(settings, root, target.left_out)
-    secrets = _secrets(settings, home)
+    secrets = _secrets(settings, home) | _tls(settings, root, home, target)
     ready: dict[str, pulumi.Resource] = {}
     for service in running:
         ready[service.name] = _stand_up(settings, service, target, secrets, ready)
@@ -112,6 +113,36 @@ def _secrets(settings: Settings, home: Home) -> dict[str, pulumi.Output[str]]:
     }
 
 
+def _tls(settings: Settings, root: Path, home: Home, target: Target) -> dict[str, pulumi.Output[str]]:
+    """Certificate, key and signer: of the files that are given, else of an authority of the environment's own."""
+    tls = settings.qdrant.tls
+    if tls is None:
+        return {}
+    if tls.cert is None or tls.key is None:
+        issued = Certificate("qdrant", target.hosts("qdrant"), home.data / "tls")
+        return {qdrant.TLS_CERT: issued.cert, qdrant.TLS_KEY: issued.key, qdrant.TLS_CA: issued.ca_cert}
+    given = {
+        qdrant.TLS_CERT: pulumi.Output.from_input(_file(root, tls.cert)),
+        qdrant.TLS_KEY: pulumi.Output.secret(_file(root, tls.key)),
+    }
+    return given | ({qdrant.TLS_CA: pulumi.Output.from_input(_file(root, tls.ca_cert))} if tls.ca_cert else {})
+
+
+def _file(root: Path, name: str) -> str:
+    try:
+        return (root / name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"plinth:qdrant.tls names {name}, which cannot be read ({error}); name a PEM file, or leave cert and key "
+            "out for certificates of an own authority."
+        ) from error
+
+
+def _url(settings: Settings, target: Target, node: int = 0, port: str = "http") -> str:
+    scheme = "https" if settings.qdrant.tls else "http"
+    return f"{scheme}://{target.reach('qdrant', port, node)}"
+
+
 def _stand_up(
     settings: Settings, service: Service, target: Target, secrets: Secrets, ready: Mapping[str, pulumi.Resource]
 ) -> pulumi.Resource:
@@ -130,21 +161,23 @@ def _stand_up_node(
     host, _, port = target.reach(service.name, health.port, node.number).rpartition(":")
     answers = Ready(
         node.name,
-        Probe(health.kind, host, int(port), health.path),
+        Probe(health.kind, host, int(port), health.path, tls=health.tls),
         instance=placed.instance,
         deadline_s=health.deadline_s,
         password=secrets[health.secret] if health.secret else None,
+        ca_cert=secrets.get(qdrant.TLS_CA) if health.tls else None,
         opts=pulumi.ResourceOptions(parent=placed.resource),
     )
     if service.peers is None or service.peers.count == 1:
         return answers
     return Settled(
         node.name,
-        [f"http://{target.reach(service.name, health.port, peer.number)}" for peer in target.nodes(service)],
+        [_url(settings, target, peer.number) for peer in target.nodes(service)],
         node.number,
         instance=placed.instance,
         deadline_s=settings.qdrant.settle_timeout_sec,
         api_key=secrets.get(qdrant.API_KEY),
+        ca_cert=secrets.get(qdrant.TLS_CA),
         opts=pulumi.ResourceOptions(parent=placed.resource, depends_on=[answers]),
     )
 
@@ -160,7 +193,7 @@ def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulu
 
 def _collections(settings: Settings, root: Path, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
     specs = collection_specs(settings, root)
-    url = f"http://{target.reach('qdrant', 'http')}"
+    url, ca_cert = _url(settings, target), secrets.get(qdrant.TLS_CA)
     server, key = target.serving("qdrant"), secrets.get(qdrant.API_KEY)
     made = [
         Collection(
@@ -168,12 +201,13 @@ def _collections(settings: Settings, root: Path, target: Target, secrets: Secret
             url=url,
             server=server,
             api_key=key,
+            ca_cert=ca_cert,
             deletion_policy=settings.collections.deletion_policy,
             opts=pulumi.ResourceOptions(depends_on=[ready]),
         )
         for spec in specs
     ]
-    Aliases(specs, url=url, server=server, api_key=key, opts=pulumi.ResourceOptions(depends_on=made))
+    Aliases(specs, url=url, server=server, api_key=key, ca_cert=ca_cert, opts=pulumi.ResourceOptions(depends_on=made))
 
 
 def outputs(settings: Settings, running: Sequence[Service], target: Target, secrets: Secrets) -> dict[str, Any]:
@@ -188,16 +222,17 @@ def outputs(settings: Settings, running: Sequence[Service], target: Target, secr
 
     found: dict[str, Any] = {
         "qdrant": {
-            "url": url("qdrant"),
-            "grpc_url": url("qdrant", "grpc"),
+            "url": _url(settings, target),
+            "grpc_url": _url(settings, target, port="grpc"),
             "api_key": secret("qdrant_api_key"),
             "read_only_api_key": secret("qdrant_read_only_api_key"),
         }
     }
     nodes = next(target.nodes(service) for service in running if service.name == "qdrant")
     if len(nodes) > 1:
-        addresses = {node.name: target.reach("qdrant", "http", node.number) for node in nodes}
-        found["qdrant"]["nodes"] = {name: f"http://{address}" for name, address in addresses.items()}
+        found["qdrant"]["nodes"] = {node.name: _url(settings, target, node.number) for node in nodes}
+    if qdrant.TLS_CA in secrets:
+        found["qdrant"]["ca_cert"] = secrets[qdrant.TLS_CA]
     if "postgres" in names:
         host, _, port = target.reach("postgres", "sql").rpartition(":")
         found["postgres"] = {

@@ -47,6 +47,7 @@ class Dependency:
     secret: str | None = None
     left_out: str | None = None
     url: str | None = None
+    ca_cert: str | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _ask(dependency: Dependency, policy: Policy) -> Result:
     for _ in range(policy.retries + 1):
         began = time.perf_counter()
         try:
-            dependency.probe.run(dependency.secret, timeout_s=policy.timeout_ms / 1000)
+            dependency.probe.run(dependency.secret, timeout_s=policy.timeout_ms / 1000, ca_cert=dependency.ca_cert)
         except ProbeFailed as failure:
             words = str(failure)
             continue
@@ -166,14 +167,15 @@ def _qdrant(where: Mapping[str, Any]) -> list[Dependency]:
     first, *others = where.get("nodes", {"qdrant": where["url"]}).items()
     # The list of collections, not /readyz: it proves the key too.
     return [
-        Dependency(name, _http(url, "/collections"), where["api_key"], url=url)
+        Dependency(name, _http(url, "/collections"), where["api_key"], url=url, ca_cert=where.get("ca_cert"))
         for name, url in [("qdrant", first[1]), *others]
     ]
 
 
 def _http(url: str, path: str) -> Probe:
     parts = urlsplit(url)
-    return Probe("http", parts.hostname or "127.0.0.1", parts.port or 80, f"{parts.path}{path}" or "/")
+    where = f"{parts.path}{path}" or "/"
+    return Probe("http", parts.hostname or "127.0.0.1", parts.port or 80, where, tls=parts.scheme == "https")
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int) -> int:

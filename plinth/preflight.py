@@ -96,6 +96,11 @@ def _cluster(settings: Settings) -> Iterator[str]:
         yield (
             f"plinth:qdrant.nodes is {qdrant.nodes}: the local target runs one node; set 1, or plinth:target to docker."
         )
+    if qdrant.nodes > 1 and qdrant.tls and qdrant.tls.cert and not qdrant.tls.ca_cert:
+        yield (
+            "plinth:qdrant.tls.ca_cert is missing: peers check each other's certificates with it; "
+            "name the file of who signed them, or leave cert and key out for an own authority."
+        )
     if qdrant.replication_factor > qdrant.nodes:
         yield (
             f"plinth:qdrant.replication_factor is {qdrant.replication_factor} on {qdrant.nodes} node(s): "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Literal
 
 import psycopg
 import redis
+
+from plinth.certificates import trusting
 
 
 class ProbeFailed(Exception):
@@ -23,23 +25,28 @@ class Probe:
     port: int
     path: str = "/"
     user: str = "postgres"
+    tls: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self)
 
-    def run(self, password: str | None, *, timeout_s: float) -> None:
-        """Ask once; raises :class:`ProbeFailed`. ``password`` is an API key for http."""
+    def run(self, password: str | None, *, timeout_s: float, ca_cert: str | None = None) -> None:
+        """Ask once; raises :class:`ProbeFailed`. ``password`` is an API key for http, ``ca_cert`` who signed (PEM)."""
         if self.kind == "http":
-            self._http(password, timeout_s)
+            self._http(password, timeout_s, ca_cert)
         elif self.kind == "postgres":
             self._postgres(password, timeout_s)
         else:
             self._redis(password, timeout_s)
 
-    def _http(self, key: str | None, timeout_s: float) -> None:
-        url = f"http://{self.host}:{self.port}{self.path}"
-        connection = HTTPConnection(self.host, self.port, timeout=timeout_s)
+    def _http(self, key: str | None, timeout_s: float, ca_cert: str | None) -> None:
+        url = f"{'https' if self.tls else 'http'}://{self.host}:{self.port}{self.path}"
+        connection = (
+            HTTPSConnection(self.host, self.port, timeout=timeout_s, context=trusting(ca_cert))
+            if self.tls
+            else HTTPConnection(self.host, self.port, timeout=timeout_s)
+        )
         try:
             connection.request("GET", self.path, headers={"api-key": key} if key else {})
             answer = connection.getresponse()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
 from plinth.tiers import SIZES, Size, Tier
 
@@ -31,11 +31,21 @@ class TargetName(StrEnum):
 
 
 class Tls(_Model):
-    """Certificates as files; all three are PEM and are read by the server itself."""
+    """TLS on every port. Files are PEM, relative to the project; `{}` has certificates issued by an own authority."""
 
-    cert: str
-    key: str
-    ca_cert: str | None = None
+    cert: str | None = Field(None, description="The server's certificate; issued by an own authority when absent.")
+    key: str | None = Field(None, description="The certificate's key.")
+    ca_cert: str | None = Field(
+        None, description="Who signed it, for clients and between peers; the machine's authorities when absent."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Tls:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together: give both, or neither for certificates of an own authority")
+        if self.cert is None and self.ca_cert is not None:
+            raise ValueError("ca_cert goes with cert and key: an own authority has its own")
+        return self
 
 
 class Qdrant(_Model):

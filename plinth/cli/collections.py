@@ -77,7 +77,8 @@ def show_changes(stack: Stack) -> None:
 
 def _specs_and_client(stack: Stack) -> tuple[list[CollectionSpec], Qdrant]:
     qdrant = outputs_of(stack)["qdrant"]
-    return collection_specs(stack.settings, stack.root), Qdrant(qdrant["url"], qdrant["api_key"])
+    client = Qdrant(qdrant["url"], qdrant["api_key"], ca_cert=qdrant.get("ca_cert"))
+    return collection_specs(stack.settings, stack.root), client
 
 
 def _show(found: Plan, count: int) -> None:

@@ -75,7 +75,7 @@ def _refuse_leaving_nodes(stack: Stack, outputs: dict[str, Any]) -> None:
         return
     where = outputs["qdrant"]
     try:
-        with Qdrant(where["url"], where["api_key"]) as client:
+        with Qdrant(where["url"], where["api_key"], ca_cert=where.get("ca_cert")) as client:
             seen = observe(client)
     except QdrantError as error:
         raise UserError(

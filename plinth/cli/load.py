@@ -89,7 +89,7 @@ def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protoco
         sides = []
         for side in (stack, other):
             server = _server(outputs_of(side))
-            client = open_clients.enter_context(Qdrant(server.url, server.api_key))
+            client = open_clients.enter_context(Qdrant(server.url, server.api_key, ca_cert=server.ca_cert))
             sides.append(Prepared(client, server, _tuned(side), data, protocol.value, locustfile, _say))
         ours, theirs = turns.interleaved(sides[0].send, sides[1].send, profile)
     found = turns.ratios(ours, theirs, profile)
@@ -134,7 +134,7 @@ def measure(
 
 def _server(outputs: dict[str, Any], url: str | None = None) -> Server:
     where = outputs["qdrant"]
-    return Server(url or where["url"], where["api_key"], where["grpc_url"].partition("://")[2])
+    return Server(url or where["url"], where["api_key"], where["grpc_url"].partition("://")[2], where.get("ca_cert"))
 
 
 def _tuned(stack: Stack) -> CollectionSpec:

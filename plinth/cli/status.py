@@ -61,7 +61,9 @@ def show(stack: Stack, outputs: dict[str, Any]) -> bool:
 def _peers(outputs: dict[str, Any]) -> list[dict[str, Any]]:
     """The peers of a cluster as the first node that answers sees them; none where one node runs alone."""
     where = outputs["qdrant"]
-    seen = observe_others(list(where.get("nodes", {}).values()), where["api_key"], PEERS_TIMEOUT_S)
+    seen = observe_others(
+        list(where.get("nodes", {}).values()), where["api_key"], PEERS_TIMEOUT_S, where.get("ca_cert")
+    )
     return describe(seen[0]) if seen else []
 
 

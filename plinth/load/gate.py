@@ -32,18 +32,20 @@ from plinth.qdrant.spec import CollectionSpec
 
 @dataclass(frozen=True)
 class Server:
-    """Where the load goes. ``grpc`` is `host:port`."""
+    """Where the load goes. ``grpc`` is `host:port`; ``ca_cert`` is who signed its certificate (PEM)."""
 
     url: str
     api_key: str | None
     grpc: str | None = None
+    ca_cert: str | None = None
 
     def aim(self, protocol: Protocol, spec: CollectionSpec) -> Aim:
         """One of its addresses."""
         if protocol == "grpc" and self.grpc is None:
             raise UserError(f"{self.url} has no gRPC address; leave --protocol out to measure over REST.")
         address = self.grpc if protocol == "grpc" and self.grpc else self.url
-        return Aim(protocol, address, self.api_key, spec.name, spec.search.params())
+        tls = self.url.startswith("https://")
+        return Aim(protocol, address, self.api_key, spec.name, spec.search.params(), tls, self.ca_cert)
 
 
 class Send(Interface):
@@ -117,7 +119,7 @@ def run(
     """Measure and judge. ``shipped`` is the collection whose tuning is tried."""
     profile = slo.profile(profile_name)
     data = dataset(profile.data, cache, on_progress)
-    with Qdrant(server.url, server.api_key) as client:
+    with Qdrant(server.url, server.api_key, ca_cert=server.ca_cert) as client:
         ready = Prepared(client, server, shipped, data, protocol, locustfile, on_progress)
         created = create(client, ready.spec, profile.creations)
 

@@ -53,6 +53,8 @@ class Aim:
     api_key: str | None
     collection: str
     params: Mapping[str, Any]
+    tls: bool = False
+    ca_cert: str | None = None
 
 
 def send(aim: Aim, schedule: Schedule, dataset: Dataset, locustfile: Path) -> list[Result]:
@@ -87,6 +89,8 @@ def _job(aim: Aim, schedule: Schedule, dataset: Dataset) -> dict[str, Any]:
         "protocol": aim.protocol,
         "url": aim.address,
         "api_key": aim.api_key,
+        "tls": aim.tls,
+        "ca_cert": aim.ca_cert,
         "collection": aim.collection,
         "params": dict(aim.params),
         "points": len(dataset.vectors),

@@ -10,6 +10,7 @@ import httpx
 import qdrant_client
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
+from plinth.certificates import trusting
 from plinth.errors import UserError
 
 # 408, 429 and 5xx may pass by themselves; upserts, deletes and reads can be sent again (qdrant.md section 8).
@@ -46,13 +47,19 @@ class _Passing(Exception):
 
 
 class Qdrant:
-    """A connection to one server. ``timeout_s`` is for a whole request, in seconds (S3-04: 30)."""
+    """A connection to one server. ``timeout_s`` is for a whole request, in seconds (S3-04: 30).
 
-    def __init__(self, url: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
+    ``ca_cert`` is who signed its certificate (PEM), where that is none of the machine's authorities.
+    """
+
+    def __init__(
+        self, url: str, api_key: str | None = None, timeout_s: float = 30.0, ca_cert: str | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         # Compressed answers come in chunks that wait 40 ms for a delayed acknowledgement (docs/load.md).
         headers = {"accept-encoding": "identity"} | ({"api-key": api_key} if api_key else {})
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
+        verify = trusting(ca_cert) if self.url.startswith("https") else True
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, verify=verify)
 
     def __enter__(self) -> Self:
         return self

@@ -17,12 +17,14 @@ def observe(client: Qdrant) -> View:
     return view(cluster, found)
 
 
-def observe_others(urls: Sequence[str], api_key: str | None, timeout_s: float) -> list[View]:
+def observe_others(
+    urls: Sequence[str], api_key: str | None, timeout_s: float, ca_cert: str | None = None
+) -> list[View]:
     """The cluster as each of these nodes sees it; those that do not answer are left out."""
     seen = []
     for url in urls:
         try:
-            with Qdrant(url, api_key, timeout_s) as client:
+            with Qdrant(url, api_key, timeout_s, ca_cert) as client:
                 seen.append(observe(client))
         except QdrantError:
             continue

@@ -101,6 +101,7 @@ class Collection(Resource, module="plinth", name="Collection"):
         url: str,
         server: str,
         api_key: pulumi.Input[str] | None,
+        ca_cert: pulumi.Input[str] | None = None,
         deletion_policy: Literal["keep", "delete"],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -112,6 +113,7 @@ class Collection(Resource, module="plinth", name="Collection"):
                 "url": url,
                 "server": server,
                 "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+                "ca_cert": ca_cert,
                 "spec": to_json(spec.model_dump(mode="json", exclude_none=True)),
                 "deletion_policy": deletion_policy,
                 "drift": "",
@@ -130,6 +132,7 @@ class Aliases(Resource, module="plinth", name="Aliases"):
         url: str,
         server: str,
         api_key: pulumi.Input[str] | None,
+        ca_cert: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """``server`` is what serves ``url``: another one is asked anew. ``api_key`` is kept as a secret."""
@@ -140,6 +143,7 @@ class Aliases(Resource, module="plinth", name="Aliases"):
                 "url": url,
                 "server": server,
                 "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+                "ca_cert": ca_cert,
                 "specs": to_json([spec.model_dump(mode="json", exclude_none=True) for spec in specs]),
                 "drift": "",
             },
@@ -148,7 +152,7 @@ class Aliases(Resource, module="plinth", name="Aliases"):
 
 
 def _client(props: Mapping[str, Any]) -> Qdrant:
-    return Qdrant(props["url"], props.get("api_key"))
+    return Qdrant(props["url"], props.get("api_key"), ca_cert=props.get("ca_cert"))
 
 
 def _spec(text: str) -> CollectionSpec:

@@ -21,12 +21,12 @@ INTERVAL_S = 0.25
 ATTEMPT_TIMEOUT_S = 5.0
 
 
-def wait_ready(service: str, probe: Probe, password: str | None, deadline_s: float) -> None:
+def wait_ready(service: str, probe: Probe, password: str | None, deadline_s: float, ca_cert: str | None = None) -> None:
     """Poll until the probe passes; past the deadline raise with its last words."""
     end = time.monotonic() + deadline_s
     while True:
         try:
-            probe.run(password, timeout_s=ATTEMPT_TIMEOUT_S)
+            probe.run(password, timeout_s=ATTEMPT_TIMEOUT_S, ca_cert=ca_cert)
         except ProbeFailed as failure:
             if time.monotonic() > end:
                 raise UserError(
@@ -66,6 +66,7 @@ class Ready(Resource, module="plinth", name="Ready"):
         instance: pulumi.Input[str],
         deadline_s: float,
         password: pulumi.Input[str] | None = None,
+        ca_cert: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """``deadline_s`` is in seconds; ``instance`` changes whenever the service was started anew."""
@@ -78,6 +79,7 @@ class Ready(Resource, module="plinth", name="Ready"):
                 "deadline_s": str(deadline_s),
                 "instance": instance,
                 "password": None if password is None else pulumi.Output.secret(password),
+                "ca_cert": ca_cert,
             },
             opts,
         )
@@ -85,4 +87,4 @@ class Ready(Resource, module="plinth", name="Ready"):
 
 def _wait(props: dict[str, Any]) -> None:
     probe = Probe(**json.loads(props["probe"]))
-    wait_ready(props["service"], probe, props.get("password"), float(props["deadline_s"]))
+    wait_ready(props["service"], probe, props.get("password"), float(props["deadline_s"]), props.get("ca_cert"))

@@ -24,11 +24,13 @@ INTERVAL_S = 0.5
 TIMEOUT_S = 10.0
 
 
-def wait_settled(name: str, urls: Sequence[str], node: int, api_key: str | None, deadline_s: float) -> None:
+def wait_settled(
+    name: str, urls: Sequence[str], node: int, api_key: str | None, deadline_s: float, ca_cert: str | None = None
+) -> None:
     """Poll until the node is well in its cluster; past the deadline raise with what it lacks."""
     end = time.monotonic() + deadline_s
     while True:
-        lacks = _lacks(urls, node, api_key)
+        lacks = _lacks(urls, node, api_key, ca_cert)
         if lacks is None:
             return
         if time.monotonic() > end:
@@ -40,13 +42,14 @@ def wait_settled(name: str, urls: Sequence[str], node: int, api_key: str | None,
         time.sleep(INTERVAL_S)
 
 
-def _lacks(urls: Sequence[str], node: int, api_key: str | None) -> str | None:
+def _lacks(urls: Sequence[str], node: int, api_key: str | None, ca_cert: str | None) -> str | None:
     try:
-        with Qdrant(urls[node], api_key, TIMEOUT_S) as client:
+        with Qdrant(urls[node], api_key, TIMEOUT_S, ca_cert) as client:
             own = observe(client)
     except QdrantError as error:
         return str(error)
-    others = observe_others([url for number, url in enumerate(urls) if number != node], api_key, TIMEOUT_S)
+    rest = [url for number, url in enumerate(urls) if number != node]
+    others = observe_others(rest, api_key, TIMEOUT_S, ca_cert)
     # Nodes start in their order: this one has all those before it for peers.
     return unsettled(own, others, expected=node + 1)
 
@@ -79,6 +82,7 @@ class Settled(Resource, module="plinth", name="Settled"):
         instance: pulumi.Input[str],
         deadline_s: float,
         api_key: pulumi.Input[str] | None,
+        ca_cert: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """``urls`` are all nodes' addresses in their order, ``node`` the number of this one; ``deadline_s`` seconds."""
@@ -92,6 +96,7 @@ class Settled(Resource, module="plinth", name="Settled"):
                 "instance": instance,
                 "deadline_s": str(deadline_s),
                 "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+                "ca_cert": ca_cert,
             },
             opts,
         )
@@ -104,4 +109,5 @@ def _wait(props: dict[str, Any]) -> None:
         int(props["node"]),
         props.get("api_key"),
         float(props["deadline_s"]),
+        props.get("ca_cert"),
     )

@@ -41,15 +41,12 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
                     "scrape_interval_sec": wanted.scrape_interval_sec,
                     "alertmanager": settings.monitoring.alertmanager.enabled,
                     "rules": rules,
-                    "scrapes": [
-                        {"job": service.name, "port": page.port, "path": page.path, "secret": page.secret}
-                        for service, page in pages
-                    ],
+                    "scrapes": [{"job": service.name, **vars(page)} for service, page in pages],
                 },
             ),
             **{name: Copy(f"{RULES}/{name}") for name in rules},
         },
-        secret_files=tuple(sorted({page.secret for _, page in pages if page.secret})),
+        secret_files=tuple(sorted({name for _, page in pages for name in (page.secret, page.ca) if name})),
         ports={"http": wanted.port},
         volumes={"data": settings.size.prometheus_disk_gib},
         health=Health("http", "http", "/-/ready"),

@@ -6,16 +6,18 @@ Where a machine has no `qdrant` binary the embedded engine serves the same REST 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from plinth.errors import UserError
-from plinth.services.checks import bash_http
+from plinth.services.checks import bash_http, bash_tcp
 from plinth.services.spec import Container, File, Health, Limits, Peers, Program, Scrape, Service
-from plinth.settings import Settings
+from plinth.settings import Settings, Tls
 
 API_KEY = "qdrant_api_key"
 READ_ONLY_API_KEY = "qdrant_read_only_api_key"
 
+TLS_CERT, TLS_KEY, TLS_CA = "qdrant_tls_cert", "qdrant_tls_key", "qdrant_tls_ca"
 EMBEDDED = (sys.executable, "-m", "plinth.embedded")
 PEER_PORT = 6335
 
@@ -28,7 +30,7 @@ CONTAINER = Container(
 )
 
 
-def program(engine: str, version: str | None = None) -> Program:
+def program(engine: str, version: str | None = None, *, tls: bool = False) -> Program:
     """What serves Qdrant's API: `auto` prefers a binary, `server` insists on one, `embedded` passes it over."""
     return Program(
         image="qdrant",
@@ -37,8 +39,20 @@ def program(engine: str, version: str | None = None) -> Program:
         variable=None if engine == "embedded" else "PLINTH_QDRANT",
         substitute=() if engine == "server" else EMBEDDED,
         version=version,
-        container=CONTAINER,
+        # Bash speaks no TLS; the port opens once every collection is loaded, which is most of what /readyz says.
+        container=replace(CONTAINER, check=bash_tcp("http")) if tls else CONTAINER,
     )
+
+
+def tls_files(tls: Tls | None) -> tuple[str, ...]:
+    """The secrets that become files: certificate, key and, unless the machine's authorities serve, the signer."""
+    ca = tls_ca(tls)
+    return () if tls is None else (TLS_CERT, TLS_KEY, *((ca,) if ca else ()))
+
+
+def tls_ca(tls: Tls | None) -> str | None:
+    """The name of the signer's certificate; None without TLS, and for one that the machine's authorities signed."""
+    return None if tls is None or (tls.cert is not None and tls.ca_cert is None) else TLS_CA
 
 
 def refuse_other_engine(engine: str, storage: Path, *, embedded_serves: bool) -> None:
@@ -66,19 +80,22 @@ def service(settings: Settings) -> Service:
     Once a node has joined it goes by its own record, so nodes may start again in any order.
     """
     wanted = settings.qdrant
-    joining = ("--bootstrap", "http://{{ peer(0, 'p2p') }}", "--uri", "http://{{ peer(node, 'p2p') }}")
+    scheme = "https" if wanted.tls else "http"
+    founder, own = (scheme + "://{{ peer(" + number + ", 'p2p') }}" for number in ("0", "node"))
+    joining = ("--bootstrap", founder, "--uri", own)
     return Service(
         name="qdrant",
-        program=program(wanted.engine, wanted.version),
+        program=program(wanted.engine, wanted.version, tls=wanted.tls is not None),
         arguments=("--config-path", "{{ file('config.yaml') }}", *(joining if wanted.nodes > 1 else ())),
         # By default beside the binary, where nothing can be written.
         environment={"QDRANT_INIT_FILE_PATH": "{{ volume('storage') }}/.qdrant-initialized"},
-        files={"config.yaml": File("config/qdrant/config.yaml.j2", {"qdrant": wanted})},
+        files={"config.yaml": File("config/qdrant/config.yaml.j2", {"qdrant": wanted, "tls_ca": tls_ca(wanted.tls)})},
         ports={"http": wanted.http_port, "grpc": wanted.grpc_port},
         volumes={"storage": settings.size.disk_gib, "snapshots": settings.size.disk_gib},
         # The port opens only once every collection is loaded, so a start takes as long as the data is big.
-        health=Health("http", "http", "/readyz", deadline_s=300),
-        scrape=Scrape("http", secret=READ_ONLY_API_KEY if wanted.auth else None),
+        health=Health("http", "http", "/readyz", deadline_s=300, tls=wanted.tls is not None),
+        scrape=Scrape("http", secret=READ_ONLY_API_KEY if wanted.auth else None, scheme=scheme, ca=tls_ca(wanted.tls)),
+        secret_files=tls_files(wanted.tls),
         limits=Limits(settings.size.cpus, settings.size.memory_mib),
         stop_grace_s=60,
         peers=Peers(wanted.nodes, {"p2p": PEER_PORT}),

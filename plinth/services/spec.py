@@ -84,15 +84,18 @@ class Health:
     path: str = "/"
     secret: str | None = None
     deadline_s: float = 60.0
+    tls: bool = False
 
 
 @dataclass(frozen=True)
 class Scrape:
-    """A metrics page: where it is, and the secret whose value is its bearer token."""
+    """A metrics page: where it is, the secret whose value is its bearer token, the secret that says who signed it."""
 
     port: str
     path: str = "/metrics"
     secret: str | None = None
+    scheme: str = "http"
+    ca: str | None = None
 
 
 @dataclass(frozen=True)

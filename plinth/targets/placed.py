@@ -44,6 +44,9 @@ class Target(Place, Protocol):
     def reach(self, service: str, port: str, node: int = 0) -> str:
         """`host:port` of a service from this machine; services themselves meet at ``address``."""
 
+    def hosts(self, service: str) -> Sequence[str]:
+        """Every name and address by which a service's nodes are called: what their certificate must hold for."""
+
     def place(
         self, service: Service, node: Node, secrets: Mapping[str, pulumi.Output[str]], needs: Sequence[pulumi.Resource]
     ) -> Placed:

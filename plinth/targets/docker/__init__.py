@@ -64,6 +64,17 @@ class DockerTarget(Layout):
         host = "127.0.0.1" if published_on in ANY else published_on
         return f"{host}:{outside(self.services[service].ports[port], node)}"
 
+    def hosts(self, service: str) -> Sequence[str]:
+        """The containers' names and aliases, and where their ports are published."""
+        wanted = self.services[service]
+        published_on = self._options.published_on
+        names = {"127.0.0.1", "localhost"} | (set() if published_on in ANY else {published_on})
+        for node in self.nodes(wanted):
+            layout = Layout(self.stack, self.services, node.number)
+            names.add(layout.container(wanted))
+            names |= {alias for aliases in layout.networks(wanted).values() for alias in aliases}
+        return sorted(names)
+
     def place(
         self, service: Service, node: Node, secrets: Mapping[str, pulumi.Output[str]], needs: Sequence[pulumi.Resource]
     ) -> Placed:

@@ -53,6 +53,10 @@ class LocalTarget:
         """The service's own address: it is its only peer."""
         return self.address(service, port)
 
+    def hosts(self, _service: str) -> Sequence[str]:
+        """The loopback address, by number and by name."""
+        return [self._bind, "localhost"]
+
     def reach(self, service: str, port: str, _node: int = 0) -> str:
         """The same from this machine as from its services."""
         return self.address(service, port)

@@ -1,0 +1,80 @@
+"""A server's certificate from the environment's own authority, issued again before it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
+
+from plinth.certificates import Pair, is_due, issue, make_authority
+from plinth.resources.base import Provider, to_json
+
+
+def kept_authority(directory: Path, name: str) -> Pair:
+    """The authority of a directory, made when there is none; it outlives Pulumi's state, as the data does."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / "authority.json"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            partial.touch(mode=0o600)
+            partial.write_text(json.dumps(vars(make_authority(name))))
+            partial.replace(path)
+        return Pair(**json.loads(path.read_text()))
+
+
+class CertificateProvider(Provider):
+    """Issues; a refresh finds one that ends soon, and the next up issues it again."""
+
+    compared = ("name", "hosts", "kept_in", "due")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Issue the certificate."""
+        return CreateResult(props["name"], _issued(props))
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Whether it is due."""
+        return ReadResult(id_, {**props, "due": "yes" if is_due(props["cert"]) else ""})
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Issue it again."""
+        return UpdateResult(_issued(_news))
+
+
+class Certificate(Resource, module="plinth", name="Certificate"):
+    """A certificate for a service's host names; ``key`` is encrypted in the state."""
+
+    cert: pulumi.Output[str]
+    key: pulumi.Output[str]
+    ca_cert: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, hosts: Sequence[str], kept_in: Path, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """``kept_in`` is the directory of the authority, beside the data."""
+        super().__init__(
+            CertificateProvider(),
+            f"{name}-certificate",
+            {
+                "name": name,
+                "hosts": to_json(sorted(set(hosts))),
+                "kept_in": str(kept_in),
+                "due": "",
+                "cert": None,
+                "key": None,
+                "ca_cert": None,
+            },
+            pulumi.ResourceOptions.merge(pulumi.ResourceOptions(additional_secret_outputs=["key"]), opts),
+        )
+
+
+def _issued(props: dict[str, Any]) -> dict[str, Any]:
+    authority = kept_authority(Path(props["kept_in"]), "Plinth")
+    pair = issue(authority, props["name"], json.loads(props["hosts"]))
+    return {**props, "due": "", "cert": pair.cert, "key": pair.key, "ca_cert": authority.cert}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.cluster import View, view
+
+CONNECT_TIMEOUT_S = 2.0
 
 
 def observe(client: Qdrant) -> View:
@@ -15,6 +19,16 @@ def observe(client: Qdrant) -> View:
         raise QdrantError(f"Qdrant at {client.url} runs alone and not as a node of a cluster; see its configuration.")
     found = {name: client.call("GET", f"{collection_path(name)}/cluster") for name in client.collections()}
     return view(cluster, found)
+
+
+def listens(url: str) -> bool:
+    """Whether anything takes connections at a node's address; one that is loading its collections does not yet."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def observe_others(

@@ -17,7 +17,7 @@ from pulumi.dynamic import CreateResult, Resource, UpdateResult
 from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.cluster import unsettled
-from plinth.qdrant.observe import observe, observe_others
+from plinth.qdrant.observe import listens, observe, observe_others
 from plinth.resources.base import Provider, to_json
 
 INTERVAL_S = 0.5
@@ -50,6 +50,9 @@ def _lacks(urls: Sequence[str], node: int, api_key: str | None, ca_cert: str | N
         return str(error)
     rest = [url for number, url in enumerate(urls) if number != node]
     others = observe_others(rest, api_key, TIMEOUT_S, ca_cert)
+    if not others and not any(listens(url) for url in rest):
+        # The whole cluster was stopped. The others start after this one, so there is nobody to wait for yet.
+        return None
     # Nodes start in their order: this one has all those before it for peers.
     return unsettled(own, others, expected=node + 1)
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import secrets
 import signal
+import socket
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import docker
 import grpc
 import httpx
 import pytest
 
+from plinth.certificates import issue, trusting
+from plinth.home import home
+from plinth.qdrant.client import Qdrant
 from plinth.qdrant.cluster import unsettled
 from plinth.qdrant.observe import observe_others
+from plinth.resources.certificate import kept_authority
 from tests.conftest import real_qdrant
 from tests.containers import built
 from tests.containers.applied import Applied
@@ -40,19 +47,34 @@ NODES, POINTS = 3, 200
 COLLECTION = "trades"
 
 
+@dataclass(frozen=True)
+class Nodes:
+    """Where the nodes are, and how to get in."""
+
+    urls: list[str]
+    key: str
+    ca_cert: str
+
+    def count(self, url: str) -> int:
+        path = f"{url}/collections/{COLLECTION}/points/count"
+        with httpx.Client(verify=trusting(self.ca_cert), headers={"api-key": self.key}, timeout=30) as client:
+            return int(client.post(path, json={"exact": True}).json()["result"]["count"])
+
+
 class Cluster(Environment):
     """A cluster and its containers."""
 
     containers: Containers
 
-    def urls(self) -> list[str]:
-        return list(self.outputs()["qdrant"]["nodes"].values())
+    def nodes(self) -> Nodes:
+        where = self.outputs()["qdrant"]
+        return Nodes(list(where["nodes"].values()), where["api_key"], where["ca_cert"])
 
     def wait_settled(self, seconds: float = 120) -> None:
-        urls, key = self.urls(), self.outputs()["qdrant"]["api_key"]
-        end = time.monotonic() + seconds
+        nodes = self.nodes()
+        urls, end = nodes.urls, time.monotonic() + seconds
         while True:
-            views = observe_others(urls, key, 5)
+            views = observe_others(urls, nodes.key, 5, nodes.ca_cert)
             lacks = "not every node answers"
             if len(views) == len(urls):
                 verdicts = [unsettled(view, views, len(urls)) for view in views]
@@ -64,15 +86,12 @@ class Cluster(Environment):
 
     def counts(self) -> list[int]:
         """The exact number of points by each node's word."""
-        key = self.outputs()["qdrant"]["api_key"]
-        return [count(url, key) for url in self.urls()]
+        nodes = self.nodes()
+        return [nodes.count(url) for url in nodes.urls]
 
-
-def count(url: str, key: str) -> int:
-    answer = httpx.post(
-        f"{url}/collections/{COLLECTION}/points/count", json={"exact": True}, headers={"api-key": key}, timeout=30
-    )
-    return int(answer.json()["result"]["count"])
+    def qdrant(self) -> Qdrant:
+        nodes = self.nodes()
+        return Qdrant(nodes.urls[0], nodes.key, ca_cert=nodes.ca_cert)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +107,7 @@ def cluster() -> Iterator[Cluster]:
         monitoring={"prometheus": off, "alertmanager": off, "grafana": off, "exporters": off},
         collections={"only": [COLLECTION]},
     )
+    wanted["plinth:qdrant"]["tls"] = {}
     with served(DockerProvider(Applied(client))) as debug, tempfile.TemporaryDirectory(prefix="plinth-") as directory:
         made = Cluster(Path(directory), wanted, env, PULUMI_DEBUG_PROVIDERS=debug)
         made.containers = Containers(client, env)
@@ -119,13 +139,36 @@ def test_the_peers_port_is_published_nowhere_and_asks_for_the_key(cluster: Clust
     networks = about["NetworkSettings"]["Networks"]
     assert set(networks) == {f"plinth-{cluster.env}", f"plinth-{cluster.env}-qdrant-peers"}
     assert cluster.containers.client.networks.get(f"plinth-{cluster.env}-qdrant-peers").attrs["Internal"] is True
-    # Qdrant listens on every network that it is in, so whoever gets as far as the port must be turned away there.
+    # Qdrant listens on every network that it is in, so whoever gets as far as the port must be turned away there:
+    # without a certificate by TLS, and with one for want of the key.
+    authority = kept_authority(home(cluster.root, cluster.env).data / "tls", "unused")
+    pair = issue(authority, "peer", ["peer"])
+    ca, key, cert = (text.encode() for text in (authority.cert, pair.key, pair.cert))
+    anyone, peer = grpc.ssl_channel_credentials(ca), grpc.ssl_channel_credentials(ca, key, cert)
+    names = (("grpc.ssl_target_name_override", "qdrant-0.peers"),)
     for network in networks.values():
-        with grpc.insecure_channel(f"{network['IPAddress']}:6335") as channel:
-            ask = channel.unary_unary("/qdrant.QdrantInternal/GetConsensusCommit")
-            with pytest.raises(grpc.RpcError) as refused:
-                ask(b"", timeout=10)
-        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        for credentials, code in ((anyone, grpc.StatusCode.UNAVAILABLE), (peer, grpc.StatusCode.UNAUTHENTICATED)):
+            with grpc.secure_channel(f"{network['IPAddress']}:6335", credentials, names) as channel:
+                ask = channel.unary_unary("/qdrant.QdrantInternal/GetConsensusCommit")
+                with pytest.raises(grpc.RpcError) as refused:
+                    ask(b"", timeout=10)
+            assert refused.value.code() == code, refused.value
+
+
+@pytest.mark.requirement("S1-07")
+def test_every_port_speaks_tls_and_nothing_else(cluster: Cluster) -> None:
+    where = cluster.outputs()["qdrant"]
+    assert {url.partition(":")[0] for url in [where["url"], where["grpc_url"], *where["nodes"].values()]} == {"https"}
+    for url in (where["url"], where["grpc_url"]):
+        plain = url.replace("https", "http")
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(plain, timeout=5)
+        host, _, port = plain.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), 5) as raw:
+            secured = trusting(where["ca_cert"]).wrap_socket(raw, server_hostname=host)
+            assert secured.version() in ("TLSv1.2", "TLSv1.3")
+    key = json.loads((home(cluster.root, cluster.env).data / "tls" / "authority.json").read_text())["key"]
+    assert key.splitlines()[1] not in cluster.states() + json.dumps(cluster.containers.inspected())
 
 
 def test_a_second_up_changes_nothing(cluster: Cluster) -> None:
@@ -149,32 +192,32 @@ def test_the_founder_killed_comes_back_into_the_cluster(cluster: Cluster) -> Non
 
 
 class Reader(threading.Thread):
-    """Counts on every node in turn; a count that no node gives is a failure."""
+    """Counts on the nodes in turn until one answers; a wrong count, or none at all, is kept."""
 
-    def __init__(self, urls: list[str], key: str) -> None:
+    def __init__(self, nodes: Nodes) -> None:
         super().__init__(daemon=True)
-        self.urls, self.key = urls, key
-        self.wrong: list[Any] = []
+        self.nodes = nodes
+        self.wrong: list[int | None] = []
         self.reads = 0
         self.done = threading.Event()
 
     def run(self) -> None:
-        while not self.done.wait(0.1):
-            found = None
-            for url in self.urls:
-                try:
-                    found = count(url, self.key)
-                except (httpx.HTTPError, KeyError, TypeError, ValueError):
-                    continue
-                break
+        while not self.done.wait(0.2):
             self.reads += 1
+            found = self.read()
             if found != POINTS:
                 self.wrong.append(found)
+
+    def read(self) -> int | None:
+        for url in self.nodes.urls:
+            with contextlib.suppress(httpx.HTTPError, KeyError, TypeError, ValueError):
+                return self.nodes.count(url)
+        return None
 
 
 def test_a_change_rolls_through_the_nodes_and_no_read_fails(cluster: Cluster) -> None:
     before = {name: container.id for name, container in cluster.containers.running().items()}
-    reader = Reader(cluster.urls(), cluster.outputs()["qdrant"]["api_key"])
+    reader = Reader(cluster.nodes())
     reader.start()
     cluster.settings["plinth:qdrant"]["flush_interval_sec"] = 4
     cluster.save()

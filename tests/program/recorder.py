@@ -29,6 +29,8 @@ class Recorder(pulumi.runtime.Mocks):
         outputs = dict(args.inputs)
         if "value" in outputs or args.typ.endswith("GeneratedSecret"):
             outputs["value"] = SECRET
+        if args.typ.endswith("Certificate"):
+            outputs |= {"cert": "a certificate", "key": SECRET, "ca_cert": "a signer"}
         if args.typ.endswith("Process"):
             outputs["instance"] = "1@2"
         if args.typ.endswith("RemoteImage"):

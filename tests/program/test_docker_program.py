@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from plinth.certificates import issue, make_authority
 from plinth.environment import load_settings, parse
 from plinth.errors import UserError
 from plinth.settings import Settings
@@ -256,3 +258,39 @@ def test_two_stacks_share_no_name(tmp_path_factory: pytest.TempPathFactory) -> N
 
     settings = load_settings(ROOT, "dev")
     assert not names("one", settings) & names("two", settings)
+
+
+@pytest.mark.requirement("S1-07")
+def test_tls_is_on_for_clients_and_peers_and_for_everyone_who_asks(run: Run) -> None:
+    settings = parse({"target": "docker", "qdrant": {"nodes": 3, "replication_factor": 2, "tls": {}}}, source="x")
+    recorder = run(settings)
+    config = yaml.safe_load(files_of(recorder, "qdrant-config-files")["/etc/plinth/config.yaml"])
+    assert config["service"]["enable_tls"] is True
+    assert config["cluster"]["p2p"]["enable_tls"] is True
+    files = files_of(recorder, "qdrant-config-files")
+    assert {config["tls"][part] for part in ("cert", "key", "ca_cert")} < set(files)
+    node = containers(recorder)["qdrant-1"]
+    assert node["command"][2:] == ["--bootstrap", "https://qdrant-0.peers:6335", "--uri", "https://qdrant-1.peers:6335"]
+    assert json.loads(recorder.of("Ready")["qdrant-1-ready"]["probe"])["tls"] is True
+    assert all(url.startswith("https://") for url in json.loads(recorder.of("Settled")["qdrant-0-settled"]["urls"]))
+    assert {inputs["url"] for inputs in recorder.of("Collection").values()} == {"https://127.0.0.1:6333"}
+    hosts = json.loads(recorder.of("Certificate")["qdrant-certificate"]["hosts"])
+    assert {"127.0.0.1", "qdrant", "qdrant-2", "qdrant-2.peers", "plinth-test-qdrant-2"} <= set(hosts)
+    scraped = yaml.safe_load(files_of(recorder, "prometheus-config-files")["/etc/plinth/prometheus.yml"])
+    job = next(job for job in scraped["scrape_configs"] if job["job_name"] == "qdrant")
+    assert job["scheme"] == "https"
+    assert job["tls_config"]["ca_file"] in files_of(recorder, "prometheus-config-files")
+
+
+def test_given_certificates_are_uploaded_and_one_that_is_missing_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    pair = issue(make_authority("given"), "q", ["q.test"])
+    (tmp_path / "c.pem").write_text(pair.cert)
+    (tmp_path / "k.pem").write_text(pair.key)
+    tls = {"cert": str(tmp_path / "c.pem"), "key": str(tmp_path / "k.pem")}
+    recorder = run(parse({"target": "docker", "qdrant": {"tls": tls}}, source="x"))
+    files = files_of(recorder, "qdrant-config-files")
+    assert files["/etc/plinth/qdrant_tls_key.secret"] == pair.key
+    assert not recorder.of("Certificate")
+    (tmp_path / "k.pem").unlink()
+    with pytest.raises(UserError, match="which cannot be read"):
+        run(parse({"target": "docker", "qdrant": {"tls": tls}}, source="x"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from plinth.cli.common import console
-from plinth.deploy import image_references, leaving_hosts
 from plinth.engine import Stack
 from plinth.errors import UserError
 from plinth.preflight import ports
@@ -13,6 +12,7 @@ from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.cluster import refuse_removal
 from plinth.qdrant.observe import observe
 from plinth.settings import TargetName
+from plinth.targets.choose import image_references, leaving_hosts
 from plinth.targets.docker import before
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.local import process

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from plinth.cli.common import Env, Json, console, print_json
-from plinth.deploy import image_references
 from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
 from plinth.settings import Settings, TargetName
+from plinth.targets.choose import image_references
 from plinth.targets.docker.daemon import Daemon
 
 commands = typer.Typer(

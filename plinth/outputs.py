@@ -1,0 +1,79 @@
+"""The outputs of an environment: what people, programs and the other commands read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+
+from plinth.preflight import volumes_gib
+from plinth.services import Service, qdrant
+from plinth.services import postgres as pg
+from plinth.settings import Settings
+from plinth.targets.placed import Target
+
+
+def qdrant_url(settings: Settings, target: Target, node: int = 0, port: str = "http") -> str:
+    """The address of a Qdrant node from this machine."""
+    scheme = "https" if settings.qdrant.tls else "http"
+    return f"{scheme}://{target.reach('qdrant', port, node)}"
+
+
+def outputs(
+    settings: Settings, running: Sequence[Service], target: Target, secrets: Mapping[str, pulumi.Output[str]]
+) -> dict[str, Any]:
+    """What people and programs read: where each service is and how to get in. A part with a secret is one."""
+    names = {service.name for service in running}
+
+    def url(service: str, port: str = "http") -> str:
+        return f"http://{target.reach(service, port)}"
+
+    def secret(name: str) -> pulumi.Output[str] | None:
+        return secrets.get(name)
+
+    found: dict[str, Any] = {
+        "qdrant": {
+            "url": qdrant_url(settings, target),
+            "grpc_url": qdrant_url(settings, target, port="grpc"),
+            "api_key": secret("qdrant_api_key"),
+            "read_only_api_key": secret("qdrant_read_only_api_key"),
+        }
+    }
+    nodes = next(target.nodes(service) for service in running if service.name == "qdrant")
+    if len(nodes) > 1:
+        found["qdrant"]["nodes"] = {node.name: qdrant_url(settings, target, node.number) for node in nodes}
+    if qdrant.TLS_CA in secrets:
+        found["qdrant"]["ca_cert"] = secrets[qdrant.TLS_CA]
+    if "postgres" in names:
+        host, _, port = target.reach("postgres", "sql").rpartition(":")
+        found["postgres"] = {
+            "host": host,
+            "port": int(port),
+            "user": pg.SUPERUSER,
+            "password": secret(pg.SUPERUSER_PASSWORD),
+            "databases": {
+                database.name: {"owner": database.role, "password": secret(pg.database_secret(database.role))}
+                for database in settings.postgres.databases
+            },
+        }
+    if "redis" in names:
+        host, _, port = target.reach("redis", "resp").rpartition(":")
+        found["redis"] = {"host": host, "port": int(port), "password": secret("redis_password")}
+    for name in ("prometheus", "alertmanager", "grafana"):
+        if name in names:
+            found[name] = {"url": url(name)}
+    if "grafana" in names:
+        found["grafana"] |= {"user": "admin", "password": secret("grafana_admin_password")}
+    found["exporters"] = {
+        name.removesuffix("-exporter"): {"url": f"{url(name)}/metrics"}
+        for name in sorted(names)
+        if name.endswith("-exporter")
+    }
+    found["left_out"] = target.left_out
+    found["deployed"] = {
+        "qdrant_version": settings.qdrant.version,
+        "qdrant_nodes": settings.qdrant.nodes,
+        "disk_gib": volumes_gib(settings),
+    }
+    return found

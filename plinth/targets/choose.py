@@ -1,0 +1,56 @@
+"""Which target an environment runs on, made from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from plinth.errors import UserError
+from plinth.home import Home
+from plinth.images import Images, images
+from plinth.services import Service, qdrant, services
+from plinth.settings import Settings, TargetName
+from plinth.targets.docker import DockerTarget
+from plinth.targets.docker.declared import Options
+from plinth.targets.local import LocalTarget
+from plinth.targets.placed import Target
+
+
+def image_references(settings: Settings, root: Path) -> dict[str, str]:
+    """The images of an environment by key, with its mirror and its own choices."""
+    return _images_of(settings, root).references(services(settings, root))
+
+
+def leaving_hosts(settings: Settings, root: Path, home: Home, was: int) -> list[str]:
+    """The host names among their peers of the Qdrant nodes that a deploy would take away; ``was`` is their number."""
+    if settings.target is not TargetName.docker or settings.qdrant.nodes >= was:
+        return []
+    before = settings.model_copy(update={"qdrant": settings.qdrant.model_copy(update={"nodes": was})})
+    target = target_of(before, root, home, services(before, root))
+    peers = [target.peer("qdrant", node, "p2p") for node in range(settings.qdrant.nodes, was)]
+    return [address.rpartition(":")[0] for address in peers]
+
+
+def _images_of(settings: Settings, root: Path) -> Images:
+    if settings.target is TargetName.docker:
+        return images(root, settings.docker.registry_mirror, settings.docker.images)
+    return images(root, None, settings.kubernetes.images)
+
+
+def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Service]) -> Target:
+    """The target of an environment; refuses what it cannot run before anything is touched."""
+    if settings.target is TargetName.local:
+        target = LocalTarget(home, root, settings.bind_address, wanted)
+        qdrant.refuse_other_engine(
+            settings.qdrant.engine,
+            Path(target.volume("qdrant", "storage")),
+            embedded_serves=target.is_substituted("qdrant"),
+        )
+        return target
+    if settings.target is TargetName.docker:
+        options = Options(settings.bind_address, settings.docker.nofile)
+        return DockerTarget(home.env, root, _images_of(settings, root), wanted, options, settings.docker.host)
+    raise UserError(
+        f"The {settings.target} target cannot be deployed by this version; its settings are valid. "
+        "Use an environment whose plinth:target is local or docker."
+    )

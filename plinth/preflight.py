@@ -32,6 +32,8 @@ def preflight(settings: Settings, deployed: Deployed | None = None) -> None:
 
 def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
     """Every reason not to deploy, a sentence each with the next step."""
+    if settings.neo4j.enabled:
+        yield "plinth:neo4j.enabled is true, and this version deploys no Neo4j; set it to false."
     yield from _cluster(settings)
     yield from _exposure(settings)
     yield from _images({**settings.docker.images, **settings.kubernetes.images})

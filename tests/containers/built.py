@@ -119,6 +119,15 @@ CHANGES = [
 ]
 
 
+def tiny(client: docker.DockerClient) -> str:
+    """An image of one file."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        _text(tar, "tiny", "tiny\n", 0o644)
+    client.api.import_image_from_data(packed.getvalue(), repository="plinth-tests/tiny", tag="1")
+    return "plinth-tests/tiny:1"
+
+
 def _files() -> dict[str, Path]:
     """Source by path in the image."""
     found = {f"usr/bin/{name}": Path(_which(name)) for name in SHELL}
@@ -174,7 +183,7 @@ def _libraries(programs: list[Path]) -> dict[str, Path]:
     """The shared libraries that programs load, where the loader looks for them."""
     said = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
     paths = set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", said, re.M))
-    return {path.lstrip("/"): Path(path) for path in paths}
+    return {_merged(path.lstrip("/")): Path(path) for path in paths if "site-packages" not in path}
 
 
 def _pack(files: dict[str, Path], packed: Path) -> None:
@@ -190,7 +199,7 @@ def _pack(files: dict[str, Path], packed: Path) -> None:
         if "qdrant/qdrant" not in files:
             _text(tar, "qdrant/qdrant", EMBEDDED_START, 0o755)
         for path, source in sorted(files.items()):
-            entry = tar.gettarinfo(str(source.resolve()), _merged(path))
+            entry = tar.gettarinfo(str(source.resolve()), path)
             entry.uid = entry.gid = 0
             entry.uname = entry.gname = ""
             with source.open("rb") as content:

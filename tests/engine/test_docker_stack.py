@@ -263,7 +263,6 @@ def test_a_deploy_that_fails_halfway_is_finished_by_the_next(stack: Stack) -> No
     stack.save()
     said = stack.up(expect=1)
     assert "goes on from there" in said
-    del stack.settings["plinth:docker"]["nofile"]
     stack.settings["plinth:docker"]["nofile"] = 8000
     stack.save()
     stack.up()
@@ -300,41 +299,40 @@ def test_two_stacks_live_side_by_side(stack: Stack, client: docker.DockerClient,
             both.remove()
 
 
-def test_images_are_saved_to_a_file_and_loaded_from_it(stack: Stack, tmp_path: Path) -> None:
-    file = tmp_path / "images.tar"
-    wanted = dict(stack.settings)
-    said = stack.plinth("images", "save", stack.env, str(file))
-    assert f"to {file}" in said
-    assert "Every image of" in stack.plinth("images", "load", stack.env, str(file))
-    assert stack.plinth("images", "pull", stack.env).count("there") == len(stack.images)
-    stack.settings["plinth:docker"] = {"images": {**stack.images, "redis": "127.0.0.1:9/other/redis:7.4.9"}}
-    stack.save()
-    assert "does not hold 127.0.0.1:9/other/redis:7.4.9" in stack.plinth(
-        "images", "load", stack.env, str(file), expect=1
-    )
+def test_images_are_saved_to_a_file_and_loaded_from_it(client: docker.DockerClient, tmp_path: Path) -> None:
+    tiny = built.tiny(client)
+    file, env = tmp_path / "images.tar", f"air{secrets.token_hex(3)}"
+    (tmp_path / "project").mkdir()
+    site = Environment(tmp_path / "project", settings(dict.fromkeys(built.KEYS, tiny)), env)
+    assert f"Saved 1 image(s) to {file}" in site.plinth("images", "save", env, str(file))
+    client.images.remove(tiny)
+    assert "Every image of" in site.plinth("images", "load", env, str(file))
+    assert f"there   {tiny}" in site.plinth("images", "pull", env)
+    site.settings["plinth:docker"]["images"]["redis"] = "127.0.0.1:9/other/redis:7.4.9"
+    site.save()
+    assert "does not hold 127.0.0.1:9/other/redis:7.4.9" in site.plinth("images", "load", env, str(file), expect=1)
     file.write_text("no archive")
-    assert "could not be loaded" in stack.plinth("images", "load", stack.env, str(file), expect=1)
-    stack.settings.clear()
-    stack.settings.update(wanted)
-    stack.save()
+    assert "could not be loaded" in site.plinth("images", "load", env, str(file), expect=1)
+    client.images.remove(tiny)
 
 
-def test_down_leaves_the_volumes_and_names_them_and_up_finds_the_data(stack: Stack) -> None:
+def test_down_leaves_the_volumes_and_a_qdrant_of_another_version_is_kept_from_them(stack: Stack) -> None:
     said = stack.plinth("down", stack.env, "--yes")
     assert f"plinth-{stack.env}-qdrant-0-storage" in said
     assert stack.containers.running() == {}
+    for version, words in (("1.20.0", "skips from 1.18.3 to 1.20.0"), ("1.17.1", "Qdrant cannot go back")):
+        stack.settings["plinth:qdrant"]["version"] = version
+        stack.save()
+        assert words in stack.up(expect=2)
+    assert stack.containers.running() == {}
+    del stack.settings["plinth:qdrant"]["version"]
+    stack.save()
+
+
+def test_up_after_down_finds_the_data(stack: Stack) -> None:
     stack.up()
     with stack.qdrant() as qdrant:
         assert qdrant.call("GET", "/collections/embeddings/points/7")["payload"] == {"kept": True}
     with enter(stack) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
     assert cache(stack).get("kept") == b"42"
-
-
-def test_a_volume_of_another_qdrant_is_refused_after_a_down_too(stack: Stack) -> None:
-    stack.plinth("down", stack.env, "--yes")
-    for version, words in (("1.20.0", "skips from 1.18.3 to 1.20.0"), ("1.17.1", "Qdrant cannot go back")):
-        stack.settings["plinth:qdrant"]["version"] = version
-        stack.save()
-        assert words in stack.up(expect=2)
-    assert stack.containers.running() == {}

@@ -73,3 +73,7 @@ def test_no_cluster_that_loses_data_with_one_node_passes_unsaid(nodes: int, fact
 def test_disabled_services_claim_no_port() -> None:
     wanted = settings(redis={"enabled": False}, neo4j={"enabled": False})
     assert not [key for key in ports(wanted) if key.startswith(("redis", "neo4j")) or key.endswith("redis_port")]
+
+
+def test_a_service_that_would_be_left_out_in_silence_is_refused() -> None:
+    assert any("deploys no Neo4j" in sentence for sentence in refusals(settings(neo4j={"enabled": True}), {}))

@@ -63,6 +63,9 @@ class Progress:
         if operation not in VERBS or kind in QUIET:
             return
         name = urn.rsplit("::", 1)[-1]
+        if kind == "Volume" and operation is OpType.DELETE:
+            # The engine lets go of a volume of data and leaves it where it is; `down` names those that stay.
+            return
         took = time.monotonic() - self._began.get(urn, time.monotonic())
         seconds = f"{took:6.1f} s" if tense else ""
         word = VERBS[operation][tense]

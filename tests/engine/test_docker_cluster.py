@@ -171,10 +171,6 @@ def test_every_port_speaks_tls_and_nothing_else(cluster: Cluster) -> None:
     assert key.splitlines()[1] not in cluster.states() + json.dumps(cluster.containers.inspected())
 
 
-def test_a_second_up_changes_nothing(cluster: Cluster) -> None:
-    assert "nothing to change" in cluster.up()
-
-
 def test_nodes_start_again_in_any_order(cluster: Cluster) -> None:
     running = cluster.containers.running()
     for node in running.values():

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Mapping
 from typing import Any
 
+import psycopg
+import redis
+
+from plinth.home import home
 from tests.conftest import free_port
+from tests.containers.engine import Containers
+from tests.project import Environment
 
 STEP = 10
 # As many as an engine in a sandbox has to give.
 OPEN_FILES = 8192
+
+
+class Stack(Environment):
+    """An environment, its containers and its services from outside."""
+
+    containers: Containers
+    images: dict[str, str]
+
+    def secrets(self) -> list[str]:
+        """Everything that was generated for it."""
+        known: dict[str, str] = json.loads((home(self.root, self.env).data / "secrets.json").read_text())
+        assert len(known) >= 5
+        return list(known.values())
+
+    def postgres(self) -> psycopg.Connection[Any]:
+        where = self.outputs()["postgres"]
+        password = where["databases"]["digi_core"]["password"]
+        return psycopg.connect(
+            host=where["host"], port=where["port"], dbname="digi_core", user="digi_core", password=password
+        )
+
+    def redis(self) -> redis.Redis:
+        where = self.outputs()["redis"]
+        return redis.Redis(host=where["host"], port=where["port"], password=where["password"])
 
 
 def settings(images: Mapping[str, str], nodes: int = 1, **others: Any) -> dict[str, Any]:

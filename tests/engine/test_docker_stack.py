@@ -12,21 +12,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import docker
 import psutil
-import psycopg
 import pytest
-import redis
 
-from plinth.home import home
 from tests.conftest import free_port
 from tests.containers import built
 from tests.containers.applied import Applied
 from tests.containers.engine import Containers, why_not
 from tests.containers.provider import DockerProvider, served
-from tests.containers.stack import settings
+from tests.containers.stack import Stack, settings
 from tests.project import Environment, pulumi_missing
 
 WHY_NOT = why_not()
@@ -40,13 +36,6 @@ SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager"} | {
     f"{name}-exporter" for name in ("node", "redis", "postgres")
 }
 POINT = {"points": [{"id": 7, "vector": [0.1] * 384, "payload": {"kept": True}}]}
-
-
-class Stack(Environment):
-    """An environment and its containers."""
-
-    containers: Containers
-    images: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -73,25 +62,6 @@ def stack(client: docker.DockerClient, debug: str) -> Iterator[Stack]:
             made.containers.remove()
 
 
-def every_secret(stack: Stack) -> list[str]:
-    known: dict[str, str] = json.loads((home(stack.root, stack.env).data / "secrets.json").read_text())
-    assert len(known) >= 5
-    return list(known.values())
-
-
-def enter(stack: Stack) -> psycopg.Connection[Any]:
-    where = stack.outputs()["postgres"]
-    password = where["databases"]["digi_core"]["password"]
-    return psycopg.connect(
-        host=where["host"], port=where["port"], dbname="digi_core", user="digi_core", password=password
-    )
-
-
-def cache(stack: Stack) -> redis.Redis:
-    where = stack.outputs()["redis"]
-    return redis.Redis(host=where["host"], port=where["port"], password=where["password"])
-
-
 @pytest.mark.requirement("S1-03")
 @pytest.mark.requirement("S1-05")
 def test_up_makes_containers_that_are_healthy_and_status_agrees(stack: Stack) -> None:
@@ -104,9 +74,9 @@ def test_up_makes_containers_that_are_healthy_and_status_agrees(stack: Stack) ->
     assert stack.json("collections", "diff", stack.env)["in_sync"] is True
     with stack.qdrant() as qdrant:
         qdrant.call("PUT", "/collections/embeddings/points?wait=true", POINT)
-    with enter(stack) as connection:
+    with stack.postgres() as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
-    cache(stack).set("kept", "42")
+    stack.redis().set("kept", "42")
 
 
 def test_a_second_up_changes_nothing(stack: Stack) -> None:
@@ -159,7 +129,7 @@ def test_no_secret_shows_in_inspect_logs_volumes_or_the_state(stack: Stack, clie
     shown += json.dumps(client.api.volumes(filters={"label": f"plinth.stack={stack.env}"}))
     shown += "".join(container.logs().decode(errors="replace") for container in every)
     shown += stack.states() + stack.plinth("outputs", stack.env)
-    for secret in every_secret(stack):
+    for secret in stack.secrets():
         assert secret not in shown
 
 
@@ -224,8 +194,8 @@ def test_a_changed_setting_replaces_its_container_and_keeps_the_data(stack: Stac
     stack.up()
     after = {name: container.id for name, container in stack.containers.running().items()}
     assert {name for name in SERVICES if before[name] != after[name]} == {"redis"}
-    assert cache(stack).get("kept") == b"42"
-    assert cache(stack).info("memory")["maxmemory"] == 64 << 20
+    assert stack.redis().get("kept") == b"42"
+    assert stack.redis().info("memory")["maxmemory"] == 64 << 20
 
 
 def test_an_image_that_no_registry_has_is_a_sentence_and_touches_nothing(stack: Stack) -> None:
@@ -333,6 +303,6 @@ def test_up_after_down_finds_the_data(stack: Stack) -> None:
     stack.up()
     with stack.qdrant() as qdrant:
         assert qdrant.call("GET", "/collections/embeddings/points/7")["payload"] == {"kept": True}
-    with enter(stack) as connection:
+    with stack.postgres() as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
-    assert cache(stack).get("kept") == b"42"
+    assert stack.redis().get("kept") == b"42"

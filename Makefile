@@ -31,7 +31,7 @@ lint:
 	@.venv/bin/mypy
 
 test: bootstrap lint
-	@.venv/bin/pytest
+	@scripts/test
 
 bench: bootstrap
 	@.venv/bin/python scripts/bench

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from plinth.services.checks import wget
 from plinth.services.spec import Container, Copy, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
@@ -75,12 +77,7 @@ def alertmanager(settings: Settings) -> Service:
             "--web.listen-address={{ bind }}:{{ port('http') }}",
             "--cluster.listen-address=",
         ),
-        files={
-            "alertmanager.yml": File(
-                "monitoring/alertmanager/alertmanager.yml.j2", {"webhook": wanted.webhook_url is not None}
-            )
-        },
-        secret_files=("alertmanager_webhook_url",) if wanted.webhook_url else (),
+        files={"alertmanager.yml": File("monitoring/alertmanager/alertmanager.yml.j2", _receivers(settings))},
         ports={"http": wanted.port},
         volumes={"data": 1},
         health=Health("http", "http", "/-/ready"),
@@ -88,6 +85,24 @@ def alertmanager(settings: Settings) -> Service:
         limits=Limits(0.5, 128),
         run_as=("prometheus", "nobody"),
     )
+
+
+def alertmanager_urls(settings: Settings) -> dict[str, SecretStr | None]:
+    """The addresses that alerts are sent to, by the names of their secrets: whoever knows one can post to it."""
+    wanted = settings.monitoring.alertmanager
+    urls = {key: getattr(wanted, key) for key in ("webhook_url", "ticket_webhook_url", "heartbeat_url")}
+    return {f"alertmanager_{key}": url for key, url in urls.items() if url is not None}
+
+
+def _receivers(settings: Settings) -> dict[str, str | None]:
+    """The secret that holds each receiver's address."""
+    known = {name: name for name in alertmanager_urls(settings)}
+    page = known.get("alertmanager_webhook_url")
+    return {
+        "page": page,
+        "ticket": known.get("alertmanager_ticket_webhook_url", page),
+        "heartbeat": known.get("alertmanager_heartbeat_url"),
+    }
 
 
 def grafana(settings: Settings) -> Service:

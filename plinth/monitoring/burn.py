@@ -97,8 +97,8 @@ def _search(slo: Slo) -> Iterator[Rule]:
             f"{_both(name, budget, Burn(1, '1h', '5m'))}\n{_busy('job_api:qdrant_search:rate5m')}",
             "page",
             f"Search p95 over {{{{ $labels.api }}}} is above {search.page_ms:g} ms.",
-            f"{{{{ $value | humanizePercentage }}}} of the last hour's searches took longer than {search.page_ms:g} ms, "
-            f"and it goes on; {share} should be quicker. Users wait for their results.",
+            f"{{{{ $value | humanizePercentage }}}} of the last hour's searches took over {search.page_ms:g} ms, and "
+            f"it goes on; {share} should be quicker. Users wait for their results.",
             hold="2m",
         )
     yield _alert(
@@ -124,8 +124,8 @@ def _errors(slo: Slo) -> Iterator[Rule]:
             f"{_busy(f'job_api:qdrant_requests:rate{window}')}",
             severity,
             "Qdrant answers requests over {{ $labels.api }} with errors, " + words + ".",
-            f"{{{{ $value | humanizePercentage }}}} of the requests fail on the server's side; the promise is {promise} "
-            "without. Users see failed searches and writes.",
+            "{{ $value | humanizePercentage }} of the requests fail on the server's side; the promise is "
+            f"{promise} without. Users see failed searches and writes.",
             hold="2m" if severity == "page" else "15m",
         )
 
@@ -181,7 +181,9 @@ def _edge(target_ms: float) -> float:
     """The target in seconds; refuses one between two edges, whose share no histogram can tell."""
     if target_ms / 1000 not in EDGES:
         known = ", ".join(f"{1000 * edge:g}" for edge in EDGES)
-        raise ValueError(f"a target of {target_ms:g} ms is no edge of Qdrant's histograms ({known}); choose one of them")
+        raise ValueError(
+            f"a target of {target_ms:g} ms is no edge of Qdrant's histograms ({known}); choose one of them"
+        )
     return target_ms / 1000
 
 

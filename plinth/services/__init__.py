@@ -20,7 +20,7 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
     if settings.redis.enabled:
         found.append(redis.service(settings))
     if settings.monitoring.exporters.enabled:
-        found += exporters.services(settings)
+        found += [service for service in exporters.services(settings, root) if service.name not in left_out]
     if settings.monitoring.alertmanager.enabled:
         found.append(monitoring.alertmanager(settings))
     if settings.monitoring.grafana.enabled and "grafana" not in left_out:

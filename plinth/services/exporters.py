@@ -1,19 +1,32 @@
-"""Prometheus exporters for the host, Redis and Postgres: their own ports speak no metrics (S1-09)."""
+"""Prometheus exporters for the host, Redis and Postgres: their own ports speak no metrics (S1-09).
+
+And Plinth's own, for what Qdrant does not tell: the state of collections, test searches, backups.
+"""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+from plinth.backup.state import FILE as BACKUP_STATE
+from plinth.qdrant.spec import load_specs
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
 from plinth.services.checks import wget
+from plinth.services.qdrant import READ_ONLY_API_KEY
 from plinth.services.spec import Container, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
 
 _LISTEN = "--web.listen-address={{ bind }}:{{ port('http') }}"
 
 
-def services(settings: Settings) -> list[Service]:
+PLINTH = "plinth-exporter"
+STATE = "state"
+
+
+def services(settings: Settings, root: Path) -> list[Service]:
     """The exporters of what is enabled."""
-    found = [_node(settings)]
+    found = [_node(settings), _plinth(settings, root)]
     if settings.redis.enabled:
         found.append(_redis(settings))
     if settings.postgres.enabled:
@@ -77,6 +90,33 @@ def _postgres(settings: Settings) -> Service:
     )
 
 
+def _plinth(settings: Settings, root: Path) -> Service:
+    """Plinth's own. Backups leave their results in its volume `state`; it asks with the read-only key."""
+    wanted = settings.collections
+    specs = load_specs(root / wanted.directory, wanted.only, wanted.overrides)
+    key = READ_ONLY_API_KEY if settings.qdrant.auth else None
+    values = {
+        "key": key,
+        "peers": settings.qdrant.nodes,
+        "memory_limit_bytes": settings.size.memory_mib * 2**20,
+        "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
+        "backup_state": BACKUP_STATE if settings.backup.enabled else None,
+    }
+    return _exporter(
+        PLINTH,
+        Program(image=PLINTH, binaries=(), package="", substitute=(sys.executable, "-m", "plinth.exporter")),
+        settings.monitoring.exporters.plinth_port,
+        ("--config-path", "{{ file('config.yaml') }}"),
+        files={"config.yaml": File("config/exporter/config.yaml.j2", values)},
+        secret_files=(key,) if key else (),
+        volumes={STATE: 1},
+        limits=Limits(0.5, 192),
+        needs=("qdrant",),
+        run_as=(),
+        optional=True,
+    )
+
+
 def _exporter(
     name: str,
     program: Program,
@@ -86,7 +126,11 @@ def _exporter(
     files: dict[str, File] | None = None,
     secret_files: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
+    volumes: dict[str, int] | None = None,
+    limits: Limits = Limits(0.25, 64),  # noqa: B008 - frozen
     needs: tuple[str, ...] = (),
+    run_as: tuple[str, ...] = ("prometheus", "nobody"),
+    optional: bool = False,
 ) -> Service:
     return Service(
         name=name,
@@ -98,7 +142,9 @@ def _exporter(
         ports={"http": port},
         health=Health("http", "http", "/metrics", deadline_s=30),
         scrape=Scrape("http"),
-        limits=Limits(0.25, 64),
+        limits=limits,
+        volumes=volumes or {},
         needs=needs,
-        run_as=("prometheus", "nobody"),
+        run_as=run_as,
+        optional=optional,
     )

@@ -24,7 +24,7 @@ def main() -> None:
     try:
         config = load_config(parser.parse_args().config_path)
         # Times of creation double the series of every counter, and nothing reads them.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         with client(config) as qdrant:

@@ -32,10 +32,11 @@ class Watched(_Model):
 
 
 class Pace(_Model):
-    """Seconds between rounds, and between measurements of recall, which scan a tenant each."""
+    """Seconds between rounds, between measurements of recall, which scan a tenant each, and of sizes on disk."""
 
     round_sec: float = Field(30, gt=0)
     recall_sec: float = Field(900, gt=0)
+    size_sec: float = Field(300, gt=0)
 
 
 class Config(_Model):
@@ -45,6 +46,9 @@ class Config(_Model):
     qdrant: Watched
     collections: tuple[CollectionSpec, ...]
     backup_state: Path | None = None
+    marks: Path | None = None
+    services: dict[str, int] = Field(default_factory=dict, description="Ports, by the service that listens on them.")
+    volumes: dict[str, tuple[Path, ...]] = Field(default_factory=dict, description="Directories, by their service.")
     pace: Pace = Pace()
 
 

@@ -14,9 +14,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from plinth.backup.state import State, StateUnreadable, read
+from plinth.exporter import services
 from plinth.exporter.config import Config
 from plinth.exporter.questions import Question, body, choose, nobody, recall
 from plinth.exporter.reading import CollectionReading, Reading, described, families
+from plinth.monitoring import marks
 from plinth.monitoring.burn import EDGES
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.spec import CollectionSpec
@@ -39,6 +41,8 @@ class Watch(Collector):
         self._chosen_at: dict[str, float] = {}
         self._recall: dict[str, dict[str, float]] = {}
         self._recalled_at: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
+        self._sized_at: dict[str, float] = {}
         self._rounds = 0
         names = ["collection"]
         self._seconds = Histogram(
@@ -58,6 +62,9 @@ class Watch(Collector):
         """The last round; nothing before the first has ended."""
         if self._reading:
             yield from families(self._reading)
+            yield from services.families(services.uses(self._config.services), self._sizes)
+            if self._config.marks:
+                yield from marks.families(marks.read(self._config.marks))
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: what there is depends on the server."""
@@ -78,6 +85,8 @@ class Watch(Collector):
             state=state,
             state_readable=readable,
         )
+        if self._is_due(self._sized_at, "all", self._config.pace.size_sec):
+            self._sizes = services.sizes(self._config.volumes)
         self._rounds += 1
         return self._reading
 

@@ -10,9 +10,23 @@ from typing import Any
 
 import yaml
 
+from plinth.dashboards import host, overview, qdrant, stores
+from plinth.dashboards.board import to_json
 from plinth.load.slo import load_slo
 from plinth.monitoring.burn import rule_groups
 
+DASHBOARDS = "monitoring/grafana/dashboards"
+BOARDS = (
+    overview.overview,
+    qdrant.qdrant,
+    qdrant.collections,
+    qdrant.cluster,
+    stores.postgres,
+    stores.redis,
+    host.host,
+    host.backups,
+    host.load,
+)
 RULES = "monitoring/prometheus/rules/slo.yml"
 _HEAD = "# Written by `make monitoring` from load/slo.yaml: change that file, not this one.\n"
 
@@ -31,7 +45,11 @@ _Text.add_representer(str, _string)
 def generated(root: Path) -> dict[str, str]:
     """The content of every generated file by its path below ``root``."""
     slo = load_slo(root / "load" / "slo.yaml")
-    return {RULES: _HEAD + _yaml({"groups": rule_groups(slo)})}
+    boards = [make(slo) for make in BOARDS]
+    return {
+        RULES: _HEAD + _yaml({"groups": rule_groups(slo)}),
+        **{f"{DASHBOARDS}/{board.uid.removeprefix('plinth-')}.json": to_json(board) for board in boards},
+    }
 
 
 def _yaml(document: Any) -> str:

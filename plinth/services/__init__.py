@@ -20,11 +20,13 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
     if settings.redis.enabled:
         found.append(redis.service(settings))
     if settings.monitoring.exporters.enabled:
-        found += [service for service in exporters.services(settings, root) if service.name not in left_out]
+        found += exporters.services(settings)
     if settings.monitoring.alertmanager.enabled:
         found.append(monitoring.alertmanager(settings))
     if settings.monitoring.grafana.enabled and "grafana" not in left_out:
-        found.append(monitoring.grafana(settings))
+        found.append(monitoring.grafana(settings, root))
+    if settings.monitoring.exporters.enabled and exporters.PLINTH not in left_out:
+        found.append(exporters.plinth(settings, found, root))
     if settings.monitoring.prometheus.enabled:
         found.append(monitoring.prometheus(settings, found, root))
     return found

@@ -6,9 +6,11 @@ And Plinth's own, for what Qdrant does not tell: the state of collections, test 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from plinth.backup.state import FILE as BACKUP_STATE
+from plinth.monitoring.marks import FILE as MARKS
 from plinth.qdrant.spec import load_specs
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
@@ -24,9 +26,9 @@ PLINTH = "plinth-exporter"
 STATE = "state"
 
 
-def services(settings: Settings, root: Path) -> list[Service]:
-    """The exporters of what is enabled."""
-    found = [_node(settings), _plinth(settings, root)]
+def services(settings: Settings) -> list[Service]:
+    """The exporters of what is enabled, but Plinth's own."""
+    found = [_node(settings)]
     if settings.redis.enabled:
         found.append(_redis(settings))
     if settings.postgres.enabled:
@@ -90,17 +92,25 @@ def _postgres(settings: Settings) -> Service:
     )
 
 
-def _plinth(settings: Settings, root: Path) -> Service:
-    """Plinth's own. Backups leave their results in its volume `state`; it asks with the read-only key."""
+def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service:
+    """Plinth's own. Backups and the command line leave their results in its volume `state`.
+
+    It asks Qdrant with the read-only key, and looks what the services ``beside`` it take of the machine.
+    """
     wanted = settings.collections
     specs = load_specs(root / wanted.directory, wanted.only, wanted.overrides)
     key = READ_ONLY_API_KEY if settings.qdrant.auth else None
+    # It comes last, for it scrapes all others.
+    scraper = {"prometheus": "http"} if settings.monitoring.prometheus.enabled else {}
     values = {
         "key": key,
         "peers": settings.qdrant.nodes,
         "memory_limit_bytes": settings.size.memory_mib * 2**20,
         "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
         "backup_state": BACKUP_STATE if settings.backup.enabled else None,
+        "marks": MARKS,
+        "services": {service.name: next(iter(service.ports)) for service in beside} | {PLINTH: "http"} | scraper,
+        "volumes": {service.name: sorted(service.volumes) for service in beside if service.volumes},
     }
     return _exporter(
         PLINTH,

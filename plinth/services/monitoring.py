@@ -13,6 +13,8 @@ from plinth.settings import Settings
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
 RULES = "monitoring/prometheus/rules"
+DASHBOARDS = "monitoring/grafana/dashboards"
+OVERVIEW = "plinth-overview"
 
 
 def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Service:
@@ -105,8 +107,9 @@ def _receivers(settings: Settings) -> dict[str, str | None]:
     }
 
 
-def grafana(settings: Settings) -> Service:
-    """Grafana with Prometheus as its data source; left out where no binary of it exists."""
+def grafana(settings: Settings, root: Path) -> Service:
+    """Grafana with Prometheus as its data source and the dashboards; left out where no binary of it exists."""
+    boards = sorted(path.name for path in (root / DASHBOARDS).glob("*.json"))
     return Service(
         name="grafana",
         program=Program(
@@ -126,6 +129,8 @@ def grafana(settings: Settings) -> Service:
         files={
             "grafana.ini": File("monitoring/grafana/grafana.ini.j2"),
             "provisioning/datasources/prometheus.yaml": File("monitoring/grafana/datasource.yaml.j2"),
+            "provisioning/dashboards/plinth.yaml": File("monitoring/grafana/dashboards.yaml.j2"),
+            **{f"dashboards/{name}": Copy(f"{DASHBOARDS}/{name}") for name in boards},
         },
         ports={"http": settings.monitoring.grafana.port},
         volumes={"data": 1},

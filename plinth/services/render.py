@@ -96,5 +96,6 @@ def _names(service: Service, place: Place) -> dict[str, Any]:
         "peer": lambda node, port: place.peer(service.name, node, port),
         "file": lambda name: place.file(service.name, name),
         "volume": lambda name: place.volume(service.name, name),
+        "volume_of": place.volume,
         "secret_file": lambda name: place.file(service.name, f"{name}.secret"),
     }

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 import re
 
-_WORDS = [
-    "and",
-    "or",
-    "unless",
-    "by",
-    "on",
-    "without",
-    "ignoring",
-    "group_left",
-    "group_right",
-    "bool",
-    "offset",
-    "inf",
-    "nan",
-]
+_WORDS = {"and", "or", "unless", "by", "on", "without", "ignoring", "bool", "offset", "inf", "nan"}
+_WORDS |= {"group_left", "group_right"}
 _CLAUSE = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)")
 _SELECTOR = re.compile(r'([a-zA-Z_:][\w:]*)\s*(\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\})?(?!\s*\(|[\w:])')
 

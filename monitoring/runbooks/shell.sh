@@ -19,4 +19,14 @@ prom() {
     python -c 'import json, sys; [print(s["value"][1], json.dumps(s["metric"]), sep="\t") for s in json.load(sys.stdin)["data"]["result"]]'
 }
 
-logs() { tail -n 40 {.plinth,/var/lib/plinth/*}/"$ENV"/run/logs/"$1".log 2>/dev/null; }
+logs() {
+  local log
+  for log in {.plinth,/var/lib/plinth/*}/"$ENV"/run/logs/"$1".log; do
+    if [ -f "$log" ]; then
+      tail -n 40 "$log"
+      return
+    fi
+  done
+  echo "there is no log of '$1' here; see docker logs or kubectl logs" >&2
+  return 1
+}

@@ -63,6 +63,7 @@ ABSENT_EMBEDDED = dict.fromkeys(
         "grpc_responses_duration_seconds_count",
         "memory_resident_bytes",
         "collection_hardware_metric_cpu",
+        "plinth_collection_active_replicas_min",
         "collection_shard_transfer_incoming",
         "collection_shard_transfer_outgoing",
         "collection_dead_replicas",

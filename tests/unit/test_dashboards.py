@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from plinth.dashboards.board import expressions
 from plinth.environment import parse
@@ -32,6 +36,17 @@ def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
 def test_there_is_a_dashboard_for_each_subject_under_a_uid_that_stays() -> None:
     assert {name: board["uid"] for name, board in boards().items()} == {s: f"plinth-{s}" for s in SUBJECTS}
     assert OVERVIEW == "plinth-overview"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
+def test_a_dashboard_read_by_grafanas_schema_and_written_again_is_the_same(path: Path) -> None:
+    # A key that the schema does not know, or a value of another type, would be lost on the way.
+    register_default_plugins()
+    document = json.loads(path.read_text())
+    assert json.loads(JSONEncoder().encode(Dashboard.from_json(document))) == document
+    document["panels"][1]["made_up"] = 1
+    assert json.loads(JSONEncoder().encode(Dashboard.from_json(document))) != document
 
 
 def test_every_panel_has_a_title_of_its_own_a_unit_an_expression_and_the_provisioned_source() -> None:

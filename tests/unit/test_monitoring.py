@@ -13,10 +13,15 @@ import yaml
 
 from plinth.cli import app
 from plinth.embedded.metrics import BUCKETS
+from plinth.environment import load_settings
 from plinth.load.slo import load_slo
 from plinth.monitoring.burn import EDGES, rule_groups
 from plinth.monitoring.generated import generated
+from plinth.services import services
+from plinth.services.render import files
+from plinth.services.secrets import secrets
 from tests.conftest import ROOT
+from tests.unit.test_services import Elsewhere
 
 RULES = ROOT / "monitoring" / "prometheus" / "rules"
 TESTS = ROOT / "monitoring" / "prometheus" / "tests"
@@ -50,6 +55,31 @@ def promtool(*arguments: str) -> None:
 @pytest.mark.requirement("S1-09")
 def test_promtool_takes_the_rules() -> None:
     promtool("check", "rules", *map(str, RULES.glob("*.yml")))
+
+
+class Here(Elsewhere):
+    """A place on this machine, so that promtool finds the files that a configuration names."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def address(self, service: str, port: str) -> str:
+        return f"{service}.test:80"
+
+    def file(self, service: str, name: str) -> str:
+        return str(self.directory / name)
+
+
+@needs_promtool
+@pytest.mark.requirement("S1-09")
+@pytest.mark.parametrize("env", ["local", "dev", "cluster", "staging", "prod"])
+def test_promtool_takes_the_configuration_of_every_environment(env: str, tmp_path: Path) -> None:
+    settings = load_settings(ROOT, env)
+    known = dict.fromkeys(secrets(settings), "k")
+    (service,) = [found for found in services(settings, ROOT) if found.name == "prometheus"]
+    for name, content in files(service, Here(tmp_path), known, ROOT).items():
+        (tmp_path / name).write_text(content)
+    promtool("check", "config", str(tmp_path / "prometheus.yml"))
 
 
 @needs_promtool

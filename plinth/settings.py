@@ -174,6 +174,11 @@ class Monitoring(_Model):
     alertmanager: Alertmanager = Alertmanager()
     grafana: Grafana = Grafana()
     exporters: Exporters = Exporters()
+    runbooks_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where monitoring/runbooks can be read; alerts then lead there, and else name the file.",
+    )
 
 
 class Retention(_Model):

@@ -146,7 +146,7 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
     console.print("\n[bold]Endpoints[/bold]")
     for name, value in masked(found).items():
         if isinstance(value, dict) and "url" in value:
-            console.print(f"  {name:<14} {value['url']}", highlight=False)
+            console.print(f"  {name:<14} {value.get('dashboard', value['url'])}", highlight=False)
         elif isinstance(value, dict) and "port" in value:
             console.print(f"  {name:<14} {value['host']}:{value['port']}", highlight=False)
     console.print("\n[bold]Next[/bold]")

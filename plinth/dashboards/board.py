@@ -12,6 +12,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
+# The schema of dashboards that a Grafana takes from files without a switch; the SDK has begun to prefer its successor.
 # By the uid that is provisioned; a generated id would tie the files to one Grafana.
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="plinth-prometheus")
 TAG = "plinth"

@@ -123,7 +123,6 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         limits=Limits(0.5, 192),
         needs=("qdrant",),
         run_as=(),
-        optional=True,
     )
 
 
@@ -140,7 +139,6 @@ def _exporter(
     limits: Limits = Limits(0.25, 64),  # noqa: B008 - frozen
     needs: tuple[str, ...] = (),
     run_as: tuple[str, ...] = ("prometheus", "nobody"),
-    optional: bool = False,
 ) -> Service:
     return Service(
         name=name,
@@ -156,5 +154,4 @@ def _exporter(
         volumes=volumes or {},
         needs=needs,
         run_as=run_as,
-        optional=optional,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from plinth.monitoring.burn import RUNBOOKS
 from plinth.services.checks import wget
 from plinth.services.spec import Container, Copy, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
@@ -48,7 +49,7 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
                     "scrapes": [{"job": service.name, **vars(page)} for service, page in pages],
                 },
             ),
-            **{name: Copy(f"{RULES}/{name}") for name in rules},
+            **{name: Copy(f"{RULES}/{name}", _runbooks(settings)) for name in rules},
         },
         secret_files=tuple(sorted({name for _, page in pages for name in (page.secret, page.ca) if name})),
         ports={"http": wanted.port},
@@ -94,6 +95,11 @@ def alertmanager_urls(settings: Settings) -> dict[str, SecretStr | None]:
     wanted = settings.monitoring.alertmanager
     urls = {key: getattr(wanted, key) for key in ("webhook_url", "ticket_webhook_url", "heartbeat_url")}
     return {f"alertmanager_{key}": url for key, url in urls.items() if url is not None}
+
+
+def _runbooks(settings: Settings) -> dict[str, str]:
+    url = settings.monitoring.runbooks_url
+    return {f"runbook_url: {RUNBOOKS}/": f"runbook_url: {url.rstrip('/')}/"} if url else {}
 
 
 def _receivers(settings: Settings) -> dict[str, str | None]:

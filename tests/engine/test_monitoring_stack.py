@@ -6,6 +6,7 @@ What cannot have a value here is listed by name, with the reason.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -279,6 +280,17 @@ def cluster_page(directory: Path) -> set[str]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def test_every_question_of_a_runbook_can_be_asked(live: Live) -> None:
+    pages = (ROOT / "monitoring" / "runbooks").glob("*.md")
+    asked = {text for page in pages for text in re.findall(r"`prom '(.+?)'`", page.read_text())}
+    assert len(asked) > 50
+    there = set(httpx.get(f"{live.url}/api/v1/label/__name__/values").json()["data"])
+    for text in asked:
+        expression = text.replace("'$C'", "trades_v1")
+        live.query(expression)
+        assert names(expression) <= there | live.absent.keys(), text
 
 
 def test_the_runbooks_words_work_in_a_shell(live: Live) -> None:

@@ -39,7 +39,6 @@ def test_there_is_a_dashboard_for_each_subject_under_a_uid_that_stays() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-@pytest.mark.filterwarnings("ignore:Prefer using dashboardv2:DeprecationWarning")
 def test_a_dashboard_read_by_grafanas_schema_and_written_again_is_the_same(path: Path) -> None:
     # A key that the schema does not know, or a value of another type, would be lost on the way.
     register_default_plugins()

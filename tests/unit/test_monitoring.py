@@ -13,7 +13,7 @@ import yaml
 
 from plinth.cli import app
 from plinth.embedded.metrics import BUCKETS
-from plinth.environment import load_settings
+from plinth.environment import load_settings, parse
 from plinth.load.slo import load_slo
 from plinth.monitoring.burn import EDGES, rule_groups
 from plinth.monitoring.generated import generated
@@ -110,6 +110,14 @@ def test_every_alert_leads_to_a_runbook_with_the_five_headings() -> None:
         assert [section.partition("\n")[0] for section in sections] == HEADINGS, name
         assert all(section.partition("\n")[2].strip() for section in sections), name
     assert set(RUNBOOKS.glob("*.md")) - set(pages.values()) == {RUNBOOKS / "README.md"}
+
+
+def test_where_runbooks_are_published_alerts_lead_there() -> None:
+    settings = parse({"target": "local", "monitoring": {"runbooks_url": "https://example.org/runbooks/"}}, source="x")
+    (service,) = [found for found in services(settings, ROOT) if found.name == "prometheus"]
+    contents = files(service, Elsewhere(), dict.fromkeys(secrets(settings), "k"), ROOT)
+    urls = re.findall(r"runbook_url: (\S+)", "".join(contents.values()))
+    assert set(urls) == {f"https://example.org/runbooks/{name}.md" for name in alerts()}
 
 
 def test_runbooks_name_commands_settings_and_pages_that_exist() -> None:

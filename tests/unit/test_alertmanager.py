@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -75,13 +77,34 @@ def test_with_one_address_tickets_go_there_and_without_one_nobody_is_called(tmp_
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def heard() -> Iterator[tuple[str, list[str]]]:
+    """A server's address, and the paths that were posted to."""
+    paths: list[str] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            paths.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", paths
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def running(heard: tuple[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("alertmanager")
     url = f"http://127.0.0.1:{free_port()}"
     process = subprocess.Popen(
         [
             str(PROGRAM),
-            f"--config.file={config(directory, **HOOKS)}",
+            f"--config.file={config(directory, **{**HOOKS, 'heartbeat_url': f'{heard[0]}/beat'})}",
             f"--storage.path={directory / 'data'}",
             f"--web.listen-address={url.removeprefix('http://')}",
             "--cluster.listen-address=",
@@ -112,8 +135,16 @@ def wait(done: Callable[[], bool], words: str) -> None:
 
 
 @needs_alertmanager
+@pytest.mark.requirement("S1-09")
+def test_the_watchdog_reaches_the_heartbeat_at_once(running: str, heard: tuple[str, list[str]]) -> None:
+    alert = {"labels": {"alertname": "Watchdog", "severity": "info"}, "endsAt": "2100-01-01T00:00:00Z"}
+    assert httpx.post(f"{running}/api/v2/alerts", json=[alert]).status_code == 200
+    wait(lambda: "/beat" in heard[1], "no heartbeat came")
+
+
+@needs_alertmanager
 @pytest.mark.parametrize(
-    ("source", "silenced", "heard"),
+    ("source", "silenced", "apart"),
     [
         (
             {"alertname": "QdrantDown", "job": "qdrant", "instance": "q1"},
@@ -164,9 +195,9 @@ def wait(done: Callable[[], bool], words: str) -> None:
     ids=lambda labels: labels["alertname"] + "-" + str(labels.get("instance") or labels.get("collection") or ""),
 )
 def test_the_cause_silences_what_follows_from_it_and_nothing_else(
-    running: str, source: dict[str, str], silenced: dict[str, str], heard: dict[str, str]
+    running: str, source: dict[str, str], silenced: dict[str, str], apart: dict[str, str]
 ) -> None:
-    alerts = [{"labels": labels, "endsAt": "2100-01-01T00:00:00Z"} for labels in (source, silenced, heard)]
+    alerts = [{"labels": labels, "endsAt": "2100-01-01T00:00:00Z"} for labels in (source, silenced, apart)]
     assert httpx.post(f"{running}/api/v2/alerts", json=alerts).status_code == 200
 
     def is_inhibited(labels: dict[str, str]) -> bool:
@@ -174,5 +205,5 @@ def test_the_cause_silences_what_follows_from_it_and_nothing_else(
         return any(alert["status"]["inhibitedBy"] for alert in found if alert["labels"] == labels)
 
     wait(lambda: is_inhibited(silenced), f"{silenced} is not silenced")
-    assert not is_inhibited(heard)
+    assert not is_inhibited(apart)
     assert not is_inhibited(source)

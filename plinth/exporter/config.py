@@ -27,6 +27,7 @@ class Watched(_Model):
 
     url: str
     api_key_file: Path | None = None
+    ca_file: Path | None = None
     peers: int = Field(ge=1)
     memory_limit_bytes: int = Field(ge=0)
 

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -176,8 +175,10 @@ class Watch(Collector):
 
 def client(config: Config) -> Qdrant:
     """A connection with the read-only key."""
-    key_file: Path | None = config.qdrant.api_key_file
-    return Qdrant(config.qdrant.url, key_file.read_text().strip() if key_file else None, timeout_s=5)
+    key, ca = (
+        file.read_text().strip() if file else None for file in (config.qdrant.api_key_file, config.qdrant.ca_file)
+    )
+    return Qdrant(config.qdrant.url, key, timeout_s=5, ca_cert=ca)
 
 
 def _newest(snapshots: Any) -> float | None:

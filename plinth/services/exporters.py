@@ -15,7 +15,7 @@ from plinth.qdrant.spec import load_specs
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
 from plinth.services.checks import wget
-from plinth.services.qdrant import READ_ONLY_API_KEY
+from plinth.services.qdrant import READ_ONLY_API_KEY, tls_ca
 from plinth.services.spec import Container, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
 
@@ -99,11 +99,13 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
     """
     wanted = settings.collections
     specs = load_specs(root / wanted.directory, wanted.only, wanted.overrides)
-    key = READ_ONLY_API_KEY if settings.qdrant.auth else None
+    key, ca = READ_ONLY_API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
     # It comes last, for it scrapes all others.
     scraper = {"prometheus": "http"} if settings.monitoring.prometheus.enabled else {}
     values = {
         "key": key,
+        "ca": ca,
+        "scheme": "https" if settings.qdrant.tls else "http",
         "peers": settings.qdrant.nodes,
         "memory_limit_bytes": settings.size.memory_mib * 2**20,
         "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
@@ -118,7 +120,7 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         settings.monitoring.exporters.plinth_port,
         ("--config-path", "{{ file('config.yaml') }}"),
         files={"config.yaml": File("config/exporter/config.yaml.j2", values)},
-        secret_files=(key,) if key else (),
+        secret_files=tuple(name for name in (key, ca) if name),
         volumes={STATE: 1},
         limits=Limits(0.5, 192),
         needs=("qdrant",),

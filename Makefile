@@ -2,7 +2,7 @@
 STACK ?= local
 PLINTH := .venv/bin/plinth
 
-.PHONY: help bootstrap up down status test lint bench lock schema
+.PHONY: help bootstrap up down status test lint bench lock schema monitoring
 
 help:
 	@echo 'make up [STACK=local]   install what is missing, stand the stack up, prove it'
@@ -11,6 +11,7 @@ help:
 	@echo 'make test               lint, types, every test'
 	@echo 'make bench              measure: seconds to ready, p95, recall'
 	@echo 'make lock               pin the Python packages anew'
+	@echo 'make monitoring         write the rules and dashboards that are generated'
 	@echo 'make schema             write the settings'"'"' JSON schema'
 
 bootstrap:
@@ -38,6 +39,9 @@ bench: bootstrap
 
 schema:
 	@$(PLINTH) schema > stacks/settings.schema.json
+
+monitoring:
+	@.venv/bin/python -m plinth.monitoring
 
 lock:
 	@uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes \

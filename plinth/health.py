@@ -109,7 +109,9 @@ def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os
             found.append(Dependency(name, probe, where["password"]))
     for name, path in (("prometheus", "/-/ready"), ("alertmanager", "/-/ready"), ("grafana", "/api/health")):
         if name in outputs:
-            found.append(Dependency(name, _http(outputs[name]["url"], path), url=outputs[name]["url"]))
+            where = outputs[name]
+            # A person wants the dashboards, not the page of the login.
+            found.append(Dependency(name, _http(where["url"], path), url=where.get("dashboard", where["url"])))
     for name, exporter in outputs.get("exporters", {}).items():
         found.append(Dependency(f"{name}_exporter", _http(exporter["url"], "")))
     found += [Dependency(name, left_out=reason) for name, reason in outputs.get("left_out", {}).items()]

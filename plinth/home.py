@@ -44,6 +44,11 @@ class Home:
         return self.data / "deployed.json"
 
     @property
+    def watched(self) -> Path:
+        """What backups and the command line leave for the exporter: its volume on the local target."""
+        return self.data / "plinth-exporter" / "state"
+
+    @property
     def engine(self) -> Path:
         """The Pulumi workspace of the environment."""
         return self.base / "engine"

@@ -10,6 +10,7 @@ import pulumi
 from plinth.preflight import volumes_gib
 from plinth.services import Service, qdrant
 from plinth.services import postgres as pg
+from plinth.services.monitoring import OVERVIEW
 from plinth.settings import Settings
 from plinth.targets.placed import Target
 
@@ -64,7 +65,11 @@ def outputs(
         if name in names:
             found[name] = {"url": url(name)}
     if "grafana" in names:
-        found["grafana"] |= {"user": "admin", "password": secret("grafana_admin_password")}
+        found["grafana"] |= {
+            "dashboard": f"{url('grafana')}/d/{OVERVIEW}",
+            "user": "admin",
+            "password": secret("grafana_admin_password"),
+        }
     found["exporters"] = {
         name.removesuffix("-exporter"): {"url": f"{url(name)}/metrics"}
         for name in sorted(names)

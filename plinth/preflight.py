@@ -73,6 +73,10 @@ def ports(settings: Settings) -> dict[str, int]:
             exporters.enabled and settings.postgres.enabled,
             exporters.postgres_port,
         ),
+        "monitoring.exporters.plinth_port": (
+            exporters.enabled and settings.target is TargetName.local,
+            exporters.plinth_port,
+        ),
     }
     nodes = {
         f"qdrant.{key} + {node * NODE_PORT_STEP}": port + node * NODE_PORT_STEP

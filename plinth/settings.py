@@ -142,7 +142,11 @@ class Alertmanager(_Model):
 
     enabled: bool = True
     port: Port = 9093
-    webhook_url: SecretStr | None = None
+    webhook_url: SecretStr | None = Field(None, description="Where pages go, and tickets unless they have their own.")
+    ticket_webhook_url: SecretStr | None = Field(None, description="Where tickets go; webhook_url when absent.")
+    heartbeat_url: SecretStr | None = Field(
+        None, description="A heartbeat outside of the stack that complains when the watchdog stops calling it."
+    )
 
 
 class Grafana(_Model):
@@ -160,6 +164,7 @@ class Exporters(_Model):
     node_port: Port = 9100
     redis_port: Port = 9121
     postgres_port: Port = 9187
+    plinth_port: Port = Field(9188, description="Plinth's own: collections, test searches, backups.")
 
 
 class Monitoring(_Model):
@@ -169,6 +174,11 @@ class Monitoring(_Model):
     alertmanager: Alertmanager = Alertmanager()
     grafana: Grafana = Grafana()
     exporters: Exporters = Exporters()
+    runbooks_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where monitoring/runbooks can be read; alerts then lead there, and else name the file.",
+    )
 
 
 class Retention(_Model):

@@ -26,6 +26,8 @@ from plinth.load.report import COLOURS, Report
 from plinth.load.rounds import times
 from plinth.load.slo import load_slo
 from plinth.load.verdict import Verdict
+from plinth.monitoring.marks import FILE as MARKS
+from plinth.monitoring.marks import mark_load
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
 
@@ -125,6 +127,7 @@ def measure(
         locustfile=stack.root / "load" / "locustfile.py",
         on_progress=_say,
     )
+    mark_load(stack.home.watched / MARKS, report.to_json())
     if "grafana" in outputs:
         failed = annotate(outputs["grafana"], report, time.monotonic() - began)
         if failed:

@@ -17,6 +17,8 @@ from plinth.engine import Stack, break_stale_lock, forget
 from plinth.environment import stack_schema
 from plinth.errors import UserError
 from plinth.home import last_deployed, remember_deployed
+from plinth.monitoring.marks import FILE as MARKS
+from plinth.monitoring.marks import mark_deploy
 from plinth.progress import Progress
 
 MASK = "********"
@@ -45,6 +47,7 @@ def up(
     progress = Progress(console)
     with _engine(stack, progress, again=f"plinth up {env}"):
         stack.automation.up(refresh=True, on_event=progress.on_event, suppress_outputs=True)
+    mark_deploy(stack.home.watched / MARKS)
     found = stack.outputs()
     remember_deployed(stack.home, found["deployed"])
     for name, reason in found.get("left_out", {}).items():
@@ -147,7 +150,7 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
     console.print("\n[bold]Endpoints[/bold]")
     for name, value in masked(found).items():
         if isinstance(value, dict) and "url" in value:
-            console.print(f"  {name:<14} {value['url']}", highlight=False)
+            console.print(f"  {name:<14} {value.get('dashboard', value['url'])}", highlight=False)
         elif isinstance(value, dict) and "port" in value:
             console.print(f"  {name:<14} {value['host']}:{value['port']}", highlight=False)
     console.print("\n[bold]Next[/bold]")

@@ -31,6 +31,15 @@ class Target(_Model):
         return self.p95_ms if percentile == 95 else self.p99_ms
 
 
+class Promises(_Model):
+    """What alerts hold a running environment to; shares are 0 to 1."""
+
+    within_target: float = Field(gt=0, lt=1, description="Answers within a latency target; .95 makes it a p95.")
+    availability: float = Field(gt=0, lt=1, description="Requests that are not answered with a server's error.")
+    backup_age_h: float = Field(gt=0)
+    drill_age_days: float = Field(gt=0)
+
+
 class Recall(_Model):
     """Floors of recall@10, 0 to 1. A tenant is large with more than 5 % of the points."""
 
@@ -97,6 +106,7 @@ class Slo(_Model):
     """Targets, floors and profiles."""
 
     operations: dict[str, Target]
+    promises: Promises
     recall: Recall
     profiles: dict[str, Profile]
     generator: Generator

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plinth.services import exporters, monitoring, postgres, qdrant, redis
 from plinth.services.spec import Service
-from plinth.settings import Settings
+from plinth.settings import Settings, TargetName
 
 __all__ = ["Service", "services"]
 
@@ -24,7 +24,10 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
     if settings.monitoring.alertmanager.enabled:
         found.append(monitoring.alertmanager(settings))
     if settings.monitoring.grafana.enabled and "grafana" not in left_out:
-        found.append(monitoring.grafana(settings))
+        found.append(monitoring.grafana(settings, root))
+    # Plinth's own exporter is this very installation, and there is no image that holds one yet.
+    if settings.monitoring.exporters.enabled and settings.target is TargetName.local:
+        found.append(exporters.plinth(settings, found, root))
     if settings.monitoring.prometheus.enabled:
         found.append(monitoring.prometheus(settings, found, root))
     return found

@@ -1,18 +1,33 @@
-"""Prometheus exporters for the host, Redis and Postgres: their own ports speak no metrics (S1-09)."""
+"""Prometheus exporters for the host, Redis and Postgres: their own ports speak no metrics (S1-09).
+
+And Plinth's own, for what Qdrant does not tell: the state of collections, test searches, backups.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from plinth.backup.state import FILE as BACKUP_STATE
+from plinth.monitoring.marks import FILE as MARKS
+from plinth.qdrant.spec import load_specs
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
 from plinth.services.checks import wget
+from plinth.services.qdrant import READ_ONLY_API_KEY, tls_ca
 from plinth.services.spec import Container, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
 
 _LISTEN = "--web.listen-address={{ bind }}:{{ port('http') }}"
 
 
+PLINTH = "plinth-exporter"
+STATE = "state"
+
+
 def services(settings: Settings) -> list[Service]:
-    """The exporters of what is enabled."""
+    """The exporters of what is enabled, but Plinth's own."""
     found = [_node(settings)]
     if settings.redis.enabled:
         found.append(_redis(settings))
@@ -77,6 +92,42 @@ def _postgres(settings: Settings) -> Service:
     )
 
 
+def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service:
+    """Plinth's own. Backups and the command line leave their results in its volume `state`.
+
+    It asks Qdrant with the read-only key, and looks what the services ``beside`` it take of the machine.
+    """
+    wanted = settings.collections
+    specs = load_specs(root / wanted.directory, wanted.only, wanted.overrides)
+    key, ca = READ_ONLY_API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
+    # It comes last, for it scrapes all others.
+    scraper = {"prometheus": "http"} if settings.monitoring.prometheus.enabled else {}
+    values = {
+        "key": key,
+        "ca": ca,
+        "scheme": "https" if settings.qdrant.tls else "http",
+        "peers": settings.qdrant.nodes,
+        "memory_limit_bytes": settings.size.memory_mib * 2**20,
+        "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
+        "backup_state": BACKUP_STATE if settings.backup.enabled else None,
+        "marks": MARKS,
+        "services": {service.name: next(iter(service.ports)) for service in beside} | {PLINTH: "http"} | scraper,
+        "volumes": {service.name: sorted(service.volumes) for service in beside if service.volumes},
+    }
+    return _exporter(
+        PLINTH,
+        Program(image=PLINTH, binaries=(), package="", substitute=(sys.executable, "-m", "plinth.exporter")),
+        settings.monitoring.exporters.plinth_port,
+        ("--config-path", "{{ file('config.yaml') }}"),
+        files={"config.yaml": File("config/exporter/config.yaml.j2", values)},
+        secret_files=tuple(name for name in (key, ca) if name),
+        volumes={STATE: 1},
+        limits=Limits(0.5, 192),
+        needs=("qdrant",),
+        run_as=(),
+    )
+
+
 def _exporter(
     name: str,
     program: Program,
@@ -86,7 +137,10 @@ def _exporter(
     files: dict[str, File] | None = None,
     secret_files: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
+    volumes: dict[str, int] | None = None,
+    limits: Limits = Limits(0.25, 64),  # noqa: B008 - frozen
     needs: tuple[str, ...] = (),
+    run_as: tuple[str, ...] = ("prometheus", "nobody"),
 ) -> Service:
     return Service(
         name=name,
@@ -98,7 +152,8 @@ def _exporter(
         ports={"http": port},
         health=Health("http", "http", "/metrics", deadline_s=30),
         scrape=Scrape("http"),
-        limits=Limits(0.25, 64),
+        limits=limits,
+        volumes=volumes or {},
         needs=needs,
-        run_as=("prometheus", "nobody"),
+        run_as=run_as,
     )

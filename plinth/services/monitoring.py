@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import SecretStr
+
+from plinth.monitoring.burn import RUNBOOKS
 from plinth.services.checks import wget
 from plinth.services.spec import Container, Copy, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
 RULES = "monitoring/prometheus/rules"
+DASHBOARDS = "monitoring/grafana/dashboards"
+OVERVIEW = "plinth-overview"
 
 
 def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Service:
@@ -44,7 +49,7 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
                     "scrapes": [{"job": service.name, **vars(page)} for service, page in pages],
                 },
             ),
-            **{name: Copy(f"{RULES}/{name}") for name in rules},
+            **{name: Copy(f"{RULES}/{name}", _runbooks(settings)) for name in rules},
         },
         secret_files=tuple(sorted({name for _, page in pages for name in (page.secret, page.ca) if name})),
         ports={"http": wanted.port},
@@ -75,12 +80,7 @@ def alertmanager(settings: Settings) -> Service:
             "--web.listen-address={{ bind }}:{{ port('http') }}",
             "--cluster.listen-address=",
         ),
-        files={
-            "alertmanager.yml": File(
-                "monitoring/alertmanager/alertmanager.yml.j2", {"webhook": wanted.webhook_url is not None}
-            )
-        },
-        secret_files=("alertmanager_webhook_url",) if wanted.webhook_url else (),
+        files={"alertmanager.yml": File("monitoring/alertmanager/alertmanager.yml.j2", _receivers(settings))},
         ports={"http": wanted.port},
         volumes={"data": 1},
         health=Health("http", "http", "/-/ready"),
@@ -90,8 +90,32 @@ def alertmanager(settings: Settings) -> Service:
     )
 
 
-def grafana(settings: Settings) -> Service:
-    """Grafana with Prometheus as its data source; left out where no binary of it exists."""
+def alertmanager_urls(settings: Settings) -> dict[str, SecretStr | None]:
+    """The addresses that alerts are sent to, by the names of their secrets: whoever knows one can post to it."""
+    wanted = settings.monitoring.alertmanager
+    urls = {key: getattr(wanted, key) for key in ("webhook_url", "ticket_webhook_url", "heartbeat_url")}
+    return {f"alertmanager_{key}": url for key, url in urls.items() if url is not None}
+
+
+def _runbooks(settings: Settings) -> dict[str, str]:
+    url = settings.monitoring.runbooks_url
+    return {f"runbook_url: {RUNBOOKS}/": f"runbook_url: {url.rstrip('/')}/"} if url else {}
+
+
+def _receivers(settings: Settings) -> dict[str, str | None]:
+    """The secret that holds each receiver's address."""
+    known = {name: name for name in alertmanager_urls(settings)}
+    page = known.get("alertmanager_webhook_url")
+    return {
+        "page": page,
+        "ticket": known.get("alertmanager_ticket_webhook_url", page),
+        "heartbeat": known.get("alertmanager_heartbeat_url"),
+    }
+
+
+def grafana(settings: Settings, root: Path) -> Service:
+    """Grafana with Prometheus as its data source and the dashboards; left out where no binary of it exists."""
+    boards = sorted(path.name for path in (root / DASHBOARDS).glob("*.json"))
     return Service(
         name="grafana",
         program=Program(
@@ -111,6 +135,8 @@ def grafana(settings: Settings) -> Service:
         files={
             "grafana.ini": File("monitoring/grafana/grafana.ini.j2"),
             "provisioning/datasources/prometheus.yaml": File("monitoring/grafana/datasource.yaml.j2"),
+            "provisioning/dashboards/plinth.yaml": File("monitoring/grafana/dashboards.yaml.j2"),
+            **{f"dashboards/{name}": Copy(f"{DASHBOARDS}/{name}") for name in boards},
         },
         ports={"http": settings.monitoring.grafana.port},
         volumes={"data": 1},

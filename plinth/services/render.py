@@ -79,7 +79,10 @@ def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path
 
     def content(file: File | Copy) -> str:
         if isinstance(file, Copy):
-            return (root / file.source).read_text()
+            text = (root / file.source).read_text()
+            for words, others in file.replaced.items():
+                text = text.replace(words, others)
+            return text
         return environment.get_template(file.template).render(names, **file.values)
 
     contents = {name: content(file) for name, file in service.files.items()}
@@ -96,5 +99,6 @@ def _names(service: Service, place: Place) -> dict[str, Any]:
         "peer": lambda node, port: place.peer(service.name, node, port),
         "file": lambda name: place.file(service.name, name),
         "volume": lambda name: place.volume(service.name, name),
+        "volume_of": place.volume,
         "secret_file": lambda name: place.file(service.name, f"{name}.secret"),
     }

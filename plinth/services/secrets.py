@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from plinth.services.monitoring import GRAFANA_PASSWORD
+from plinth.services.monitoring import GRAFANA_PASSWORD, alertmanager_urls
 from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
 from plinth.services.qdrant import API_KEY, READ_ONLY_API_KEY
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
@@ -27,8 +27,7 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         found[REDIS_PASSWORD] = settings.redis.password
     if settings.monitoring.grafana.enabled:
         found[GRAFANA_PASSWORD] = settings.monitoring.grafana.admin_password
-    if settings.monitoring.alertmanager.webhook_url:
-        found["alertmanager_webhook_url"] = settings.monitoring.alertmanager.webhook_url
+    found |= alertmanager_urls(settings)
     if settings.backup.enabled:
         found[BACKUP_PASSWORD] = settings.backup.password
     return found

@@ -66,9 +66,13 @@ class File:
 
 @dataclass(frozen=True)
 class Copy:
-    """A file of the project that a service reads as it is: alert rules have braces of their own."""
+    """A file of the project that a service reads as it is: alert rules have braces of their own.
+
+    ``replaced`` maps words of it to those that take their place.
+    """
 
     source: str
+    replaced: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ class Project(Environment):
                     "prometheus": {"port": free_port()},
                     "alertmanager": {"port": free_port()},
                     "grafana": {"enabled": False},
-                    "exporters": {key: free_port() for key in ("node_port", "redis_port", "postgres_port")},
+                    "exporters": {
+                        key: free_port() for key in ("node_port", "redis_port", "postgres_port", "plinth_port")
+                    },
                 },
             },
         )

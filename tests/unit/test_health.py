@@ -110,6 +110,15 @@ def test_a_result_is_remembered_for_its_time_and_for_its_dependencies(tmp_path: 
     assert len(asked) == 4
 
 
+@pytest.mark.requirement("S1-05")
+def test_grafana_is_asked_for_its_health_and_shown_by_its_overview() -> None:
+    where = {"url": "http://127.0.0.1:3000", "dashboard": "http://127.0.0.1:3000/d/plinth-overview"}
+    outputs = {"qdrant": {"url": "http://127.0.0.1:6333", "api_key": None}, "grafana": where}
+    (found,) = [known for known in dependencies(outputs, {}) if known.name == "grafana"]
+    assert found.url == where["dashboard"]
+    assert found.probe == Probe("http", "127.0.0.1", 3000, "/api/health")
+
+
 def test_what_is_left_out_or_switched_off_is_skipped_and_does_not_decide() -> None:
     outputs = {
         "qdrant": {"url": "http://127.0.0.1:1", "api_key": "k"},

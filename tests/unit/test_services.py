@@ -112,3 +112,16 @@ def test_services_stand_behind_those_they_need() -> None:
     for service in services(load_settings(ROOT, "local"), ROOT):
         assert set(service.needs) <= seen
         seen.add(service.name)
+
+
+def test_plinths_exporter_follows_qdrant_to_tls_and_asks_with_the_read_only_key() -> None:
+    for values, scheme, ca in (({}, "http", False), ({"tls": {}}, "https", True)):
+        settings = parse({"target": "local", "qdrant": values}, source="x")
+        (service,) = [found for found in services(settings, ROOT) if found.name == "plinth-exporter"]
+        known = {name: f"secret-of-{name}" for name in service.secret_files}
+        contents = files(service, Elsewhere(), known, ROOT)
+        asked = yaml.safe_load(contents["config.yaml"])["qdrant"]
+        assert asked["url"].startswith(f"{scheme}://qdrant")
+        assert asked["api_key_file"] == "/etc/plinth-exporter/qdrant_read_only_api_key.secret"
+        assert ("ca_file" in asked) is ca
+        assert "qdrant_api_key" not in known

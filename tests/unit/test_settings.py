@@ -54,9 +54,17 @@ def test_a_wrong_key_is_named_with_what_is_allowed(values: dict[str, object], wo
     assert refused.value.exit_code == 2
 
 
-def test_a_secret_of_the_wrong_type_is_not_repeated() -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"qdrant": {"api_key": 73313}},
+        {"monitoring": {"alertmanager": {"heartbeat_url": 73313}}},
+        {"monitoring": {"alertmanager": {"ticket_webhook_url": 73313}}},
+    ],
+)
+def test_a_secret_of_the_wrong_type_is_not_repeated(values: dict[str, object]) -> None:
     with pytest.raises(UserError) as refused:
-        parse({"target": "local", "qdrant": {"api_key": 73313}}, source="x")
+        parse({"target": "local", **values}, source="x")
     assert "73313" not in str(refused.value)
 
 

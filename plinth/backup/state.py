@@ -1,0 +1,83 @@
+"""What backups leave behind for monitoring: one small JSON file, written by them and read by the exporter.
+
+    {"version": 1,
+     "backup": {"attempted_at": 1795249337.0, "succeeded_at": 1795249337.0, "result": "ok", "duration_s": 12.5,
+                "size_bytes": 1048576, "stores": {"qdrant": "ok", "postgres": "ok"}, "detail": ""},
+     "check": {...}, "drill": {...}}
+
+Times are Unix seconds. `result` is `ok`, `incomplete` (a part is missing) or `failed`; `succeeded_at` is the last time
+that it was `ok`, and survives later failures. A kind that never ran is absent. `detail` is a sentence without a secret.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from plinth.errors import UserError
+
+FILE = "backups.json"
+Result = Literal["ok", "incomplete", "failed"]
+Kind = Literal["backup", "check", "drill"]
+
+
+class StateUnreadable(UserError):
+    """The file is there and cannot be taken as a state."""
+
+
+class Run(BaseModel):
+    """The last run of a kind."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attempted_at: float = Field(ge=0)
+    succeeded_at: float | None = Field(None, ge=0)
+    result: Result
+    duration_s: float = Field(ge=0)
+    size_bytes: int | None = Field(None, ge=0)
+    stores: dict[str, Result] = Field(default_factory=dict)
+    detail: str = ""
+
+
+class State(BaseModel):
+    """The last backup, the last check of the repository, the last restore drill."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    backup: Run | None = None
+    check: Run | None = None
+    drill: Run | None = None
+
+
+def read(path: Path) -> State:
+    """The state; an empty one where no file is yet. Raises :class:`StateUnreadable`."""
+    try:
+        return State.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return State()
+    except (OSError, ValidationError) as error:
+        words = error.strerror if isinstance(error, OSError) else "it is not what this version writes"
+        raise StateUnreadable(f"{path} cannot be read ({words}); run a backup to have it written anew.") from error
+
+
+def record(path: Path, kind: Kind, run: Run) -> None:
+    """Keep a run's result, whole or not at all; the time of the last success stays when this one failed."""
+    try:
+        state = read(path)
+    except StateUnreadable:
+        state = State()
+    before: Run | None = getattr(state, kind)
+    ended = run.attempted_at + run.duration_s
+    succeeded_at = ended if run.result == "ok" else before.succeeded_at if before else None
+    state = state.model_copy(update={kind: run.model_copy(update={"succeeded_at": succeeded_at})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.touch(mode=0o600)
+    partial.write_text(state.model_dump_json(indent=2, exclude_none=True))
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.replace(path)

@@ -1,0 +1,216 @@
+"""The few kinds of panels that Plinth's dashboards use, and the frame that all of them share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import common as styles
+from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as models
+
+# The schema of dashboards that a Grafana takes from files without a switch; the SDK has begun to prefer its successor.
+# By the uid that is provisioned; a generated id would tie the files to one Grafana.
+SOURCE = common.DataSourceRef(type_val="prometheus", uid="plinth-prometheus")
+TAG = "plinth"
+
+
+@dataclass(frozen=True)
+class Query:
+    """An expression, and the legend's template."""
+
+    expr: str
+    legend: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a value turns orange and red; ``falling`` where less is worse."""
+
+    orange: float | None
+    red: float | None
+    falling: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel: a graph over time, or one ``number``. ``unit`` is Grafana's word, such as s or bytes."""
+
+    title: str
+    unit: str
+    queries: tuple[Query, ...]
+    about: str = ""
+    limits: Limits | None = None
+    number: bool = False
+    width: int = 8
+    stacked: bool = False
+    zero: str = ""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A choice at the top: the values of a label in what an expression finds. One value is all that it starts with."""
+
+    name: str
+    label: str
+    query: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """A dashboard; its uid is a promise, for links lead to it."""
+
+    uid: str
+    title: str
+    about: str
+    rows: tuple[tuple[str, tuple[Panel, ...]], ...]
+    variables: tuple[Variable, ...] = ()
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """All of them, in order."""
+        return tuple(panel for _, panels in self.rows for panel in panels)
+
+
+def number(title: str, unit: str, expr: str, about: str = "", limits: Limits | None = None, zero: str = "") -> Panel:
+    """One value, big."""
+    return Panel(title, unit, (Query(expr),), about, limits, number=True, width=4, zero=zero)
+
+
+def graph(
+    title: str,
+    unit: str,
+    *queries: tuple[str, str],
+    about: str = "",
+    limits: Limits | None = None,
+    width: int = 8,
+    stacked: bool = False,
+) -> Panel:
+    """Lines over time; a query is (expression, legend)."""
+    return Panel(title, unit, tuple(Query(*query) for query in queries), about, limits, width=width, stacked=stacked)
+
+
+def to_json(board: Board) -> str:
+    """The dashboard in Grafana's schema, with keys in order, so that a change is a small difference."""
+    built = (
+        dashboard.Dashboard(board.title)
+        .uid(board.uid)
+        .description(board.about)
+        .tags([TAG])
+        .time("now-3h", "now")
+        .refresh("30s")
+        .timezone("utc")
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .link(
+            dashboard.DashboardLink("Plinth")
+            .type(models.DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .as_dropdown(True)
+            .keep_time(True)
+        )
+    )
+    for name, expr, colour in (
+        ("Deploys", "changes(plinth_last_deploy_timestamp_seconds[1m]) > 0", "blue"),
+        ("Load runs", "changes(plinth_load_last_timestamp_seconds[1m]) > 0", "orange"),
+    ):
+        built = built.annotation(
+            dashboard.AnnotationQuery()
+            .name(name)
+            .datasource(SOURCE)
+            .enable(True)
+            .icon_color(colour)
+            .expr(expr)
+            .step("60s")
+            .title_format(name)
+        )
+    for variable in board.variables:
+        built = built.with_variable(_variable(variable))
+    for title, panels in board.rows:
+        built = built.with_row(dashboard.Row(title))
+        for panel in panels:
+            built = built.with_panel(_number(panel) if panel.number else _graph(panel))
+    return JSONEncoder(sort_keys=True, indent=1).encode(built.build()) + "\n"
+
+
+def expressions(text: str) -> list[tuple[str, str]]:
+    """(title, expression) of every panel, annotation and variable of a dashboard's JSON."""
+    document = json.loads(text)
+    found = [(panel["title"], target["expr"]) for panel in document["panels"] for target in panel.get("targets", ())]
+    return found + [(note["name"], note["expr"]) for note in document["annotations"]["list"] if "expr" in note]
+
+
+def _variable(variable: Variable) -> dashboard.QueryVariable:
+    return (
+        dashboard.QueryVariable(variable.name)
+        .label(variable.label)
+        .datasource(SOURCE)
+        .query(variable.query)
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(models.VariableOption(text="All", value="$__all"))
+    )
+
+
+def _graph(panel: Panel) -> timeseries.Panel:
+    built = (
+        timeseries.Panel()
+        .title(panel.title)
+        .description(panel.about)
+        .unit(panel.unit)
+        .datasource(SOURCE)
+        .span(panel.width)
+        .height(7)
+        .min(0)
+        .line_width(1)
+        .fill_opacity(15 if panel.stacked else 5)
+        .show_points(common.VisibilityMode.NEVER)
+    )
+    if panel.stacked:
+        built = built.stacking(styles.StackingConfig().mode(common.StackingMode.NORMAL))
+    if panel.limits:
+        style = styles.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.LINE)
+        built = built.thresholds(_thresholds(panel.limits)).thresholds_style(style)
+    for target in _targets(panel.queries):
+        built = built.with_target(target)
+    return built
+
+
+def _number(panel: Panel) -> stat.Panel:
+    built = (
+        stat.Panel()
+        .title(panel.title)
+        .description(panel.about)
+        .unit(panel.unit)
+        .datasource(SOURCE)
+        .span(panel.width)
+        .height(4)
+        .graph_mode(common.BigValueGraphMode.AREA)
+        .thresholds(_thresholds(panel.limits or Limits(None, None)))
+    )
+    if panel.zero:
+        built = built.no_value(panel.zero)
+    for target in _targets(panel.queries):
+        built = built.with_target(target)
+    return built
+
+
+def _targets(queries: Sequence[Query]) -> list[prometheus.Dataquery]:
+    return [
+        prometheus.Dataquery().datasource(SOURCE).expr(query.expr).legend_format(query.legend).ref_id(chr(65 + place))
+        for place, query in enumerate(queries)
+    ]
+
+
+def _thresholds(limits: Limits) -> dashboard.ThresholdsConfig:
+    steps = [models.Threshold(color="red" if limits.falling else "green")]
+    if limits.falling:
+        steps += [models.Threshold(value=v, color=c) for v, c in ((limits.red, "orange"), (limits.orange, "green"))]
+    else:
+        steps += [models.Threshold(value=v, color=c) for v, c in ((limits.orange, "orange"), (limits.red, "red"))]
+    kept = [step for place, step in enumerate(steps) if place == 0 or step.value is not None]
+    return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(kept)

@@ -1,0 +1,65 @@
+"""The exporter's configuration: one YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from plinth.errors import UserError
+from plinth.qdrant.spec import CollectionSpec
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(_Model):
+    """Where the metrics page is."""
+
+    host: str
+    port: int
+
+
+class Watched(_Model):
+    """Qdrant, and what its settings ask for."""
+
+    url: str
+    api_key_file: Path | None = None
+    ca_file: Path | None = None
+    peers: int = Field(ge=1)
+    memory_limit_bytes: int = Field(ge=0)
+
+
+class Pace(_Model):
+    """Seconds between rounds, between measurements of recall, which scan a tenant each, and of sizes on disk."""
+
+    round_sec: float = Field(30, gt=0)
+    recall_sec: float = Field(900, gt=0)
+    size_sec: float = Field(300, gt=0)
+
+
+class Config(_Model):
+    """The whole file."""
+
+    listen: Listen
+    qdrant: Watched
+    collections: tuple[CollectionSpec, ...]
+    backup_state: Path | None = None
+    marks: Path | None = None
+    services: dict[str, int] = Field(default_factory=dict, description="Ports, by the service that listens on them.")
+    volumes: dict[str, tuple[Path, ...]] = Field(default_factory=dict, description="Directories, by their service.")
+    pace: Pace = Pace()
+
+
+def load_config(path: Path) -> Config:
+    """Read the file; raises :class:`UserError` naming the key that is wrong."""
+    try:
+        return Config.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; run `plinth up` again.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {key}: {first['msg']}; run `plinth up` again.") from None

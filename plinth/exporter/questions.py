@@ -1,0 +1,101 @@
+"""The probe set of a collection: fixed questions, asked as applications ask, and once more exactly.
+
+A question is a stored point's vector, moved a little: a stored vector itself is found by any graph. In a collection
+with tenants questions go to its largest ones, for there a graph falls apart first. The choice follows from the points
+alone, so it is the same on every run until they change.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from plinth.qdrant.client import Qdrant, collection_path
+from plinth.qdrant.spec import CollectionSpec
+
+TOP = 10
+SCOPES = 3
+QUESTIONS = 6
+LARGE = 0.05
+MOVED = 0.3
+NOBODY = "plinth-probe"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A vector, the scope that it is asked in, and whether that holds more than 5 % of the points."""
+
+    vector: tuple[float, ...]
+    scope: tuple[str, Any] | None
+    large: bool
+
+
+def choose(client: Qdrant, spec: CollectionSpec) -> list[Question]:
+    """The probe set; an empty collection has none."""
+    path = collection_path(spec.name)
+    found: list[Question] = []
+    for scope, large in _scopes(client, spec):
+        body = {"limit": QUESTIONS, "with_vector": True, "with_payload": False, "filter": within(scope)}
+        points = client.call("POST", f"{path}/points/scroll", body)["points"]
+        found += [Question(moved(point["vector"], str(point["id"])), scope, large) for point in points]
+    return found
+
+
+def nobody(spec: CollectionSpec) -> Question:
+    """What an empty collection is asked: it finds nothing, and shows that somebody answers."""
+    vector = moved([0.0] * (spec.vectors.size - 1) + [1.0], spec.name)
+    field = spec.scopes[0] if spec.scopes else None
+    boolean = field is not None and spec.payload_indexes[field].type == "bool"
+    return Question(vector, (field, False if boolean else NOBODY) if field else None, large=False)
+
+
+def body(spec: CollectionSpec, question: Question, *, exact: bool = False) -> dict[str, Any]:
+    """The request of a question: with the spec's search settings, or exact."""
+    return {
+        "query": list(question.vector),
+        "filter": within(question.scope),
+        "limit": TOP,
+        "with_payload": False,
+        "params": {"exact": True} if exact else spec.search.params(),
+    }
+
+
+def within(scope: tuple[str, Any] | None) -> dict[str, Any] | None:
+    """Qdrant's filter for a scope."""
+    return {"must": [{"key": scope[0], "match": {"value": scope[1]}}]} if scope else None
+
+
+def moved(vector: Sequence[float], seed: str) -> tuple[float, ...]:
+    """The vector with noise of a third of its length, the same for the same seed."""
+    values = np.asarray(vector, dtype=np.float64)
+    noise = np.random.default_rng(zlib.crc32(seed.encode())).normal(size=len(values))
+    length = float(np.linalg.norm(values)) or 1.0
+    return tuple((values + noise / np.linalg.norm(noise) * length * MOVED).tolist())
+
+
+def recall(shares: Sequence[tuple[Question, float]]) -> dict[str, float]:
+    """The mean over all questions, and the least mean among the large tenants; a band without questions is absent."""
+    by_tenant: dict[Any, list[float]] = {}
+    for question, share in shares:
+        if question.large:
+            by_tenant.setdefault(question.scope, []).append(share)
+    bands: dict[str, float] = {}
+    if shares:
+        bands["all"] = float(np.mean([share for _, share in shares]))
+    if by_tenant:
+        bands["large_tenant"] = min(float(np.mean(found)) for found in by_tenant.values())
+    return bands
+
+
+def _scopes(client: Qdrant, spec: CollectionSpec) -> list[tuple[tuple[str, Any] | None, bool]]:
+    """Where to ask: each of the largest values of the scope's field, with whether it is large."""
+    if not spec.scopes:
+        return [(None, False)]
+    path, field = collection_path(spec.name), spec.scopes[0]
+    total = client.call("POST", f"{path}/points/count", {"exact": False})["count"]
+    hits = client.call("POST", f"{path}/facet", {"key": field, "limit": SCOPES})["hits"]
+    return [((field, hit["value"]), hit["count"] > LARGE * max(total, 1)) for hit in hits]

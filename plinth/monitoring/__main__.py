@@ -1,0 +1,20 @@
+"""Write the generated files of monitoring/ anew: `python -m plinth.monitoring`, or `make monitoring`."""
+
+from __future__ import annotations
+
+from plinth.environment import project_root
+from plinth.monitoring.generated import generated
+
+
+def main() -> None:
+    """Write every file whose content has changed, and name it."""
+    root = project_root()
+    for name, content in generated(root).items():
+        path = root / name
+        if not path.is_file() or path.read_text() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+            print(f"wrote {name}")
+
+
+main()

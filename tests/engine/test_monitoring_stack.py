@@ -1,0 +1,314 @@
+"""Monitoring on a live stack under a little load: no empty panel, no name that is made up, no false alarm.
+
+What cannot have a value here is listed by name, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psycopg
+import pytest
+import redis
+import yaml
+from qdrant_client import QdrantClient
+
+from plinth.backup.state import FILE, Run, record
+from plinth.dashboards.board import expressions
+from plinth.monitoring.marks import FILE as MARKS
+from plinth.monitoring.marks import mark_load
+from tests.conftest import ROOT, free_port, real_qdrant
+from tests.engine.project import BUILT, Project
+from tests.promql import names, selectors
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(
+        shutil.which("pulumi") is None and not (BUILT / "pulumi").exists(),
+        reason="no pulumi binary: run `make bootstrap`",
+    ),
+    pytest.mark.skipif(
+        shutil.which("prometheus") is None, reason="no prometheus on this machine: run `make bootstrap`"
+    ),
+]
+
+BOARDS = sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json"))
+RULES = sorted((ROOT / "monitoring" / "prometheus" / "rules").glob("*.yml"))
+ALONE = "one node has no consensus; the names are read from a cluster of one below"
+# A metric that the stack here cannot have, and why.
+ABSENT = dict.fromkeys(
+    (
+        "cluster_peers_total",
+        "cluster_working_state",
+        "cluster_pending_operations_total",
+        "cluster_term",
+        "cluster_commit",
+    ),
+    ALONE,
+)
+NOT_EMBEDDED = "the embedded engine is one process without gRPC, shards, jemalloc or a count of its work"
+ABSENT_EMBEDDED = dict.fromkeys(
+    (
+        "grpc_responses_total",
+        "grpc_responses_duration_seconds_bucket",
+        "grpc_responses_duration_seconds_count",
+        "memory_resident_bytes",
+        "collection_hardware_metric_cpu",
+        "plinth_collection_active_replicas_min",
+        "collection_shard_transfer_incoming",
+        "collection_shard_transfer_outgoing",
+        "collection_dead_replicas",
+        "snapshot_creation_running",
+        "snapshot_recovery_running",
+    ),
+    NOT_EMBEDDED,
+)
+# Selectors whose series begin with the first such event, which a healthy stack has not had.
+NO_EVENT = {
+    'rest_responses_total{status=~"5..|408"}': "no request has failed",
+    'grpc_responses_total{status=~"2|4|9|13|14|15"}': "no request has failed",
+}
+
+
+class Live:
+    """A stack with some traffic, and its Prometheus."""
+
+    def __init__(self, project: Project, engine: str) -> None:
+        self.project = project
+        self.absent = ABSENT | (ABSENT_EMBEDDED if engine == "embedded" else {})
+        self.outputs = project.outputs()
+        self.url = self.outputs["prometheus"]["url"]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=30).json()
+        assert answer["status"] == "success", f"{expression}: {answer.get('error')}"
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(
+            "server",
+            marks=[
+                pytest.mark.qdrant,
+                pytest.mark.skipif(
+                    real_qdrant() is None, reason="no qdrant binary: set PLINTH_QDRANT or put it on PATH"
+                ),
+            ],
+        ),
+        "embedded",
+    ],
+)
+def live(request: pytest.FixtureRequest) -> Iterator[Live]:
+    # Not pytest's own directory, which it closes to others: Postgres runs as another user, who must be able to enter.
+    with tempfile.TemporaryDirectory(prefix="plinth-watched-") as directory:
+        Path(directory).chmod(0o711)
+        project = Project(Path(directory), request.param)
+        project.settings["plinth:monitoring"]["prometheus"]["scrape_interval_sec"] = 5
+        project.save()
+        try:
+            project.plinth("up", "t", "--no-verify")
+            state = project.root / ".plinth" / "t" / "data" / "plinth-exporter" / "state"
+            leave_results(state)
+            found = Live(project, request.param)
+            # Twice, with scrapes between: a rate wants a change.
+            for _ in range(2):
+                make_traffic(found.outputs, request.param)
+                settle(found)
+            yield found
+        finally:
+            project.plinth("down", "t", "--yes")
+
+
+def leave_results(state: Path) -> None:
+    """What a backup, a check, a drill and a load run leave behind."""
+    run = Run(attempted_at=time.time(), duration_s=3, result="ok", size_bytes=10**6, stores={"qdrant": "ok"})
+    for kind in ("backup", "check", "drill"):
+        record(state / FILE, kind, run)  # type: ignore[arg-type]
+    row = {"p95_ms": 4, "p99_ms": 6, "target_ms": 50, "rps": 20, "errors": 0, "recall_at_10": 0.99}
+    mark_load(state / MARKS, {"verdict": "pass", "operations": {"search": row}})
+
+
+def make_traffic(outputs: dict[str, Any], engine: str) -> None:
+    """Points, searches, a snapshot; a table, a key."""
+    where, generator = outputs["qdrant"], np.random.default_rng(0)
+    with httpx.Client(base_url=where["url"], headers={"api-key": where["api_key"]}, timeout=30) as client:
+        for name, size, field in (("trades", 768, "user_id"), ("embeddings", 384, "org_id")):
+            vectors = generator.normal(size=(60, size)).tolist()
+            points = [{"id": n, "vector": v, "payload": {field: f"t{n % 2}"}} for n, v in enumerate(vectors)]
+            assert client.put(f"/collections/{name}/points?wait=true", json={"points": points}).is_success
+            for vector in vectors[:20]:
+                body = {"query": vector, "limit": 5, "filter": {"must": [{"key": field, "match": {"value": "t0"}}]}}
+                assert client.post(f"/collections/{name}/points/query", json=body).is_success
+        assert client.post("/collections/trades/snapshots").is_success
+    if engine == "server":
+        http, grpc = (int(where[key].rpartition(":")[2]) for key in ("url", "grpc_url"))
+        with pytest.warns(UserWarning, match="insecure"):
+            remote = QdrantClient(
+                "127.0.0.1", port=http, grpc_port=grpc, prefer_grpc=True, https=False, api_key=where["api_key"]
+            )
+        for _ in range(10):
+            remote.query_points("embeddings", query=[0.1] * 384, limit=3)
+        remote.close()
+    store = outputs["postgres"]
+    with psycopg.connect(
+        host=store["host"], port=store["port"], user=store["user"], password=store["password"], dbname="postgres"
+    ) as connection:
+        connection.execute("SELECT count(*) FROM pg_class")
+    cache = redis.Redis(**outputs["redis"])
+    cache.set("k", "v")
+    cache.get("k")
+    cache.close()
+
+
+def settle(live: Live) -> None:
+    """Until the exporter has ended a round that began after the traffic, and Prometheus has read it three times."""
+    began, deadline = time.time(), time.monotonic() + 120
+    while True:
+        rounds = live.query("plinth_exporter_last_round_timestamp_seconds")
+        reads = live.query("min(count_over_time(up[1m]))")
+        if rounds and float(rounds[0]["value"][1]) > began and float(reads[0]["value"][1]) >= 4:
+            break
+        assert time.monotonic() < deadline, "the exporter ended no round"
+        time.sleep(1)
+    time.sleep(11)
+
+
+def is_absent(live: Live, expression: str) -> bool:
+    """Whether an expression rests on a metric that cannot be here."""
+    return bool(live.absent.keys() & names(expression))
+
+
+@pytest.mark.requirement("S1-05")
+@pytest.mark.requirement("S0-05")
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_no_panel_is_empty(live: Live, path: Path) -> None:
+    empty = []
+    for title, expression in expressions(path.read_text()):
+        filled = expression.replace("$node", ".*").replace("$collection", ".*").removesuffix(" > 0")
+        if not live.query(filled) and not is_absent(live, filled):
+            empty.append(f"{path.stem} / {title}: {filled}")
+    assert not empty, "\n".join(empty)
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+@pytest.mark.requirement("S1-09")
+def test_every_series_that_a_rule_reads_is_there(live: Live) -> None:
+    missing = []
+    for rule in rules():
+        name = rule.get("alert") or rule["record"]
+        for selector in selectors(rule["expr"]):
+            known = selector.partition("{")[0] in live.absent or selector in NO_EVENT
+            by_api = selector.startswith("job_api:")
+            if not known and not by_api and not live.query(selector):
+                missing.append(f"{name}: {selector}")
+    assert not missing, "\n".join(missing)
+
+
+def test_what_is_recorded_has_a_value_for_each_api_that_is_spoken(live: Live) -> None:
+    apis = {"rest"} if "grpc_responses_total" in live.absent else {"rest", "grpc"}
+    for name in sorted({rule["record"] for rule in rules() if "record" in rule}):
+        assert {sample["metric"]["api"] for sample in live.query(name)} == apis, name
+
+
+def test_no_rule_fails_on_live_data_and_nothing_alarms_on_a_healthy_stack(live: Live) -> None:
+    groups = httpx.get(f"{live.url}/api/v1/rules").json()["data"]["groups"]
+    assert sum(len(group["rules"]) for group in groups) == len(rules())
+    assert not [rule for group in groups for rule in group["rules"] if rule["health"] != "ok"]
+    # The machine may be busy or full, and that is no fault of the stack's.
+    assert not live.query('ALERTS{alertname!~"Watchdog|Host.*"}')
+    assert live.query('ALERTS{alertname="Watchdog",alertstate="firing"}')
+
+
+def test_every_metric_that_is_used_is_on_a_page_that_was_scraped(live: Live, tmp_path: Path) -> None:
+    used = {name for path in BOARDS for _, expression in expressions(path.read_text()) for name in names(expression)}
+    used |= {name for rule in rules() for name in names(rule["expr"])}
+    there = set(httpx.get(f"{live.url}/api/v1/label/__name__/values").json()["data"])
+    missing = used - there - (ABSENT_EMBEDDED.keys() & live.absent.keys())
+    if real_qdrant():
+        missing -= cluster_page(tmp_path)
+    else:
+        missing -= ABSENT.keys()
+    assert not missing
+
+
+def cluster_page(directory: Path) -> set[str]:
+    """The names of a real server's page in cluster mode."""
+    port, p2p = free_port(), free_port()
+    config = {
+        "telemetry_disabled": True,
+        "service": {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port()},
+        "cluster": {"enabled": True, "p2p": {"port": p2p}},
+        "storage": {"storage_path": str(directory / "s"), "snapshots_path": str(directory / "n")},
+    }
+    (directory / "c.yaml").write_text(yaml.safe_dump(config))
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(real_qdrant()), "--config-path", str(directory / "c.yaml"), "--uri", f"http://127.0.0.1:{p2p}"],
+            cwd=directory,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+                found = {line.partition(" ")[0].partition("{")[0] for line in lines if line and line[0] != "#"}
+                if "cluster_working_state" in found:
+                    return found
+            except httpx.HTTPError:
+                pass
+            assert time.monotonic() < deadline, (directory / "log").read_text()[-2000:]
+            time.sleep(0.2)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def test_every_question_of_a_runbook_can_be_asked(live: Live) -> None:
+    pages = (ROOT / "monitoring" / "runbooks").glob("*.md")
+    asked = {text for page in pages for text in re.findall(r"`prom '(.+?)'`", page.read_text())}
+    assert len(asked) > 50
+    there = set(httpx.get(f"{live.url}/api/v1/label/__name__/values").json()["data"])
+    for text in asked:
+        expression = text.replace("'$C'", "trades_v1")
+        live.query(expression)
+        assert names(expression) <= there | live.absent.keys(), text
+
+
+def test_the_runbooks_words_work_in_a_shell(live: Live) -> None:
+    script = f'. {ROOT}/monitoring/runbooks/shell.sh t && q /readyz && prom "up == 1" && logs qdrant'
+    path = f"{ROOT}/.venv/bin:/usr/local/bin:/usr/bin:/bin"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=live.project.root, env={"PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "all shards are ready" in done.stdout
+    assert '"job": "qdrant"' in done.stdout
+
+
+@pytest.mark.requirement("S0-05")
+def test_status_and_outputs_show_plinths_own_exporter(live: Live) -> None:
+    status = live.project.json("status", "t")
+    assert status["deps"]["plinth_exporter"]["ok"] is True
+    assert live.outputs["exporters"]["plinth"]["url"].endswith("/metrics")
+    services = {sample["metric"]["service"] for sample in live.query("plinth_service_resident_bytes")}
+    assert {"qdrant", "postgres", "redis", "prometheus", "alertmanager", "plinth-exporter"} <= services
+    assert json.dumps(status).count("http://") >= 3

@@ -1,0 +1,103 @@
+"""Dashboards: complete in Grafana's schema, bound to no generated id, and agreeing with load/slo.yaml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from plinth.dashboards.board import expressions
+from plinth.environment import parse
+from plinth.services.monitoring import DASHBOARDS, OVERVIEW, grafana
+from plinth.services.render import files
+from tests.conftest import ROOT
+from tests.promql import selectors
+from tests.unit.test_services import Elsewhere
+
+FILES = sorted((ROOT / DASHBOARDS).glob("*.json"))
+SUBJECTS = ["overview", "qdrant", "collections", "cluster", "postgres", "redis", "host", "backups", "load"]
+
+
+def boards() -> dict[str, dict[str, Any]]:
+    return {path.stem: json.loads(path.read_text()) for path in FILES}
+
+
+def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+@pytest.mark.requirement("S1-05")
+def test_there_is_a_dashboard_for_each_subject_under_a_uid_that_stays() -> None:
+    assert {name: board["uid"] for name, board in boards().items()} == {s: f"plinth-{s}" for s in SUBJECTS}
+    assert OVERVIEW == "plinth-overview"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_dashboard_read_by_grafanas_schema_and_written_again_is_the_same(path: Path) -> None:
+    # A key that the schema does not know, or a value of another type, would be lost on the way.
+    register_default_plugins()
+    document = json.loads(path.read_text())
+    assert json.loads(JSONEncoder().encode(Dashboard.from_json(document))) == document
+    document["panels"][1]["made_up"] = 1
+    assert json.loads(JSONEncoder().encode(Dashboard.from_json(document))) != document
+
+
+def test_every_panel_has_a_title_of_its_own_a_unit_an_expression_and_the_provisioned_source() -> None:
+    for name, board in boards().items():
+        titles = [panel["title"] for panel in panels(board)]
+        assert len(titles) == len(set(titles)), name
+        for panel in panels(board):
+            assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+            assert panel["targets"], panel["title"]
+            for owner in (panel, *panel["targets"]):
+                assert owner["datasource"] == {"type": "prometheus", "uid": "plinth-prometheus"}, panel["title"]
+        for variable in board["templating"].get("list", []):
+            assert variable["datasource"]["uid"] == "plinth-prometheus"
+
+
+def test_a_variable_that_is_used_is_there_and_one_that_is_there_is_used() -> None:
+    for name, board in boards().items():
+        text = json.dumps(board["panels"])
+        there = {variable["name"] for variable in board["templating"].get("list", [])}
+        assert {word for word in ("node", "collection") if f"${word}" in text} == there, name
+
+
+def test_dashboards_lead_to_each_other_and_mark_deploys_and_load_runs() -> None:
+    for board in boards().values():
+        assert board["links"][0]["tags"] == ["plinth"]
+        assert "plinth" in board["tags"]
+        assert {"Deploys", "Load runs"} <= {note["name"] for note in board["annotations"]["list"]}
+
+
+@pytest.mark.requirement("S2-02")
+def test_a_panel_turns_red_where_an_alert_pages() -> None:
+    search = yaml.safe_load((ROOT / "load" / "slo.yaml").read_text())["operations"]["search"]
+    (panel,) = [panel for panel in panels(boards()["overview"]) if panel["title"] == "Search latency"]
+    steps = {step["color"]: step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]}
+    assert steps == {"orange": search["p95_ms"] / 1000, "red": search["page_ms"] / 1000}
+
+
+@pytest.mark.requirement("S1-05")
+def test_grafana_is_given_every_dashboard_and_one_to_open_with() -> None:
+    settings = parse({"target": "local"}, source="x")
+    contents = files(grafana(settings, ROOT), Elsewhere(), {"grafana_admin_password": "p"}, ROOT)
+    provider = yaml.safe_load(contents["provisioning/dashboards/plinth.yaml"])["providers"][0]
+    assert provider["options"]["path"] == "/etc/grafana/dashboards"
+    assert {name for name in contents if name.startswith("dashboards/")} == {f"dashboards/{p.name}" for p in FILES}
+    assert "default_home_dashboard_path = /etc/grafana/dashboards/overview.json" in contents["grafana.ini"]
+
+
+def test_expressions_are_found_and_taken_apart() -> None:
+    found = dict(expressions((ROOT / DASHBOARDS / "overview.json").read_text()))
+    assert found["Services not seen"] == "count(up == 0) or vector(0)"
+    assert selectors('sum by (a) (rate(x_total{b="{c}"}[5m])) / on () group_left () max(y) > 5e3 and z offset 1d') == {
+        'x_total{b="{c}"}',
+        "y",
+        "z",
+    }

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from plinth.cli import collections, images, load, stack, status
+from plinth.cli import collections, images, load, size, stack, status
 from plinth.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ status.register(app)
 collections.register(app)
 load.register(app)
 images.register(app)
+size.register(app)
 
 
 def main() -> None:

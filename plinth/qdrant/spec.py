@@ -151,6 +151,13 @@ def load_specs(
     return specs
 
 
+def load_spec(path: Path) -> CollectionSpec:
+    """The collection of one file. Raises :class:`UserError` naming file and key."""
+    if not path.is_file():
+        raise UserError(f"There is no collection file {path}; name one that is there.")
+    return _parse(path, _document(path))
+
+
 def _document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text())

@@ -2,7 +2,7 @@
 
 Each part is a formula with its numbers, so that a person can check it; docs/sizing.md compares the sums with the memory
 of real loads. Sources: Qdrant's capacity planning page and its storage formats (encoded_vectors_u8.rs: a quantized
-vector is padded to 16 and carries a float; hnsw_index/mod.rs: the lowest layer holds 2 m links of four bytes).
+vector is padded to 16 and carries a float; hnsw_index/mod.rs: the lowest layer holds 2 m links at most).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from plinth.qdrant.sections import Quantization
+from plinth.qdrant.spec import CollectionSpec
 from plinth.tiers import SIZES, Size, Tier
 
 MIB = 1024**2
@@ -31,7 +32,6 @@ QUANTIZATIONS: dict[str, float] = {
 }
 
 UPPER_LAYERS = 1.2
-LINK_BYTES = 4
 ID_BYTES = 52
 PAYLOAD_OVERHEAD = 1.5
 INDEX_OVERHEAD = 2.0
@@ -124,7 +124,9 @@ def parts(load: Workload) -> tuple[Part, ...]:
     originals = n * d * width
     quantized, words = _quantized(load)
     links = load.m + load.payload_m * load.linked_fields
-    graph = n * links * 2 * LINK_BYTES * UPPER_LAYERS
+    # A link is a point's number in as few bits as the largest needs (links_compressed.bin).
+    link = math.ceil(math.log2(n + 1)) / 8
+    graph = n * links * 2 * link * UPPER_LAYERS
     payload = n * load.payload_bytes * PAYLOAD_OVERHEAD
     index = n * load.indexed_bytes * INDEX_OVERHEAD
     links_in_words = f"({load.m} + {load.payload_m}·{load.linked_fields})" if links != load.m else f"{load.m}"
@@ -132,7 +134,7 @@ def parts(load: Workload) -> tuple[Part, ...]:
     return (
         Part("vectors", f"{n:,}·{d}·{width:g}", 0 if load.cold_vectors and not first else originals, originals, first),
         Part("quantized vectors", words, quantized, quantized, True),
-        Part("graph", f"{n:,}·{links_in_words}·2·{LINK_BYTES}·{UPPER_LAYERS}", graph, graph, True),
+        Part("graph", f"{n:,}·{links_in_words}·2·{link:g}·{UPPER_LAYERS}", graph, graph, True),
         Part("ids", f"{n:,}·{ID_BYTES}", n * ID_BYTES, n * ID_BYTES, True),
         Part("payload indexes", f"{n:,}·{load.indexed_bytes}·{INDEX_OVERHEAD:g}", index, index, True),
         Part("payload", f"{n:,}·{load.payload_bytes}·{PAYLOAD_OVERHEAD}", payload, payload, False),
@@ -229,6 +231,12 @@ def quantization_name(config: Quantization | None) -> str:
         return {"two_bits": "binary2", "one_and_half_bits": "binary1.5"}.get(config.binary.encoding or "", "binary")
     bits = config.turbo.bits if config.turbo else None
     return "turbo" + (bits or "bits4").removeprefix("bits").replace("_", ".")
+
+
+def linked_fields(spec: CollectionSpec) -> int:
+    """Indexed fields whose values get links of their own where payload_m is set."""
+    indexes = spec.payload_indexes.values()
+    return sum(index.type != "text" and index.enable_hnsw is not False for index in indexes)
 
 
 def to_json(found: Estimate) -> dict[str, Any]:

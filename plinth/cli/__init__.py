@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from plinth.cli import collections, images, load, size, stack, status
+from plinth.cli import collections, images, load, size, stack, status, tune
 from plinth.errors import UserError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ collections.register(app)
 load.register(app)
 images.register(app)
 size.register(app)
+tune.register(app)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from plinth.cli.common import Json, console, print_json
 from plinth.deploy import collection_specs
 from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
-from plinth.qdrant.spec import CollectionSpec, load_spec, load_specs
+from plinth.qdrant.spec import CollectionSpec, load_spec, load_specs, named
 from plinth.settings import Settings
 from plinth.sizing import (
     GIB,
@@ -25,6 +25,7 @@ from plinth.sizing import (
     Workload,
     estimate,
     fits,
+    linked_fields,
     months_until_full,
     quantization_name,
     to_json,
@@ -91,16 +92,7 @@ def _spec(name: str, settings: Settings | None) -> CollectionSpec:
         return load_spec(Path(name))
     root = project_root()
     specs = collection_specs(settings, root) if settings else load_specs(root / "config" / "collections")
-    for spec in specs:
-        if name in (spec.name, *spec.aliases):
-            return spec
-    known = ", ".join(sorted(spec.aliases[0] if spec.aliases else spec.name for spec in specs))
-    raise UserError(f"There is no collection '{name}'; there are {known}.")
-
-
-def _linked(spec: CollectionSpec) -> int:
-    indexes = spec.payload_indexes.values()
-    return sum(index.type != "text" and index.enable_hnsw is not False for index in indexes)
+    return named(specs, name)
 
 
 def _from_collection(spec: CollectionSpec | None, dimensions: int | None, quantization: str | None) -> dict[str, Any]:
@@ -118,7 +110,7 @@ def _from_collection(spec: CollectionSpec | None, dimensions: int | None, quanti
         "datatype": spec.vectors.datatype or "float32",
         "m": 16 if graph.m is None else graph.m,
         "payload_m": graph.payload_m or 0,
-        "linked_fields": _linked(spec),
+        "linked_fields": linked_fields(spec),
     }
 
 

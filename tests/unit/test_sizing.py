@@ -66,7 +66,8 @@ def test_the_sums_are_those_that_a_hand_computes() -> None:
     load = Workload(vectors=100_000, dimensions=768, quantization="int8", payload_bytes=100, indexed_bytes=10)
     assert ram(load, "vectors") == 100_000 * 768 * 4
     assert ram(load, "quantized vectors") == 100_000 * 772
-    assert ram(load, "graph") == pytest.approx(100_000 * 16 * 2 * 4 * 1.2)
+    # 17 bits number 100,000 points.
+    assert ram(load, "graph") == pytest.approx(100_000 * 16 * 2 * 17 / 8 * 1.2)
     assert ram(load, "ids") == 5_200_000
     assert ram(load, "payload") == 15_000_000
     assert ram(load, "payload indexes") == 2_000_000

@@ -65,7 +65,7 @@ class Scratch:
 
     def start(self) -> None:
         """Start it and wait until it serves; raises :class:`UserError` with its last words."""
-        self.port = _free_port()
+        self.port = free_port()
         config = self.directory / "config.yaml"
         config.touch(mode=0o600)
         config.write_text(yaml.safe_dump(self._config()))
@@ -97,9 +97,7 @@ class Scratch:
         """What it holds now."""
         if self._process is None:
             return Memory(0, 0)
-        own = psutil.Process(self._process.pid)
-        parts = [_memory(process.pid) for process in (own, *own.children(recursive=True))]
-        return Memory(sum(part.anonymous for part in parts), sum(part.files for part in parts))
+        return memory_of(self._process.pid)
 
     def disk(self) -> int:
         """Bytes that its collections occupy on disk; sparse parts of files do not count."""
@@ -112,7 +110,7 @@ class Scratch:
             "service": {
                 "host": "127.0.0.1",
                 "http_port": self.port,
-                "grpc_port": _free_port(),
+                "grpc_port": free_port(),
                 "api_key": self.api_key,
             },
             "storage": {"storage_path": str(self.storage), "snapshots_path": str(self.directory / "snapshots")},
@@ -151,7 +149,15 @@ def scratch(kind: Kind, directory: Path) -> Iterator[Scratch]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _free_port() -> int:
+def memory_of(pid: int) -> Memory:
+    """What a process and all that it started hold."""
+    own = psutil.Process(pid)
+    parts = [_memory(process.pid) for process in (own, *own.children(recursive=True))]
+    return Memory(sum(part.anonymous for part in parts), sum(part.files for part in parts))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -35,7 +35,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Result:
-    """A store: ``searched`` by the kind of search; memory and disk in bytes after a restart and the searches.
+    """A store: ``searched`` by the kind of search; memory in bytes, read while four clients search.
 
     ``busy`` is the share of the cores that other programs used just before it was measured.
     """

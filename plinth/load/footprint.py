@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from plinth.load.fixture import loading_spec, wait_indexed
+from plinth.load.fill import fill
 from plinth.load.generated import Generated, generate
-from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, collection_path
 from plinth.qdrant.spec import CollectionSpec
 from plinth.scratch import Kind, Memory, scratch
 from plinth.sizing import Workload, estimate, quantization_name
 
 TENANT = "tenant"
-BATCH = 500
 SEARCHES = 300
 PAGE = 1000
 
@@ -53,7 +51,7 @@ def measure(kind: Kind, directory: Path, spec: CollectionSpec, points: int, payl
     with scratch(kind, directory) as engine:
         empty = engine.memory()
         with Qdrant(engine.url, engine.api_key, timeout_s=120) as client:
-            _load(client, spec, data, texts)
+            fill(client, spec, data.vectors, lambda row: {TENANT: f"t{data.tenants[row]}", "text": texts[row]})
         engine.stop()
         engine.start()
         with Qdrant(engine.url, engine.api_key, timeout_s=120) as client:
@@ -96,24 +94,6 @@ def _texts(points: int, length: int) -> list[str]:
     words = ["".join(chr(97 + letter) for letter in chance.integers(0, 26, 6)) for _ in range(2000)]
     picked = chance.integers(0, len(words), (points, length // 7 + 1))
     return [" ".join(words[number] for number in row)[:length] for row in picked]
-
-
-def _load(client: Qdrant, spec: CollectionSpec, data: Generated, texts: list[str]) -> None:
-    converge(client, loading_spec(spec))
-    for start in range(0, len(texts), BATCH):
-        points = [
-            {
-                "id": row,
-                "vector": data.vectors[row].tolist(),
-                "payload": {TENANT: f"t{data.tenants[row]}", "text": texts[row]},
-            }
-            for row in range(start, min(start + BATCH, len(texts)))
-        ]
-        client.call("PUT", f"{collection_path(spec.name)}/points?wait=true", {"points": points})
-    converge(client, spec)
-    # A server that looks for work only after a write finds it now.
-    client.call("POST", f"{collection_path(spec.name)}/points/delete?wait=true", {"points": [len(texts)]})
-    wait_indexed(client, spec)
 
 
 def _touch(client: Qdrant, spec: CollectionSpec, data: Generated) -> None:

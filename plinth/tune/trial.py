@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from plinth.load.dataset import TOP
-from plinth.load.fixture import FULL_SCAN_KB, loading_spec, wait_indexed
-from plinth.qdrant.apply import converge
+from plinth.load.fill import fill
+from plinth.load.fixture import FULL_SCAN_KB
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.spec import CollectionSpec
 from plinth.scratch import Scratch
@@ -23,7 +23,6 @@ from plinth.tune.sweep import Queries
 
 NAME = "plinth_tune"
 FIELD = "tenant"
-BATCH = 500
 # A row of ever greater ef ends where no more is to be found.
 ENOUGH = 0.9995
 WARM_UP = 20
@@ -52,9 +51,9 @@ class Bench:
 
     def trial(self, build: Build, queries: Queries, only: Sequence[Search] | None = None) -> dict[Search, Outcome]:
         """Build afresh, then search in every way, or in those given; each engine time is the server's own, in ms."""
-        spec = spec_of(self._spec, build, self._quantization)
+        spec, sample = spec_of(self._spec, build, self._quantization), self._sample
         with Qdrant(self._engine.url, self._engine.api_key, timeout_s=120) as client:
-            self._load(client, spec)
+            fill(client, spec, sample.vectors, lambda row: {FIELD: sample.tenants[row]} if sample.tenants else {})
             # Opened anew by the next request: a server closes a connection that was idle while a graph was built.
             self._connection.close()
             asked = [n for n, q in enumerate(self._questions) if q.held_out == (queries == "held out")]
@@ -73,25 +72,6 @@ class Bench:
     def close(self) -> None:
         """Let the connection go."""
         self._connection.close()
-
-    def _load(self, client: Qdrant, spec: CollectionSpec) -> None:
-        converge(client, loading_spec(spec))
-        sample = self._sample
-        for start in range(0, len(sample.vectors), BATCH):
-            points = [
-                {
-                    "id": row,
-                    "vector": sample.vectors[row].tolist(),
-                    "payload": {FIELD: sample.tenants[row]} if sample.tenants else {},
-                }
-                for row in range(start, min(start + BATCH, len(sample.vectors)))
-            ]
-            client.call("PUT", f"{collection_path(NAME)}/points?wait=true", {"points": points})
-        converge(client, spec)
-        # A server that looks for work only after a write finds it now.
-        gone = {"points": [len(sample.vectors)]}
-        client.call("POST", f"{collection_path(NAME)}/points/delete?wait=true", gone)
-        wait_indexed(client, spec)
 
     def _learn_truth(self, asked: Sequence[int]) -> None:
         for number in asked:

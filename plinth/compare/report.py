@@ -37,7 +37,7 @@ class Searched:
 class Result:
     """A store: ``searched`` by the kind of search; memory in bytes, read while four clients search.
 
-    ``busy`` is the share of the cores that other programs used just before it was measured.
+    ``busy`` is the share of the cores that other programs used before each of its rounds, on average.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Result:
         return self.anonymous + self.files
 
 
-def times(of_clients: Sequence[Sequence[float]], seconds: float) -> Times:
-    """Percentiles over all clients' answers; p99 is the nearest rank."""
+def times(of_clients: Sequence[Sequence[float]], clients: int, seconds: float) -> Times:
+    """Percentiles over the answers of all ``clients`` in all rounds, which took ``seconds`` together."""
     every = sorted(ms for client in of_clients for ms in client)
     if not every:
-        return Times(len(of_clients), 0.0, 0.0, 0.0, 0.0, 0)
+        return Times(clients, 0.0, 0.0, 0.0, 0.0, 0)
 
     def percentile(share: float) -> float:
         return every[min(len(every) - 1, int(len(every) * share))]
 
-    return Times(len(of_clients), percentile(0.5), percentile(0.95), percentile(0.99), len(every) / seconds, len(every))
+    return Times(clients, percentile(0.5), percentile(0.95), percentile(0.99), len(every) / seconds, len(every))
 
 
 def to_json(machine: dict[str, Any], data: dict[str, Any], results: Sequence[Result], left_out: dict[str, str]) -> Any:

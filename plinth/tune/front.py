@@ -34,7 +34,7 @@ class Point:
     """A graph and a way to search it, over all builds of it.
 
     ``recall`` is each band's mean in the worst build, ``at_least`` the same less what chance may have given.
-    ``memory`` is bytes for a million vectors with everything cached, by ``plinth size``.
+    ``memory`` is the bytes that must stay in memory for a million vectors, by ``plinth size``.
     """
 
     build: Build

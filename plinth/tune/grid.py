@@ -22,7 +22,7 @@ QUANTIZATIONS: dict[str, dict[str, Any] | None] = {
 
 @dataclass(frozen=True)
 class Build:
-    """A graph and the vectors it is searched with; ``quantization`` is a collection file's section, as items."""
+    """A graph and the vectors it is searched with; ``quantization`` by its name in :mod:`plinth.sizing`."""
 
     m: int
     payload_m: int

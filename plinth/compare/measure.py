@@ -126,7 +126,7 @@ def load(run: Run, name: str, version: str, server: Server) -> Measured:
     took = run.work(server, "load")
     server.stop()
     server.start()
-    found = Measured(name, version, server, took["insert_s"], took["build_s"], {}, {})
+    found = Measured(name, version or server.banner(), server, took["insert_s"], took["build_s"], {}, {})
     for kind in SEARCHES:
         found.ef[kind] = _fit(run, server, kind)
         held_out = run.work(server, "recall", filtered=_filtered(kind), ef=found.ef[kind], held_out=True)

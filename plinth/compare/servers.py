@@ -17,6 +17,7 @@ import psutil
 import psycopg
 
 from plinth.errors import UserError
+from plinth.qdrant.client import Qdrant
 from plinth.scratch import Memory, Scratch, free_port, memory_of
 from plinth.services.qdrant import program
 from plinth.targets.local.process import first_account
@@ -43,6 +44,9 @@ class Server(Protocol):
 
     def memory(self) -> Memory:
         """What its processes hold now."""
+
+    def banner(self) -> str:
+        """What it says of itself, where it says anything."""
 
 
 @dataclass
@@ -71,6 +75,11 @@ class Own:
     def memory(self) -> Memory:
         """What its processes hold now."""
         return self.scratch.memory()
+
+    def banner(self) -> str:
+        """Title and version."""
+        with Qdrant(self.scratch.url, self.scratch.api_key) as client:
+            return client.banner()
 
 
 @dataclass
@@ -132,6 +141,10 @@ class Other:
     def memory(self) -> Memory:
         """What its processes hold now."""
         return memory_of(self._process.pid) if self._process else Memory(0, 0)
+
+    def banner(self) -> str:
+        """Nothing: its package's version says it."""
+        return ""
 
 
 def own(kind: str, directory: Path, body: Mapping[str, object], params: Mapping[str, object]) -> Own | None:

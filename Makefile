@@ -2,7 +2,7 @@
 STACK ?= local
 PLINTH := .venv/bin/plinth
 
-.PHONY: help bootstrap up down status test lint bench lock schema monitoring
+.PHONY: help bootstrap up down status test lint bench compare lock schema monitoring
 
 help:
 	@echo 'make up [STACK=local]   install what is missing, stand the stack up, prove it'
@@ -10,6 +10,7 @@ help:
 	@echo 'make down               stop it; the data stays'
 	@echo 'make test               lint, types, every test'
 	@echo 'make bench              measure: seconds to ready, p95, recall'
+	@echo 'make compare            measure beside Chroma, pgvector and Milvus Lite'
 	@echo 'make lock               pin the Python packages anew'
 	@echo 'make monitoring         write the rules and dashboards that are generated'
 	@echo 'make schema             write the settings'"'"' JSON schema'
@@ -37,6 +38,9 @@ test: bootstrap lint
 bench: bootstrap
 	@.venv/bin/python scripts/bench
 
+compare: bootstrap
+	@scripts/compare
+
 schema:
 	@$(PLINTH) schema > stacks/settings.schema.json
 
@@ -46,3 +50,5 @@ monitoring:
 lock:
 	@uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+	@uv pip compile requirements-compare.txt --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements-compare.lock

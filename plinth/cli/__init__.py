@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from plinth.cli import collections, images, load, stack, status
+from plinth.cli import collections, images, load, size, stack, status, tune
 from plinth.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ status.register(app)
 collections.register(app)
 load.register(app)
 images.register(app)
+size.register(app)
+tune.register(app)
 
 
 def main() -> None:

@@ -151,6 +151,22 @@ def load_specs(
     return specs
 
 
+def load_spec(path: Path) -> CollectionSpec:
+    """The collection of one file. Raises :class:`UserError` naming file and key."""
+    if not path.is_file():
+        raise UserError(f"There is no collection file {path}; name one that is there.")
+    return _parse(path, _document(path))
+
+
+def named(specs: Sequence[CollectionSpec], name: str) -> CollectionSpec:
+    """The collection of this name or alias; refuses one that is not there, naming those that are."""
+    for spec in specs:
+        if name in (spec.name, *spec.aliases):
+            return spec
+    known = _list({spec.aliases[0] if spec.aliases else spec.name for spec in specs})
+    raise UserError(f"There is no collection '{name}'; there are {known}.")
+
+
 def _document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text())

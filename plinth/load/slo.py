@@ -71,7 +71,7 @@ class Profile(_Model):
     """
 
     percentile: Literal[95, 99]
-    confidence: float = Field(gt=0.5, lt=1, description="That a percentile lies in its interval.")
+    confidence: float = Field(ge=0.5, lt=1, description="That a percentile lies in its interval.")
     data: Data
     rate_per_s: float = Field(gt=0)
     steps: tuple[Annotated[float, Field(gt=0)], ...] = ()

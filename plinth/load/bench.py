@@ -16,14 +16,15 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 
-from plinth.load.dataset import nearest
+from plinth.load.dataset import LARGE_TENANT, nearest
 from plinth.load.fixture import wait_indexed
 from plinth.load.generated import Generated, generate, intrinsic_dimension
+from plinth.load.insert import insert
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
 
-LARGE_TENANT = 0.05
+BATCH = 500
 
 
 def measure(
@@ -83,16 +84,7 @@ def _load(client: Qdrant, spec: CollectionSpec, data: Generated) -> float:
     began = time.monotonic()
     client.call("DELETE", f"/collections/{spec.name}")
     converge(client, spec)
-    for start in range(0, len(data.vectors), 500):
-        points = [
-            {
-                "id": row,
-                "vector": data.vectors[row].tolist(),
-                "payload": {spec.tenant or "tenant": f"t{data.tenants[row]}"},
-            }
-            for row in range(start, min(start + 500, len(data.vectors)))
-        ]
-        client.call("PUT", f"/collections/{spec.name}/points?wait=true", {"points": points})
+    insert(client, spec.name, data.vectors, lambda row: {spec.tenant or "tenant": f"t{data.tenants[row]}"}, BATCH)
     wait_indexed(client, spec)
     return time.monotonic() - began
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from plinth.load.fixture import wait_indexed
 from plinth.load.generated import Matrix
+from plinth.load.insert import insert
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, collection_path
 from plinth.qdrant.spec import CollectionSpec
@@ -21,10 +22,7 @@ def fill(client: Qdrant, spec: CollectionSpec, vectors: Matrix, payload: Callabl
     later = spec.optimizers_config.model_copy(update={"indexing_threshold": NEVER})
     converge(client, spec.model_copy(update={"optimizers_config": later}))
     path = f"{collection_path(spec.name)}/points"
-    for start in range(0, len(vectors), BATCH):
-        rows = range(start, min(start + BATCH, len(vectors)))
-        points = [{"id": row, "vector": vectors[row].tolist(), "payload": payload(row)} for row in rows]
-        client.call("PUT", f"{path}?wait=true", {"points": points})
+    insert(client, spec.name, vectors, payload, BATCH)
     converge(client, spec)
     # A server that looks for work only after a write finds it now.
     client.call("POST", f"{path}/delete?wait=true", {"points": [len(vectors)]})

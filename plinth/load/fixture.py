@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from plinth.load.dataset import TOP, Dataset, payload
+from plinth.load.insert import insert
 from plinth.load.rounds import recall_of
 from plinth.load.verdict import Recall
 from plinth.load.wire.rest import within
@@ -62,12 +64,7 @@ def prepare(client: Qdrant, spec: CollectionSpec, dataset: Dataset, on_progress:
     """Make the collection if it is not there, fill it if it is not full, and wait until it is indexed."""
     if client.collection(spec.name) is None or _stored(client, spec) < len(dataset.vectors):
         converge(client, loading_spec(spec, dataset))
-        for start in range(0, len(dataset.vectors), spec.batch_size):
-            rows = range(start, min(start + spec.batch_size, len(dataset.vectors)))
-            points = [
-                {"id": row, "vector": dataset.vectors[row].tolist(), "payload": payload(dataset, row)} for row in rows
-            ]
-            client.call("PUT", f"/collections/{spec.name}/points?wait=true", {"points": points})
+        insert(client, spec.name, dataset.vectors, partial(payload, dataset), spec.batch_size)
         on_progress(f"Loaded {len(dataset.vectors)} points into {spec.name}; waiting for the index")
     converge(client, spec)
     # After the change of the threshold: a server that looks for work only after a write finds it now.

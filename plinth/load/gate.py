@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -238,14 +238,9 @@ def report(
         url=url,
         protocol=protocol,
         data=data.described,
-        shares=_summary(data.shares()),
         machine=_machine(),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _summary(shares: Mapping[str, float]) -> dict[str, float]:
-    return {tenant: share for tenant, share in shares.items() if share > 0.01}
 
 
 def _machine() -> str:

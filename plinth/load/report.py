@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import isinf
@@ -43,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """A judged run. ``shares`` are the tenants' shares of the points, those of more than 1 %."""
+    """A judged run."""
 
     profile: str
     judged: Profile
@@ -55,7 +55,6 @@ class Report:
     url: str
     protocol: str
     data: str
-    shares: Mapping[str, float]
     machine: str
     at: str
 

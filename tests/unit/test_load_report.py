@@ -92,7 +92,6 @@ def report(name: str = "smoke", latency: Callable[[float], float] = lambda _: 3.
         url="http://x",
         protocol="rest",
         data="data",
-        shares={"big": 0.3},
         machine="m",
         at="2026-01-01",
     )

@@ -25,6 +25,8 @@ INDEXED_SHARE = 0.9
 FULL_SCAN_KB = 100
 # A set of so many KB is searched through graphs with the thresholds as they are shipped.
 LARGE_SET_KB = 100_000
+# Qdrant's own default. It is said outright, for a threshold that is left out would stay at the one for loading.
+INDEXING_KB = 10_000
 # Qdrant keeps at most 8 segments by default; one more takes writes, and one may be in the making.
 SEGMENTS_MAX = 10
 
@@ -36,6 +38,7 @@ def gate_spec(shipped: CollectionSpec, dataset: Dataset) -> CollectionSpec:
     quick, and a graph that fell apart would pass. So the thresholds of a small set shrink with it, and all of it is
     indexed, in one segment whatever the number of cores.
     """
+    indexing: dict[str, Any] = {"indexing_threshold": shipped.optimizers_config.indexing_threshold or INDEXING_KB}
     changes: dict[str, Any] = {
         "name": f"plinth_load_{dataset.name.rpartition('-')[2]}",
         "aliases": (),
@@ -44,9 +47,9 @@ def gate_spec(shipped: CollectionSpec, dataset: Dataset) -> CollectionSpec:
         "payload_indexes": {**shipped.payload_indexes, "word": PayloadIndex(type="text", enable_hnsw=False)},
     }
     if _kilobytes(dataset, shipped) < LARGE_SET_KB:
-        small = {"default_segment_number": 1, "indexing_threshold": _kilobytes(dataset, shipped) // 2}
+        indexing = {"default_segment_number": 1, "indexing_threshold": _kilobytes(dataset, shipped) // 2}
         changes["hnsw_config"] = shipped.hnsw_config.model_copy(update={"full_scan_threshold": FULL_SCAN_KB})
-        changes["optimizers_config"] = shipped.optimizers_config.model_copy(update=small)
+    changes["optimizers_config"] = shipped.optimizers_config.model_copy(update=indexing)
     return shipped.model_copy(update=changes)
 
 

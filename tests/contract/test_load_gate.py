@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -91,6 +92,16 @@ def test_a_set_that_is_loaded_and_not_indexed_is_not_ready(client: Qdrant) -> No
     client.call("PUT", f"/collections/{spec.name}/points?wait=true", {"points": points})
     assert "only 0 of 1000 vectors are indexed" in list(unready(client, spec))
     client.call("DELETE", f"/collections/{spec.name}")
+
+
+@pytest.mark.parametrize("rows", [2_000, 200_000])
+def test_a_set_of_any_size_is_indexed_once_it_is_loaded(rows: int) -> None:
+    data = replace(dataset("sized"), vectors=np.zeros((rows, 384), np.float32))
+    spec = gate_spec(EMBEDDINGS, data)
+    at = spec.optimizers_config.indexing_threshold
+    # A threshold that the file leaves out would stay at the one for loading.
+    assert at is not None
+    assert at < data.vectors.nbytes // 1024 < (loading_spec(spec, data).optimizers_config.indexing_threshold or 0)
 
 
 def test_a_second_run_keeps_the_points_and_removes_what_was_written(client: Qdrant) -> None:

@@ -20,6 +20,7 @@ from plinth.qdrant.index import PayloadIndex
 from plinth.qdrant.spec import CollectionSpec
 
 INDEX_DEADLINE_S = 1800.0
+WORD_EVERY_S = 60.0
 INDEXED_SHARE = 0.9
 # The least that Qdrant takes seriously in KB; a tenant above it (66 vectors of 384) is searched through its graph.
 FULL_SCAN_KB = 100
@@ -72,7 +73,7 @@ def prepare(client: Qdrant, spec: CollectionSpec, dataset: Dataset, on_progress:
     converge(client, spec)
     # After the change of the threshold: a server that looks for work only after a write finds it now.
     drop_scratch(client, spec)
-    wait_indexed(client, spec)
+    wait_indexed(client, spec, on_progress)
 
 
 def _stored(client: Qdrant, spec: CollectionSpec) -> int:
@@ -86,13 +87,17 @@ def drop_scratch(client: Qdrant, spec: CollectionSpec) -> None:
     client.call("POST", f"/collections/{spec.name}/points/delete?wait=true", {"filter": within(SCRATCH)})
 
 
-def wait_indexed(client: Qdrant, spec: CollectionSpec) -> None:
-    """Wait until the collection is green; past the deadline go on, the gate will say what is not ready."""
-    deadline = time.monotonic() + INDEX_DEADLINE_S
+def wait_indexed(client: Qdrant, spec: CollectionSpec, on_progress: Callable[[str], None] = lambda _: None) -> None:
+    """Wait until the collection is green, with a word a minute; past the deadline go on, the gate will say the rest."""
+    began = said = time.monotonic()
     # Twice in a row: between two merges a collection is green for a moment.
     calm = 0
-    while calm < 2 and time.monotonic() < deadline:
-        calm = calm + 1 if not list(unready(client, spec)) else 0
+    while calm < 2 and time.monotonic() - began < INDEX_DEADLINE_S:
+        missing = list(unready(client, spec))
+        calm = 0 if missing else calm + 1
+        if missing and time.monotonic() - said > WORD_EVERY_S:
+            said = time.monotonic()
+            on_progress(f"After {said - began:.0f} s: {missing[0]}")
         time.sleep(0.5)
 
 

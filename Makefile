@@ -2,7 +2,7 @@
 STACK ?= local
 PLINTH := .venv/bin/plinth
 
-.PHONY: help bootstrap up down status test lint bench compare lock schema monitoring
+.PHONY: help bootstrap up down status test lint bench compare lock schema monitoring charts
 
 help:
 	@echo 'make up [STACK=local]   install what is missing, stand the stack up, prove it'
@@ -13,6 +13,7 @@ help:
 	@echo 'make compare            measure beside Chroma, pgvector and Milvus Lite'
 	@echo 'make lock               pin the Python packages anew'
 	@echo 'make monitoring         write the rules and dashboards that are generated'
+	@echo 'make charts             write what is generated in the charts'
 	@echo 'make schema             write the settings'"'"' JSON schema'
 
 bootstrap:
@@ -46,6 +47,9 @@ schema:
 
 monitoring:
 	@.venv/bin/python -m plinth.monitoring
+
+charts:
+	@.venv/bin/python scripts/charts.py
 
 lock:
 	@uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes \

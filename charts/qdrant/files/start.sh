@@ -6,20 +6,23 @@
 # cluster and be slow to load it, and a second cluster beside that one would split it.
 set -euo pipefail
 
+# What a pod is given is PLINTH_HOSTS (a node's host, its number as %s), PLINTH_SCHEME, PLINTH_FOUNDING and POD_NAME; the
+# rest is as the chart mounts it.
 STORAGE=${PLINTH_STORAGE:-/qdrant/storage}
 NODES_FILE=${PLINTH_NODES_FILE:-/opt/plinth/nodes}
 QDRANT=${PLINTH_QDRANT:-./qdrant}
-PEER_PORT=6335
-FOUNDING_PORT=6336
+LISTEN=${PLINTH_LISTEN:-0.0.0.0}
+PEER_PORT=${PLINTH_PEER_PORT:-6335}
+FOUNDING_PORT=${PLINTH_FOUNDING_PORT:-6336}
 RECORD=$STORAGE/raft_state.json
-base=${POD_NAME%-*}
 own=${POD_NAME##*-}
 announcer=
 trap 'exit 143' TERM
 trap '[ -z "$announcer" ] || kill "$announcer" 2>/dev/null || true' EXIT
 
 say() { printf '%s plinth: %s\n' "$(date -u +%FT%TZ)" "$1"; }
-host() { printf '%s-%s.%s' "$base" "$1" "$PLINTH_PEERS"; }
+# shellcheck disable=SC2059 # It is a format.
+host() { printf "$PLINTH_HOSTS" "$1"; }
 uri() { printf '%s://%s:%s' "$PLINTH_SCHEME" "$(host "$1")" "$PEER_PORT"; }
 
 # A term above 0 is written when the first entry of a cluster's log arrives.
@@ -35,8 +38,10 @@ is_empty() {
 # Says "empty" to whoever asks. Bash cannot listen; Perl is in every Debian.
 announce() {
   perl -MIO::Socket::INET -e '
-    my $socket = IO::Socket::INET->new(LocalPort => $ARGV[0], Listen => 16, ReuseAddr => 1) or die "port $ARGV[0]: $!";
-    while (my $asks = $socket->accept) { print $asks "empty\n"; close $asks }' "$FOUNDING_PORT" &
+    my ($address, $port) = @ARGV;
+    my $socket = IO::Socket::INET->new(LocalAddr => $address, LocalPort => $port, Listen => 16, ReuseAddr => 1)
+      or die "port $port: $!";
+    while (my $asks = $socket->accept) { print $asks "empty\n"; close $asks }' "$LISTEN" "$FOUNDING_PORT" &
   announcer=$!
 }
 
@@ -60,7 +65,7 @@ if [ "$own" = 0 ] && has_collections; then
 fi
 
 [ "$own" = 0 ] || announce
-turn=0
+said=
 while :; do
   nodes=$(<"$NODES_FILE")
   silent=()
@@ -78,14 +83,14 @@ while :; do
     forget_other_role '"voters":\[\]'
     become "$@" --uri "$(uri "$own")"
   fi
-  if [ $((turn++ % 15)) -eq 0 ]; then
-    if [ "$own" != 0 ]; then
-      say 'This node is empty; waiting for a node of the cluster to answer.'
-    elif [ "$PLINTH_FOUNDING" != auto ]; then
-      say 'This node is empty and may not found a cluster; waiting for one to answer.'
-    else
-      say "This node is empty; waiting for ${silent[*]} to answer, or to say that it is empty too."
-    fi
+  if [ "$own" != 0 ]; then
+    state='This node is empty; waiting for a node of the cluster to answer.'
+  elif [ "$PLINTH_FOUNDING" != auto ]; then
+    state='This node is empty and may not found a cluster; waiting for one to answer.'
+  else
+    state="This node is empty; waiting for ${silent[*]} to answer, or to say that it is empty too."
   fi
+  [ "$state" = "$said" ] || say "$state"
+  said=$state
   sleep 2
 done

@@ -49,6 +49,11 @@ class Home:
         return self.data / "plinth-exporter" / "state"
 
     @property
+    def backups(self) -> Path:
+        """What belongs to the backups: staging, and the repository where it is local."""
+        return self.data / "plinth-backup"
+
+    @property
     def engine(self) -> Path:
         """The Pulumi workspace of the environment."""
         return self.base / "engine"

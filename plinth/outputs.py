@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 
 from plinth.preflight import volumes_gib
-from plinth.services import Service, qdrant
+from plinth.services import Service, backup, qdrant
 from plinth.services import postgres as pg
 from plinth.services.monitoring import OVERVIEW
 from plinth.settings import Settings
@@ -70,6 +70,16 @@ def outputs(
             "user": "admin",
             "password": secret("grafana_admin_password"),
         }
+    if backup.NAME in names:
+        found["backup"] = {
+            "repository": settings.backup.repository or target.volume(backup.NAME, "repository"),
+            "password": secret(backup.PASSWORD),
+        }
+        if settings.backup.s3:
+            found["backup"] |= {
+                "access_key_id": secret(backup.S3_KEY_ID),
+                "secret_access_key": secret(backup.S3_SECRET),
+            }
     found["exporters"] = {
         name.removesuffix("-exporter"): {"url": f"{url(name)}/metrics"}
         for name in sorted(names)

@@ -50,6 +50,7 @@ class Scratch:
     argv: tuple[str, ...]
     directory: Path
     port: int = 0
+    peer_port: int | None = None
     api_key: str = field(default_factory=lambda: secrets.token_hex(16))
     _process: subprocess.Popen[bytes] | None = None
 
@@ -63,6 +64,11 @@ class Scratch:
         """Where its collections lie."""
         return self.directory / "storage"
 
+    @property
+    def snapshots(self) -> Path:
+        """Where it makes and finds snapshots."""
+        return self.directory / "snapshots"
+
     def start(self) -> None:
         """Start it and wait until it serves; raises :class:`UserError` with its last words."""
         self.port = free_port()
@@ -71,7 +77,7 @@ class Scratch:
         config.write_text(yaml.safe_dump(self._config()))
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.argv, "--config-path", str(config)],
+                [*self.argv, "--config-path", str(config), *self._founding()],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -114,8 +120,13 @@ class Scratch:
                 "grpc_port": free_port(),
                 "api_key": self.api_key,
             },
-            "storage": {"storage_path": str(self.storage), "snapshots_path": str(self.directory / "snapshots")},
+            "storage": {"storage_path": str(self.storage), "snapshots_path": str(self.snapshots)},
+            **({"cluster": {"enabled": True, "p2p": {"port": self.peer_port}}} if self.peer_port else {}),
         }
+
+    def _founding(self) -> tuple[str, ...]:
+        """The arguments of a cluster's first node."""
+        return ("--uri", f"http://127.0.0.1:{self.peer_port}") if self.peer_port else ()
 
     def _wait_serving(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_DEADLINE_S
@@ -132,16 +143,17 @@ class Scratch:
 
 
 @contextmanager
-def scratch(kind: Kind, directory: Path) -> Iterator[Scratch]:
+def scratch(kind: Kind, directory: Path, peer_port: int | None = None) -> Iterator[Scratch]:
     """An engine that runs within the block: a real server's binary where ``kind`` asks for it and there is one.
 
-    ``directory`` is made, and removed at the end.
+    ``directory`` is made, and removed at the end. With ``peer_port`` a server is a cluster of one node: shard keys need
+    one.
     """
     found = find(program(kind))
     if found is None:
         raise UserError("There is no qdrant binary; put one on PATH or name it in PLINTH_QDRANT, or take embedded.")
     directory.mkdir(parents=True)
-    engine = Scratch(found.argv, directory)
+    engine = Scratch(found.argv, directory, peer_port=peer_port)
     try:
         engine.start()
         yield engine

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from plinth.cli import collections, images, load, size, stack, status, tune
+from plinth.cli import backup, collections, images, load, size, stack, status, tune
 from plinth.errors import UserError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ load.register(app)
 images.register(app)
 size.register(app)
 tune.register(app)
+backup.register(app)
 
 
 def main() -> None:

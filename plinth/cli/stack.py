@@ -22,6 +22,7 @@ from plinth.monitoring.marks import mark_deploy
 from plinth.progress import Progress
 
 MASK = "********"
+SECRET_KEYS = ("password", "api_key", "access_key", "access_key_id")
 
 
 def register(app: typer.Typer) -> None:
@@ -131,7 +132,7 @@ def masked(value: Any) -> Any:
     """Outputs with every password and key replaced."""
     if isinstance(value, dict):
         return {
-            key: MASK if key.endswith(("password", "api_key")) and inner is not None else masked(inner)
+            key: MASK if key.endswith(SECRET_KEYS) and inner is not None else masked(inner)
             for key, inner in value.items()
         }
     return value

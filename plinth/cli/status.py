@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from plinth.backup.show import state_json, state_line
+from plinth.backup.state import FILE as BACKUP_STATE
+from plinth.backup.state import State, StateUnreadable, read
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
 from plinth.engine import Stack
 from plinth.health import Policy, Status, check, dependencies, remembered
 from plinth.qdrant.cluster import describe
 from plinth.qdrant.observe import observe_others
+from plinth.settings import TargetName
 
 PEERS_TIMEOUT_S = 3.0
 
@@ -31,11 +36,18 @@ def status(
     outputs = outputs_of(stack)
     found = probe(stack, outputs, cache=cache)
     peers = _peers(outputs)
+    backups = _backups(stack)
     if json:
-        print_json(found.to_json() | ({"cluster": peers} if peers else {}))
+        print_json(
+            found.to_json()
+            | ({"cluster": peers} if peers else {})
+            | ({"backups": state_json(backups)} if backups else {})
+        )
     else:
         _show(found)
         _show_peers(peers)
+        if backups:
+            console.print(state_line(backups, time.time()), highlight=False)
     if not found.ready:
         raise typer.Exit(1)
 
@@ -56,6 +68,17 @@ def show(stack: Stack, outputs: dict[str, Any]) -> bool:
     found = probe(stack, outputs, cache=False)
     _show(found)
     return found.ready
+
+
+def _backups(stack: Stack) -> State | None:
+    """What backups and drills left behind on this machine; None where they are off, or run elsewhere."""
+    if not stack.settings.backup.enabled or stack.settings.target is not TargetName.local:
+        return None
+    try:
+        return read(stack.home.watched / BACKUP_STATE)
+    except StateUnreadable as error:
+        console.print(str(error), highlight=False)
+        return None
 
 
 def _peers(outputs: dict[str, Any]) -> list[dict[str, Any]]:

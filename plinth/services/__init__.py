@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from plinth.services import exporters, monitoring, postgres, qdrant, redis
+from plinth.services import backup, exporters, monitoring, postgres, qdrant, redis
 from plinth.services.spec import Service
 from plinth.settings import Settings, TargetName
 
@@ -28,6 +28,8 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
     # Plinth's own exporter is this very installation, and there is no image that holds one yet.
     if settings.monitoring.exporters.enabled and settings.target is TargetName.local:
         found.append(exporters.plinth(settings, found, root))
+    if settings.backup.enabled and settings.target is TargetName.local:
+        found.append(backup.service(settings, found))
     if settings.monitoring.prometheus.enabled:
         found.append(monitoring.prometheus(settings, found, root))
     return found

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
+from plinth.services.backup import PASSWORD as BACKUP_PASSWORD
+from plinth.services.backup import S3_KEY_ID, S3_SECRET
 from plinth.services.monitoring import GRAFANA_PASSWORD, alertmanager_urls
 from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
 from plinth.services.qdrant import API_KEY, READ_ONLY_API_KEY
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
 from plinth.settings import Settings
-
-BACKUP_PASSWORD = "backup_password"  # noqa: S105 - the secret's name
 
 
 def secrets(settings: Settings) -> dict[str, SecretStr | None]:
@@ -30,4 +30,7 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
     found |= alertmanager_urls(settings)
     if settings.backup.enabled:
         found[BACKUP_PASSWORD] = settings.backup.password
+        if settings.backup.s3:
+            found[S3_KEY_ID] = settings.backup.s3.access_key_id
+            found[S3_SECRET] = settings.backup.s3.secret_access_key
     return found

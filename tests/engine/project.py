@@ -23,6 +23,7 @@ class Project(Environment):
                 "plinth:qdrant": {"engine": engine, "http_port": free_port(), "grpc_port": free_port()},
                 "plinth:postgres": {"port": free_port(), "databases": [{"name": "digi_core"}]},
                 "plinth:redis": {"port": free_port()},
+                "plinth:backup": {"port": free_port()},
                 "plinth:monitoring": {
                     "prometheus": {"port": free_port()},
                     "alertmanager": {"port": free_port()},

@@ -65,6 +65,7 @@ def test_what_is_disabled_is_not_declared(run: Callable[..., Recorder]) -> None:
             "target": "local",
             "postgres": {"enabled": False},
             "redis": {"enabled": False},
+            "backup": {"enabled": False},
             "monitoring": {"prometheus": {"enabled": False}, "exporters": {"enabled": False}},
             "collections": {"only": ["trades"]},
         },

@@ -1,0 +1,145 @@
+"""The configuration of backups: one YAML file. Secrets are paths of files that only their reader can open."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from plinth.errors import UserError
+
+
+def _cron(expression: str) -> str:
+    try:
+        CronSim(expression, datetime.now(UTC))
+    except CronSimError as error:
+        raise ValueError(f"'{expression}' is no cron expression ({error})") from error
+    return expression
+
+
+Cron = Annotated[str, AfterValidator(_cron)]
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Repository(_Model):
+    """The restic repository, and what opens it."""
+
+    location: str = Field(description="A directory, or what restic takes with -r: s3:https://host/bucket/prefix ...")
+    password_file: Path
+    environment: dict[str, str] = Field(default_factory=dict, description="For restic: AWS_DEFAULT_REGION ...")
+    environment_files: dict[str, Path] = Field(
+        default_factory=dict, description="For restic, each the content of a file: AWS_SECRET_ACCESS_KEY ..."
+    )
+    ca_file: Path | None = Field(None, description="Who signed the certificate of the repository's server.")
+    options: tuple[str, ...] = Field((), description="restic's -o: s3.bucket-lookup=path ...")
+    limit_upload_kib: int | None = Field(None, ge=1, description="KiB a second.")
+
+
+class QdrantStore(_Model):
+    """Every node of Qdrant by its REST address: a shard is taken where it lies."""
+
+    urls: tuple[str, ...] = Field(min_length=1)
+    api_key_file: Path | None = None
+    ca_file: Path | None = None
+    snapshots: Path | None = Field(
+        None, description="The server's snapshots directory as seen from here; the embedded engine recovers from there."
+    )
+
+
+class PostgresStore(_Model):
+    """A Postgres server, by its superuser."""
+
+    host: str
+    port: int
+    user: str = "postgres"
+    password_file: Path
+
+
+class RedisStore(_Model):
+    """A Redis server."""
+
+    host: str
+    port: int
+    password_file: Path | None = None
+
+
+class GrafanaStore(_Model):
+    """Grafana's own database: an SQLite file."""
+
+    database: Path
+
+
+class Keep(_Model):
+    """How many sets of each age are kept."""
+
+    daily: int = Field(7, ge=1)
+    weekly: int = Field(4, ge=0)
+    monthly: int = Field(6, ge=0)
+
+
+class Schedule(_Model):
+    """When, as cron expressions in UTC. ``check_parts``: so many checks in a row read every byte once."""
+
+    backup: Cron = "0 3 * * *"
+    check: Cron = "0 4 * * 6"
+    drill: Cron = "0 5 * * 0"
+    check_parts: int = Field(4, ge=1)
+
+
+class Listen(_Model):
+    """Where the schedule says that it is alive."""
+
+    host: str
+    port: int
+
+
+class Config(_Model):
+    """The whole file."""
+
+    name: str = Field("plinth", pattern=NAME, description="What its sets are called in the repository.")
+    directory: Path = Field(description="The backups' own: staging, cache, lock. On a disk, with room for a copy.")
+    state: Path
+    repository: Repository
+    qdrant: QdrantStore | None = None
+    postgres: PostgresStore | None = None
+    redis: RedisStore | None = None
+    grafana: GrafanaStore | None = None
+    not_taken: dict[str, str] = Field(default_factory=dict, description="Stores that run and are not taken, and why.")
+    keep: Keep = Keep()
+    schedule: Schedule = Schedule()
+    listen: Listen | None = None
+    revision: str | None = Field(None, description="The update of the Pulumi stack that is deployed, where known.")
+
+
+def load_config(path: Path) -> Config:
+    """Read the file; raises :class:`UserError` naming the key that is wrong."""
+    try:
+        return Config.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; run `plinth up` again.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {key}: {first['msg']}; run `plinth up` again.") from None
+
+
+def secret(path: Path | None) -> str | None:
+    """What a secret's file holds; None without a file."""
+    if path is None:
+        return None
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}), and a secret is in it; run `plinth up` again.", exit_code=1
+        ) from error

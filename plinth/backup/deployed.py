@@ -1,0 +1,114 @@
+"""The configuration of backups for a deployed environment, from its settings and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from plinth.backup.config import (
+    Config,
+    GrafanaStore,
+    Keep,
+    PostgresStore,
+    QdrantStore,
+    RedisStore,
+    Repository,
+    Schedule,
+)
+from plinth.backup.state import FILE
+from plinth.errors import UserError
+from plinth.home import Home
+from plinth.services.backup import not_taken, repository_words, schedule
+from plinth.settings import Settings, TargetName
+
+
+@contextmanager
+def config_of(
+    env: str, settings: Settings, outputs: Mapping[str, Any], home: Home, revision: str | None = None
+) -> Iterator[Config]:
+    """An environment's configuration; the files of its secrets are gone after the block."""
+    if "backup" not in outputs:
+        raise UserError(f"'{env}' has no backups; set plinth:backup.enabled to true and run `plinth up {env}`.")
+    if settings.target is not TargetName.local and settings.backup.repository is None:
+        raise UserError(
+            f"The repository of '{env}' is in a volume of its plinth-backup container; run "
+            "`python -m plinth.backup` there, or set plinth:backup.repository to one that this machine reaches."
+        )
+    with TemporaryDirectory(prefix="plinth-") as directory:
+        secrets = _Secrets(Path(directory))
+        about = outputs["backup"]
+        keys = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key"}
+        words: Any = repository_words(settings.backup)
+        yield Config(
+            name=settings.backup.name,
+            directory=home.backups / "work",
+            state=home.watched / FILE,
+            repository=Repository(
+                location=about["repository"],
+                password_file=secrets.file(about["password"]),
+                environment=words["repository_environment"],
+                environment_files={name: secrets.file(about[key]) for name, key in keys.items() if key in about},
+                options=words["repository_options"],
+                limit_upload_kib=settings.backup.upload_kib,
+            ),
+            qdrant=_qdrant(outputs["qdrant"], settings, home, secrets),
+            postgres=_postgres(outputs, secrets),
+            redis=_redis(outputs, secrets),
+            grafana=_grafana(outputs, settings, home),
+            not_taken=not_taken(settings),
+            keep=Keep(**settings.backup.keep.model_dump()),
+            schedule=Schedule.model_validate(schedule(settings.backup)),
+            revision=revision,
+        )
+
+
+class _Secrets:
+    """Files of one secret each, for as long as a command runs."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._count = 0
+
+    def file(self, value: str) -> Path:
+        self._count += 1
+        path = self._directory / str(self._count)
+        path.touch(mode=0o600)
+        path.write_text(value)
+        return path
+
+
+def _qdrant(about: Mapping[str, Any], settings: Settings, home: Home, secrets: _Secrets) -> QdrantStore:
+    key, ca = about.get("api_key"), about.get("ca_cert")
+    local = settings.target is TargetName.local
+    return QdrantStore(
+        urls=tuple(about.get("nodes", {"qdrant": about["url"]}).values()),
+        api_key_file=secrets.file(key) if key else None,
+        ca_file=secrets.file(ca) if ca else None,
+        snapshots=home.data / "qdrant" / "snapshots" if local else None,
+    )
+
+
+def _postgres(outputs: Mapping[str, Any], secrets: _Secrets) -> PostgresStore | None:
+    about = outputs.get("postgres")
+    return about and PostgresStore(
+        host=about["host"],
+        port=int(about["port"]),
+        user=about["user"],
+        password_file=secrets.file(about["password"]),
+    )
+
+
+def _redis(outputs: Mapping[str, Any], secrets: _Secrets) -> RedisStore | None:
+    about = outputs.get("redis")
+    return about and RedisStore(
+        host=about["host"], port=int(about["port"]), password_file=secrets.file(about["password"])
+    )
+
+
+def _grafana(outputs: Mapping[str, Any], settings: Settings, home: Home) -> GrafanaStore | None:
+    if "grafana" not in outputs or settings.target is not TargetName.local:
+        return None
+    return GrafanaStore(database=home.data / "grafana" / "data" / "grafana.db")

@@ -1,0 +1,172 @@
+"""The drill: the newest set into throw-away instances, compared with what was saved. A checksum is no drill.
+
+What it restores into is this machine's own: a real qdrant or the embedded engine, Postgres, Redis. A store whose
+program is not here fails the drill.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import redis as redis_py
+
+from plinth.backup import databases, instances, rebuild
+from plinth.backup.config import Config
+from plinth.backup.look import manifest_of
+from plinth.backup.manifest import GrafanaPart, Manifest, Piece, PostgresPart, QdrantPart, RedisPart
+from plinth.backup.node import Node
+from plinth.backup.redis import connect, digest, keyspace
+from plinth.backup.restic import Restic, Snapshot
+from plinth.backup.state import Result, Run, record
+from plinth.backup.take import newest
+from plinth.backup.work import BackupError, Say, Work, emptied, working
+from plinth.errors import UserError
+from plinth.qdrant.client import collection_path
+
+
+@dataclass(frozen=True)
+class Drilled:
+    """A drill: seconds from nothing to compared data by store, and what was not as it was saved."""
+
+    snapshot: Snapshot
+    manifest: Manifest
+    seconds: dict[str, float]
+    problems: dict[str, tuple[str, ...]]
+
+    @property
+    def result(self) -> Result:
+        """`ok` when every store of the set came back as it was."""
+        return "failed" if any(self.problems.values()) else "ok"
+
+
+class Drill:
+    """One set, restored store by store into instances that end with it."""
+
+    def __init__(self, work: Work, restic: Restic, snapshot: Snapshot, manifest: Manifest) -> None:
+        self._work, self._restic, self._snapshot, self._manifest = work, restic, snapshot, manifest
+
+    def stores(self) -> dict[str, Callable[[], list[str]]]:
+        """What is in the set, by store."""
+        known = self._manifest
+        found: dict[str, Callable[[], list[str]]] = {}
+        if known.postgres:
+            found["postgres"] = lambda part=known.postgres: self._postgres(part)  # type: ignore[misc]
+        if known.qdrant:
+            found["qdrant"] = lambda part=known.qdrant: self._qdrant(part)  # type: ignore[misc]
+        if known.redis:
+            found["redis"] = lambda part=known.redis: self._redis(part)  # type: ignore[misc]
+        if known.grafana:
+            found["grafana"] = lambda part=known.grafana: self._grafana(part)  # type: ignore[misc]
+        return found
+
+    def fetch(self, path: str) -> tuple[Path, Piece]:
+        """A file of the set, compared with its checksum."""
+        piece = self._manifest.piece(path)
+        to = self._work.scratch / "set" / path
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if self._restic.fetch(self._snapshot, path, to) != piece.sha256:
+            raise BackupError(f"{path} of set {self._snapshot.short} is not what was saved.")
+        return to, piece
+
+    def _postgres(self, part: PostgresPart) -> list[str]:
+        said = []
+        with instances.postgres(self._work.scratch / "postgres") as server:
+            roles, _ = self.fetch(part.globals_path)
+            databases.make_roles(server, roles.read_text())
+            for saved in part.databases:
+                dump, _ = self.fetch(saved.path)
+                name = f"drill_{saved.name}"[:63]
+                databases.rebuild(self._work, server, saved, dump, name)
+                said += databases.compared(server, saved, name)
+                databases.drop(server, name)
+                dump.unlink()
+        return said
+
+    def _qdrant(self, part: QdrantPart) -> list[str]:
+        said = []
+        with instances.qdrant(part.engine, self._work.scratch / "qdrant") as engine:
+            node = Node(engine.url, engine.api_key)
+            for saved in part.collections:
+                if part.engine == "embedded":
+                    rebuild.recover(node, saved, saved.name, self.fetch, engine.snapshots, self._work.say)
+                else:
+                    rebuild.rebuild([node], saved, saved.name, self.fetch, self._work.say)
+                said += rebuild.differences(node, saved, saved.name)
+                node.call("DELETE", collection_path(saved.name))
+        return said
+
+    def _redis(self, part: RedisPart) -> list[str]:
+        rdb, _ = self.fetch(part.path)
+        said = []
+        with instances.redis_server(self._work.scratch / "redis", rdb) as (client, port, password):
+            found = keyspace(client)
+            for number, keys in part.keys.items():
+                count = found.get(number, (0, 0))[0]
+                if not keys.low - part.expiring.get(number, 0) <= count <= keys.high:
+                    said.append(f"database {number} has {count} keys and had {keys.low}")
+                with connect("127.0.0.1", port, password, number) as one:
+                    changed = [key for key, known in part.samples.get(number, {}).items() if digest(one, key) != known]
+                if changed:
+                    said.append(f"database {number}: {len(changed)} sampled keys are not as they were")
+        return said
+
+    def _grafana(self, part: GrafanaPart) -> list[str]:
+        file, _ = self.fetch(part.path)
+        with closing(sqlite3.connect(file)) as database:
+            found = database.execute("PRAGMA integrity_check").fetchone()[0]
+        return [] if found == "ok" else [f"its database is damaged: {found}"]
+
+
+def run(config: Config, say: Say, wanted: str | None = None, *, wait_s: float = 0.0) -> Drilled:
+    """Drill the newest complete set, or the one named; the result goes to the state's file."""
+    with working(config, say, wait_s=wait_s) as work:
+        began_at, began = time.time(), time.monotonic()
+        try:
+            drilled = _drill(work, wanted)
+        except Exception as error:
+            seconds = time.monotonic() - began
+            failed = Run(attempted_at=began_at, result="failed", duration_s=seconds, detail=str(error))
+            record(config.state, "drill", failed)
+            raise
+        finally:
+            shutil.rmtree(work.scratch, ignore_errors=True)
+        done = Run(
+            attempted_at=began_at,
+            result=drilled.result,
+            duration_s=time.monotonic() - began,
+            size_bytes=drilled.manifest.size,
+            stores={store: "failed" if said else "ok" for store, said in drilled.problems.items()},
+            detail=" ".join(f"{store}: {sentence}." for store, said in drilled.problems.items() for sentence in said),
+        )
+        record(config.state, "drill", done)
+        return drilled
+
+
+def _drill(work: Work, wanted: str | None) -> Drilled:
+    restic = Restic(work)
+    restic.open()
+    instances.end_strays(work.scratch)
+    emptied(work.scratch)
+    snapshot = newest(restic, wanted)
+    manifest = manifest_of(restic, snapshot)
+    drill = Drill(work, restic, snapshot, manifest)
+    seconds: dict[str, float] = {}
+    problems: dict[str, tuple[str, ...]] = {}
+    for store, restore in drill.stores().items():
+        work.say(f"drilling {store}")
+        began = time.monotonic()
+        try:
+            said = restore()
+        except (UserError, psycopg.Error, redis_py.RedisError) as error:
+            said = [" ".join(str(error).split())]
+        seconds[store] = time.monotonic() - began
+        problems[store] = tuple(said)
+        work.say(f"drilled {store}: {'; '.join(said) or 'as it was saved'}")
+    return Drilled(snapshot, manifest, seconds, problems)

@@ -1,0 +1,182 @@
+"""Throw-away instances on loopback, for a drill and for reading a saved Redis: this machine's own binaries, empty data.
+
+A killed run may leave one behind; it works in the backups' directory, and the next run ends what does.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import redis
+
+from plinth.backup.redis import Client, connect
+from plinth.backup.work import BackupError, tool
+from plinth.errors import UserError
+from plinth.postgres import Server
+from plinth.scratch import Kind, Scratch, free_port, scratch
+from plinth.targets.local.process import first_account
+
+START_DEADLINE_S = 120.0
+STOP_DEADLINE_S = 30.0
+
+
+@contextmanager
+def postgres(directory: Path) -> Iterator[Server]:
+    """An empty Postgres server over ``directory``, which is made and removed."""
+    account = first_account(("postgres", "nobody"))
+    server = Server("127.0.0.1", free_port(), "postgres", secrets.token_hex(16))
+    directory.mkdir(parents=True)
+    try:
+        _open_way(directory, account)
+        data, words = directory / "data", directory / "log"
+        password = directory / "password"
+        password.write_text(server.password)
+        _give(password, account)
+        made = subprocess.run(
+            [
+                *_as(account),
+                tool("initdb", "postgresql"),
+                f"--pgdata={data}",
+                f"--username={server.user}",
+                f"--pwfile={password}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode != 0:
+            raise BackupError(f"A throw-away Postgres could not be made: {made.stderr.strip() or made.stdout.strip()}")
+        settings = {
+            "port": server.port,
+            "listen_addresses": server.host,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "full_page_writes": "off",
+            "autovacuum": "off",
+            "maintenance_work_mem": "256MB",
+            "max_wal_size": "4GB",
+        }
+        argv = [*_as(account), tool("postgres", "postgresql"), "-D", str(data)]
+        argv += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with _process(argv, directory, words, signal.SIGINT) as process:
+            _wait(process, words, lambda: server.connect().close())
+            yield server
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def redis_server(directory: Path, rdb: Path | None) -> Iterator[tuple[Client, int, str]]:
+    """A Redis server with the content of an RDB; its client, port and password. ``directory`` is made and removed.
+
+    It runs without an append-only file: with one it would not look at the RDB.
+    """
+    port, password = free_port(), secrets.token_hex(16)
+    directory.mkdir(parents=True)
+    try:
+        if rdb:
+            shutil.copyfile(rdb, directory / "dump.rdb")
+        lines = ("bind 127.0.0.1", f"port {port}", f"requirepass {password}", f'dir "{directory}"', 'save ""')
+        config, words = directory / "redis.conf", directory / "log"
+        config.touch(mode=0o600)
+        config.write_text("\n".join((*lines, "appendonly no", "repl-diskless-sync-delay 0", "daemonize no", "")))
+        argv = [tool("redis-server", "redis-server"), str(config)]
+        with (
+            _process(argv, directory, words, signal.SIGTERM) as process,
+            connect("127.0.0.1", port, password) as client,
+        ):
+            _wait(process, words, client.ping)
+            yield client, port, password
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def qdrant(kind: Kind, directory: Path) -> Iterator[Scratch]:
+    """An empty Qdrant; a real server runs as the only node of a cluster, for shard keys need one."""
+    if kind == "embedded":
+        with scratch("embedded", directory) as engine:
+            yield engine
+        return
+    with scratch("server", directory, peer_port=free_port()) as engine:
+        yield engine
+
+
+def end_strays(directory: Path) -> None:
+    """End what works in a directory of ours and outlived the run that started it."""
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(directory):
+                process.kill()
+                process.wait(STOP_DEADLINE_S)
+        except (psutil.Error, OSError):
+            continue  # it ended meanwhile, or is another user's
+
+
+@contextmanager
+def _process(
+    argv: Sequence[str], directory: Path, words: Path, stop: signal.Signals
+) -> Iterator[subprocess.Popen[bytes]]:
+    with words.open("ab") as log:
+        process = subprocess.Popen(
+            argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], words: Path, ask: Callable[[], object]) -> None:
+    deadline = time.monotonic() + START_DEADLINE_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            ask()
+            return
+        except (UserError, redis.RedisError):
+            time.sleep(0.1)
+    said = words.read_text(errors="replace").strip().splitlines()[-3:]
+    raise BackupError(f"A throw-away instance in {words.parent} did not start: {' / '.join(said)}")
+
+
+def _as(account: str | None) -> list[str]:
+    if account is None:
+        return []
+    owner = pwd.getpwnam(account)
+    return ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups", "--"]
+
+
+def _open_way(directory: Path, account: str | None) -> None:
+    """Let another account into its directory: through the ones above it, which it cannot read."""
+    if account is None:
+        return
+    _give(directory, account)
+    # The backups' own two; those above are as open as the data's, or it says so.
+    for above in directory.parents[:2]:
+        above.chmod(above.stat().st_mode | 0o011)
+
+
+def _give(path: Path, account: str | None) -> None:
+    if account:
+        owner = pwd.getpwnam(account)
+        os.chown(path, owner.pw_uid, owner.pw_gid)

@@ -1,0 +1,217 @@
+"""What a set holds: written last, so that a set without a manifest is none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from plinth.backup.state import Result
+from plinth.backup.work import BackupError
+
+NAME = "manifest.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Range(_Model):
+    """A count before and after its part was taken; equal where nobody wrote meanwhile."""
+
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, *counts: int) -> Range:
+        """The range of some counts."""
+        return cls(low=min(counts), high=max(counts))
+
+    def holds(self, count: int) -> bool:
+        """Whether a restored count may be right."""
+        return self.low <= count <= self.high
+
+
+class Piece(_Model):
+    """A file of the set: path relative to it, bytes, SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Question(_Model):
+    """A search with its exact top-10. ``using`` is the vector's name, empty for the only one."""
+
+    using: str = ""
+    query: Any
+    filter: dict[str, Any] | None = None
+    ids: tuple[str | int, ...]
+    scores: tuple[float, ...]
+
+
+class Sample(_Model):
+    """A point, and the SHA-256 of its vectors and payload."""
+
+    id: str | int
+    sha256: str
+
+
+class Shard(_Model):
+    """One shard: its id, shard key, the peer that it was taken from, its file, and when."""
+
+    id: int
+    key: str | int | None = None
+    peer: int
+    path: str
+    taken_at: float
+
+
+class Collection(_Model):
+    """One collection, as it was. ``described`` is the answer of `GET /collections/{name}`."""
+
+    name: str
+    described: dict[str, Any]
+    points: Range
+    shard_count: int
+    shards: tuple[Shard, ...]
+    questions: tuple[Question, ...] = ()
+    samples: tuple[Sample, ...] = ()
+
+
+class QdrantPart(_Model):
+    """What is in the set of Qdrant. ``engine`` says whose format the files have."""
+
+    engine: Literal["server", "embedded"]
+    version: str
+    peers: dict[int, str]
+    aliases: dict[str, str]
+    collections: tuple[Collection, ...]
+
+
+class Table(_Model):
+    """A table's rows, and a checksum over them that no order changes."""
+
+    schema_name: str
+    name: str
+    rows: int
+    checksum: str
+
+
+class DatabasePart(_Model):
+    """One database. ``settings`` are those of `ALTER DATABASE ... SET`, by role where it has one."""
+
+    name: str
+    owner: str
+    encoding: str
+    collate: str
+    ctype: str
+    path: str
+    tables: tuple[Table, ...]
+    extensions: dict[str, str]
+    settings: tuple[tuple[str | None, str], ...] = ()
+    grants: tuple[tuple[str, str], ...] = ()
+
+
+class PostgresPart(_Model):
+    """What is in the set of Postgres."""
+
+    version: str
+    globals_path: str
+    databases: tuple[DatabasePart, ...]
+
+
+class RedisPart(_Model):
+    """What is in the set of Redis: keys by database, of which ``expiring`` may be gone later."""
+
+    version: str
+    path: str
+    keys: dict[int, Range]
+    expiring: dict[int, int]
+    samples: dict[int, dict[str, str]]
+
+
+class GrafanaPart(_Model):
+    """What is in the set of Grafana."""
+
+    path: str
+
+
+class Manifest(_Model):
+    """The whole set. ``failures`` are sentences; a set is complete when there are none."""
+
+    version: Literal[1] = 1
+    name: str
+    plinth: str
+    revision: str | None = None
+    began_at: float
+    ended_at: float
+    tools: dict[str, str] = Field(default_factory=dict)
+    stores: dict[str, Result]
+    failures: tuple[str, ...] = ()
+    not_taken: dict[str, str] = Field(default_factory=dict)
+    qdrant: QdrantPart | None = None
+    postgres: PostgresPart | None = None
+    redis: RedisPart | None = None
+    grafana: GrafanaPart | None = None
+    pieces: tuple[Piece, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was planned is in it, verified."""
+        return not self.failures
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pieces."""
+        return sum(piece.size for piece in self.pieces)
+
+    def piece(self, path: str) -> Piece:
+        """The piece at a path."""
+        return next(piece for piece in self.pieces if piece.path == path)
+
+
+def parse(text: str, where: str) -> Manifest:
+    """A manifest; raises :class:`BackupError` for what this version cannot read."""
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BackupError(
+            f"The manifest of {where} is none that this version can read ({key}: {first['msg']}); "
+            "restore it with the version of Plinth that wrote it."
+        ) from None
+
+
+def pieces_below(root: Path) -> tuple[Piece, ...]:
+    """Every file of a staged set, hashed."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return tuple(piece(path, root) for path in files)
+
+
+def piece(path: Path, root: Path) -> Piece:
+    """One file, hashed."""
+    return Piece(path=path.relative_to(root).as_posix(), size=path.stat().st_size, sha256=sha256(path))
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def differences(listed: dict[str, int], wanted: Iterable[Piece]) -> list[str]:
+    """What a repository's listing (bytes by path) lacks, has beside, or has in another size."""
+    sizes = {piece.path: piece.size for piece in wanted}
+    lacking = [f"{path} is missing" for path in sorted(sizes.keys() - listed.keys())]
+    beside = [f"{path} is not in the manifest" for path in sorted(listed.keys() - sizes.keys())]
+    other = [
+        f"{path} has {listed[path]} bytes and not {size}"
+        for path, size in sorted(sizes.items())
+        if path in listed and listed[path] != size
+    ]
+    return lacking + beside + other

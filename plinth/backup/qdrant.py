@@ -1,0 +1,138 @@
+"""Taking Qdrant: each shard once from a node with an Active replica, and what no snapshot holds beside it.
+
+The embedded engine has one node, and snapshots of whole collections in a format of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from plinth.backup import probes
+from plinth.backup.manifest import Collection, QdrantPart, Question, Range, Shard
+from plinth.backup.node import Journal, Node
+from plinth.backup.plan import Plan, Take, plan_collection
+from plinth.backup.work import Work
+from plinth.qdrant.client import QdrantError, QdrantUnreachable, collection_path
+
+DIRECTORY = "qdrant"
+
+
+class Taking:
+    """One taking of Qdrant into the stage. ``failures`` are sentences for what is not in it."""
+
+    def __init__(self, work: Work, connections: Sequence[Node]) -> None:
+        self._work = work
+        self._nodes = connections
+        self._journal = Journal(work.config.directory)
+        self._load: Counter[int] = Counter()
+        self.failures: list[str] = []
+
+    def take(self) -> QdrantPart | None:
+        """Everything that can be had; None where no node answers."""
+        alive = self._alive()
+        if not alive:
+            return None
+        asked = self._nodes[alive[0]]
+        embedded = asked.is_embedded
+        taken: list[Collection] = []
+        seen: set[str] = set()
+        # Asked anew until none is new: a collection made meanwhile belongs to the set.
+        while new := [name for name in asked.collections() if name not in seen]:
+            for name in new:
+                seen.add(name)
+                try:
+                    taken.append(self._collection(name, asked, alive, embedded=embedded))
+                except QdrantError as error:
+                    self.failures.append(f"{name} was not taken: {error}")
+        return QdrantPart(
+            engine="embedded" if embedded else "server",
+            version=asked.version,
+            peers={} if embedded else self._peers(asked),
+            aliases=asked.aliases(),
+            collections=tuple(taken),
+        )
+
+    def _alive(self) -> list[int]:
+        alive = []
+        for number, node in enumerate(self._nodes):
+            try:
+                node.collections()
+                alive.append(number)
+            except QdrantUnreachable as error:
+                self._work.say(f"qdrant: {error}")
+        if not alive:
+            self.failures.append(f"Qdrant answers at none of {', '.join(node.url for node in self._nodes)}.")
+        return alive
+
+    def _peers(self, asked: Node) -> dict[int, str]:
+        cluster = asked.call("GET", "/cluster")
+        return {int(peer): str(about["uri"]) for peer, about in (cluster.get("peers") or {}).items()}
+
+    def _collection(self, name: str, asked: Node, alive: Sequence[int], *, embedded: bool) -> Collection:
+        path = collection_path(name)
+        described: dict[str, Any] = asked.call("GET", path)
+        points = probes.sampled(asked, name)
+        answers, before = self._answers(asked, name, probes.choose(points, described)), asked.count(name)
+        if embedded:
+            planned = Plan(1, (Take(0, None, alive[0], 0),), ())
+        else:
+            planned = plan_collection(
+                name, {number: self._nodes[number].call("GET", f"{path}/cluster") for number in alive}, self._load
+            )
+        self.failures += planned.failures
+        shards = [shard for take in planned.takes if (shard := self._shard(name, take, embedded=embedded))]
+        samples, after = probes.digests(points), asked.count(name)
+        still = set(probes.again(asked, name, samples))
+        return Collection(
+            name=name,
+            described=described,
+            points=Range.of(before, after),
+            shard_count=planned.shard_count,
+            shards=tuple(shards),
+            questions=probes.steady(answers, self._answers(asked, name, probes.bodies_of(answers))),
+            samples=tuple(sample for sample in samples if sample in still),
+        )
+
+    def _answers(self, asked: Node, name: str, bodies: Sequence[dict[str, Any]]) -> list[Question]:
+        try:
+            return probes.asked(asked, name, bodies)
+        except QdrantUnreachable:
+            raise
+        except QdrantError as error:
+            # Strict mode may forbid exact searches. The data is taken all the same; only this proof of it lacks.
+            self._work.say(f"qdrant {name}: no probe set: {error}")
+            return []
+
+    def _shard(self, name: str, take: Take, *, embedded: bool) -> Shard | None:
+        what = name if embedded else f"{name} shard {take.shard}"
+        self._work.say(f"taking qdrant {what}")
+        inner = "" if embedded else f"/shards/{take.shard}"
+        file = f"{DIRECTORY}/{quote(name, safe='')}/{take.shard}.snapshot"
+        to = self._work.stage / file
+        to.parent.mkdir(parents=True, exist_ok=True)
+        node = self._nodes[take.node]
+        try:
+            theirs, ours = node.take(f"{collection_path(name)}{inner}/snapshots", to, self._journal)
+        except QdrantError as error:
+            to.unlink(missing_ok=True)
+            self.failures.append(f"{what} was not taken: {error}")
+            return None
+        problem = _problem(theirs, ours, to)
+        if problem:
+            to.unlink()
+            self.failures.append(f"{what} was not taken: {problem}")
+            return None
+        return Shard(id=take.shard, key=take.key, peer=take.peer, path=file, taken_at=time.time())
+
+
+def _problem(theirs: str | None, ours: str, file: Path) -> str | None:
+    if theirs is not None and theirs != ours:
+        return f"what came has checksum {ours[:12]} and the server wrote {theirs[:12]}; run the backup again."
+    if file.stat().st_size == 0:
+        return "the snapshot is empty."
+    return None

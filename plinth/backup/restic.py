@@ -1,0 +1,299 @@
+"""restic: one repository, asked in the words that both 0.14 and 0.18 understand.
+
+Exit codes tell more from 0.17 on (10 no repository, 11 locked, 12 wrong password); before that there are only the words
+on stderr. A code that is not known is a failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from plinth.backup.config import Keep, secret
+from plinth.backup.work import BackupError, Done, Work, tool
+
+COMPLETE, INCOMPLETE = "complete", "incomplete"
+NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
+_ABSENT = re.compile(
+    r"unable to open config file: (stat|lstat) .*(no such file|does not exist)|The specified key does not exist"
+    r"|Fatal: repository does not exist",
+    re.IGNORECASE | re.DOTALL,
+)
+_WRONG_PASSWORD = re.compile(r"wrong password or no key found", re.IGNORECASE)
+_LOCKED = re.compile(r"repository is already locked|unable to create lock", re.IGNORECASE)
+_SECRET_IN_URL = re.compile(r"://[^/@\s]+@")
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A set in the repository. ``path`` is where it was staged, which is where it lies within the snapshot."""
+
+    id: str
+    at: float
+    path: str
+    complete: bool
+
+    @property
+    def short(self) -> str:
+        """What people name it by."""
+        return self.id[:8]
+
+
+class Restic:
+    """The repository of an environment. Every call is made under the lock of ``work``."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._settings = work.config.repository
+        # One name for all machines and containers that take turns: what is kept is counted for each host.
+        self._host = self._plan = work.config.name
+
+    @property
+    def location(self) -> str:
+        """The repository for people, without a password in its address."""
+        return _SECRET_IN_URL.sub("://***@", self._settings.location)
+
+    @cached_property
+    def version(self) -> tuple[int, int]:
+        """The version of restic itself, major and minor."""
+        said = self._work.run([tool("restic", "restic"), "version"]).out
+        found = re.search(r"restic (\d+)\.(\d+)", said)
+        if found is None:
+            raise BackupError(f"restic says '{said.strip()}' of its version; reinstall it: apt-get install restic.")
+        return int(found[1]), int(found[2])
+
+    def open(self) -> None:
+        """Find the repository, make it where there surely is none yet, and refuse another than before.
+
+        What a killed run left locked is freed: the lock of this machine is ours, so nobody of ours is at work.
+        """
+        found = self._run("cat", "config")
+        pinned = self._pinned()
+        if found.code != 0 and self._is_absent(found):
+            if pinned:
+                raise BackupError(
+                    f"The repository {self.location} is gone: {pinned} was there before. Bring it back, or delete "
+                    f"{self._pin_file} to begin a new one."
+                )
+            self._succeed("init")
+            found = self._run("cat", "config")
+        self._refuse(found, "cat config")
+        identity = str(json.loads(found.out)["id"])
+        if pinned and pinned != identity:
+            raise BackupError(
+                f"The repository {self.location} is {identity[:8]} and was {pinned[:8]}: somebody has put another in "
+                f"its place. Find out who; delete {self._pin_file} to accept it."
+            )
+        if not pinned:
+            self._pin_file.write_text(json.dumps({"repository": self._settings.location, "id": identity}) + "\n")
+        self._succeed("unlock")
+
+    def is_there(self) -> bool:
+        """Whether there is a repository yet; raises where that cannot be told."""
+        found = self._run("cat", "config")
+        if found.code != 0 and self._is_absent(found):
+            return False
+        self._refuse(found, "cat config")
+        return True
+
+    def save(self, directory: Path, *, complete: bool) -> tuple[str, int]:
+        """Store a directory as one snapshot; its id, and how many bytes were new."""
+        said = self._succeed(
+            "backup",
+            "--json",
+            "--host",
+            self._host,
+            "--tag",
+            f"{self._plan},{COMPLETE if complete else INCOMPLETE}",
+            str(directory),
+            *self._upload_limit(),
+        )
+        summary = next((line for line in _json_lines(said) if line.get("message_type") == "summary"), None)
+        if summary is None or not summary.get("snapshot_id"):
+            raise BackupError("restic ended well and named no snapshot; nothing of it counts. Run it again.")
+        return str(summary["snapshot_id"]), int(summary["data_added"])
+
+    def snapshots(self) -> list[Snapshot]:
+        """Every set of this environment, oldest first."""
+        said = self._succeed("snapshots", "--json", "--host", self._host, "--tag", self._plan)
+        found = [
+            Snapshot(
+                entry["id"],
+                datetime.fromisoformat(_whole_microseconds(entry["time"])).timestamp(),
+                entry["paths"][0],
+                COMPLETE in entry.get("tags", ()),
+            )
+            for entry in json.loads(said.out or "[]") or []
+        ]
+        return sorted(found, key=lambda snapshot: snapshot.at)
+
+    def listed(self, snapshot: Snapshot) -> dict[str, int]:
+        """The files of a set, bytes by relative path."""
+        nodes = _json_lines(self._succeed("ls", "--json", snapshot.id))
+        prefix = f"{snapshot.path}/"
+        return {
+            str(node["path"]).removeprefix(prefix): int(node.get("size", 0))
+            for node in nodes
+            if node.get("struct_type") == "node" and node["type"] == "file"
+        }
+
+    def text(self, snapshot: Snapshot, path: str) -> str:
+        """A small file of a set."""
+        return self._succeed("dump", snapshot.id, f"{snapshot.path}/{path}").out
+
+    def fetch(self, snapshot: Snapshot, path: str, to: Path | None) -> str:
+        """Read a file of a set whole, into ``to`` where it is given; its SHA-256."""
+        digest = hashlib.sha256()
+        argv = self._argv("dump", snapshot.id, f"{snapshot.path}/{path}")
+        errors = self._work.config.directory / "restic.err"
+        with errors.open("wb") as said, (to or Path("/dev/null")).open("wb") as file:
+            process = subprocess.Popen(
+                argv,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                pass_fds=(self._work.lock,),
+            )
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            try:
+                while chunk := process.stdout.read(CHUNK):
+                    digest.update(chunk)
+                    file.write(chunk)
+            finally:
+                process.stdout.close()
+                code = process.wait()
+        done = Done(code, "", errors.read_text(errors="replace"))
+        errors.unlink()
+        self._refuse(done, f"dump {path}")
+        return digest.hexdigest()
+
+    def forget(self, keep: Keep) -> None:
+        """Let old sets go. Incomplete ones are counted apart, so that they never push a complete one out."""
+        ages = ("--keep-daily", str(keep.daily), "--keep-weekly", str(keep.weekly), "--keep-monthly", str(keep.monthly))
+        for kind, rule in ((COMPLETE, ages), (INCOMPLETE, ("--keep-last", str(keep.daily)))):
+            self._succeed("forget", "--host", self._host, "--tag", f"{self._plan},{kind}", "--group-by", "tags", *rule)
+
+    def drop(self, snapshot_id: str) -> None:
+        """Let one snapshot go that turned out to be none."""
+        self._succeed("forget", snapshot_id)
+
+    def prune(self) -> None:
+        """Free what no set needs any more."""
+        self._succeed("prune")
+
+    def check(self, part: int | None = None, parts: int = 1) -> None:
+        """Prove the repository's structure, and read one part of its data; all parts in turn read everything."""
+        subset = (f"--read-data-subset={part}/{parts}",) if part else ()
+        done = self._run("check", *subset)
+        if done.code != 0:
+            self._refuse_opening(done)
+            raise BackupError(
+                f"The repository {self.location} is damaged: {_damage(done)}. Make a backup into another one first "
+                "(plinth:backup.repository), then repair this one or retire it."
+            )
+
+    def _run(self, *arguments: str) -> Done:
+        return self._work.run(self._argv(*arguments), self._environment())
+
+    def _succeed(self, *arguments: str) -> Done:
+        done = self._run(*arguments)
+        self._refuse(done, arguments[0])
+        return done
+
+    def _argv(self, *arguments: str) -> list[str]:
+        # 0.16 learned to wait for a lock.
+        patience = ("--retry-lock", "10m") if self.version >= (0, 16) else ()
+        options = [word for option in self._settings.options for word in ("-o", option)]
+        return [tool("restic", "restic"), *patience, *options, *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        settings = self._settings
+        known = {name: secret(path) or "" for name, path in settings.environment_files.items()}
+        return {
+            **settings.environment,
+            **known,
+            "RESTIC_REPOSITORY": settings.location,
+            "RESTIC_PASSWORD_FILE": str(settings.password_file),
+            "RESTIC_CACHE_DIR": str(self._work.cache),
+            "RESTIC_PROGRESS_FPS": "0.02",
+            **({"RESTIC_CACERT": str(settings.ca_file)} if settings.ca_file else {}),
+        }
+
+    def _upload_limit(self) -> Sequence[str]:
+        limit = self._settings.limit_upload_kib
+        return () if limit is None else ("--limit-upload", str(limit))
+
+    @property
+    def _pin_file(self) -> Path:
+        return self._work.config.directory / "repository.json"
+
+    def _pinned(self) -> str | None:
+        try:
+            known: Mapping[str, str] = json.loads(self._pin_file.read_text())
+        except FileNotFoundError:
+            return None
+        # Another address is a decision of the settings; another repository at the same one is not.
+        return known["id"] if known["repository"] == self._settings.location else None
+
+    def _is_absent(self, done: Done) -> bool:
+        if self.version >= (0, 17):
+            return done.code == NO_REPOSITORY
+        return bool(_ABSENT.search(done.err))
+
+    def _refuse(self, done: Done, what: str) -> None:
+        if done.code == 0:
+            return
+        self._refuse_opening(done)
+        raise BackupError(f"restic {what} failed on {self.location} (exit {done.code}): {self._clean(done.words)}")
+
+    def _refuse_opening(self, done: Done) -> None:
+        if done.code == WRONG_PASSWORD or _WRONG_PASSWORD.search(done.err):
+            raise BackupError(
+                f"The password does not open the repository {self.location}; set plinth:backup.password to the one "
+                "that it was made with."
+            )
+        if self._is_absent(done):
+            raise BackupError(
+                f"There is no repository at {self.location}; make a first backup, or correct plinth:backup.repository."
+            )
+        if done.code == LOCKED or _LOCKED.search(done.err):
+            raise BackupError(
+                f"The repository {self.location} is locked by another machine; wait until it has ended there, or run "
+                "`restic unlock` if it is dead."
+            )
+
+    def _clean(self, words: str) -> str:
+        return _SECRET_IN_URL.sub("://***@", words)
+
+
+def _json_lines(done: Done) -> list[dict[str, Any]]:
+    found = []
+    for line in done.out.splitlines():
+        try:
+            parsed = json.loads(line)
+        except ValueError:
+            continue  # a warning among the lines
+        if isinstance(parsed, dict):
+            found.append(parsed)
+    return found
+
+
+def _whole_microseconds(time: str) -> str:
+    """RFC 3339 with nanoseconds, as Go writes it, in what Python reads."""
+    return re.sub(r"(\.\d{1,6})\d*", r"\1", time)
+
+
+def _damage(done: Done) -> str:
+    lines = [line.strip() for line in f"{done.err}\n{done.out}".splitlines()]
+    told = [line for line in lines if re.search(r"error|pack|blob|missing|damaged|corrupt", line, re.IGNORECASE)]
+    return " / ".join((told or lines)[:3])

@@ -1,0 +1,104 @@
+"""Backups, checks and drills by cron expressions in UTC, one at a time.
+
+What was due while nothing ran is made up for at the next start; a backup that failed is tried again soon.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cronsim import CronSim
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
+
+from plinth.backup import drill, look, take
+from plinth.backup.config import Config, Schedule
+from plinth.backup.state import Kind, Run, State, StateUnreadable, read
+from plinth.backup.work import Say
+from plinth.errors import UserError
+
+log = logging.getLogger("plinth.backup")
+
+RETRY_AFTER = timedelta(minutes=30)
+# State may change under us: somebody runs a backup by hand.
+LOOK_AGAIN_S = 20.0
+WAIT_FOR_OTHERS_S = 3600.0
+
+
+def due(cron: str, since: datetime, last: Run | None, *, retried: bool) -> datetime:
+    """When a job is next due: the first time of its expression after it last began, or ``since`` it is scheduled."""
+    began = datetime.fromtimestamp(last.attempted_at, UTC) if last else since
+    planned = next(CronSim(cron, began))
+    if retried and last and last.result == "failed":
+        return min(planned, began + RETRY_AFTER)
+    return planned
+
+
+def plan(schedule: Schedule, since: datetime, state: State) -> dict[Kind, datetime]:
+    """When each job is due. A check or drill is due only once there is a backup."""
+    found: dict[Kind, datetime] = {"backup": due(schedule.backup, since, state.backup, retried=True)}
+    if state.backup and state.backup.succeeded_at:
+        found["check"] = due(schedule.check, since, state.check, retried=False)
+        found["drill"] = due(schedule.drill, since, state.drill, retried=False)
+    return found
+
+
+def keep(config: Config, say: Say) -> None:
+    """Run the schedule until it is stopped."""
+    since = _since(config.directory)
+    registry = CollectorRegistry()
+    gauge = Gauge("plinth_schedule_next_run_timestamp_seconds", "When a job is due.", ["job"], registry=registry)
+    if config.listen:
+        start_http_server(config.listen.port, config.listen.host, registry)
+    jobs: dict[Kind, Callable[[], object]] = {
+        "backup": lambda: take.run(config, say, wait_s=WAIT_FOR_OTHERS_S),
+        "check": lambda: look.check(config, say, wait_s=WAIT_FOR_OTHERS_S),
+        "drill": lambda: drill.run(config, say, wait_s=WAIT_FOR_OTHERS_S),
+    }
+    told: dict[Kind, datetime] = {}
+    while True:
+        planned = plan(config.schedule, since, _state(config))
+        for kind, at in planned.items():
+            gauge.labels(kind).set(at.timestamp())
+        if planned != told:
+            say("next: " + ", ".join(f"{kind} {at:%Y-%m-%d %H:%M:%S} UTC" for kind, at in planned.items()))
+            told = planned
+        kind = min(planned, key=planned.__getitem__)
+        seconds = planned[kind].timestamp() - time.time()
+        if seconds > 0:
+            time.sleep(min(seconds, LOOK_AGAIN_S))
+            continue
+        _do(kind, jobs[kind])
+
+
+def _do(kind: Kind, job: Callable[[], object]) -> None:
+    try:
+        job()
+        return
+    except UserError as error:
+        log.error("%s: %s", kind, error)
+    except Exception:
+        # The next one may go well, and the state says that this one did not.
+        log.exception("%s failed", kind)
+    # One that failed before it could leave a word is due at once again.
+    time.sleep(LOOK_AGAIN_S)
+
+
+def _state(config: Config) -> State:
+    try:
+        return read(config.state)
+    except StateUnreadable as error:
+        log.warning("%s", error)
+        return State()
+
+
+def _since(directory: Path) -> datetime:
+    """When this schedule first started: a machine that is off at night must not wait for its first run for ever."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "scheduled-since"
+    if not file.exists():
+        file.write_text(f"{time.time()}\n")
+    return datetime.fromtimestamp(float(file.read_text()), UTC)

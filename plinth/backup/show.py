@@ -1,0 +1,143 @@
+"""Backups as lines for people, and as JSON for machines."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from plinth.backup.drill import Drilled
+from plinth.backup.look import Set, Verified
+from plinth.backup.state import Run, State
+from plinth.backup.take import Taken
+
+
+def size(count: float) -> str:
+    """Bytes in a unit that reads well."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def moment(at: float) -> str:
+    """A time in UTC."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def taken_lines(taken: Taken) -> list[str]:
+    """What a backup came to."""
+    manifest = taken.manifest
+    kind = "complete" if manifest.complete else "INCOMPLETE"
+    return [
+        f"Set {taken.snapshot[:8]} is {kind}: {size(manifest.size)} in {taken.seconds:.1f} s, "
+        f"{size(taken.added)} of it new.",
+        *(f"  lacking: {sentence}" for sentence in manifest.failures),
+        *(f"  not taken: {store}: {why}" for store, why in manifest.not_taken.items()),
+    ]
+
+
+def taken_json(taken: Taken) -> dict[str, Any]:
+    """The same for a machine."""
+    return {
+        "snapshot": taken.snapshot,
+        "complete": taken.manifest.complete,
+        "bytes": taken.manifest.size,
+        "bytes_added": taken.added,
+        "seconds": round(taken.seconds, 3),
+        "stores": taken.manifest.stores,
+        "failures": list(taken.manifest.failures),
+        "not_taken": taken.manifest.not_taken,
+    }
+
+
+def set_json(each: Set) -> dict[str, Any]:
+    """One set of the repository."""
+    known = each.manifest
+    return {
+        "snapshot": each.snapshot.id,
+        "at": each.snapshot.at,
+        "complete": each.snapshot.complete,
+        "bytes": known.size if known else None,
+        "stores": known.stores if known else {},
+        "failures": list(known.failures) if known else ["its manifest cannot be read"],
+        "points": {c.name: c.points.high for c in known.qdrant.collections} if known and known.qdrant else {},
+        "databases": [database.name for database in known.postgres.databases] if known and known.postgres else [],
+        "revision": known.revision if known else None,
+    }
+
+
+def set_line(each: Set) -> str:
+    """One set of the repository, on a line."""
+    known = set_json(each)
+    stores = ", ".join(
+        store if result == "ok" else f"{store} {result.upper()}" for store, result in known["stores"].items()
+    )
+    kind = "complete  " if known["complete"] else "INCOMPLETE"
+    bytes_ = size(known["bytes"]) if known["bytes"] is not None else "?"
+    return f"{each.snapshot.short}  {moment(each.snapshot.at)}  {kind}  {bytes_:>10}  {stores}"
+
+
+def verified_lines(verified: Verified) -> list[str]:
+    """What a verification came to."""
+    manifest = verified.manifest
+    if not verified.problems:
+        return [
+            f"Set {verified.snapshot.short} is as it was saved: {len(manifest.pieces)} files, {size(manifest.size)}."
+        ]
+    return [f"Set {verified.snapshot.short} cannot be relied on:", *(f"  {problem}" for problem in verified.problems)]
+
+
+def verified_json(verified: Verified) -> dict[str, Any]:
+    """The same for a machine."""
+    return {
+        "snapshot": verified.snapshot.id,
+        "complete": verified.manifest.complete,
+        "bytes": verified.manifest.size,
+        "problems": list(verified.problems),
+    }
+
+
+def drilled_lines(drilled: Drilled) -> list[str]:
+    """What a drill came to."""
+    old = time.time() - drilled.manifest.ended_at
+    lines = [
+        f"Set {drilled.snapshot.short}, {old / 3600:.1f} h old, "
+        + ("came back as it was saved." if drilled.result == "ok" else "did NOT come back as it was saved.")
+    ]
+    for store, problems in drilled.problems.items():
+        lines.append(f"  {store:<10} {drilled.seconds[store]:8.1f} s  {'; '.join(problems) or 'as it was saved'}")
+    return lines
+
+
+def drilled_json(drilled: Drilled) -> dict[str, Any]:
+    """The same for a machine."""
+    return {
+        "snapshot": drilled.snapshot.id,
+        "result": drilled.result,
+        "at": drilled.manifest.ended_at,
+        "seconds": {store: round(seconds, 3) for store, seconds in drilled.seconds.items()},
+        "problems": {store: list(problems) for store, problems in drilled.problems.items()},
+    }
+
+
+def state_line(state: State, now: float) -> str:
+    """How old the last backup and the last drill are, and how they went."""
+    return ", ".join(f"{kind} {_told(getattr(state, kind), now)}" for kind in ("backup", "drill"))
+
+
+def state_json(state: State) -> dict[str, Any]:
+    """The same for a machine: the last backup, check and drill; null for what never ran."""
+    return {kind: run.model_dump() if (run := getattr(state, kind)) else None for kind in ("backup", "check", "drill")}
+
+
+def _told(run: Run | None, now: float) -> str:
+    if run is None:
+        return "never ran"
+    good = "none good yet" if run.succeeded_at is None else f"last good {_age(now - run.succeeded_at)} ago"
+    return run.result + f" ({good})" if run.result == "ok" else f"{run.result.upper()} ({good}): {run.detail}"
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"

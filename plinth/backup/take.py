@@ -1,0 +1,172 @@
+"""One backup: take every store into the stage, verify, write the manifest, store it as one snapshot, let old ones go.
+
+Qdrant comes first and Postgres last: each point then has its row, and rows without a point can be embedded anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from plinth.backup import grafana, postgres, redis
+from plinth.backup.config import Config
+from plinth.backup.manifest import NAME, Manifest, differences, pieces_below
+from plinth.backup.node import Journal, nodes
+from plinth.backup.qdrant import Taking
+from plinth.backup.restic import Restic, Snapshot
+from plinth.backup.state import Result, Run, record
+from plinth.backup.work import BackupError, Say, Work, emptied, full_disk_said, working
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A set that is in the repository."""
+
+    snapshot: str
+    manifest: Manifest
+    added: int
+    seconds: float
+
+
+def run(config: Config, say: Say, *, wait_s: float = 0.0) -> Taken:
+    """Make a backup; its result goes to the state's file. Raises :class:`UserError` where nothing could be stored."""
+    with working(config, say, wait_s=wait_s) as work:
+        taken = _recorded(work)
+        try:
+            work.say("letting old sets go")
+            restic = Restic(work)
+            restic.forget(config.keep)
+            restic.prune()
+        except BackupError as error:
+            raise BackupError(
+                f"The set {taken.snapshot[:8]} is stored; old ones could not be let go: {error}"
+            ) from error
+        work.say("done")
+    return taken
+
+
+def _recorded(work: Work) -> Taken:
+    """Make the set, and leave how that went for the exporter."""
+    began_at, began = time.time(), time.monotonic()
+    try:
+        with full_disk_said(work.config.directory):
+            taken = _run(work, began)
+    except Exception as error:
+        seconds = time.monotonic() - began
+        failed = Run(attempted_at=began_at, result="failed", duration_s=seconds, detail=str(error))
+        record(work.config.state, "backup", failed)
+        raise
+    manifest = taken.manifest
+    done = Run(
+        attempted_at=began_at,
+        result="ok" if manifest.complete else "incomplete",
+        duration_s=taken.seconds,
+        size_bytes=manifest.size,
+        stores=manifest.stores,
+        detail=" ".join(manifest.failures),
+    )
+    record(work.config.state, "backup", done)
+    return taken
+
+
+def clean(work: Work) -> None:
+    """Remove what a killed run left: its stage, and the snapshot that Qdrant was making for it."""
+    shutil.rmtree(work.stage, ignore_errors=True)
+    if work.config.qdrant:
+        said = Journal(work.config.directory).clean(nodes(work.config.qdrant))
+        if said:
+            work.say(f"qdrant: {said}")
+
+
+def _run(work: Work, began: float) -> Taken:
+    work.say("opening the repository")
+    restic = Restic(work)
+    restic.open()
+    clean(work)
+    emptied(work.stage)
+    try:
+        manifest = _staged(work, time.time())
+        work.say(f"storing {manifest.size} bytes in {restic.location}")
+        snapshot_id, added = restic.save(work.stage, complete=manifest.complete)
+        _compare(restic, snapshot_id, manifest)
+    finally:
+        shutil.rmtree(work.stage, ignore_errors=True)
+    return Taken(snapshot_id, manifest, added, time.monotonic() - began)
+
+
+def _staged(work: Work, began_at: float) -> Manifest:
+    config = work.config
+    stores: dict[str, Result] = {}
+    failures: list[str] = []
+    parts: dict[str, object] = {}
+
+    def keep(store: str, part: object | None, lacking: list[str]) -> None:
+        stores[store] = "ok" if part and not lacking else "incomplete" if part else "failed"
+        failures.extend(lacking)
+        for sentence in lacking:
+            work.say(f"INCOMPLETE: {sentence}")
+        parts[store] = part
+
+    if config.qdrant:
+        taking = Taking(work, nodes(config.qdrant))
+        part = taking.take()
+        keep("qdrant", part, taking.failures)
+    if config.redis:
+        keep("redis", *redis.take(work, config.redis))
+    if config.grafana:
+        keep("grafana", *grafana.take(work, config.grafana))
+    if config.postgres:
+        keep("postgres", *postgres.take(work, config.postgres))
+    if not any(parts.values()):
+        raise BackupError(f"Nothing could be taken: {' '.join(failures) or 'no store is configured.'}")
+    for store, why in config.not_taken.items():
+        work.say(f"{store} is not taken: {why}")
+    work.say("writing the manifest")
+    manifest = Manifest.model_validate(
+        {
+            "name": config.name,
+            "plinth": version("plinth"),
+            "revision": config.revision,
+            "began_at": began_at,
+            "ended_at": time.time(),
+            "stores": stores,
+            "failures": failures,
+            "not_taken": config.not_taken,
+            "pieces": pieces_below(work.stage),
+            **parts,
+        }
+    )
+    (work.stage / NAME).write_text(manifest.model_dump_json(indent=1))
+    return manifest
+
+
+def _compare(restic: Restic, snapshot_id: str, manifest: Manifest) -> None:
+    """What the repository lists must be what was staged: restic ends well even where a path was missing."""
+    found = next((each for each in restic.snapshots() if each.id.startswith(snapshot_id)), None)
+    if found is None:
+        raise BackupError(f"The repository does not list the snapshot {snapshot_id[:8]} that was just stored in it.")
+    listed = restic.listed(found)
+    listed.pop(NAME, None)
+    wrong = differences(listed, manifest.pieces)
+    if wrong:
+        restic.drop(snapshot_id)
+        raise BackupError(f"The snapshot {snapshot_id[:8]} is not what was staged, and was let go: {wrong[0]}.")
+
+
+def newest(restic: Restic, wanted: str | None = None, *, incomplete: bool = False) -> Snapshot:
+    """The set by its id, else the newest complete one; raises :class:`BackupError` where there is none."""
+    found = restic.snapshots()
+    if wanted:
+        matching = [snapshot for snapshot in found if snapshot.id.startswith(wanted)]
+        if len(matching) != 1:
+            raise BackupError(
+                f"{len(matching)} sets begin with '{wanted}' in {restic.location}; `plinth backup list` shows them."
+            )
+        return matching[0]
+    usable = [snapshot for snapshot in found if snapshot.complete or incomplete]
+    if not usable:
+        what = "no complete set" if found else "no set"
+        raise BackupError(f"There is {what} in {restic.location} yet; `plinth backup run` makes one.")
+    return usable[-1]

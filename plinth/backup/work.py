@@ -1,0 +1,163 @@
+"""What every step of a backup has: its configuration, a place, a voice, and programs that hold the lock with it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from plinth.backup.config import Config
+from plinth.errors import UserError
+from plinth.services.postgres import PROGRAM as POSTGRES
+from plinth.services.spec import Program
+from plinth.targets.local.programs import find
+
+Say = Callable[[str], None]
+
+
+class BackupError(UserError):
+    """A backup, check, drill or restore that did not come to its end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=1)
+
+
+class Busy(BackupError):
+    """Another run holds the lock."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A program that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def words(self) -> str:
+        """Its last words, on one line."""
+        lines = (self.err.strip() or self.out.strip()).splitlines()
+        return " / ".join(line.strip() for line in lines[-3:]) or "it said nothing"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run under the lock. ``say`` takes one line of progress."""
+
+    config: Config
+    say: Say
+    lock: int
+
+    @property
+    def stage(self) -> Path:
+        """Where a set is put together: always the same path, so that restic finds the set before."""
+        return self.config.directory / "stage"
+
+    @property
+    def cache(self) -> Path:
+        """The cache of restic."""
+        return self.config.directory / "cache"
+
+    @property
+    def scratch(self) -> Path:
+        """Where throw-away instances live."""
+        return self.config.directory / "drill"
+
+    @property
+    def fetched(self) -> Path:
+        """Where a restore keeps what it has fetched."""
+        return self.config.directory / "restore"
+
+    def run(
+        self,
+        argv: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+        *,
+        cwd: Path | None = None,
+        stdout: IO[bytes] | None = None,
+    ) -> Done:
+        """Run a program to its end. It holds the lock too: one that outlives a killed run keeps the next one out."""
+        process = subprocess.run(
+            [str(argument) for argument in argv],
+            cwd=cwd,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout or subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(self.lock,),
+            check=False,
+        )
+        out = (process.stdout or b"").decode(errors="replace")
+        return Done(process.returncode, out, process.stderr.decode(errors="replace"))
+
+
+@contextmanager
+def working(config: Config, say: Say, *, wait_s: float = 0.0) -> Iterator[Work]:
+    """The lock of the backups' directory, for one run; raises :class:`Busy` where another holds it for ``wait_s``."""
+    os.umask(0o077)
+    with full_disk_said(config.directory):
+        config.directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(config.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _take(descriptor, config, wait_s)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with full_disk_said(config.directory):
+            yield Work(config, say, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def full_disk_said(directory: Path) -> Iterator[None]:
+    """Turn a full or closed disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        raise BackupError(
+            f"{error.filename or directory} cannot be written ({error.strerror}); what was backed up before is as it "
+            f"was. Give {directory} room for a copy of the data, and run it again."
+        ) from error
+
+
+def tool(name: str, package: str) -> str:
+    """The path of a program; Postgres' own come from the newest installation there is."""
+    found = find(Program(image="", binaries=(name,), package=package, search=POSTGRES.search))
+    if found is None:
+        raise BackupError(f"There is no {name} on this machine; `apt-get install {package}`, and run it again.")
+    return found.argv[0]
+
+
+def emptied(directory: Path) -> Path:
+    """A directory with nothing in it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
+
+
+def _take(descriptor: int, config: Config, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() < deadline:
+                time.sleep(0.5)
+                continue
+            holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
+            raise Busy(
+                f"Another backup, check, drill or restore of '{config.name}' is at work (pid {holder}, or a "
+                "program that it started); wait until it has ended."
+            ) from error
+        return

@@ -1,0 +1,94 @@
+"""Backups by schedule: Plinth itself, beside the stores that it takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from plinth.backup.state import FILE
+from plinth.services import postgres as pg
+from plinth.services import redis as rd
+from plinth.services.exporters import PLINTH as EXPORTER
+from plinth.services.qdrant import API_KEY, tls_ca
+from plinth.services.spec import File, Health, Limits, Program, Service
+from plinth.settings import Backup, Settings, TargetName
+
+NAME = "plinth-backup"
+PASSWORD = "backup_password"  # noqa: S105 - the secret's name
+S3_KEY_ID, S3_SECRET = "backup_s3_access_key_id", "backup_s3_secret_access_key"
+
+
+def service(settings: Settings, beside: Sequence[Service]) -> Service:
+    """The schedule. It leaves results in the exporter's volume, and takes the services ``beside`` it that hold data."""
+    names = {service.name for service in beside}
+    wanted = settings.backup
+    key, ca = API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
+    s3 = {"AWS_ACCESS_KEY_ID": S3_KEY_ID, "AWS_SECRET_ACCESS_KEY": S3_SECRET} if wanted.s3 else {}
+    stores = {
+        "postgres": {"user": pg.SUPERUSER, "password": pg.SUPERUSER_PASSWORD},
+        "redis": {"password": rd.PASSWORD},
+    }
+    taken = {name: about for name, about in stores.items() if name in names}
+    values = {
+        "name": wanted.name,
+        "exporter": EXPORTER,
+        "state": FILE,
+        "repository": wanted.repository,
+        "password": PASSWORD,
+        "repository_secrets": s3,
+        **repository_words(wanted),
+        "upload_kib": wanted.upload_kib,
+        "scheme": "https" if settings.qdrant.tls else "http",
+        "key": key,
+        "ca": ca,
+        "snapshots": settings.target is TargetName.local,
+        "grafana": "grafana" in names,
+        "not_taken": not_taken(settings),
+        "keep": wanted.keep.model_dump(),
+        "schedule": schedule(wanted),
+        **{name: taken.get(name) for name in stores},
+    }
+    secrets = (PASSWORD, *s3.values(), key, ca, *(about["password"] for about in taken.values()))
+    return Service(
+        name=NAME,
+        program=Program(image="plinth", binaries=(), package="", substitute=(sys.executable, "-m", "plinth.backup")),
+        arguments=("--config", "{{ file('config.yaml') }}", "schedule"),
+        files={"config.yaml": File("config/backup/config.yaml.j2", values)},
+        secret_files=tuple(name for name in secrets if name),
+        ports={"http": wanted.port},
+        volumes={"work": wanted.disk_gib, "repository": wanted.disk_gib},
+        health=Health("http", "http", "/metrics", deadline_s=30),
+        # restic holds the index of its repository in memory, and a drill runs second copies of the stores.
+        limits=Limits(1, 1024),
+        needs=("qdrant", *taken),
+        stop_grace_s=60,
+    )
+
+
+def repository_words(wanted: Backup) -> dict[str, object]:
+    """What restic is told of a repository in S3, beside its secrets."""
+    s3 = wanted.s3
+    return {
+        "repository_environment": {"AWS_DEFAULT_REGION": s3.region} if s3 and s3.region else {},
+        "repository_options": ["s3.bucket-lookup=path"] if s3 and s3.path_style else [],
+    }
+
+
+def schedule(wanted: Backup) -> dict[str, object]:
+    """When what runs."""
+    return {
+        "backup": wanted.schedule,
+        "check": wanted.check_schedule,
+        "drill": wanted.drill_schedule,
+        "check_parts": wanted.check_parts,
+    }
+
+
+def not_taken(settings: Settings) -> dict[str, str]:
+    """The stores that are on and that no backup holds, each with what to do."""
+    if not settings.neo4j.enabled:
+        return {}
+    return {
+        "neo4j": "its community edition has no online backup; stop it and run "
+        "`neo4j-admin database dump` for neo4j and for system."
+    }

@@ -1,0 +1,168 @@
+"""Live stores with known content, and backups of them: what the fault tests break."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from plinth.backup.config import Config, load_config
+from plinth.backup.instances import postgres, redis_server
+from plinth.backup.node import Node
+from plinth.backup.state import State, read
+from plinth.postgres import Server, ensure_database
+from plinth.qdrant.client import collection_path
+from plinth.scratch import Kind, Scratch, scratch
+
+POINTS, ROWS, KEYS, SIZE = 300, 500, 50, 8
+
+
+def fill_collection(node: Node, name: str, points: int = POINTS, **params: Any) -> None:
+    """A collection with a payload index, an alias and ``points`` points."""
+    body = {"vectors": {"size": SIZE, "distance": "Cosine"}, **params}
+    path = collection_path(name)
+    node.call("PUT", path, body)
+    node.call(
+        "PUT",
+        f"{path}/index?wait=true",
+        {"field_name": "t", "field_schema": {"type": "keyword", "is_tenant": True}},
+    )
+    vectors = np.random.default_rng(len(name)).normal(size=(points, SIZE)).tolist()
+    rows = [{"id": i, "vector": v, "payload": {"t": f"t{i % 3}", "n": i}} for i, v in enumerate(vectors)]
+    node.call("PUT", f"{path}/points?wait=true", {"points": rows})
+
+
+@dataclass
+class Live:
+    """Running stores; `secrets` are files that hold what opens them."""
+
+    qdrant: Scratch
+    postgres: Server
+    redis_port: int
+    redis_password: str
+    redis: Any
+    secrets: Path
+
+    @property
+    def node(self) -> Node:
+        return Node(self.qdrant.url, self.qdrant.api_key)
+
+    def stores(self) -> dict[str, Any]:
+        found = {
+            "qdrant": {"urls": [self.qdrant.url], "api_key_file": str(self.secrets / "qdrant")},
+            "postgres": {
+                "host": self.postgres.host,
+                "port": self.postgres.port,
+                "user": self.postgres.user,
+                "password_file": str(self.secrets / "postgres"),
+            },
+            "redis": {"host": "127.0.0.1", "port": self.redis_port, "password_file": str(self.secrets / "redis")},
+        }
+        found["qdrant"]["snapshots"] = str(self.qdrant.snapshots)
+        return found
+
+
+def start(stack: ExitStack, directory: Path, kind: Kind) -> Live:
+    """All three stores, filled."""
+    engine = stack.enter_context(scratch(kind, directory / "qdrant"))
+    server = stack.enter_context(postgres(directory / "postgres"))
+    client, port, password = stack.enter_context(redis_server(directory / "redis", None))
+    secrets = directory / "secrets"
+    secrets.mkdir()
+    for name, value in (("qdrant", engine.api_key), ("postgres", server.password), ("redis", password)):
+        (secrets / name).write_text(value)
+    live = Live(engine, server, port, password, client, secrets)
+    with live.node as node:
+        fill_collection(node, "trades_v1")
+        fill_collection(node, "a b%", 20)
+        node.call("PUT", "/collections/empty", {"vectors": {"size": SIZE, "distance": "Dot"}})
+        alias = {"create_alias": {"alias_name": "trades", "collection_name": "trades_v1"}}
+        node.call("POST", "/collections/aliases", {"actions": [alias]})
+    ensure_database(server, "core", "core", "pass")
+    with server.connect("core") as connection:
+        connection.execute("CREATE TABLE rows (id serial PRIMARY KEY, words text, at timestamptz DEFAULT now())")
+        connection.execute("CREATE TABLE keyless (n int, x float8)")
+        connection.execute("INSERT INTO rows (words) SELECT md5(n::text) FROM generate_series(1, %s) n", (ROWS,))
+        connection.execute("INSERT INTO keyless SELECT n %% 7, n / 3.0 FROM generate_series(1, %s) n", (ROWS,))
+        connection.execute("ALTER DATABASE core SET work_mem = '5MB'")
+    fill_redis(client)
+    return live
+
+
+def fill_redis(client: Any) -> None:
+    for n in range(KEYS):
+        client.set(f"s{n}", f"value {n}")
+    client.hset("h", mapping={str(n): n for n in range(20)})
+    client.rpush("l", *range(30))
+    client.sadd("set", *range(30))
+    client.zadd("z", {str(n): n / 3 for n in range(30)})
+    client.xadd("x", {"a": 1})
+    client.set("fleeting", "soon gone", ex=3600)
+
+
+@dataclass
+class Backups:
+    """A repository and what works on it. ``progress`` are the lines of calls within this process."""
+
+    directory: Path
+    live: Live
+    settings: dict[str, Any] = field(default_factory=dict)
+    progress: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "password").write_text("correct horse")
+        self.settings = {
+            "name": "t",
+            "directory": str(self.work),
+            "state": str(self.directory / "state" / "backups.json"),
+            "repository": {"location": str(self.repository), "password_file": str(self.directory / "password")},
+            **self.live.stores(),
+            **self.settings,
+        }
+
+    @property
+    def work(self) -> Path:
+        return self.directory / "work"
+
+    @property
+    def repository(self) -> Path:
+        return self.directory / "repository"
+
+    @property
+    def file(self) -> Path:
+        path = self.directory / "config.yaml"
+        path.write_text(yaml.safe_dump(self.settings))
+        return path
+
+    @property
+    def config(self) -> Config:
+        return load_config(self.file)
+
+    @property
+    def state(self) -> State:
+        return read(self.config.state)
+
+    def say(self, line: str) -> None:
+        self.progress.append(line)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "plinth.backup", "--config", str(self.file), *arguments]
+
+    def call(self, *arguments: str, expect: int = 0) -> str:
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False)
+        assert done.returncode == expect, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stdout + done.stderr
+
+    def sets(self) -> list[dict[str, Any]]:
+        done = subprocess.run(self.command("--json", "list"), capture_output=True, text=True, check=True)
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found

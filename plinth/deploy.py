@@ -160,4 +160,6 @@ def _collections(settings: Settings, root: Path, target: Target, secrets: Secret
         )
         for spec in specs
     ]
-    Aliases(specs, url=url, server=server, api_key=key, ca_cert=ca_cert, opts=pulumi.ResourceOptions(depends_on=made))
+    # Where there is no collection there is still a server to wait for.
+    after = pulumi.ResourceOptions(depends_on=[ready, *made])
+    Aliases(specs, url=url, server=server, api_key=key, ca_cert=ca_cert, opts=after)

@@ -107,6 +107,11 @@ def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os
             where = outputs[key]
             probe = Probe(key, where["host"], int(where["port"]), user=where.get("user", ""))
             found.append(Dependency(name, probe, where["password"]))
+    if "neo4j" in outputs:
+        where = outputs["neo4j"]
+        parts = urlsplit(where["url"])
+        probe = Probe("neo4j", parts.hostname or "127.0.0.1", parts.port or 0, user=where["user"])
+        found.append(Dependency("neo4j", probe, where["password"], url=where["url"]))
     for name, path in (("prometheus", "/-/ready"), ("alertmanager", "/-/ready"), ("grafana", "/api/health")):
         if name in outputs:
             where = outputs[name]

@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 
 from plinth.preflight import volumes_gib
-from plinth.services import Service, backup, qdrant
+from plinth.services import Service, backup, neo4j, qdrant
 from plinth.services import postgres as pg
 from plinth.services.monitoring import OVERVIEW
 from plinth.settings import Settings
@@ -61,6 +61,13 @@ def outputs(
     if "redis" in names:
         host, _, port = target.reach("redis", "resp").rpartition(":")
         found["redis"] = {"host": host, "port": int(port), "password": secret("redis_password")}
+    if "neo4j" in names:
+        found["neo4j"] = {
+            "url": url("neo4j"),
+            "bolt_url": f"bolt://{target.reach('neo4j', 'bolt')}",
+            "user": neo4j.USER,
+            "password": secret(neo4j.PASSWORD),
+        }
     for name in ("prometheus", "alertmanager", "grafana"):
         if name in names:
             found[name] = {"url": url(name)}

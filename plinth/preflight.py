@@ -32,8 +32,8 @@ def preflight(settings: Settings, deployed: Deployed | None = None) -> None:
 
 def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
     """Every reason not to deploy, a sentence each with the next step."""
-    if settings.neo4j.enabled:
-        yield "plinth:neo4j.enabled is true, and this version deploys no Neo4j; set it to false."
+    if settings.neo4j.enabled and settings.target is TargetName.kubernetes:
+        yield "plinth:neo4j.enabled is true, and the kubernetes target deploys no Neo4j; set it to false."
     yield from _cluster(settings)
     yield from _exposure(settings)
     yield from _images({**settings.docker.images, **settings.kubernetes.images})
@@ -74,7 +74,7 @@ def ports(settings: Settings) -> dict[str, int]:
             exporters.postgres_port,
         ),
         "monitoring.exporters.plinth_port": (
-            exporters.enabled and settings.target is TargetName.local,
+            exporters.enabled and settings.target is not TargetName.kubernetes,
             exporters.plinth_port,
         ),
         "backup.port": (settings.backup.enabled and settings.target is TargetName.local, settings.backup.port),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Literal
@@ -11,6 +13,8 @@ import redis
 
 from plinth.certificates import trusting
 
+NEO4J_PATH = "/db/neo4j/tx/commit"
+
 
 class ProbeFailed(Exception):
     """The service did not answer as it should; the message says how, on one line and without a secret."""
@@ -18,13 +22,13 @@ class ProbeFailed(Exception):
 
 @dataclass(frozen=True)
 class Probe:
-    """Where and how to ask. ``http``: GET answers 200. ``postgres`` and ``redis``: a login and a trivial command."""
+    """Where and how to ask. ``http``: GET answers 200. The others: a login and a trivial command."""
 
-    kind: Literal["http", "postgres", "redis"]
+    kind: Literal["http", "postgres", "redis", "neo4j"]
     host: str
     port: int
     path: str = "/"
-    user: str = "postgres"
+    user: str = ""
     tls: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -37,6 +41,8 @@ class Probe:
             self._http(password, timeout_s, ca_cert)
         elif self.kind == "postgres":
             self._postgres(password, timeout_s)
+        elif self.kind == "neo4j":
+            self._neo4j(password or "", timeout_s)
         else:
             self._redis(password, timeout_s)
 
@@ -63,7 +69,7 @@ class Probe:
             with psycopg.connect(
                 host=self.host,
                 port=self.port,
-                user=self.user,
+                user=self.user or "postgres",
                 password=password,
                 dbname="postgres",
                 # libpq takes whole seconds, and reads 1 as 2.
@@ -72,6 +78,22 @@ class Probe:
                 connection.execute("SELECT 1")
         except psycopg.Error as error:
             raise ProbeFailed(f"postgres at {self.host}:{self.port}: {_one_line(error)}") from error
+
+    def _neo4j(self, password: str, timeout_s: float) -> None:
+        url = f"http://{self.host}:{self.port}{NEO4J_PATH}"
+        login = b64encode(f"{self.user or 'neo4j'}:{password}".encode()).decode()
+        headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
+        connection = HTTPConnection(self.host, self.port, timeout=timeout_s)
+        try:
+            connection.request("POST", NEO4J_PATH, '{"statements": [{"statement": "RETURN 1"}]}', headers)
+            answer = connection.getresponse()
+            errors = json.loads(answer.read())["errors"]
+        except (OSError, HTTPException, ValueError, KeyError) as error:
+            raise ProbeFailed(f"{url}: {_one_line(error) or type(error).__name__}") from error
+        finally:
+            connection.close()
+        if errors:
+            raise ProbeFailed(f"{url} answered {answer.status}: {_one_line(errors[0].get('message'))}")
 
     def _redis(self, password: str | None, timeout_s: float) -> None:
         client = redis.Redis(

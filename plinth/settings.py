@@ -125,7 +125,8 @@ class Neo4j(_Model):
     enabled: bool = False
     http_port: Port = 7474
     bolt_port: Port = 7687
-    password: SecretStr | None = None
+    password: SecretStr | None = Field(None, min_length=8, description="Generated and kept when absent.")
+    memory_mib: int | None = Field(None, ge=768, description="MiB; the tier's when absent.")
     disk_gib: int = Field(10, ge=1)
 
 
@@ -290,4 +291,5 @@ class Settings(_Model):
             postgres_connections=self.postgres.max_connections or base.postgres_connections,
             redis_memory_mib=self.redis.maxmemory_mib or base.redis_memory_mib,
             prometheus_disk_gib=base.prometheus_disk_gib,
+            neo4j_memory_mib=self.neo4j.memory_mib or base.neo4j_memory_mib,
         )

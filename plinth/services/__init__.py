@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from plinth.services import backup, exporters, monitoring, postgres, qdrant, redis
+from plinth.services import backup, exporters, monitoring, neo4j, postgres, qdrant, redis
 from plinth.services.spec import Service
 from plinth.settings import Settings, TargetName
 
@@ -19,14 +19,16 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
         found.append(postgres.service(settings))
     if settings.redis.enabled:
         found.append(redis.service(settings))
+    if settings.neo4j.enabled and "neo4j" not in left_out:
+        found.append(neo4j.service(settings))
     if settings.monitoring.exporters.enabled:
         found += exporters.services(settings)
     if settings.monitoring.alertmanager.enabled:
         found.append(monitoring.alertmanager(settings))
     if settings.monitoring.grafana.enabled and "grafana" not in left_out:
         found.append(monitoring.grafana(settings, root))
-    # Plinth's own exporter is this very installation, and there is no image that holds one yet.
-    if settings.monitoring.exporters.enabled and settings.target is TargetName.local:
+    watches = settings.monitoring.exporters.enabled and settings.target is not TargetName.kubernetes
+    if watches and exporters.PLINTH not in left_out:
         found.append(exporters.plinth(settings, found, root))
     if settings.backup.enabled and settings.target is TargetName.local:
         found.append(backup.service(settings, found))

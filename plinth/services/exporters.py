@@ -14,9 +14,9 @@ from plinth.monitoring.marks import FILE as MARKS
 from plinth.qdrant.spec import load_specs
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
-from plinth.services.checks import wget
+from plinth.services.checks import bash_tcp, wget
 from plinth.services.qdrant import READ_ONLY_API_KEY, tls_ca
-from plinth.services.spec import Container, File, Health, Limits, Program, Scrape, Service
+from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
 
 _LISTEN = "--web.listen-address={{ bind }}:{{ port('http') }}"
@@ -116,7 +116,17 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
     }
     return _exporter(
         PLINTH,
-        Program(image=PLINTH, binaries=(), package="", substitute=(sys.executable, "-m", "plinth.exporter")),
+        Program(
+            image=OWN_IMAGE,
+            binaries=(),
+            package="",
+            substitute=(sys.executable, "-m", "plinth.exporter"),
+            container=Container(
+                entrypoint=("python3", "-m", "plinth.exporter"),
+                volumes={STATE: "/var/lib/plinth/state"},
+                check=bash_tcp("http"),
+            ),
+        ),
         settings.monitoring.exporters.plinth_port,
         ("--config-path", "{{ file('config.yaml') }}"),
         files={"config.yaml": File("config/exporter/config.yaml.j2", values)},
@@ -125,6 +135,7 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         limits=Limits(0.5, 192),
         needs=("qdrant",),
         run_as=(),
+        optional=True,
     )
 
 
@@ -141,6 +152,7 @@ def _exporter(
     limits: Limits = Limits(0.25, 64),  # noqa: B008 - frozen
     needs: tuple[str, ...] = (),
     run_as: tuple[str, ...] = ("prometheus", "nobody"),
+    optional: bool = False,
 ) -> Service:
     return Service(
         name=name,
@@ -156,4 +168,5 @@ def _exporter(
         volumes=volumes or {},
         needs=needs,
         run_as=run_as,
+        optional=optional,
     )

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from plinth.services.backup import PASSWORD as BACKUP_PASSWORD
 from plinth.services.backup import S3_KEY_ID, S3_SECRET
 from plinth.services.monitoring import GRAFANA_PASSWORD, alertmanager_urls
+from plinth.services.neo4j import PASSWORD as NEO4J_PASSWORD
 from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
 from plinth.services.qdrant import API_KEY, READ_ONLY_API_KEY
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
@@ -25,6 +26,8 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         found |= {database_secret(database.role): database.password for database in settings.postgres.databases}
     if settings.redis.enabled:
         found[REDIS_PASSWORD] = settings.redis.password
+    if settings.neo4j.enabled:
+        found[NEO4J_PASSWORD] = settings.neo4j.password
     if settings.monitoring.grafana.enabled:
         found[GRAFANA_PASSWORD] = settings.monitoring.grafana.admin_password
     found |= alertmanager_urls(settings)

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# The key of Plinth's own image, for services that run this package.
+OWN_IMAGE = "plinth"
+
 
 @dataclass(frozen=True)
 class Container:
@@ -79,11 +82,11 @@ class Copy:
 class Health:
     """How to tell that a service serves.
 
-    ``http``: GET of ``path`` answers 200. ``postgres`` and ``redis``: a login and a query. ``secret`` is the
+    ``http``: GET of ``path`` answers 200. ``postgres``, ``redis`` and ``neo4j``: a login and a query. ``secret`` is the
     password's name. ``deadline_s`` is how long a start may take, in seconds.
     """
 
-    kind: Literal["http", "postgres", "redis"]
+    kind: Literal["http", "postgres", "redis", "neo4j"]
     port: str
     path: str = "/"
     secret: str | None = None

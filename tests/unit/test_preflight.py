@@ -76,4 +76,7 @@ def test_disabled_services_claim_no_port() -> None:
 
 
 def test_a_service_that_would_be_left_out_in_silence_is_refused() -> None:
-    assert any("deploys no Neo4j" in sentence for sentence in refusals(settings(neo4j={"enabled": True}), {}))
+    assert any(
+        "deploys no Neo4j" in sentence
+        for sentence in refusals(settings(target="kubernetes", neo4j={"enabled": True}), {})
+    )

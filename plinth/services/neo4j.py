@@ -1,0 +1,61 @@
+"""Neo4j 5, community edition: off unless asked for (S1-02). Only the enterprise edition has a metrics page."""
+
+from __future__ import annotations
+
+import hashlib
+
+from plinth.services.checks import bash_http
+from plinth.services.spec import Container, File, Health, Limits, Program, Service
+from plinth.settings import Settings
+
+USER = "neo4j"
+PASSWORD = "neo4j_password"  # noqa: S105 - the secret's name
+ROUNDS = 1024
+SALT_BYTES = 16
+
+PROGRAM = Program(
+    image="neo4j",
+    binaries=("neo4j",),
+    package="",
+    variable="PLINTH_NEO4J",
+    container=Container(
+        entrypoint=("neo4j",), user="7474:7474", volumes={"data": "/data"}, check=bash_http("http", "/")
+    ),
+)
+
+
+def service(settings: Settings) -> Service:
+    """The Neo4j server: half of its memory is Java's heap, a quarter caches pages, the rest is the machine's own."""
+    memory = settings.size.neo4j_memory_mib
+    sizes = {"heap_mib": memory // 2, "pagecache_mib": memory // 4}
+    return Service(
+        name="neo4j",
+        program=PROGRAM,
+        arguments=("console",),
+        environment={"NEO4J_CONF": "{{ file('') }}"},
+        files={
+            "neo4j.conf": File("config/neo4j/neo4j.conf.j2", sizes),
+            "auth.ini": File("config/neo4j/auth.ini.j2", {"password": PASSWORD, "credential": credential}),
+        },
+        # Its own way to a first password is an argument, which any process of the machine could read.
+        initialise=("install", "-D", "-m", "0600", "{{ file('auth.ini') }}", "{{ volume('data') }}/dbms/auth.ini"),
+        ports={"http": settings.neo4j.http_port, "bolt": settings.neo4j.bolt_port},
+        volumes={"data": settings.neo4j.disk_gib},
+        health=Health("neo4j", "http", secret=PASSWORD, deadline_s=300),
+        limits=Limits(settings.size.cpus, memory),
+        run_as=("neo4j", "nobody"),
+        stop_grace_s=120,
+        optional=True,
+    )
+
+
+def credential(password: str) -> str:
+    """A password as Neo4j keeps it: SHA-256 over salt and password, repeated; read by 5.26 from `dbms/auth.ini`.
+
+    The salt follows from the password, so that the same settings render the same file; generated ones are never alike.
+    """
+    salt = hashlib.sha256(f"plinth/neo4j/{password}".encode()).digest()[:SALT_BYTES]
+    digest = salt + password.encode()
+    for _ in range(ROUNDS):
+        digest = hashlib.sha256(digest).digest()
+    return f"SHA-256,{digest.hex()},{salt.hex()},{ROUNDS}"

@@ -16,6 +16,9 @@ from plinth.errors import UserError
 from plinth.services.spec import Program, Service
 
 PINS = Path("config") / "images.yaml"
+# What Plinth's own image is built on.
+BASE = "python"
+BUILT_HERE = "localhost/"
 _TAG = re.compile(r":(?P<v>v?)\d+(\.\d+)+")
 
 
@@ -33,10 +36,14 @@ class Images:
 
     def reference(self, program: Program) -> str:
         """The image of a program."""
-        alone = self.set_alone.get(program.image)
+        return self.of(program.image, program.version)
+
+    def of(self, key: str, version: str | None = None) -> str:
+        """The image of a key, in another version where one is named."""
+        alone = self.set_alone.get(key)
         if alone is not None:
             return alone
-        pinned = at_version(self.pinned[program.image], program.version)
+        pinned = at_version(self.pinned[key], version)
         return mirrored(pinned, self.mirror) if self.mirror else pinned
 
     def references(self, services: Sequence[Service]) -> dict[str, str]:
@@ -59,6 +66,11 @@ def images(root: Path, mirror: str | None, set_alone: Mapping[str, str]) -> Imag
             f"plinth:docker.images names '{unknown[0]}', which is no image of {PINS}; known are: {', '.join(pinned)}."
         )
     return Images(pinned, mirror, set_alone)
+
+
+def is_built_here(reference: str) -> bool:
+    """Whether no registry has an image: `plinth images build` makes it."""
+    return reference.startswith(BUILT_HERE)
 
 
 def at_version(reference: str, version: str | None) -> str:

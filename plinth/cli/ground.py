@@ -11,9 +11,10 @@ from plinth.preflight import ports
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.cluster import refuse_removal
 from plinth.qdrant.observe import observe
+from plinth.services.spec import OWN_IMAGE
 from plinth.settings import TargetName
 from plinth.targets.choose import image_references, leaving_hosts
-from plinth.targets.docker import before
+from plinth.targets.docker import before, own
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.local import process
 from plinth.targets.local.supervisor import Supervisor
@@ -25,20 +26,32 @@ def make_sure(stack: Stack, outputs: dict[str, Any]) -> None:
     settings = stack.settings
     if settings.target is TargetName.local:
         supervisor = Supervisor(stack.home.run)
-        own = {stray.pid for stray in supervisor.strays()} | {supervisor.pid() or 0}
-        refuse_taken(ports(settings), settings.bind_address, own)
+        ours = {stray.pid for stray in supervisor.strays()} | {supervisor.pid() or 0}
+        refuse_taken(ports(settings), settings.bind_address, ours)
     if settings.target is TargetName.docker:
-        with Daemon(settings.docker.host) as daemon:
-            before.make_sure(
-                daemon,
-                stack.env,
-                ports(settings),
-                settings.bind_address,
-                image_references(settings, stack.root),
-                stack.ids("docker:index/container:Container"),
-                lambda words: console.print(f"  {words}", highlight=False),
-            )
+        _make_engine_sure(stack)
     _refuse_leaving_nodes(stack, outputs)
+
+
+def _make_engine_sure(stack: Stack) -> None:
+    settings = stack.settings
+    references = image_references(settings, stack.root)
+    image = references.get(OWN_IMAGE)
+    with Daemon(settings.docker.host) as daemon:
+        before.make_sure(
+            daemon,
+            stack.env,
+            ports(settings),
+            settings.bind_address,
+            references,
+            stack.ids("docker:index/container:Container"),
+            lambda words: console.print(f"  {words}", highlight=False),
+        )
+        if image and own.is_stale(daemon, image, stack.root):
+            console.print(
+                f"  [yellow]![/yellow] {image} was built of other sources than these; "
+                f"`plinth images build {stack.env}` builds it anew."
+            )
 
 
 def must_answer(stack: Stack) -> None:

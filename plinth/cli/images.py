@@ -1,4 +1,4 @@
-"""`plinth images list|pull|save|load`: what an environment runs, for sites with a mirror or with no network."""
+"""`plinth images list|build|pull|save|load`: what an environment runs, for sites with a mirror or with no network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ import typer
 from plinth.cli.common import Env, Json, console, print_json
 from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
+from plinth.images import is_built_here
 from plinth.settings import Settings, TargetName
-from plinth.targets.choose import image_references
+from plinth.targets.choose import image_references, images_of, to_build
+from plinth.targets.docker import own
 from plinth.targets.docker.daemon import Daemon
 
 commands = typer.Typer(
-    help="The container images of an environment: list, pull, save to a file, load from one.", no_args_is_help=True
+    help="The container images of an environment: list, build Plinth's own, pull, save to a file, load from one.",
+    no_args_is_help=True,
 )
 File = Annotated[Path, typer.Argument(help="A tar archive of images.", show_default=False)]
+
+Wheels = Annotated[
+    Path | None,
+    typer.Option(help="A directory of the lock file's wheels, where the engine reaches no package index."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,16 +45,37 @@ def list_(env: Env, json: Json = False) -> None:
 
 
 @commands.command()
+def build(env: Env, wheels: Wheels = None) -> None:
+    """Build Plinth's own image, for its exporter and backups. Example: plinth images build dev"""
+    root = project_root()
+    settings, _ = _environment(env)
+    with Daemon(settings.docker.host) as daemon:
+        daemon.version()
+        reference = own.build(
+            daemon,
+            images_of(settings, root),
+            root,
+            wheels,
+            lambda words: console.print(f"  {words}", highlight=False, markup=False),
+        )
+    console.print(f"Built {reference}; `plinth up {env}` runs it.", highlight=False)
+
+
+@commands.command()
 def pull(env: Env) -> None:
     """Fetch every image that is not on the engine yet. Example: plinth images pull dev"""
     settings, references = _environment(env)
     with Daemon(settings.docker.host) as daemon:
         daemon.version()
+        unbuilt = _unbuilt(daemon, references)
         for reference in _each(references):
             there = daemon.has_image(reference)
-            if not there:
+            if not there and reference not in unbuilt:
                 daemon.pull(reference)
-            console.print(f"{'there ' if there else 'pulled'}  {reference}", highlight=False)
+            word = "there" if there else "no" if reference in unbuilt else "pulled"
+            console.print(f"{word:<6}  {reference}", highlight=False)
+    if unbuilt:
+        raise UserError(to_build(unbuilt[0], env), exit_code=1)
 
 
 @commands.command()
@@ -55,6 +84,8 @@ def save(env: Env, file: File) -> None:
     settings, references = _environment(env)
     with Daemon(settings.docker.host) as daemon:
         daemon.version()
+        for reference in _unbuilt(daemon, references):
+            raise UserError(to_build(reference, env), exit_code=1)
         for reference in _each(references):
             if not daemon.has_image(reference):
                 daemon.pull(reference)
@@ -78,6 +109,10 @@ def load(env: Env, file: File) -> None:
             exit_code=1,
         )
     console.print(f"Every image of '{env}' is there.")
+
+
+def _unbuilt(daemon: Daemon, references: dict[str, str]) -> list[str]:
+    return [found for found in _each(references) if is_built_here(found) and not daemon.has_image(found)]
 
 
 def _each(references: dict[str, str]) -> list[str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from plinth.errors import UserError
 from plinth.home import Home
-from plinth.images import Images, images
+from plinth.images import Images, images, is_built_here
 from plinth.services import Service, qdrant, services
 from plinth.settings import Settings, TargetName
 from plinth.targets.docker import DockerTarget
+from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.declared import Options
 from plinth.targets.local import LocalTarget
 from plinth.targets.placed import Target
@@ -18,7 +19,12 @@ from plinth.targets.placed import Target
 
 def image_references(settings: Settings, root: Path) -> dict[str, str]:
     """The images of an environment by key, with its mirror and its own choices."""
-    return _images_of(settings, root).references(services(settings, root))
+    return images_of(settings, root).references(services(settings, root))
+
+
+def to_build(reference: str, env: str) -> str:
+    """What to do about an image that no registry has."""
+    return f"{reference} is not on this engine, and no registry has it: `plinth images build {env}` makes it."
 
 
 def leaving_hosts(settings: Settings, root: Path, home: Home, was: int) -> list[str]:
@@ -31,10 +37,26 @@ def leaving_hosts(settings: Settings, root: Path, home: Home, was: int) -> list[
     return [address.rpartition(":")[0] for address in peers]
 
 
-def _images_of(settings: Settings, root: Path) -> Images:
+def images_of(settings: Settings, root: Path) -> Images:
+    """Where the images of an environment come from."""
     if settings.target is TargetName.docker:
         return images(root, settings.docker.registry_mirror, settings.docker.images)
     return images(root, None, settings.kubernetes.images)
+
+
+def _unbuilt(chosen: Images, wanted: Sequence[Service], env: str, host: str | None) -> dict[str, str]:
+    """The optional services whose image is built here and has not been yet, and why they are left out."""
+    built = {service.name: chosen.reference(service.program) for service in wanted if service.optional}
+    built = {name: reference for name, reference in built.items() if is_built_here(reference)}
+    if not built:
+        return {}
+    with Daemon(host) as daemon:
+        there = {reference: daemon.has_image(reference) for reference in set(built.values())}
+    return {
+        name: f"its image {reference} is not on this engine; `plinth images build {env}` makes it, then run up again"
+        for name, reference in built.items()
+        if not there[reference]
+    }
 
 
 def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Service]) -> Target:
@@ -49,7 +71,9 @@ def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Servi
         return target
     if settings.target is TargetName.docker:
         options = Options(settings.bind_address, settings.docker.nofile)
-        return DockerTarget(home.env, root, _images_of(settings, root), wanted, options, settings.docker.host)
+        chosen, host = images_of(settings, root), settings.docker.host
+        left_out = _unbuilt(chosen, wanted, home.env, host)
+        return DockerTarget(home.env, root, chosen, wanted, options, host, left_out)
     raise UserError(
         f"The {settings.target} target cannot be deployed by this version; its settings are valid. "
         "Use an environment whose plinth:target is local or docker."

@@ -56,6 +56,8 @@ LINKS = {
     "bin/sh": "../usr/bin/sh",
     "bin/wget": "busybox",
 }
+# Of an interpreter's library, what no service needs.
+SKIPPED = {"test", "site-packages", "dist-packages", "__pycache__", "idlelib", "tkinter", "ensurepip"}
 ACCOUNTS = {"root": 0, "postgres": 999, "qdrant": 1000, "nobody": 65534}
 KEYS = (
     "qdrant",
@@ -96,20 +98,22 @@ def missing() -> str | None:
 def build(client: docker.DockerClient) -> dict[str, str]:
     """Image references by key; built unless the same programs were built before."""
     files = _files()
-    version = hashlib.sha256(
-        "".join(
-            f"{path} {source.stat().st_size} {source.stat().st_mtime_ns}\n" for path, source in sorted(files.items())
-        ).encode()
-    ).hexdigest()[:12]
-    references = {key: f"plinth-tests/{key}:{version}" for key in KEYS}
-    base = f"plinth-tests/base:{version}"
+    made = version(files)
+    references = {key: f"plinth-tests/{key}:{made}" for key in KEYS}
+    base = f"plinth-tests/base:{made}"
     if not client.images.list(base):
         with tempfile.NamedTemporaryFile(suffix=".tar") as packed:
-            _pack(files, Path(packed.name))
-            client.api.import_image_from_file(packed.name, "plinth-tests/base", version, CHANGES)
+            pack(files, Path(packed.name), LINKS)
+            client.api.import_image_from_file(packed.name, "plinth-tests/base", made, CHANGES)
     for key in KEYS:
-        client.images.get(base).tag(f"plinth-tests/{key}", version)
+        client.images.get(base).tag(f"plinth-tests/{key}", made)
     return references
+
+
+def version(files: dict[str, Path]) -> str:
+    """A name for some files that changes with them."""
+    lines = (f"{path} {source.stat().st_size} {source.stat().st_mtime_ns}\n" for path, source in sorted(files.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
 
 CHANGES = [
@@ -130,8 +134,8 @@ def tiny(client: docker.DockerClient) -> str:
 
 def _files() -> dict[str, Path]:
     """Source by path in the image."""
-    found = {f"usr/bin/{name}": Path(_which(name)) for name in SHELL}
-    found |= {path: Path(_which(name)) for path, name in PROGRAMS.items()}
+    found = {f"usr/bin/{name}": Path(which(name)) for name in SHELL}
+    found |= {path: Path(which(name)) for path, name in PROGRAMS.items()}
     postgres = Path(POSTGRES[-1])
     number = postgres.parts[-3]
     for tree in (postgres.parent.parent, Path("/usr/share/postgresql") / number, Path("/usr/share/zoneinfo/Etc")):
@@ -144,7 +148,7 @@ def _files() -> dict[str, Path]:
     programs = [
         source for path, source in found.items() if re.search(r"(^|/)s?bin/|\.so(\.|$)|^redis_exporter|/qdrant$", path)
     ]
-    return found | _libraries(programs)
+    return found | libraries(programs)
 
 
 def _real_qdrant() -> dict[str, Path]:
@@ -157,9 +161,8 @@ def _embedded() -> dict[str, Path]:
     interpreter = Path(sys.executable).resolve()
     found = {"opt/python/bin/python3": interpreter}
     library = next(base.glob(f"lib/python{sys.version_info.major}.{sys.version_info.minor}"))
-    skipped = {"test", "site-packages", "__pycache__", "idlelib", "tkinter", "ensurepip"}
     for path in library.rglob("*"):
-        if path.is_file() and not skipped & set(path.relative_to(library).parts):
+        if path.is_file() and not SKIPPED & set(path.relative_to(library).parts):
             found[f"opt/python/lib/{library.name}/{path.relative_to(library)}"] = path
     for name in PACKAGES:
         for path in [
@@ -179,24 +182,24 @@ def _embedded() -> dict[str, Path]:
 EMBEDDED_START = '#!/bin/sh\nexport PYTHONHOME=/opt/python\nexec /opt/python/bin/python3 -m plinth.embedded "$@"\n'
 
 
-def _libraries(programs: list[Path]) -> dict[str, Path]:
+def libraries(programs: list[Path]) -> dict[str, Path]:
     """The shared libraries that programs load, where the loader looks for them."""
     said = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
     paths = set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", said, re.M))
     return {_merged(path.lstrip("/")): Path(path) for path in paths if "site-packages" not in path}
 
 
-def _pack(files: dict[str, Path], packed: Path) -> None:
+def pack(files: dict[str, Path], packed: Path, links: dict[str, str]) -> None:
     with tarfile.open(packed, mode="w") as tar:
         for path, owner in OWNED.items():
             _directory(tar, path, owner, 0o1777 if path == "tmp" else 0o755)
-        for path, target in LINKS.items():
+        for path, target in links.items():
             entry = tarfile.TarInfo(path)
             entry.type, entry.linkname = tarfile.SYMTYPE, target
             tar.addfile(entry)
         accounts = "".join(f"{name}:x:{uid}:{uid}::/:/bin/sh\n" for name, uid in ACCOUNTS.items())
         _text(tar, "etc/passwd", accounts, 0o644)
-        if "qdrant/qdrant" not in files:
+        if "opt/python/bin/python3" in files:
             _text(tar, "qdrant/qdrant", EMBEDDED_START, 0o755)
         for path, source in sorted(files.items()):
             entry = tar.gettarinfo(str(source.resolve()), path)
@@ -222,7 +225,7 @@ def _text(tar: tarfile.TarFile, path: str, content: str, mode: int) -> None:
     tar.addfile(entry, io.BytesIO(content.encode()))
 
 
-def _which(name: str) -> str:
+def which(name: str) -> str:
     found = shutil.which(name)
     assert found, name
     return str(Path(found).resolve())

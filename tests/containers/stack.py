@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -45,13 +46,14 @@ class Stack(Environment):
 
 
 def settings(images: Mapping[str, str], nodes: int = 1, **others: Any) -> dict[str, Any]:
-    """A small environment with every service that an image can be built for."""
+    """A small environment with every service that an image can be built for; Plinth's own is nowhere yet."""
+    own = {"plinth": f"localhost/plinth-tests/plinth:{secrets.token_hex(3)}"}
     qdrant: dict[str, Any] = {"http_port": free_span(nodes), "grpc_port": free_span(nodes), "memory_mib": 1024}
     if nodes > 1:
         qdrant |= {"nodes": nodes, "replication_factor": 2}
     return {
         "plinth:target": "docker",
-        "plinth:docker": {"images": dict(images), "nofile": OPEN_FILES},
+        "plinth:docker": {"images": own | dict(images), "nofile": OPEN_FILES},
         "plinth:qdrant": qdrant,
         "plinth:postgres": {"port": free_port(), "databases": [{"name": "digi_core"}]},
         "plinth:redis": {"port": free_port()},
@@ -59,7 +61,7 @@ def settings(images: Mapping[str, str], nodes: int = 1, **others: Any) -> dict[s
             "prometheus": {"port": free_port()},
             "alertmanager": {"port": free_port()},
             "grafana": {"enabled": False},
-            "exporters": {key: free_port() for key in ("node_port", "redis_port", "postgres_port")},
+            "exporters": {key: free_port() for key in ("node_port", "redis_port", "postgres_port", "plinth_port")},
         },
         **{f"plinth:{key}": value for key, value in others.items()},
     }

@@ -10,15 +10,16 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
+import httpx
 import psutil
 import pytest
 
 from tests.conftest import free_port
-from tests.containers import built
+from tests.containers import built, own
 from tests.containers.applied import Applied
 from tests.containers.engine import Containers, why_not
 from tests.containers.provider import DockerProvider, served
@@ -33,8 +34,9 @@ pytestmark = [
     pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
 ]
 SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager"} | {
-    f"{name}-exporter" for name in ("node", "redis", "postgres")
+    f"{name}-exporter" for name in ("node", "redis", "postgres", "plinth")
 }
+EXPORTER = "plinth-exporter"
 POINT = {"points": [{"id": 7, "vector": [0.1] * 384, "payload": {"kept": True}}]}
 
 
@@ -51,22 +53,28 @@ def debug(client: docker.DockerClient) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def stack(client: docker.DockerClient, debug: str) -> Iterator[Stack]:
-    images = built.build(client)
     env = f"one{secrets.token_hex(3)}"
+    images = built.build(client)
+    mine = {"python": own.base(client), "plinth": f"localhost/plinth-tests/plinth:{env}"}
     with tempfile.TemporaryDirectory(prefix="plinth-docker-") as directory:
-        made = Stack(Path(directory), settings(images), env, PULUMI_DEBUG_PROVIDERS=debug)
-        made.containers, made.images = Containers(client, env), images
+        made = Stack(Path(directory), settings(images | mine), env, PULUMI_DEBUG_PROVIDERS=debug)
+        made.containers, made.images = Containers(client, env), images | mine
         try:
             yield made
         finally:
             made.containers.remove()
+            if client.images.list(mine["plinth"]):
+                client.images.remove(mine["plinth"])
 
 
 @pytest.mark.requirement("S1-03")
 @pytest.mark.requirement("S1-05")
 def test_up_makes_containers_that_are_healthy_and_status_agrees(stack: Stack) -> None:
-    assert "Deployed in" in stack.up()
-    assert set(stack.containers.running()) == SERVICES
+    said = stack.up()
+    assert "Deployed in" in said
+    assert f"{EXPORTER} is left out" in said
+    assert f"`plinth images build {stack.env}` makes it" in said
+    assert set(stack.containers.running()) == SERVICES - {EXPORTER}
     stack.containers.wait_healthy()
     status = stack.json("status", stack.env)
     assert status["ready"] is True
@@ -77,6 +85,49 @@ def test_up_makes_containers_that_are_healthy_and_status_agrees(stack: Stack) ->
     with stack.postgres() as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     stack.redis().set("kept", "42")
+
+
+def test_the_own_image_is_built_and_its_exporter_watches_the_collections(stack: Stack, tmp_path: Path) -> None:
+    own.fill_wheels(tmp_path)
+    assert "makes it" in stack.plinth("images", "pull", stack.env, expect=1)
+    said = stack.plinth("images", "build", stack.env, "--wheels", str(tmp_path))
+    assert "Step 1/" in said
+    stack.up()
+    assert set(stack.containers.running()) == SERVICES
+    stack.containers.wait_healthy()
+    page = f"http://127.0.0.1:{stack.settings['plinth:monitoring']['exporters']['plinth_port']}/metrics"
+    wait_for(lambda: 'plinth_collection_status{collection="embeddings_v1",status="green"} 1.0' in httpx.get(page).text)
+    prometheus = stack.outputs()["prometheus"]["url"]
+    query = {"query": f'up{{job="{EXPORTER}"}}'}
+    wait_for(
+        lambda: (
+            [
+                found["value"][1]
+                for found in httpx.get(f"{prometheus}/api/v1/query", params=query).json()["data"]["result"]
+            ]
+            == ["1"]
+        )
+    )
+
+
+def test_the_own_image_holds_what_backups_need_and_nothing_of_its_build(
+    stack: Stack, client: docker.DockerClient
+) -> None:
+    exporter = stack.containers.running()[EXPORTER]
+    for command in ("restic version", "pg_dump --version", "psql --version", "redis-cli --version"):
+        assert exporter.exec_run(command).exit_code == 0, command
+    assert b"65534" in exporter.exec_run("id -u").output
+    assert exporter.exec_run("ls /build /root/.cache /opt/plinth/pytest /opt/plinth/pulumi").exit_code != 0
+    history = json.dumps(client.images.get(stack.images["plinth"]).history())
+    assert "PIP_INDEX_URL=" not in history
+    assert "/build" not in history
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.5)
 
 
 def test_a_second_up_changes_nothing(stack: Stack) -> None:
@@ -153,7 +204,7 @@ def test_no_container_runs_a_tag_that_moves(stack: Stack) -> None:
     for name, about in stack.containers.inspected().items():
         assert re.fullmatch("sha256:[0-9a-f]{64}", about["Config"]["Image"]), name
     images = stack.json("images", "list", stack.env)
-    assert set(images.values()) == set(stack.images.values())
+    assert images == {key: reference for key, reference in stack.images.items() if key != "python"}
     assert not [reference for reference in images.values() if reference.endswith(":latest") or ":" not in reference]
 
 
@@ -273,7 +324,7 @@ def test_images_are_saved_to_a_file_and_loaded_from_it(client: docker.DockerClie
     tiny = built.tiny(client)
     file, env = tmp_path / "images.tar", f"air{secrets.token_hex(3)}"
     (tmp_path / "project").mkdir()
-    site = Environment(tmp_path / "project", settings(dict.fromkeys(built.KEYS, tiny)), env)
+    site = Environment(tmp_path / "project", settings(dict.fromkeys((*built.KEYS, "plinth"), tiny)), env)
     assert f"Saved 1 image(s) to {file}" in site.plinth("images", "save", env, str(file))
     client.images.remove(tiny)
     assert "Every image of" in site.plinth("images", "load", env, str(file))

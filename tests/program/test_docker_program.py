@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import yaml
 from plinth.certificates import issue, make_authority
 from plinth.environment import load_settings, parse
 from plinth.errors import UserError
+from plinth.exporter.config import Config
 from plinth.settings import Settings
 from tests.conftest import ROOT
+from tests.containers.scripted import Engine
 from tests.containers.wire import in_the_clear, to_plain
 from tests.program.recorder import SECRET, Recorder, declare
 
@@ -22,6 +24,15 @@ ENVIRONMENTS = ["dev", "cluster"]
 NODES = {"dev": 1, "cluster": 3}
 PINS = yaml.safe_load((ROOT / "config" / "images.yaml").read_text())["images"]
 Run = Callable[..., Recorder]
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """An engine that has Plinth's own image."""
+    made = Engine({PINS["plinth"]: {}})
+    monkeypatch.setenv("DOCKER_HOST", made.host)
+    yield made
+    made.close()
 
 
 def containers(recorder: Recorder) -> dict[str, dict[str, Any]]:
@@ -44,7 +55,7 @@ def test_every_service_is_a_container_behind_a_gate(run: Run, env: str, preview:
     recorder = run(load_settings(ROOT, env), preview=preview)
     nodes = {f"qdrant-{number}" for number in range(NODES[env])}
     others = {"postgres", "redis", "prometheus", "alertmanager", "grafana"}
-    exporters = {"node-exporter", "redis-exporter", "postgres-exporter"}
+    exporters = {"node-exporter", "redis-exporter", "postgres-exporter", "plinth-exporter"}
     assert set(containers(recorder)) == nodes | others | exporters
     assert set(recorder.of("Ready")) == {f"{name}-ready" for name in containers(recorder)}
     assert set(recorder.of("Settled")) == ({f"{name}-settled" for name in nodes} if len(nodes) > 1 else set())
@@ -209,6 +220,25 @@ def test_a_mirror_an_override_and_another_version_change_the_references(run: Run
 def test_an_override_of_an_image_that_there_is_not_is_a_sentence(run: Run) -> None:
     with pytest.raises(UserError, match="names 'qdrnt', which is no image of"):
         run(parse({"target": "docker", "docker": {"images": {"qdrnt": "a/b:1"}}}, source="x"))
+
+
+def test_without_its_image_plinths_own_exporter_is_left_out_and_not_scraped(run: Run, engine: Engine) -> None:
+    engine.images = {}
+    recorder = run(load_settings(ROOT, "dev"))
+    assert "plinth-exporter" not in containers(recorder)
+    assert "plinth-exporter" not in files_of(recorder, "prometheus-config-files")["/etc/plinth/prometheus.yml"]
+
+
+def test_plinths_own_exporter_asks_with_the_read_only_key_and_keeps_state(run: Run) -> None:
+    recorder = run(load_settings(ROOT, "dev"))
+    exporter = containers(recorder)["plinth-exporter"]
+    assert exporter["entrypoints"] == ["python3", "-m", "plinth.exporter"]
+    assert {mount["target"] for mount in exporter["mounts"]} == {"/etc/plinth", "/var/lib/plinth/state"}
+    files = files_of(recorder, "plinth-exporter-config-files")
+    config = Config.model_validate(yaml.safe_load(files["/etc/plinth/config.yaml"]))
+    assert config.qdrant.url == "http://plinth-test-qdrant-0:6333"
+    assert str(config.qdrant.api_key_file) == "/etc/plinth/qdrant_read_only_api_key.secret"
+    assert str(config.marks).startswith("/var/lib/plinth/state/")
 
 
 @pytest.mark.requirement("S1-11")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
-import threading
+import tarfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from hypothesis import given
@@ -17,20 +18,21 @@ from hypothesis import strategies as st
 from plinth.environment import load_settings
 from plinth.errors import UserError
 from plinth.home import Home, last_deployed, remember_deployed
-from plinth.images import at_version, mirrored, pins
+from plinth.images import Images, at_version, mirrored, pins
 from plinth.preflight import ports, refusals
-from plinth.targets.docker import digest
+from plinth.targets.docker import digest, own
 from plinth.targets.docker.before import make_sure
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.declared import go_duration, initialising, outside
 from tests.conftest import ROOT, free_port
+from tests.containers.scripted import Engine
 
 
 @pytest.mark.requirement("S1-14")
 def test_every_pin_names_a_registry_and_a_version() -> None:
     for key, reference in pins(ROOT).items():
         host, _, path = reference.partition("/")
-        assert "." in host, key
+        assert "." in host or (key, host) == ("plinth", "localhost"), key
         tag = path.rpartition(":")[2]
         assert any(letter.isdigit() for letter in tag), key
         assert tag != "latest", key
@@ -117,73 +119,25 @@ def test_what_was_deployed_is_kept_with_the_data(tmp_path: Path) -> None:
     assert last_deployed(place) is None
 
 
-class Engine:
-    """A Docker engine that says what a test wants it to say."""
-
-    def __init__(self) -> None:
-        self.containers: list[dict[str, Any]] = []
-        self.images: set[str] = set()
-        self.pulls: list[str] = []
-        self.removed: list[str] = []
-        self.answer_to_pull: list[dict[str, Any]] = []
-        engine = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/version":
-                    self.reply(200, {"Version": "28.0"})
-                elif self.path.partition("?")[0] == "/containers/json":
-                    self.reply(200, engine.containers)
-                else:
-                    known = self.path.removeprefix("/images/").removesuffix("/json") in engine.images
-                    self.reply(200 if known else 404, {"message": "no such image"})
-
-            def do_DELETE(self) -> None:
-                engine.removed.append(self.path)
-                self.reply(204)
-
-            def do_POST(self) -> None:
-                engine.pulls.append(self.path)
-                self.reply(200, *engine.answer_to_pull)
-
-            def reply(self, status: int, *documents: Any) -> None:
-                body = "\n".join(json.dumps(document) for document in documents).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def host(self) -> str:
-        return f"tcp://127.0.0.1:{self.server.server_port}"
-
-
 @pytest.fixture
 def engine() -> Iterator[Engine]:
     made = Engine()
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.close()
 
 
 def test_only_images_that_are_missing_are_pulled(engine: Engine) -> None:
-    engine.images = {"a/b:1"}
-    engine.answer_to_pull = [{"status": "Pulling"}, {"status": "Done"}]
+    engine.images = {"a/b:1": {}}
+    engine.answer_to_post = [{"status": "Pulling"}, {"status": "Done"}]
     said: list[str] = []
     with Daemon(engine.host) as daemon:
         make_sure(daemon, "t", {}, "127.0.0.1", {"x": "a/b:1", "y": "c/d:2"}, (), said.append)
-    assert engine.pulls == ["/images/create?fromImage=c%2Fd%3A2"]
+    assert engine.posts == ["/images/create?fromImage=c%2Fd%3A2"]
     assert said == ["pulling c/d:2"]
 
 
 def test_a_pull_that_fails_midway_is_a_sentence(engine: Engine) -> None:
-    engine.answer_to_pull = [{"status": "Pulling"}, {"error": "dial tcp: lookup r.test: no such host"}]
+    engine.answer_to_post = [{"status": "Pulling"}, {"error": "dial tcp: lookup r.test: no such host"}]
     with (
         Daemon(engine.host) as daemon,
         pytest.raises(UserError, match=r"could not be pulled \(dial tcp: lookup r\.test"),
@@ -226,3 +180,71 @@ def test_a_file_that_is_not_there_is_a_sentence(engine: Engine, tmp_path: Path) 
         pytest.raises(UserError, match="is no file; write one with `plinth images save`"),
     ):
         daemon.load(tmp_path / "none.tar")
+
+
+def read(context: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(context)) as tar:
+        return {entry.name: tar.extractfile(entry).read() for entry in tar}  # type: ignore[union-attr]
+
+
+def build(engine: Engine, wheels: Path | None = None) -> list[str]:
+    said: list[str] = []
+    with Daemon(engine.host) as daemon:
+        own.build(daemon, Images(pins(ROOT)), ROOT, wheels, said.append)
+    return said
+
+
+def test_the_own_image_is_built_of_its_sources_on_the_pinned_base(engine: Engine) -> None:
+    engine.answer_to_post = [{"stream": "Step 1/9 : ARG BASE"}, {"stream": "\n"}, {"stream": "Successfully tagged"}]
+    said = build(engine)
+    assert said == [f"pulling {pins(ROOT)['python']}", "Step 1/9 : ARG BASE"]
+    asked, context = engine.posts[-1], read(engine.bodies[-1])
+    query = parse_qs(asked.partition("?")[2])
+    assert asked.startswith("/build?")
+    assert query["t"] == [pins(ROOT)["plinth"]]
+    assert json.loads(query["buildargs"][0])["BASE"] == pins(ROOT)["python"]
+    assert query["dockerfile"][0] in context
+    assert context["plinth/exporter/__main__.py"] == (ROOT / "plinth/exporter/__main__.py").read_bytes()
+    assert not [
+        name for name in context if name.endswith((".pyc", ".secret")) or name.startswith((".", "tests", "wheels"))
+    ]
+
+
+def test_an_image_of_other_sources_is_stale_and_one_that_does_not_say_is_not(engine: Engine) -> None:
+    build(engine)
+    built_of = json.loads(parse_qs(engine.posts[-1].partition("?")[2])["labels"][0])
+    for labels, stale in ((built_of, False), ({own.SOURCES: "other"}, True), (None, False)):
+        engine.images = {"localhost/x:1": labels}
+        with Daemon(engine.host) as daemon:
+            assert own.is_stale(daemon, "localhost/x:1", ROOT) is stale
+
+
+def test_wheels_go_along_and_a_directory_without_any_is_a_sentence(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no wheel; fill it with `pip download"):
+        build(engine, tmp_path)
+    (tmp_path / "a-1-py3-none-any.whl").write_bytes(b"wheel")
+    build(engine, tmp_path)
+    assert read(engine.bodies[-1])["wheels/a-1-py3-none-any.whl"] == b"wheel"
+
+
+def test_a_build_that_fails_says_what_the_step_said(engine: Engine) -> None:
+    engine.images = {pins(ROOT)["python"]: {}}
+    engine.answer_to_post = [
+        {"stream": "E: Unable to locate package restic"},
+        {"error": "returned a non-zero code: 100"},
+    ]
+    with pytest.raises(
+        UserError, match=r"\(E: Unable to locate package restic; returned a non-zero code: 100\).*--wheels"
+    ):
+        build(engine)
+
+
+def test_only_the_way_to_a_package_index_is_passed_on() -> None:
+    machine = {"PIP_INDEX_URL": "https://i.test", "AWS_SECRET_ACCESS_KEY": "s", "https_proxy": "", "NO_PROXY": "x"}
+    assert own.passed_on(machine) == {"PIP_INDEX_URL": "https://i.test", "NO_PROXY": "x"}
+
+
+def test_what_no_registry_has_is_not_pulled(engine: Engine) -> None:
+    with Daemon(engine.host) as daemon:
+        make_sure(daemon, "t", {}, "127.0.0.1", {"plinth": "localhost/plinth:1"}, (), str)
+    assert engine.posts == []

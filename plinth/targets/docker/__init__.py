@@ -38,8 +38,9 @@ class DockerTarget(Layout):
         services: Sequence[Service],
         options: Options,
         host: str | None = None,
+        left_out: Mapping[str, str] | None = None,
     ) -> None:
-        """``host`` is the engine's address, the client's default when absent."""
+        """``host`` is the engine's address, the client's default when absent; ``left_out`` are reasons by service."""
         super().__init__(stack, {service.name: service for service in services})
         self._root = root
         self._options = options
@@ -48,7 +49,7 @@ class DockerTarget(Layout):
         self._made: dict[str, docker.RemoteImage] = {}
         self._networks: dict[str, docker.Network] = {}
         self._config: dict[str, Config] = {}
-        self.left_out: dict[str, str] = {}
+        self.left_out: dict[str, str] = dict(left_out or {})
 
     def serving(self, service: str) -> str:
         """The image of a service, without its tag: another version reads the same data."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from plinth.errors import UserError
+from plinth.images import is_built_here
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.ports import refuse_taken
 
@@ -28,7 +29,8 @@ def make_sure(
     if daemon.is_here:
         _refuse_ports(daemon, stack, ports, address)
     for reference in sorted(set(images.values())):
-        if not daemon.has_image(reference):
+        # One that is built here and is missing leaves out those that need it.
+        if not is_built_here(reference) and not daemon.has_image(reference):
             say(f"pulling {reference}")
             daemon.pull(reference)
 

@@ -82,6 +82,34 @@ class Daemon:
                 exit_code=1,
             )
 
+    def build(
+        self, context: bytes, dockerfile: str, reference: str, arguments: Mapping[str, str], labels: Mapping[str, str]
+    ) -> Iterator[str]:
+        """Build an image from an archive; gives what the engine says. The arguments are in the build's steps alone."""
+        params = {
+            "dockerfile": dockerfile,
+            "t": reference,
+            "buildargs": json.dumps(dict(arguments)),
+            "labels": json.dumps(dict(labels)),
+            "rm": "true",
+            "forcerm": "true",
+        }
+        headers = {"content-type": "application/x-tar"}
+        said = ""
+        with self._stream("POST", "/build", params=params, content=context, headers=headers) as answer:
+            for line in answer.iter_lines():
+                document = json.loads(line) if line.strip() else {}
+                words = document.get("error") or (document.get("message") if answer.is_error else None)
+                if words:
+                    raise _unbuilt(reference, said, words)
+                said = document.get("stream", "").strip() or said
+                yield document.get("stream", "")
+
+    def labels(self, reference: str) -> dict[str, str]:
+        """The labels of an image; none of one that is not there."""
+        answer = self._ask("GET", f"/images/{reference}/json", missing=True)
+        return (answer.json()["Config"].get("Labels") or {}) if answer else {}
+
     def save(self, references: Sequence[str], path: Path) -> None:
         """Write images to a file that :meth:`load` reads."""
         with self._stream("GET", "/images/get", params={"names": list(references)}) as answer:
@@ -179,6 +207,17 @@ class Daemon:
         except (ValueError, KeyError, TypeError):
             words = answer.text[:300]
         return UserError(f"The Docker engine at {self.host} answered {answer.status_code} to {method} {path}: {words}")
+
+
+def _unbuilt(reference: str, said: str, words: str) -> UserError:
+    """The last words of a step say more than that it failed."""
+    last = f"{' '.join(said.split())}; " if said else ""
+    return UserError(
+        f"The image {reference} could not be built ({last}{' '.join(words.split())}). The build needs a Python package "
+        "index and a mirror of the base's distribution: let the engine reach them, or name a directory of wheels with "
+        "--wheels and a base that has restic, psql and redis-cli with plinth:docker.images.python.",
+        exit_code=1,
+    )
 
 
 def _failure(answer: httpx.Response) -> str | None:

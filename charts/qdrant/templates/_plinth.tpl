@@ -124,3 +124,50 @@ resources:
   requests:
     storage: {{ .size | quote }}
 {{- end -}}
+
+{{/* What every pod has. Call with (dict "root" $ "uid" 999 "gid" 999). */}}
+{{- define "plinth.pod" -}}
+{{- with .root.Values -}}
+serviceAccountName: {{ include "plinth.serviceAccountName" $.root }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- if .podSecurityContext }}
+  {{- toYaml .podSecurityContext | nindent 2 }}
+  {{- else }}
+  {{- include "plinth.podSecurity" (dict "uid" $.uid "gid" $.gid) | nindent 2 }}
+  {{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Who may come in, as the rest of an ingress rule. Call with (dict "root" $ "name" "x"). */}}
+{{- define "plinth.clients" -}}
+{{- if not .root.Values.networkPolicy.allowAnyClient -}}
+from:
+  - podSelector:
+      matchLabels:
+        {{ .name }}-client: "true"
+  {{- with .root.Values.networkPolicy.clients }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}

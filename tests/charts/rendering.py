@@ -23,6 +23,7 @@ APIS = [
     *(f"monitoring.coreos.com/v1/{kind}" for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule")),
     *(f"gateway.networking.k8s.io/v1/{kind}" for kind in ("HTTPRoute", "GRPCRoute")),
     "postgresql.cnpg.io/v1/Cluster",
+    "postgresql.cnpg.io/v1/Database",
 ]
 HELM = shutil.which("helm") or (built if os.access(built := str(ROOT / ".plinth/bin/helm"), os.X_OK) else None)
 needs_helm = pytest.mark.skipif(HELM is None, reason="no helm binary: run scripts/helm-binary, or put it on PATH")

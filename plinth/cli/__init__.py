@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from plinth.cli import backup, collections, images, load, size, stack, status, tune
+from plinth.cli import backup, collections, images, load, migrate, size, stack, status, tune
 from plinth.errors import UserError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ images.register(app)
 size.register(app)
 tune.register(app)
 backup.register(app)
+migrate.register(app)
 
 
 def main() -> None:

@@ -1,0 +1,226 @@
+"""`plinth migrate SOURCE --to ENV --collection C`: from another store into a collection."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plinth.cli.common import Json, console, outputs_of, print_json, stack_of
+from plinth.deploy import collection_specs
+from plinth.errors import UserError
+from plinth.migrate import places
+from plinth.migrate.checkpoint import State
+from plinth.migrate.copying import Pace
+from plinth.migrate.migration import RECALL_FLOOR, Migration
+from plinth.migrate.plan import dry_run
+from plinth.migrate.report import lines
+from plinth.migrate.sources.postgres import DSN_VARIABLE, PostgresOptions
+from plinth.migrate.target import cut_over, wanted
+from plinth.migrate.told import telling
+from plinth.migrate.verify import mend
+from plinth.qdrant.client import Qdrant
+from plinth.qdrant.spec import CollectionSpec
+
+commands = typer.Typer(
+    help="Move points from Postgres, Chroma, another Qdrant or files into a collection, resumable and compared.",
+    no_args_is_help=True,
+)
+
+
+class Distance(StrEnum):
+    """How vectors are compared."""
+
+    cosine = "cosine"
+    euclid = "euclid"
+    dot = "dot"
+    manhattan = "manhattan"
+
+
+To = Annotated[str, typer.Option("--to", help="An environment, or a server's address (key in QDRANT_API_KEY).")]
+Collection = Annotated[str, typer.Option(help="A collection file's name or alias; without one, as the source says.")]
+Metric = Annotated[Distance | None, typer.Option("--distance", help="Where the source does not say it.")]
+StateDir = Annotated[Path | None, typer.Option("--state", help="Where checkpoint, rejects and report are kept.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Forget the checkpoint and begin anew.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
+Cutover = Annotated[str | None, typer.Option(help="Point this alias to the collection when all is equal.")]
+Streams = Annotated[int, typer.Option(min=1, max=16, help="Writers at once.")]
+Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for a server that is away or busy.")]
+MaxRejects = Annotated[int, typer.Option(min=0, help="Stop when more rows than this are rejected.")]
+Floor = Annotated[float, typer.Option("--recall-floor", min=0, max=1, help="The least recall of a usual search.")]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every source's command is told."""
+
+    to: str
+    collection: str
+    distance: Distance | None
+    state: Path | None
+    restart: bool
+    dry_run: bool
+    cutover: str | None
+    pace: Pace
+    floor: float
+    json: bool
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(commands, name="migrate")
+
+
+@commands.command()
+def postgres(
+    table: Annotated[str, typer.Argument(help="schema.table", show_default=False)],
+    to: To,
+    collection: Collection,
+    dsn_file: Annotated[
+        Path | None, typer.Option(help=f"A file with the connection string; else {DSN_VARIABLE}, PGHOST and the like.")
+    ] = None,
+    key: Annotated[list[str] | None, typer.Option(help="A column of the key; the primary key by default.")] = None,
+    vector: Annotated[str | None, typer.Option(help="The vectors' column, where there are several.")] = None,
+    sparse: Annotated[
+        list[str] | None, typer.Option(help="A sparsevec column, as a sparse vector of its name.")
+    ] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="A column to leave out of the payload.")] = None,
+    where: Annotated[str | None, typer.Option(help="A condition in SQL: only rows for which it is true.")] = None,
+    distance: Metric = None,
+    state: StateDir = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+    cutover: Cutover = None,
+    streams: Streams = 2,
+    patience: Patience = 120,
+    max_rejects: MaxRejects = 1000,
+    recall_floor: Floor = RECALL_FLOOR,
+    json: Json = False,
+) -> None:
+    """Postgres with pgvector, Supabase.
+
+    Example: plinth migrate postgres public.documents --to local --collection docs
+    """
+    options = PostgresOptions(
+        table,
+        str(dsn_file) if dsn_file else None,
+        tuple(key or ()),
+        vector,
+        tuple(sparse or ()),
+        tuple(skip or ()),
+        where,
+    )
+    pace = Pace(streams, patience, max_rejects)
+    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, recall_floor, json)
+    _migrate(places.kept("postgres", options), asked)
+
+
+@commands.command()
+def verify(
+    to: To,
+    collection: Collection,
+    state: StateDir = None,
+    mending: Annotated[bool, typer.Option("--mend", help="First write anew what is missing or differs.")] = False,
+    recall_floor: Floor = RECALL_FLOOR,
+    json: Json = False,
+) -> None:
+    """Compare a finished migration with its source once more.
+
+    Example: plinth migrate verify --to local --collection docs
+    """
+    client, specs = _target(to)
+    spec = places.find_spec(specs, collection)
+    kept = State(places.state_directory(to, spec.name if spec else collection, state))
+    checkpoint = kept.load()
+    if checkpoint is None:
+        raise UserError(f"There is no checkpoint in {kept.directory}; name its --state, or migrate first.")
+    distance = next((one["distance"] for one in checkpoint.plan["vectors"].values() if one["distance"]), None)
+    with ExitStack() as stack:
+        stack.enter_context(kept.held())
+        stack.enter_context(client)
+        source = stack.enter_context(places.open_source(checkpoint.source))
+        described = source.describe()
+        target = wanted(collection, described, spec, distance)
+        migration = Migration(source, client, target, kept, checkpoint.source, to, described)
+        with telling(console) as told:
+            if mending:
+                rows = mend(source, client, target, checkpoint, lambda read: told.compared(read, checkpoint.rows))
+                told.words(f"{rows} rows were written anew.")
+            made = migration.verify(checkpoint, told, recall_floor)
+    _show(made, json)
+    if made["reasons"]:
+        raise typer.Exit(1)
+
+
+@commands.command()
+def cutover(
+    alias: Annotated[str, typer.Argument(help="The name that applications use.", show_default=False)],
+    to: To,
+    collection: Annotated[str, typer.Option(help="The collection it is to name from now on.")],
+) -> None:
+    """Point an alias to a collection in one call; also the way back.
+
+    Example: plinth migrate cutover docs --to local --collection docs_v2
+    """
+    client, _ = _target(to)
+    with client:
+        _cut_over(client, alias, to, collection)
+
+
+def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
+    client, specs = _target(asked.to)
+    with ExitStack() as stack:
+        stack.enter_context(client)
+        source = stack.enter_context(places.open_source(opened_by))
+        described = source.describe()
+        distance = asked.distance.value.capitalize() if asked.distance else None
+        target = wanted(asked.collection, described, places.find_spec(specs, asked.collection), distance)
+        if asked.dry_run:
+            shown = dry_run(source, described, client, target)
+            if asked.json:
+                print_json(shown.to_json())
+            else:
+                console.print(shown.render(), markup=False, highlight=False)
+            return
+        kept = State(places.state_directory(asked.to, target.name, asked.state))
+        stack.enter_context(kept.held())
+        migration = Migration(source, client, target, kept, opened_by, asked.to, described)
+        with telling(console) as told:
+            for note in described.notes:
+                told.words(note)
+            if asked.restart:
+                migration.restart(told)
+            made = migration.run(asked.pace, told, asked.floor)
+        _show(made, asked.json)
+        if made["reasons"]:
+            raise typer.Exit(1)
+        if asked.cutover:
+            _cut_over(client, asked.cutover, asked.to, target.name)
+
+
+def _target(to: str) -> tuple[Qdrant, list[CollectionSpec]]:
+    if places.is_address(to):
+        return places.at_address(to)
+    stack = stack_of(to)
+    qdrant = outputs_of(stack)["qdrant"]
+    client = Qdrant(qdrant["url"], qdrant["api_key"], ca_cert=qdrant.get("ca_cert"))
+    return client, collection_specs(stack.settings, stack.root)
+
+
+def _cut_over(client: Qdrant, alias: str, to: str, collection: str) -> None:
+    was = cut_over(client, alias, collection)
+    console.print(f"'{alias}' is {collection} now.", highlight=False)
+    if was and was != collection:
+        console.print(f"Back: plinth migrate cutover {alias} --to {to} --collection {was}", highlight=False)
+
+
+def _show(made: dict[str, Any], json: bool) -> None:
+    if json:
+        print_json(made)
+    else:
+        for line in lines(made):
+            console.print(line, markup=False, highlight=False)

@@ -1,0 +1,184 @@
+"""Where a migration has got to: written down after the server has acknowledged it, so that a kill costs nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from plinth.errors import UserError
+from plinth.migrate.digest import added
+from plinth.migrate.rows import Key, Position
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that became no point, and why."""
+
+    key: Key
+    reason: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far reading has got: all rows up to ``last`` are written or rejected. ``digest`` is of those written."""
+
+    last: Position | None = None
+    read: int = 0
+    written: int = 0
+    rejected: int = 0
+    digest: int = 0
+    ended: bool = False
+
+    def after(self, last: Position, written: int, rejected: int, digest: int) -> Progress:
+        """With one more page."""
+        return replace(
+            self,
+            last=last,
+            read=self.read + written + rejected,
+            written=self.written + written,
+            rejected=self.rejected + rejected,
+            digest=added(self.digest, digest),
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One migration. ``plan`` and ``identity`` must be the same when it goes on.
+
+    ``source`` opens the source again (no secret is in it); ``before`` are the points that the collection had, and
+    ``graph`` the settings of HNSW to set back when all is written, where it was put off.
+    """
+
+    plan: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    source: Mapping[str, Any]
+    rows: int
+    before: int
+    graph: Mapping[str, Any] | None = None
+    progress: Progress = field(default_factory=Progress)
+    rejects_bytes: int = 0
+    verdict: str | None = None
+
+
+class State:
+    """The directory of one migration: ``checkpoint.json``, ``rejects.jsonl``, ``report.json``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.rejects = directory / "rejects.jsonl"
+        self.report = directory / "report.json"
+        self._file = directory / "checkpoint.json"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else writes here within the block; raises :class:`UserError` where somebody does."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            handle = (self.directory / "lock").open("w")
+        except OSError as error:
+            raise unwritable(self.directory, error) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"Another migration works in {self.directory}; wait until it has ended, or name another --state.",
+                    exit_code=1,
+                ) from None
+            yield
+
+    def load(self) -> Checkpoint | None:
+        """What was written last, or None."""
+        try:
+            document = json.loads(self._file.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self._file} cannot be read ({error}); put it back, or begin anew: --restart.") from error
+        if document.pop("format", None) != FORMAT:
+            raise UserError(f"{self._file} is of another version of Plinth; finish with that one, or use --restart.")
+        found = {known.name: document[known.name] for known in fields(Checkpoint)}
+        progress = {**found["progress"], "digest": int(found["progress"]["digest"], 16)}
+        return Checkpoint(**{**found, "progress": Progress(**progress)})
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write it whole or not at all."""
+        document = asdict(checkpoint)
+        document["progress"]["digest"] = f"{checkpoint.progress.digest:x}"
+        write_whole(self._file, {"format": FORMAT, **document})
+
+    def reject(self, rejected: Sequence[Rejected], at: int) -> int:
+        """Write rows down at an offset, over what a run that was killed had written after it; the new offset."""
+        if not rejected:
+            return at
+        text = "".join(json.dumps({"key": row.key, "reason": row.reason}) + "\n" for row in rejected).encode()
+        try:
+            with os.fdopen(os.open(self.rejects, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+                file.truncate(at)
+                file.seek(at)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise unwritable(self.rejects, error) from error
+        return at + len(text)
+
+    def clear(self) -> None:
+        """Forget what was done; the points that were written stay."""
+        for path in (self._file, self.rejects, self.report):
+            path.unlink(missing_ok=True)
+
+
+def hashed(document: Mapping[str, Any]) -> str:
+    """A plan's hash: of its one spelling in JSON."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def require_same(found: Checkpoint, plan: Mapping[str, Any], identity: Mapping[str, Any], where: Path) -> None:
+    """Refuse to go on with another plan or another source, naming what differs."""
+    for kind, then, now in (("plan", found.plan, plan), ("source", found.identity, identity)):
+        if hashed(then) == hashed(now):
+            continue
+        keys = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+        said = "; ".join(f"{key} was {then.get(key)!r} and is {now.get(key)!r}" for key in keys)
+        raise UserError(
+            f"The {kind} is not the one of the checkpoint in {where}: {said}. Go on with the old one, or begin anew "
+            "with --restart (the points that are written stay, and are written over).",
+            exit_code=1,
+        )
+
+
+def write_whole(path: Path, document: Mapping[str, Any]) -> None:
+    """A JSON file that is the old one or the new one, whatever happens."""
+    partial = path.with_suffix(".partial")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(document, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """What to do when the disk does not take it."""
+    return UserError(
+        f"{path} cannot be written: {error.strerror}; make room or name another place with --state, and run the same "
+        "command again: it goes on where the last acknowledged write was.",
+        exit_code=1,
+    )

@@ -1,0 +1,106 @@
+"""Columns of Postgres: how each is asked for, and what its values become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from psycopg import sql
+
+from plinth.migrate.rows import Floats, Vector
+from plinth.migrate.values import binary, document, each, moment, number, real
+from plinth.migrate.vectors import Unfit, sparse
+
+# pgvector's operator classes, and the distance that each serves.
+OPCLASSES = {"cosine": "Cosine", "l2": "Euclid", "ip": "Dot", "l1": "Manhattan"}
+VECTORS = {"vector": "float32", "halfvec": "float16", "sparsevec": "float32"}
+ARRAYS = {"_float4": "float32", "_float8": "float32"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the catalog describes it: ``type`` is the base type's name, ``_`` first for an array of it."""
+
+    name: str
+    type: str
+    declared: str
+    modifier: int = -1
+
+    @property
+    def quoted(self) -> sql.Identifier:
+        """As a statement names it: never an output of the same name, which would be its text."""
+        return sql.Identifier("t", self.name)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+# Kinds that arrive as Python's own values; every other kind is asked for as text.
+PLAIN = {"int2", "int4", "int8", "bool", "text", "varchar", "bpchar"}
+TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "float4": ("number", real),
+    "float8": ("number", real),
+    "numeric": ("number where exact, else text", number),
+    "json": ("JSON as it is", document),
+    "jsonb": ("JSON as it is", document),
+    "timestamptz": ("RFC 3339, UTC", moment),
+    "timestamp": ("RFC 3339 without a zone", moment),
+    "date": ("date", _same),
+    "uuid": ("text", _same),
+}
+
+
+def conversion(column: Column) -> tuple[sql.Composable, str, Callable[[Any], Any]]:
+    """The expression that asks for a column's value, what it becomes in words, and the conversion."""
+    kind = column.type.removeprefix("_")
+    array = "[]" if column.type.startswith("_") else ""
+    many = "list of " if array else ""
+    if kind == "bytea":
+        return column.quoted, f"{many}base64", partial(each, binary)
+    if kind in PLAIN:
+        word = {"bool": "true or false"}.get(kind, "integer" if kind.startswith("int") else "text")
+        return column.quoted, f"{many}{word}", _same
+    word, convert = TEXTS.get(kind, (f"text of {column.declared}", _same))
+    if convert is document and not array:
+        many = ""
+    return sql.SQL("{}::text" + array).format(column.quoted), f"{many}{word}", partial(each, convert)
+
+
+def asked_vector(column: Column, schema: str | None) -> sql.Composable:
+    """The expression that gives a vector's bytes; ``schema`` is the extension's."""
+    if column.type in ARRAYS:
+        return sql.SQL("array_send({})").format(column.quoted)
+    return sql.SQL("{}({})").format(sql.Identifier(schema or "public", f"{column.type}_send"), column.quoted)
+
+
+def read_vector(column: Column, data: bytes) -> Vector:
+    """A vector from what its type sends (big-endian); raises :class:`Unfit`."""
+    if column.type in ARRAYS:
+        return _array(data, "f4" if column.type == "_float4" else "f8")
+    if column.type == "sparsevec":
+        _, count, _ = np.frombuffer(data, ">i4", 3)
+        indices = np.frombuffer(data, ">i4", count, 12)
+        return sparse(indices, np.frombuffer(data, ">f4", count, 12 + 4 * int(count)))
+    return np.frombuffer(data, ">f2" if column.type == "halfvec" else ">f4", offset=4).astype(np.float32)
+
+
+def key_text(parts: Sequence[Any]) -> list[str]:
+    """A place in the order of keys: their text, which casts back to the same."""
+    return [str(part) for part in parts]
+
+
+def _array(data: bytes, item: str) -> Floats:
+    axes = int.from_bytes(data[:4], "big")
+    if axes != 1:
+        raise Unfit("the vector is empty" if axes == 0 else f"the vector is an array of {axes} axes")
+    size = int.from_bytes(data[12:16], "big")
+    width = np.dtype(item).itemsize
+    if len(data) != 20 + size * (4 + width):
+        raise Unfit("the vector has a component that is NULL")
+    items = np.frombuffer(data, np.dtype([("length", ">i4"), ("value", f">{item}")]), size, 20)
+    with np.errstate(over="ignore"):
+        return items["value"].astype(np.float32)

@@ -1,0 +1,33 @@
+{{- define "monitoring.grafanaIni" -}}
+[server]
+http_addr = 0.0.0.0
+http_port = {{ .Values.grafana.port }}
+[paths]
+data = /var/lib/grafana
+logs = /var/lib/grafana/log
+plugins = /var/lib/grafana/plugins
+provisioning = /etc/plinth/provisioning
+[log]
+mode = console
+[security]
+admin_user = admin
+admin_password = $__file{/etc/plinth-secrets/admin-password}
+[users]
+allow_sign_up = false
+[analytics]
+reporting_enabled = false
+check_for_updates = false
+[dashboards]
+default_home_dashboard_path = /etc/plinth-dashboards/overview.json
+{{- end -}}
+
+{{- define "monitoring.datasource" -}}
+apiVersion: 1
+datasources:
+  - name: Prometheus
+    uid: plinth-prometheus
+    type: prometheus
+    access: proxy
+    url: http://{{ include "plinth.fullname" . }}-prometheus:{{ .Values.prometheus.port }}
+    isDefault: true
+{{- end -}}

@@ -1,0 +1,149 @@
+{{- define "monitoring.refuse" -}}
+{{- $v := .Values -}}
+{{- if not $v.qdrant.targets -}}
+{{- fail "qdrant.targets is empty, so nothing would be watched; name each node as host:port, such as qdrant-0.qdrant-headless:6333." -}}
+{{- end -}}
+{{- if and $v.qdrant.caSecret (not $v.qdrant.tls) -}}
+{{- fail "qdrant.caSecret is set and qdrant.tls is false; set it to true, or leave the Secret out." -}}
+{{- end -}}
+{{- if and (eq $v.mode "standalone") $v.grafana.enabled (not $v.grafana.existingSecret) -}}
+{{- fail (printf "grafana.existingSecret is empty; make a Secret with the key %s and name it, or set grafana.enabled to false." $v.grafana.passwordKey) -}}
+{{- end -}}
+{{- range $name := list "redisExporter" "postgresExporter" -}}
+{{- $exporter := get $v $name -}}
+{{- if and $exporter.enabled (not $exporter.existingSecret) -}}
+{{- fail (printf "%s.existingSecret is empty; name the Secret that holds the password as %s." $name $exporter.passwordKey) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.plinthExporter.enabled (not $v.plinthExporter.image.repository) -}}
+{{- fail "plinthExporter.image.repository is empty, for Plinth's image is one that you build; name its registry and repository." -}}
+{{- end -}}
+{{- range $v.rules.leaveOut -}}
+{{- if not ($.Files.Get (printf "files/rules/%s" .)) -}}
+{{- fail (printf "rules.leaveOut names %s, and there is no such file of rules; name one of %s." . (include "monitoring.allRules" $ | splitList " " | join ", ")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "monitoring.allRules" -}}
+{{- $names := list -}}
+{{- range $path, $_ := .Files.Glob "files/rules/*.yml" }}{{ $names = append $names (base $path) }}{{ end -}}
+{{- join " " $names -}}
+{{- end -}}
+
+{{/* Names of the rule files that are taken, a space between. */}}
+{{- define "monitoring.rules" -}}
+{{- $names := list -}}
+{{- range include "monitoring.allRules" . | splitList " " }}{{ if not (has . $.Values.rules.leaveOut) }}{{ $names = append $names . }}{{ end }}{{ end -}}
+{{- join " " $names -}}
+{{- end -}}
+
+{{/* A file of rules, its alerts leading to where the runbooks are. Call with (dict "root" $ "name" "qdrant.yml"). */}}
+{{- define "monitoring.rule" -}}
+{{- $text := .root.Files.Get (printf "files/rules/%s" .name) -}}
+{{- if .root.Values.rules.runbooksUrl -}}
+{{- $text | replace "runbook_url: monitoring/runbooks/" (printf "runbook_url: %s/" (trimSuffix "/" .root.Values.rules.runbooksUrl)) -}}
+{{- else -}}
+{{- $text -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The exporters that run, by their component, a space between. */}}
+{{- define "monitoring.exporters" -}}
+{{- $found := list -}}
+{{- if .Values.redisExporter.enabled }}{{ $found = append $found "redis-exporter" }}{{ end -}}
+{{- if .Values.postgresExporter.enabled }}{{ $found = append $found "postgres-exporter" }}{{ end -}}
+{{- if .Values.plinthExporter.enabled }}{{ $found = append $found "plinth-exporter" }}{{ end -}}
+{{- join " " $found -}}
+{{- end -}}
+
+{{/* The values of a component: redis-exporter is redisExporter. */}}
+{{- define "monitoring.key" -}}
+{{- $words := splitList "-" . -}}
+{{ first $words }}{{ range rest $words }}{{ title . }}{{ end }}
+{{- end -}}
+
+{{- define "monitoring.prometheus" -}}
+{{- $name := include "plinth.fullname" . -}}
+{{- $v := .Values -}}
+global:
+  scrape_interval: {{ $v.prometheus.scrapeIntervalSec }}s
+  evaluation_interval: {{ $v.prometheus.scrapeIntervalSec }}s
+rule_files:
+{{- range include "monitoring.rules" . | splitList " " }}
+  - /etc/plinth-rules/{{ . }}
+{{- end }}
+alerting:
+  alertmanagers:
+    - static_configs:
+        - targets: ["{{ $name }}-alertmanager:{{ $v.alertmanager.port }}"]
+scrape_configs:
+  - job_name: prometheus
+    static_configs:
+      - targets: ["{{ $name }}-prometheus:{{ $v.prometheus.port }}"]
+  - job_name: qdrant
+    metrics_path: /metrics
+    {{- if $v.qdrant.tls }}
+    scheme: https
+    {{- if $v.qdrant.caSecret }}
+    tls_config:
+      ca_file: /etc/plinth-secrets/qdrant-ca
+    {{- end }}
+    {{- end }}
+    static_configs:
+      - targets: {{ toJson $v.qdrant.targets }}
+    {{- if $v.qdrant.existingSecret }}
+    # Qdrant's page asks for a key; the read-only one is enough.
+    authorization:
+      credentials_file: /etc/plinth-secrets/qdrant-read-only-api-key
+    {{- end }}
+  {{- $parts := list "alertmanager" -}}
+  {{- if $v.grafana.enabled }}{{ $parts = append $parts "grafana" }}{{ end -}}
+  {{- with include "monitoring.exporters" . }}{{ $parts = concat $parts (splitList " " .) }}{{ end -}}
+  {{- range $parts }}
+  - job_name: {{ . }}
+    metrics_path: /metrics
+    static_configs:
+      - targets: ["{{ $name }}-{{ . }}:{{ (get $v (include "monitoring.key" .)).port }}"]
+  {{- end }}
+  {{- with $v.prometheus.extraScrapeConfigs }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "monitoring.qdrantSecrets" -}}
+{{- if .Values.qdrant.existingSecret }}
+- secret:
+    name: {{ .Values.qdrant.existingSecret | quote }}
+    items:
+      - {key: {{ .Values.qdrant.readOnlyApiKeyKey | quote }}, path: qdrant-read-only-api-key}
+{{- end }}
+{{- if .Values.qdrant.caSecret }}
+- secret:
+    name: {{ .Values.qdrant.caSecret | quote }}
+    items:
+      - {key: {{ .Values.qdrant.caKey | quote }}, path: qdrant-ca}
+{{- end }}
+{{- end -}}
+
+{{- define "monitoring.plinth" -}}
+{{- $v := .Values.plinthExporter -}}
+listen:
+  host: 0.0.0.0
+  port: {{ $v.port }}
+qdrant:
+  url: {{ $v.url }}
+  {{- if .Values.qdrant.caSecret }}
+  ca_file: /etc/plinth-secrets/qdrant-ca
+  {{- end }}
+  {{- if .Values.qdrant.existingSecret }}
+  api_key_file: /etc/plinth-secrets/qdrant-read-only-api-key
+  {{- end }}
+  peers: {{ $v.peers }}
+  memory_limit_bytes: {{ int64 $v.memoryLimitBytes }}
+{{- if $v.stateClaim }}
+backup_state: /var/lib/plinth/state/backups.json
+{{- end }}
+marks: /var/lib/plinth/state/marks.json
+collections: {{ toJson $v.collections }}
+{{- end -}}

@@ -1,0 +1,173 @@
+{{/*
+One part of the stack: its service, its network policy and what runs it.
+Call with (dict "root" $ "component" "prometheus" "uid" 65534 "gid" 65534 "command" (list) "path" "/-/ready"
+"mounts" "yaml" "volumes" "yaml" "env" "yaml" "checksum" "text" "data" "/prometheus" "callers" (list "grafana") "clients" true).
+*/}}
+{{- define "monitoring.workload" -}}
+{{- $root := .root -}}
+{{- $v := get .root.Values (include "monitoring.key" .component) -}}
+{{- $name := printf "%s-%s" (include "plinth.fullname" .root) .component -}}
+{{- $of := dict "root" .root "component" .component -}}
+{{- $selector := include "plinth.selector" $of -}}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  {{- include "plinth.metadata" (merge (dict "name" $name) $of) | nindent 2 }}
+spec:
+  type: ClusterIP
+  selector:
+    {{- $selector | nindent 4 }}
+  ports:
+    - {name: http, port: {{ $v.port }}, targetPort: http, protocol: TCP, appProtocol: http}
+{{- if .root.Values.networkPolicy.enabled }}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  {{- include "plinth.metadata" (merge (dict "name" $name) $of) | nindent 2 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- $selector | nindent 6 }}
+  policyTypes: [Ingress]
+  ingress:
+    - ports:
+        - {port: http, protocol: TCP}
+      {{- if not (and .clients .root.Values.networkPolicy.allowAnyClient) }}
+      from:
+        {{- range .callers }}
+        - podSelector:
+            matchLabels:
+              {{- include "plinth.selector" (dict "root" $root "component" .) | nindent 14 }}
+        {{- end }}
+        {{- if .clients }}
+        - podSelector:
+            matchLabels:
+              {{ include "plinth.fullname" .root }}-client: "true"
+        {{- with .root.Values.networkPolicy.clients }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- else if eq .root.Values.mode "operator" }}
+        {{- with .root.Values.networkPolicy.clients }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- end }}
+      {{- end }}
+{{- end }}
+---
+apiVersion: apps/v1
+kind: {{ ternary "StatefulSet" "Deployment" (not (empty .data)) }}
+metadata:
+  {{- include "plinth.metadata" (merge (dict "name" $name) $of) | nindent 2 }}
+spec:
+  replicas: 1
+  {{- if .data }}
+  serviceName: {{ $name }}
+  persistentVolumeClaimRetentionPolicy:
+    whenDeleted: {{ $v.persistence.whenDeleted }}
+    whenScaled: Retain
+  {{- end }}
+  selector:
+    matchLabels:
+      {{- $selector | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- with .root.Values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- include "plinth.podLabels" $of | nindent 8 }}
+        {{- with .labels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      annotations:
+        kubectl.kubernetes.io/default-container: {{ .component }}
+        {{- with .checksum }}
+        checksum/config: {{ sha256sum . }}
+        {{- end }}
+        {{- with .root.Values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      {{- include "plinth.pod" (dict "root" .root "uid" .uid "gid" .gid) | nindent 6 }}
+      terminationGracePeriodSeconds: {{ .root.Values.terminationGracePeriodSeconds }}
+      containers:
+        - name: {{ .component }}
+          image: {{ include "plinth.image" $v.image }}
+          imagePullPolicy: {{ $v.image.pullPolicy }}
+          command:
+            {{- toYaml .command | nindent 12 }}
+          {{- with .env }}
+          env:
+            {{- . | nindent 12 }}
+          {{- end }}
+          ports:
+            - {name: http, containerPort: {{ $v.port }}, protocol: TCP}
+          startupProbe:
+            httpGet: {path: {{ .path }}, port: http}
+            periodSeconds: 5
+            timeoutSeconds: 5
+            failureThreshold: 120
+          readinessProbe:
+            httpGet: {path: {{ .path }}, port: http}
+            periodSeconds: 10
+            timeoutSeconds: 5
+          livenessProbe:
+            httpGet: {path: {{ default .path .alive }}, port: http}
+            periodSeconds: 15
+            timeoutSeconds: 10
+            failureThreshold: 6
+          securityContext:
+            {{- include "plinth.containerSecurity" .root | nindent 12 }}
+          resources:
+            {{- toYaml $v.resources | nindent 12 }}
+          volumeMounts:
+            - {name: tmp, mountPath: /tmp}
+            {{- if .data }}
+            - {name: data, mountPath: {{ .data }}}
+            {{- end }}
+            {{- with .mounts }}
+            {{- . | nindent 12 }}
+            {{- end }}
+      volumes:
+        - name: tmp
+          emptyDir: {sizeLimit: 64Mi}
+        {{- with .volumes }}
+        {{- . | nindent 8 }}
+        {{- end }}
+  {{- if .data }}
+  volumeClaimTemplates:
+    - apiVersion: v1
+      kind: PersistentVolumeClaim
+      metadata:
+        name: data
+        labels:
+          {{- $selector | nindent 10 }}
+      spec:
+        {{- include "plinth.claim" $v.persistence | nindent 8 }}
+  {{- end }}
+{{- end -}}
+
+{{/* A projected volume of secrets. Call with the sources as YAML. */}}
+{{- define "monitoring.secrets" -}}
+- name: secrets
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- . | nindent 6 }}
+{{- end -}}
+
+{{/* A ConfigMap. Call with (dict "root" $ "component" "x" "suffix" "config" "data" (dict)). */}}
+{{- define "monitoring.configMap" -}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  {{- include "plinth.metadata" (dict "root" .root "component" .component "name" (printf "%s-%s-%s" (include "plinth.fullname" .root) .component .suffix) "labels" .labels) | nindent 2 }}
+data:
+  {{- range $name, $text := .data }}
+  {{ $name }}: |
+    {{- $text | nindent 4 }}
+  {{- end }}
+{{- end -}}

@@ -1,0 +1,102 @@
+{{- define "backup.refuse" -}}
+{{- $v := .Values -}}
+{{- if not $v.image.repository -}}
+{{- fail "image.repository is empty, for Plinth's image is one that you build (plinth images build); name its registry and repository." -}}
+{{- end -}}
+{{- if not $v.repository.location -}}
+{{- fail "repository.location is empty, so backups would go nowhere; name a restic repository, such as s3:https://host/bucket/prefix." -}}
+{{- end -}}
+{{- if and (hasPrefix "/" $v.repository.location) (not $v.repository.claim) -}}
+{{- fail (printf "repository.location is the directory %s and repository.claim is empty, so a backup would end with its pod; name a claim, or a repository elsewhere." $v.repository.location) -}}
+{{- end -}}
+{{- if and $v.repository.claim (ne $v.repository.location "/var/lib/plinth/repository") -}}
+{{- fail "repository.claim is mounted at /var/lib/plinth/repository; set repository.location to that, or leave the claim out." -}}
+{{- end -}}
+{{- if not $v.repository.existingSecret -}}
+{{- fail (printf "repository.existingSecret is empty; make a Secret with the key %s and name it." $v.repository.passwordKey) -}}
+{{- end -}}
+{{- range $key, $_ := $v.repository.environment -}}
+{{- if regexMatch "(KEY|SECRET|PASSWORD|TOKEN)" $key -}}
+{{- fail (printf "repository.environment.%s would put a secret into a ConfigMap; name its key of the Secret in repository.secretEnvironment." $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or $v.qdrant.urls $v.postgres.enabled $v.redis.enabled) -}}
+{{- fail "nothing is taken: set qdrant.urls to the address of every node, postgres.enabled or redis.enabled." -}}
+{{- end -}}
+{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis -}}
+{{- if and $values.enabled (not $values.existingSecret) -}}
+{{- fail (printf "%s.existingSecret is empty; name the Secret that holds its password as %s." $store $values.passwordKey) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or $v.schedules.run $v.schedules.check $v.schedules.drill) -}}
+{{- fail "schedules.run, check and drill are all empty, so nothing would ever run; set one." -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "backup.config" -}}
+{{- $v := .Values -}}
+name: {{ $v.name | quote }}
+directory: /var/lib/plinth/stage
+state: /var/lib/plinth/state/backups.json
+repository:
+  location: {{ $v.repository.location | quote }}
+  password_file: /etc/plinth-secrets/repository-password
+  environment: {{ toJson $v.repository.environment }}
+  environment_files:
+  {{- range $name, $_ := $v.repository.secretEnvironment }}
+    {{ $name }}: /etc/plinth-secrets/{{ $name }}
+  {{- else }} {}
+  {{- end }}
+  options: {{ toJson $v.repository.options }}
+  {{- with $v.repository.limitUploadKib }}
+  limit_upload_kib: {{ . }}
+  {{- end }}
+{{- if $v.qdrant.urls }}
+qdrant:
+  urls: {{ toJson $v.qdrant.urls }}
+  {{- if $v.qdrant.existingSecret }}
+  api_key_file: /etc/plinth-secrets/qdrant-api-key
+  {{- end }}
+  {{- if $v.qdrant.caSecret }}
+  ca_file: /etc/plinth-secrets/qdrant-ca
+  {{- end }}
+{{- end }}
+{{- if $v.postgres.enabled }}
+postgres:
+  host: {{ $v.postgres.host | quote }}
+  port: {{ $v.postgres.port }}
+  user: {{ $v.postgres.user | quote }}
+  password_file: /etc/plinth-secrets/postgres-password
+{{- end }}
+{{- if $v.redis.enabled }}
+redis:
+  host: {{ $v.redis.host | quote }}
+  port: {{ $v.redis.port }}
+  password_file: /etc/plinth-secrets/redis-password
+{{- end }}
+keep: {{ toJson $v.keep }}
+{{- $schedule := dict "check_parts" (int $v.checkParts) -}}
+{{- with $v.schedules.run }}{{ $_ := set $schedule "backup" . }}{{ end -}}
+{{- with $v.schedules.check }}{{ $_ := set $schedule "check" . }}{{ end -}}
+{{- with $v.schedules.drill }}{{ $_ := set $schedule "drill" . }}{{ end }}
+schedule: {{ toJson $schedule }}
+{{- end -}}
+
+{{- define "backup.secrets" -}}
+{{- $v := .Values -}}
+{{- $items := list (dict "key" $v.repository.passwordKey "path" "repository-password") -}}
+{{- range $name, $key := $v.repository.secretEnvironment }}{{ $items = append $items (dict "key" $key "path" $name) }}{{ end -}}
+{{- $sources := list (dict "secret" (dict "name" $v.repository.existingSecret "items" $items)) -}}
+{{- if and $v.qdrant.urls $v.qdrant.existingSecret -}}
+{{- $sources = append $sources (dict "secret" (dict "name" $v.qdrant.existingSecret "items" (list (dict "key" $v.qdrant.apiKeyKey "path" "qdrant-api-key")))) -}}
+{{- end -}}
+{{- if and $v.qdrant.urls $v.qdrant.caSecret -}}
+{{- $sources = append $sources (dict "secret" (dict "name" $v.qdrant.caSecret "items" (list (dict "key" $v.qdrant.caKey "path" "qdrant-ca")))) -}}
+{{- end -}}
+{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis -}}
+{{- if $values.enabled -}}
+{{- $sources = append $sources (dict "secret" (dict "name" $values.existingSecret "items" (list (dict "key" $values.passwordKey "path" (printf "%s-password" $store))))) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $sources -}}
+{{- end -}}

@@ -1,0 +1,238 @@
+"""What the other charts write for their programs is what the other targets write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plinth.backup.config import Config as BackupConfig
+from plinth.exporter.config import Config as ExporterConfig
+from plinth.services import monitoring, postgres, redis
+from plinth.services.qdrant import service as qdrant
+from plinth.services.render import files
+from plinth.services.spec import Service
+from plinth.settings import Settings
+from tests.charts.rendering import CHARTS, Object, needs_helm, objects, of, one
+from tests.conftest import ROOT
+
+pytestmark = needs_helm
+M = {"qdrant": {"targets": ["r-monitoring-qdrant:6333"], "existingSecret": "q"}, "grafana": {"existingSecret": "g"}}
+
+
+class Pods:
+    """Where charts put things: hosts are called after the release, secrets have a directory of their own."""
+
+    bind, node = "0.0.0.0", 0
+
+    def __init__(self, paths: dict[str, str], ports: dict[str, int]) -> None:
+        self.paths, self.ports = paths, ports
+
+    def address(self, service: str, port: str) -> str:
+        return f"r-monitoring-{service}:{self.ports[service]}"
+
+    def addresses(self, service: str, port: str) -> list[str]:
+        return [self.address(service, port)]
+
+    def peer(self, service: str, node: int, port: str) -> str:
+        raise AssertionError(service)
+
+    def file(self, service: str, name: str) -> str:
+        return self.paths[name]
+
+    def volume(self, service: str, name: str) -> str:
+        return {"postgres": "/var/lib/postgresql/data", "redis": "/data", "grafana": "/var/lib/grafana"}[service]
+
+
+def written(service: Service, paths: dict[str, str], secrets: dict[str, str], **ports: int) -> dict[str, str]:
+    return files(service, Pods(paths, ports), secrets, ROOT)
+
+
+def settings(**given: Any) -> Settings:
+    return Settings.model_validate({"target": "docker", **given})
+
+
+def lines(text: str) -> set[str]:
+    """The lines that say something, with spaces as one."""
+    return {" ".join(line.split()) for line in text.splitlines() if line.strip() and not line.strip().startswith("#")}
+
+
+@pytest.mark.requirement("S1-04")
+def test_redis_is_configured_as_elsewhere_but_for_where_its_password_is() -> None:
+    chosen = settings(redis={"maxmemory_mib": 512, "maxmemory_policy": "noeviction", "appendonly": False})
+    wanted = lines(written(redis.service(chosen), {}, {"redis_password": "pw"})["redis.conf"])
+    values = {"maxmemoryMib": 512, "maxmemoryPolicy": "noeviction", "appendonly": False}
+    found = lines(one(objects("redis", {**values, "auth": {"existingSecret": "k"}}), "ConfigMap")["data"]["redis.conf"])
+    assert found - wanted == {"include /run/plinth/password.conf"}
+    assert wanted - found == {"requirepass pw"}
+
+
+@pytest.mark.requirement("S1-01")
+@pytest.mark.parametrize(("memory", "connections"), [(512, 50), (4096, 200), (128, 300)])
+def test_postgres_is_configured_as_elsewhere(memory: int, connections: int) -> None:
+    chosen = settings(postgres={"memory_mib": memory, "max_connections": connections})
+    paths = {"pg_hba.conf": "/etc/plinth/pg_hba.conf", "postgres_password.secret": "s"}
+    wanted = written(postgres.service(chosen), paths, {"postgres_password": "pw"})["postgresql.conf"]
+    values = {"memoryMib": memory, "maxConnections": connections, "auth": {"existingSecret": "k"}}
+    found = one(objects("postgres", values), "ConfigMap")["data"]["postgresql.conf"]
+    assert parameters(found) == parameters(wanted)
+
+
+def parameters(text: str) -> dict[str, str]:
+    pairs = (line.partition(" = ") for line in lines(text))
+    return {name: value.strip("'") for name, _, value in pairs}
+
+
+@pytest.mark.requirement("S1-09")
+@pytest.mark.parametrize("page", [None, "https://a.example"])
+@pytest.mark.parametrize("ticket", [None, "https://b.example"])
+@pytest.mark.parametrize("heartbeat", [None, "https://c.example"])
+def test_alertmanager_routes_as_elsewhere(page: str | None, ticket: str | None, heartbeat: str | None) -> None:
+    urls = {"webhook_url": page, "ticket_webhook_url": ticket, "heartbeat_url": heartbeat}
+    given = {key: url for key, url in urls.items() if url}
+    service = monitoring.alertmanager(settings(monitoring={"alertmanager": given}))
+    secrets = {f"alertmanager_{key}": key for key in given}
+    wanted = yaml.safe_load(written(service, {}, secrets)["alertmanager.yml"])
+    for receiver in wanted["receivers"]:
+        for config in receiver.get("webhook_configs", []):
+            config["url_file"] = f"/etc/plinth-secrets/{config.pop('url')}"
+    keys = {"webhookKey": page and "webhook_url", "ticketWebhookKey": ticket and "ticket_webhook_url"}
+    values = {key: value or "" for key, value in (keys | {"heartbeatKey": heartbeat and "heartbeat_url"}).items()}
+    found = objects("monitoring", {**M, "alertmanager": {"existingSecret": "a" if given else "", **values}})
+    config = yaml.safe_load(one(found, "ConfigMap", "r-monitoring-alertmanager-config")["data"]["alertmanager.yml"])
+    by_name = {receiver["name"]: receiver for receiver in config.pop("receivers")}
+    assert by_name == {receiver["name"]: receiver for receiver in wanted.pop("receivers")}
+    assert config == wanted
+
+
+@pytest.mark.requirement("S1-09")
+@pytest.mark.parametrize("tls", [False, True])
+def test_prometheus_scrapes_as_elsewhere(tls: bool) -> None:
+    chosen = settings(qdrant={"tls": {} if tls else None})
+    scraped = [qdrant(chosen), monitoring.alertmanager(chosen), monitoring.grafana(chosen, ROOT)]
+    service = monitoring.prometheus(chosen, scraped, ROOT)
+    secrets = dict.fromkeys(service.secret_files, "")
+    rules = {path.name: f"/etc/plinth-rules/{path.name}" for path in (ROOT / monitoring.RULES).glob("*.yml")}
+    paths = rules | {
+        "qdrant_read_only_api_key.secret": "/etc/plinth-secrets/qdrant-read-only-api-key",
+        "qdrant_tls_ca.secret": "/etc/plinth-secrets/qdrant-ca",
+    }
+    ports = {"qdrant": 6333, "alertmanager": 9093, "grafana": 3000, "prometheus": 9090}
+    wanted = yaml.safe_load(written(service, paths, secrets, **ports)["prometheus.yml"])
+    given = {**M["qdrant"], "tls": tls, "caSecret": "t" if tls else ""}
+    found = objects("monitoring", {**M, "qdrant": given})
+    assert yaml.safe_load(one(found, "ConfigMap", "r-monitoring-prometheus-config")["data"]["prometheus.yml"]) == wanted
+
+
+def test_rules_and_dashboards_are_those_of_the_stack() -> None:
+    found = objects("monitoring", M)
+    for name, folder in (("prometheus-rules", "prometheus/rules"), ("grafana-dashboards", "grafana/dashboards")):
+        data = one(found, "ConfigMap", f"r-monitoring-{name}")["data"]
+        assert set(data) == {path.name for path in (ROOT / "monitoring" / folder).iterdir()}
+        for file, text in data.items():
+            assert text.strip() == (ROOT / "monitoring" / folder / file).read_text().strip()
+
+
+def test_alerts_lead_to_the_runbooks_that_are_named() -> None:
+    found = of(CHARTS / "monitoring/ci/everything-values.yaml")
+    rules = "".join(one(found, "ConfigMap", "r-monitoring-prometheus-rules")["data"].values())
+    assert "runbook_url: https://example.org/runbooks/QdrantDown.md" in rules
+    assert "runbook_url: monitoring/" not in rules
+
+
+def test_grafana_is_configured_as_elsewhere_but_for_where_its_password_is() -> None:
+    paths = {
+        "dashboards/overview.json": "/etc/plinth-dashboards/overview.json",
+        "dashboards": "/etc/plinth-dashboards",
+        "provisioning": "/etc/plinth/provisioning",
+    }
+    service = monitoring.grafana(settings(), ROOT)
+    wanted = written(service, paths, {"grafana_admin_password": "pw"}, prometheus=9090)
+    found = one(objects("monitoring", M), "ConfigMap", "r-monitoring-grafana-config")["data"]
+    password = "admin_password = $__file{/etc/plinth-secrets/admin-password}"
+    assert lines(found["grafana.ini"]) ^ lines(wanted["grafana.ini"]) == {password, "admin_password = pw"}
+    for name in ("datasources/prometheus", "dashboards/plinth"):
+        kind = {"datasources/prometheus": "datasource.yaml", "dashboards/plinth": "dashboards.yaml"}[name]
+        assert yaml.safe_load(found[kind]) == yaml.safe_load(wanted[f"provisioning/{name}.yaml"])
+
+
+def test_an_existing_operator_gets_rules_monitors_and_boards_and_nothing_that_runs_them() -> None:
+    found = of(CHARTS / "monitoring/ci/operator-values.yaml")
+    kinds = {o["kind"] for o in found}
+    assert "StatefulSet" not in kinds
+    names = {o["metadata"]["name"] for o in found if o["kind"] == "PrometheusRule"}
+    assert {"r-monitoring-qdrant", "r-monitoring-slo"} <= names
+    assert "r-monitoring-watching" not in names
+    for o in found:
+        if o["kind"] in {"PrometheusRule", "ServiceMonitor"}:
+            assert o["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    boards = [o for o in found if o["metadata"]["labels"].get("grafana_dashboard") == "1"]
+    assert len(boards) == len(list((ROOT / monitoring.DASHBOARDS).glob("*.json")))
+    assert one(found, "ServiceMonitor")["spec"]["jobLabel"] == "app.kubernetes.io/component"
+
+
+def test_the_exporter_can_read_its_configuration() -> None:
+    found = of(CHARTS / "monitoring/ci/everything-values.yaml")
+    text = one(found, "ConfigMap", "r-monitoring-plinth-exporter-config")["data"]["config.yaml"]
+    config = ExporterConfig.model_validate(yaml.safe_load(text))
+    assert config.qdrant.peers == 3
+    assert config.qdrant.api_key_file == Path("/etc/plinth-secrets/qdrant-read-only-api-key")
+    assert config.backup_state == Path("/var/lib/plinth/state/backups.json")
+
+
+@pytest.mark.requirement("S1-06")
+@pytest.mark.parametrize("name", ["default", "everything"])
+def test_the_backup_can_read_its_configuration_and_finds_its_secrets(name: str) -> None:
+    found = of(CHARTS / f"backup/ci/{name}-values.yaml")
+    text = one(found, "ConfigMap")["data"]["config.yaml"]
+    config = BackupConfig.model_validate(yaml.safe_load(text))
+    assert config.qdrant is not None
+    for job in (o for o in found if o["kind"] == "CronJob"):
+        mounted = {
+            f"/etc/plinth-secrets/{item['path']}"
+            for volume in pod(job)["volumes"]
+            for source in volume.get("projected", {}).get("sources", [])
+            for item in source["secret"]["items"]
+        }
+        assert mounted == set(re.findall(r"/etc/plinth-secrets/[\w-]+", text))
+        mounts = {mount["mountPath"] for mount in pod(job)["containers"][0]["volumeMounts"]}
+        assert {str(config.directory), str(config.state.parent)} <= mounts
+
+
+@pytest.mark.requirement("S1-06")
+def test_every_run_of_a_backup_is_its_own_and_none_overtakes_another() -> None:
+    jobs = {
+        o["metadata"]["name"]: o["spec"] for o in of(CHARTS / "backup/ci/default-values.yaml") if o["kind"] == "CronJob"
+    }
+    assert set(jobs) == {"r-backup-run", "r-backup-check", "r-backup-drill"}
+    for name, spec in jobs.items():
+        assert spec["concurrencyPolicy"] == "Forbid"
+        assert spec["timeZone"] == "Etc/UTC"
+        command = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
+        assert command == [
+            *("python3", "-m", "plinth.backup", "--config", "/etc/plinth/backup/config.yaml"),
+            name.removeprefix("r-backup-"),
+        ]
+
+
+def pod(job: Object) -> Object:
+    spec: Object = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return spec
+
+
+def test_a_cluster_of_the_operator_has_the_databases_and_their_owners() -> None:
+    found = of(CHARTS / "postgres/ci/operator-values.yaml")
+    spec = one(found, "Cluster")["spec"]
+    assert spec["instances"] == 3
+    assert spec["storage"] == {"size": "10Gi"}
+    assert spec["superuserSecret"] == {"name": "postgres-superuser"}
+    assert spec["managed"]["roles"][0]["passwordSecret"] == {"name": "digi-core-owner"}
+    assert spec["postgresql"]["parameters"]["shared_buffers"] == "128MB"
+    assert all(isinstance(value, str) for value in spec["postgresql"]["parameters"].values())
+    database = one(found, "Database")["spec"]
+    assert database["cluster"] == {"name": "r-postgres"}
+    assert (database["name"], database["owner"]) == ("digi_core", "digi_core")
+    assert {o["kind"] for o in found} == {"Cluster", "Database"}

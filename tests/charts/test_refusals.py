@@ -1,0 +1,131 @@
+"""Values that contradict each other are refused with one sentence that names the value and the next step."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.charts.rendering import CHARTS, needs_helm, refusal
+
+pytestmark = needs_helm
+Q = "auth: {existingSecret: k}\n"
+C = Q + "replicas: 3\nconfig: {storage: {collection: {replication_factor: 2}}}\n"
+P = "auth: {existingSecret: k}\n"
+M = "qdrant: {targets: ['q:6333']}\ngrafana: {existingSecret: g}\n"
+B = "image: {repository: plinth}\nqdrant: {urls: ['http://q:6333']}\n"
+R = "repository: {location: 's3:b', existingSecret: k}\n"
+CASES = [
+    ("qdrant", "", "auth.existingSecret is empty"),
+    ("qdrant", Q + "replicas: 2", "replicas is 2"),
+    ("qdrant", Q + "replicas: 3", "replication_factor is 1"),
+    ("qdrant", Q + "config: {storage: {collection: {replication_factor: 2}}}", "no more than 1 nodes"),
+    ("qdrant", Q + "config: {service: {api_key: x}}", "config.service.api_key would put a key"),
+    ("qdrant", Q + "config: {service: {alt_api_key: x}}", "config.service.alt_api_key would put a key"),
+    ("qdrant", Q + "config: {service: {http_port: 1}}", "set service.httpPort"),
+    ("qdrant", Q + "config: {cluster: {enabled: true}}", "follow from replicas and tls"),
+    ("qdrant", Q + "config: {storage: {snapshots_config: {s3_config: {secret_key: x}}}}", "extraEnvFrom"),
+    ("qdrant", "auth: {enabled: false, existingSecret: k}", "auth.enabled is false"),
+    ("qdrant", "auth: {enabled: false}\nservice: {type: LoadBalancer}", "the service is published"),
+    (
+        "qdrant",
+        "auth: {enabled: false}\nhttpRoute: {enabled: true, parentRefs: [{name: g}]}",
+        "the service is published",
+    ),
+    ("qdrant", Q + "tls: {enabled: true}", "tls.existingSecret is empty"),
+    ("qdrant", Q + "tls: {existingSecret: t}", "tls.enabled is false"),
+    ("qdrant", C + "tls: {enabled: true, existingSecret: t, caKey: ''}", "tls.caKey is empty"),
+    ("qdrant", Q + "service: {grpcPort: 6333}", "are both 6333"),
+    ("qdrant", Q + "service: {grpcPort: 6335}", "port 6335 is the nodes' own"),
+    ("qdrant", Q + "ingress: {enabled: true}", "ingress.host is empty"),
+    ("qdrant", Q + "ingress: {enabled: true, host: h}", "ingress.tlsSecret is empty"),
+    ("qdrant", Q + "httpRoute: {enabled: true}", "httpRoute.parentRefs is empty"),
+    ("qdrant", Q + "grpcRoute: {enabled: true}", "grpcRoute.parentRefs is empty"),
+    ("qdrant", Q + "serviceMonitor: {enabled: true}\npodMonitor: {enabled: true}", "scraped twice"),
+    ("qdrant", Q + "preStopSeconds: 70", "preStopSeconds is 70 of the 70"),
+    ("qdrant", Q + "updateStrategy: {partition: 4}", "updateStrategy.partition is 4"),
+    ("qdrant", Q + "image: {tag: latest}", "has the tag latest"),
+    ("redis", "", "auth.existingSecret is empty"),
+    ("redis", P + "image: {tag: latest}", "has the tag latest"),
+    ("postgres", "", "auth.existingSecret is empty"),
+    ("postgres", P + "databases: [{name: a}]", "a has no passwordKey"),
+    ("postgres", P + "databases: [{name: a, passwordKey: a}, {name: a, passwordKey: b}]", "names a twice"),
+    ("postgres", P + "databases: [{name: postgres, passwordKey: a}]", "would belong to the superuser"),
+    ("postgres", "operator: {enabled: true}\ndatabases: [{name: a}]", "a has no passwordSecret"),
+    ("postgres", "operator: {enabled: true, instances: 2}", "operator.instances is 2"),
+    ("monitoring", "", "qdrant.targets is empty"),
+    ("monitoring", "qdrant: {targets: ['q:6333']}", "grafana.existingSecret is empty"),
+    ("monitoring", "qdrant: {targets: ['q:1'], caSecret: t}\ngrafana: {existingSecret: g}", "qdrant.tls is false"),
+    ("monitoring", M + "redisExporter: {enabled: true}", "redisExporter.existingSecret is empty"),
+    ("monitoring", M + "postgresExporter: {enabled: true}", "postgresExporter.existingSecret is empty"),
+    ("monitoring", M + "plinthExporter: {enabled: true}", "plinthExporter.image.repository is empty"),
+    ("monitoring", M + "rules: {leaveOut: [nothing.yml]}", "no such file of rules"),
+    ("backup", "", "image.repository is empty"),
+    ("backup", B, "repository.location is empty"),
+    ("backup", B + "repository: {location: /data}", "repository.claim is empty"),
+    ("backup", B + "repository: {location: /data, claim: c}", "set repository.location to that"),
+    ("backup", B + "repository: {location: 's3:b'}", "repository.existingSecret is empty"),
+    (
+        "backup",
+        B + "repository: {location: 's3:b', existingSecret: k, environment: {AWS_SECRET_ACCESS_KEY: x}}",
+        "would put a secret into a ConfigMap",
+    ),
+    ("backup", "image: {repository: plinth}\n" + R, "nothing is taken"),
+    ("backup", B + R + "postgres: {enabled: true}", "postgres.existingSecret is empty"),
+    ("backup", B + R + "schedules: {run: '', check: '', drill: ''}", "would ever run"),
+]
+
+
+@pytest.mark.parametrize(("chart", "values", "words"), CASES, ids=[f"{chart}: {words}" for chart, _, words in CASES])
+def test_a_contradiction_is_refused_with_one_sentence(chart: str, values: str, words: str) -> None:
+    said = refusal(chart, values)
+    assert words in said
+    sentence = said[said.index(": ", said.index("execution error")) + 2 :].strip().splitlines()[0]
+    assert sentence.endswith("."), sentence
+    assert ";" in sentence or ":" in sentence or "," in sentence, "it names no next step"
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "kind"),
+    [
+        ("qdrant", Q + "serviceMonitor: {enabled: true}", "ServiceMonitor"),
+        ("qdrant", Q + "podMonitor: {enabled: true}", "PodMonitor"),
+        ("qdrant", Q + "prometheusRule: {enabled: true}", "PrometheusRule"),
+        ("qdrant", Q + "httpRoute: {enabled: true, parentRefs: [{name: g}]}", "HTTPRoute"),
+        ("qdrant", Q + "grpcRoute: {enabled: true, parentRefs: [{name: g}]}", "GRPCRoute"),
+        ("postgres", "operator: {enabled: true}", "Cluster"),
+        ("monitoring", M + "mode: operator", "PrometheusRule"),
+    ],
+)
+def test_a_kind_that_the_cluster_does_not_know_is_refused(chart: str, values: str, kind: str) -> None:
+    said = refusal(chart, values, apis=())
+    assert f"the kind {kind}, which this cluster does not know" in said
+    assert "--api-versions" in said
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "words"),
+    [
+        ("qdrant", "replicas: 0", "/replicas"),
+        ("qdrant", "tier: huge", "/tier"),
+        ("qdrant", "persistence: {storage: {size: 10GB}}", "/persistence/storage/size"),
+        ("qdrant", "service: {httpPort: 70000}", "/service/httpPort"),
+        ("qdrant", "image: {tagg: v1}", "additional properties 'tagg' not allowed"),
+        ("qdrant", "podAntiAffinity: maybe", "/podAntiAffinity"),
+        ("redis", "maxmemoryPolicy: none", "/maxmemoryPolicy"),
+        ("postgres", "databases: [{name: Upper}]", "/databases/0/name"),
+        ("monitoring", "mode: both", "/mode"),
+        ("backup", "schedules: {run: daily}", "/schedules/run"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_the_schema(chart: str, values: str, words: str) -> None:
+    assert words in refusal(chart, values)
+
+
+def test_every_refusal_of_the_charts_is_tried() -> None:
+    written = 0
+    for path in CHARTS.glob("*/templates/_*.tpl"):
+        if path.name != "_plinth.tpl":
+            written += len(re.findall(r"\bfail \(?", path.read_text()))
+    # Some are within a loop, and are tried more than once.
+    assert written <= len(CASES)

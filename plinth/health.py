@@ -95,6 +95,13 @@ class Status:
         }
 
 
+PAGES = {
+    "prometheus": "/-/ready",
+    "alertmanager": "/-/ready",
+    "grafana": "/api/health",
+    "loki": "/ready",
+    "fluent_bit": "/api/v1/health",
+}
 CORE = ("enabled", "ok", "skipped", "latency_ms")
 
 
@@ -112,7 +119,7 @@ def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os
         parts = urlsplit(where["url"])
         probe = Probe("neo4j", parts.hostname or "127.0.0.1", parts.port or 0, user=where["user"])
         found.append(Dependency("neo4j", probe, where["password"], url=where["url"]))
-    for name, path in (("prometheus", "/-/ready"), ("alertmanager", "/-/ready"), ("grafana", "/api/health")):
+    for name, path in PAGES.items():
         if name in outputs:
             where = outputs[name]
             # A person wants the dashboards, not the page of the login.

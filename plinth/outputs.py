@@ -68,9 +68,9 @@ def outputs(
             "user": neo4j.USER,
             "password": secret(neo4j.PASSWORD),
         }
-    for name in ("prometheus", "alertmanager", "grafana"):
+    for name in ("prometheus", "alertmanager", "grafana", "loki", "fluent-bit"):
         if name in names:
-            found[name] = {"url": url(name)}
+            found[name.replace("-", "_")] = {"url": url(name)}
     if "grafana" in names:
         found["grafana"] |= {
             "dashboard": f"{url('grafana')}/d/{OVERVIEW}",

@@ -34,6 +34,11 @@ def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
     """Every reason not to deploy, a sentence each with the next step."""
     if settings.neo4j.enabled and settings.target is TargetName.kubernetes:
         yield "plinth:neo4j.enabled is true, and the kubernetes target deploys no Neo4j; set it to false."
+    if settings.monitoring.loki.enabled and settings.target is TargetName.kubernetes:
+        yield (
+            "plinth:monitoring.loki.enabled is true: on kubernetes the cluster's own collector takes the logs of pods; "
+            "set it to false."
+        )
     yield from _cluster(settings)
     yield from _exposure(settings)
     yield from _images({**settings.docker.images, **settings.kubernetes.images})
@@ -67,6 +72,12 @@ def ports(settings: Settings) -> dict[str, int]:
         "monitoring.prometheus.port": (monitoring.prometheus.enabled, monitoring.prometheus.port),
         "monitoring.alertmanager.port": (monitoring.alertmanager.enabled, monitoring.alertmanager.port),
         "monitoring.grafana.port": (monitoring.grafana.enabled, monitoring.grafana.port),
+        "monitoring.loki.port": (monitoring.loki.enabled, monitoring.loki.port),
+        "monitoring.loki.agent_port": (monitoring.loki.enabled, monitoring.loki.agent_port),
+        "monitoring.loki.intake_port": (
+            monitoring.loki.enabled and settings.target is TargetName.docker,
+            monitoring.loki.intake_port,
+        ),
         "monitoring.exporters.node_port": (exporters.enabled, exporters.node_port),
         "monitoring.exporters.redis_port": (exporters.enabled and settings.redis.enabled, exporters.redis_port),
         "monitoring.exporters.postgres_port": (

@@ -71,6 +71,9 @@ class Qdrant(_Model):
     disk_gib: int | None = Field(None, ge=1, description="GiB; the tier's when absent.")
     log_level: str = Field("INFO", pattern="^(TRACE|DEBUG|INFO|WARN|ERROR)$")
     on_disk_payload: bool = True
+    audit: bool | None = Field(
+        None, description="Write down who asked for what, without vectors; as monitoring.loki.enabled when absent."
+    )
     settle_timeout_sec: int = Field(
         600, ge=1, description="How long a node of a cluster may take to recover before a change stops at it."
     )
@@ -159,6 +162,16 @@ class Grafana(_Model):
     admin_password: SecretStr | None = Field(None, description="Generated and kept when absent.")
 
 
+class Loki(_Model):
+    """Loki and Fluent Bit, which brings it what every service prints, and Qdrant's audit log; off unless asked for."""
+
+    enabled: bool = False
+    port: Port = 3100
+    agent_port: Port = Field(2020, description="Fluent Bit's metrics and health.")
+    intake_port: Port = Field(24224, description="Where the Docker engine hands Fluent Bit what containers print.")
+    retention_days: int = Field(15, ge=1)
+
+
 class Exporters(_Model):
     """Prometheus exporters for what does not speak its format."""
 
@@ -175,6 +188,7 @@ class Monitoring(_Model):
     prometheus: Prometheus = Prometheus()
     alertmanager: Alertmanager = Alertmanager()
     grafana: Grafana = Grafana()
+    loki: Loki = Loki()
     exporters: Exporters = Exporters()
     runbooks_url: str | None = Field(
         None,
@@ -278,6 +292,11 @@ class Settings(_Model):
     slo: Slo = Slo()
     docker: Docker = Docker()
     kubernetes: Kubernetes = Kubernetes()
+
+    @property
+    def audited(self) -> bool:
+        """Whether Qdrant writes its audit log."""
+        return self.monitoring.loki.enabled if self.qdrant.audit is None else self.qdrant.audit
 
     @property
     def size(self) -> Size:

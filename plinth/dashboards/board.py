@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from grafana_foundation_sdk.builders import common as styles
-from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import dashboard, logs, loki, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
@@ -15,6 +16,7 @@ from grafana_foundation_sdk.models import dashboard as models
 # The schema of dashboards that a Grafana takes from files without a switch; the SDK has begun to prefer its successor.
 # By the uid that is provisioned; a generated id would tie the files to one Grafana.
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="plinth-prometheus")
+LOGS = common.DataSourceRef(type_val="loki", uid="plinth-loki")
 TAG = "plinth"
 
 
@@ -37,7 +39,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel: a graph over time, or one ``number``. ``unit`` is Grafana's word, such as s or bytes."""
+    """A panel: a graph over time, one ``number``, or ``lines`` of logs. ``unit`` is Grafana's word, such as s or bytes.
+
+    Expressions are Prometheus', or Loki's where the ``source`` is LOGS.
+    """
 
     title: str
     unit: str
@@ -48,6 +53,8 @@ class Panel:
     width: int = 8
     stacked: bool = False
     zero: str = ""
+    source: common.DataSourceRef = SOURCE
+    lines: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Variable:
     name: str
     label: str
     query: str
+    source: common.DataSourceRef = SOURCE
 
 
 @dataclass(frozen=True)
@@ -88,9 +96,16 @@ def graph(
     limits: Limits | None = None,
     width: int = 8,
     stacked: bool = False,
+    source: common.DataSourceRef = SOURCE,
 ) -> Panel:
     """Lines over time; a query is (expression, legend)."""
-    return Panel(title, unit, tuple(Query(*query) for query in queries), about, limits, width=width, stacked=stacked)
+    asked = tuple(Query(*query) for query in queries)
+    return Panel(title, unit, asked, about, limits, width=width, stacked=stacked, source=source)
+
+
+def lines(title: str, expr: str, about: str = "") -> Panel:
+    """What was logged, the newest first."""
+    return Panel(title, "short", (Query(expr),), about, width=24, source=LOGS, lines=True)
 
 
 def to_json(board: Board) -> str:
@@ -128,25 +143,28 @@ def to_json(board: Board) -> str:
         )
     for variable in board.variables:
         built = built.with_variable(_variable(variable))
+    # Else each Grafana numbers them as it likes, and a link to one panel leads to another elsewhere.
+    numbers = count(1)
     for title, panels in board.rows:
-        built = built.with_row(dashboard.Row(title))
+        built = built.with_row(dashboard.Row(title).id(next(numbers)))
         for panel in panels:
-            built = built.with_panel(_number(panel) if panel.number else _graph(panel))
+            built = built.with_panel(_panel(panel).id(next(numbers)))
     return JSONEncoder(sort_keys=True, indent=1).encode(built.build()) + "\n"
 
 
-def expressions(text: str) -> list[tuple[str, str]]:
-    """(title, expression) of every panel, annotation and variable of a dashboard's JSON."""
+def expressions(text: str, source: str = "prometheus") -> list[tuple[str, str]]:
+    """(title, expression) of every panel and annotation of a dashboard's JSON that asks a kind of data source."""
     document = json.loads(text)
-    found = [(panel["title"], target["expr"]) for panel in document["panels"] for target in panel.get("targets", ())]
-    return found + [(note["name"], note["expr"]) for note in document["annotations"]["list"] if "expr" in note]
+    found = [(panel["title"], target) for panel in document["panels"] for target in panel.get("targets", ())]
+    found += [(note["name"], note) for note in document["annotations"]["list"] if "expr" in note]
+    return [(title, asked["expr"]) for title, asked in found if asked["datasource"]["type"] == source]
 
 
 def _variable(variable: Variable) -> dashboard.QueryVariable:
     return (
         dashboard.QueryVariable(variable.name)
         .label(variable.label)
-        .datasource(SOURCE)
+        .datasource(variable.source)
         .query(variable.query)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .multi(True)
@@ -156,13 +174,25 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
     )
 
 
+def _panel(panel: Panel) -> stat.Panel | logs.Panel | timeseries.Panel:
+    if panel.number:
+        return _number(panel)
+    return _lines(panel) if panel.lines else _graph(panel)
+
+
+def _panel(panel: Panel) -> stat.Panel | logs.Panel | timeseries.Panel:
+    if panel.number:
+        return _number(panel)
+    return _lines(panel) if panel.lines else _graph(panel)
+
+
 def _graph(panel: Panel) -> timeseries.Panel:
     built = (
         timeseries.Panel()
         .title(panel.title)
         .description(panel.about)
         .unit(panel.unit)
-        .datasource(SOURCE)
+        .datasource(panel.source)
         .span(panel.width)
         .height(7)
         .min(0)
@@ -175,9 +205,40 @@ def _graph(panel: Panel) -> timeseries.Panel:
     if panel.limits:
         style = styles.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.LINE)
         built = built.thresholds(_thresholds(panel.limits)).thresholds_style(style)
-    for target in _targets(panel.queries):
+    for target in _asked_of_loki(panel.queries) if panel.source is LOGS else _targets(panel.queries):
         built = built.with_target(target)
     return built
+
+
+def _lines(panel: Panel) -> logs.Panel:
+    built = (
+        logs.Panel()
+        .title(panel.title)
+        .description(panel.about)
+        .unit(panel.unit)
+        .datasource(panel.source)
+        .span(panel.width)
+        .height(12)
+        .show_time(True)
+        .wrap_log_message(True)
+        .enable_log_details(True)
+        .sort_order(common.LogsSortOrder.DESCENDING)
+    )
+    for target in _asked_of_loki(panel.queries):
+        built = built.with_target(target)
+    return built
+
+
+def _asked_of_loki(queries: Sequence[Query]) -> list[loki.Dataquery]:
+    return [
+        loki.Dataquery()
+        .datasource(LOGS)
+        .expr(query.expr)
+        .legend_format(query.legend)
+        .query_type("range")
+        .ref_id(chr(65 + place))
+        for place, query in enumerate(queries)
+    ]
 
 
 def _number(panel: Panel) -> stat.Panel:

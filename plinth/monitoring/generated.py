@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from plinth.dashboards import host, overview, qdrant, stores
+from plinth.dashboards import host, logs, overview, qdrant, stores
 from plinth.dashboards.board import to_json
 from plinth.load.slo import load_slo
 from plinth.monitoring.burn import rule_groups
@@ -26,6 +26,7 @@ BOARDS = (
     host.host,
     host.backups,
     host.load,
+    logs.logs,
 )
 RULES = "monitoring/prometheus/rules/slo.yml"
 _HEAD = "# Written by `make monitoring` from load/slo.yaml: change that file, not this one.\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from plinth.services import backup, exporters, monitoring, neo4j, postgres, qdrant, redis
+from plinth.services import backup, exporters, logs, monitoring, neo4j, postgres, qdrant, redis
 from plinth.services.spec import Service
 from plinth.settings import Settings, TargetName
 
@@ -25,8 +25,11 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
         found += exporters.services(settings)
     if settings.monitoring.alertmanager.enabled:
         found.append(monitoring.alertmanager(settings))
+    keeps_logs = settings.monitoring.loki.enabled and not {logs.LOKI, logs.AGENT} & set(left_out)
+    if keeps_logs:
+        found += logs.services(settings)
     if settings.monitoring.grafana.enabled and "grafana" not in left_out:
-        found.append(monitoring.grafana(settings, root))
+        found.append(monitoring.grafana(settings, root, logs=keeps_logs))
     watches = settings.monitoring.exporters.enabled and settings.target is not TargetName.kubernetes
     if watches and exporters.PLINTH not in left_out:
         found.append(exporters.plinth(settings, found, root))

@@ -16,6 +16,7 @@ GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
 RULES = "monitoring/prometheus/rules"
 DASHBOARDS = "monitoring/grafana/dashboards"
 OVERVIEW = "plinth-overview"
+LOGS_BOARD = "logs.json"
 
 
 def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Service:
@@ -113,9 +114,9 @@ def _receivers(settings: Settings) -> dict[str, str | None]:
     }
 
 
-def grafana(settings: Settings, root: Path) -> Service:
-    """Grafana with Prometheus as its data source and the dashboards; left out where no binary of it exists."""
-    boards = sorted(path.name for path in (root / DASHBOARDS).glob("*.json"))
+def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
+    """Grafana with its data sources and the dashboards; left out where no binary of it exists."""
+    boards = sorted(path.name for path in (root / DASHBOARDS).glob("*.json") if logs or path.name != LOGS_BOARD)
     return Service(
         name="grafana",
         program=Program(
@@ -134,7 +135,7 @@ def grafana(settings: Settings, root: Path) -> Service:
         arguments=("server", "--homepath=/usr/share/grafana", "--config={{ file('grafana.ini') }}"),
         files={
             "grafana.ini": File("monitoring/grafana/grafana.ini.j2"),
-            "provisioning/datasources/prometheus.yaml": File("monitoring/grafana/datasource.yaml.j2"),
+            "provisioning/datasources/plinth.yaml": File("monitoring/grafana/datasource.yaml.j2", {"logs": logs}),
             "provisioning/dashboards/plinth.yaml": File("monitoring/grafana/dashboards.yaml.j2"),
             **{f"dashboards/{name}": Copy(f"{DASHBOARDS}/{name}") for name in boards},
         },

@@ -20,12 +20,14 @@ READ_ONLY_API_KEY = "qdrant_read_only_api_key"
 TLS_CERT, TLS_KEY, TLS_CA = "qdrant_tls_cert", "qdrant_tls_key", "qdrant_tls_ca"
 EMBEDDED = (sys.executable, "-m", "plinth.embedded")
 PEER_PORT = 6335
+AUDIT = "audit"
 
 # The binary, not the image's entrypoint.sh: as process 1 that script ends at SIGTERM without waiting for the server.
 CONTAINER = Container(
     entrypoint=("./qdrant",),
     user="1000:1000",
-    volumes={"storage": "/qdrant/storage", "snapshots": "/qdrant/snapshots"},
+    # The image gives its account no directory for the audit log, and /var/tmp to everybody.
+    volumes={"storage": "/qdrant/storage", "snapshots": "/qdrant/snapshots", AUDIT: "/var/tmp"},  # noqa: S108
     check=bash_http("http", "/readyz"),
 )
 
@@ -83,15 +85,17 @@ def service(settings: Settings) -> Service:
     scheme = "https" if wanted.tls else "http"
     founder, own = (scheme + "://{{ peer(" + number + ", 'p2p') }}" for number in ("0", "node"))
     joining = ("--bootstrap", founder, "--uri", own)
+    values = {"qdrant": wanted, "tls_ca": tls_ca(wanted.tls), "audit": AUDIT if settings.audited else None}
     return Service(
         name="qdrant",
         program=program(wanted.engine, wanted.version, tls=wanted.tls is not None),
         arguments=("--config-path", "{{ file('config.yaml') }}", *(joining if wanted.nodes > 1 else ())),
         # By default beside the binary, where nothing can be written.
         environment={"QDRANT_INIT_FILE_PATH": "{{ volume('storage') }}/.qdrant-initialized"},
-        files={"config.yaml": File("config/qdrant/config.yaml.j2", {"qdrant": wanted, "tls_ca": tls_ca(wanted.tls)})},
+        files={"config.yaml": File("config/qdrant/config.yaml.j2", values)},
         ports={"http": wanted.http_port, "grpc": wanted.grpc_port},
-        volumes={"storage": settings.size.disk_gib, "snapshots": settings.size.disk_gib},
+        volumes={"storage": settings.size.disk_gib, "snapshots": settings.size.disk_gib}
+        | ({AUDIT: 1} if settings.audited else {}),
         # The port opens only once every collection is loaded, so a start takes as long as the data is big.
         health=Health("http", "http", "/readyz", deadline_s=300, tls=wanted.tls is not None),
         scrape=Scrape("http", secret=READ_ONLY_API_KEY if wanted.auth else None, scheme=scheme, ca=tls_ca(wanted.tls)),

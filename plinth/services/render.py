@@ -16,6 +16,10 @@ class Place(Protocol):
     """Where a target puts a service: the answers that its templates ask for."""
 
     @property
+    def stack(self) -> str:
+        """The environment's name."""
+
+    @property
     def bind(self) -> str:
         """The address that the service listens on."""
 
@@ -38,6 +42,13 @@ class Place(Protocol):
     def volume(self, service: str, name: str) -> str:
         """The path of a volume, as the service sees it."""
 
+    @property
+    def output(self) -> str | None:
+        """The files of what services print, one each, as a glob; None where the target sends it to who takes it."""
+
+    def read(self, service: str, name: str) -> Mapping[str, str]:
+        """The path of another service's volume, as one that reads it sees it, by the name of the node."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -52,9 +63,10 @@ class Command:
 def command(service: Service, place: Place) -> Command:
     """Fill the arguments and the environment.
 
-    Templates may ask for ``bind``, ``node``, ``port(name)``, ``address(service, port)``, ``addresses(service, port)``,
-    ``peer(node, port)``, ``file(name)``, ``volume(name)`` and ``secret_file(name)``; one that asks for anything else is
-    a bug and raises. Secrets are open to files alone, so that none ends in an argument list or an environment.
+    Templates may ask for ``stack``, ``bind``, ``node``, ``port(name)``, ``address(service, port)``,
+    ``addresses(service, port)``, ``peer(node, port)``, ``file(name)``, ``volume(name)``, ``secret_file(name)``,
+    ``output`` and ``read(service, volume)``; one that asks for anything else is a bug and raises. Secrets are open to
+    files alone, so that none ends in an argument list or an environment.
     """
     names = _names(service, place)
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - arguments, not HTML
@@ -91,6 +103,7 @@ def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path
 
 def _names(service: Service, place: Place) -> dict[str, Any]:
     return {
+        "stack": place.stack,
         "bind": place.bind,
         "node": place.node,
         "port": {**service.ports, **(service.peers.ports if service.peers else {})}.__getitem__,
@@ -100,5 +113,7 @@ def _names(service: Service, place: Place) -> dict[str, Any]:
         "file": lambda name: place.file(service.name, name),
         "volume": lambda name: place.volume(service.name, name),
         "volume_of": place.volume,
+        "output": place.output,
+        "read": place.read,
         "secret_file": lambda name: place.file(service.name, f"{name}.secret"),
     }

@@ -106,6 +106,14 @@ class Scrape:
 
 
 @dataclass(frozen=True)
+class Intake:
+    """The port at which a service takes what others print, and those whose words would go in circles."""
+
+    port: str
+    but_of: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Limits:
     """Cores and MiB that a container or pod may take; 0 is unlimited. Processes share the machine."""
 
@@ -146,3 +154,5 @@ class Service:
     stop_grace_s: int = 30
     optional: bool = False
     peers: Peers | None = None
+    takes_output: Intake | None = None
+    reads: tuple[tuple[str, str], ...] = ()

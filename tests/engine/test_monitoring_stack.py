@@ -45,6 +45,12 @@ pytestmark = [
 BOARDS = sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json"))
 RULES = sorted((ROOT / "monitoring" / "prometheus" / "rules").glob("*.yml"))
 ALONE = "one node has no consensus; the names are read from a cluster of one below"
+NO_LOGS = "logs are not kept here; test_logs_stack.py has a stack that keeps them"
+AGENTS = (
+    "fluentbit_output_proc_records_total",
+    "fluentbit_output_retries_total",
+    "fluentbit_output_dropped_records_total",
+)
 # A metric that the stack here cannot have, and why.
 ABSENT = dict.fromkeys(
     (
@@ -55,7 +61,7 @@ ABSENT = dict.fromkeys(
         "cluster_commit",
     ),
     ALONE,
-)
+) | dict.fromkeys(AGENTS, NO_LOGS)
 NOT_EMBEDDED = "the embedded engine is one process without gRPC, shards, jemalloc or a count of its work"
 ABSENT_EMBEDDED = dict.fromkeys(
     (
@@ -240,7 +246,7 @@ def test_every_metric_that_is_used_is_on_a_page_that_was_scraped(live: Live, tmp
     used = {name for path in BOARDS for _, expression in expressions(path.read_text()) for name in names(expression)}
     used |= {name for rule in rules() for name in names(rule["expr"])}
     there = set(httpx.get(f"{live.url}/api/v1/label/__name__/values").json()["data"])
-    missing = used - there - (ABSENT_EMBEDDED.keys() & live.absent.keys())
+    missing = used - there - (ABSENT_EMBEDDED.keys() & live.absent.keys()) - set(AGENTS)
     if real_qdrant():
         missing -= cluster_page(tmp_path)
     else:

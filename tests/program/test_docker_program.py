@@ -324,3 +324,39 @@ def test_given_certificates_are_uploaded_and_one_that_is_missing_is_a_sentence(r
     (tmp_path / "k.pem").unlink()
     with pytest.raises(UserError, match="which cannot be read"):
         run(parse({"target": "docker", "qdrant": {"tls": tls}}, source="x"))
+
+
+@pytest.mark.requirement("S4-08")
+def test_what_containers_print_goes_to_the_agent_by_the_engine_and_nothing_of_the_host_is_mounted(run: Run) -> None:
+    settings = load_settings(ROOT, "cluster")
+    monitoring = settings.monitoring.model_copy(
+        update={"loki": settings.monitoring.loki.model_copy(update={"enabled": True})}
+    )
+    recorder = run(settings.model_copy(update={"monitoring": monitoring}))
+    found = containers(recorder)
+    # Their own words would go in circles.
+    assert {name for name, container in found.items() if container["logDriver"] == "json-file"} == {
+        "loki",
+        "fluent-bit",
+    }
+    for name in found.keys() - {"loki", "fluent-bit"}:
+        options = found[name]["logOpts"]
+        assert options["fluentd-address"] == "tcp://127.0.0.1:24224", name
+        # One that starts or stops before the agent does not wait for it.
+        assert options["fluentd-async"] == "true", name
+        assert options["tag"] == f"{'qdrant' if name.startswith('qdrant') else name}.{name}"
+    agent = found["fluent-bit"]
+    assert {mount["type"] for mount in agent["mounts"]} == {"volume"}
+    assert {mount["target"]: mount["source"] for mount in agent["mounts"] if mount.get("readOnly")} == {
+        "/etc/plinth": next(mount["source"] for mount in agent["mounts"] if mount["target"] == "/etc/plinth"),
+        **{f"/read/qdrant-{number}/audit": f"plinth-test-qdrant-{number}-audit" for number in range(3)},
+    }
+    for number in range(3):
+        mounts = {mount["target"]: mount["source"] for mount in found[f"qdrant-{number}"]["mounts"]}
+        assert mounts["/var/tmp"] == f"plinth-test-qdrant-{number}-audit"
+
+
+def test_the_agents_intake_is_on_loopback_wherever_ports_are_published(run: Run) -> None:
+    values = {"target": "docker", "bind_address": "192.0.2.7", "monitoring": {"loki": {"enabled": True}}}
+    agent = containers(run(parse(values, source="x")))["fluent-bit"]
+    assert {port["internal"]: port["ip"] for port in agent["ports"]} == {2020: "192.0.2.7", 24224: "127.0.0.1"}

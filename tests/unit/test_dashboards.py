@@ -21,7 +21,7 @@ from tests.promql import selectors
 from tests.unit.test_services import Elsewhere
 
 FILES = sorted((ROOT / DASHBOARDS).glob("*.json"))
-SUBJECTS = ["overview", "qdrant", "collections", "cluster", "postgres", "redis", "host", "backups", "load"]
+SUBJECTS = ["overview", "qdrant", "collections", "cluster", "postgres", "redis", "host", "backups", "load", "logs"]
 
 
 def boards() -> dict[str, dict[str, Any]]:
@@ -48,24 +48,37 @@ def test_a_dashboard_read_by_grafanas_schema_and_written_again_is_the_same(path:
     assert json.loads(JSONEncoder().encode(Dashboard.from_json(document))) != document
 
 
-def test_every_panel_has_a_title_of_its_own_a_unit_an_expression_and_the_provisioned_source() -> None:
+def sources() -> list[dict[str, str]]:
+    """The data sources that are provisioned, as panels refer to them."""
+    settings = parse({"target": "local"}, source="x")
+    contents = files(grafana(settings, ROOT, logs=True), Elsewhere(), {"grafana_admin_password": "p"}, ROOT)
+    found = yaml.safe_load(contents["provisioning/datasources/plinth.yaml"])["datasources"]
+    return [{"type": source["type"], "uid": source["uid"]} for source in found]
+
+
+def test_every_panel_has_a_title_and_a_number_of_its_own_a_unit_an_expression_and_a_provisioned_source() -> None:
+    assert len(sources()) == 2
     for name, board in boards().items():
         titles = [panel["title"] for panel in panels(board)]
         assert len(titles) == len(set(titles)), name
+        numbers = [panel["id"] for panel in board["panels"]]
+        assert len(numbers) == len(set(numbers)), name
+        assert min(numbers) > 0, name
         for panel in panels(board):
             assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
             assert panel["targets"], panel["title"]
             for owner in (panel, *panel["targets"]):
-                assert owner["datasource"] == {"type": "prometheus", "uid": "plinth-prometheus"}, panel["title"]
+                assert owner["datasource"] in sources(), panel["title"]
+                assert owner["datasource"] == panel["datasource"], panel["title"]
         for variable in board["templating"].get("list", []):
-            assert variable["datasource"]["uid"] == "plinth-prometheus"
+            assert variable["datasource"] in sources()
 
 
 def test_a_variable_that_is_used_is_there_and_one_that_is_there_is_used() -> None:
     for name, board in boards().items():
         text = json.dumps(board["panels"])
         there = {variable["name"] for variable in board["templating"].get("list", [])}
-        assert {word for word in ("node", "collection") if f"${word}" in text} == there, name
+        assert {word for word in ("node", "collection", "service", "level") if f"${word}" in text} == there, name
 
 
 def test_dashboards_lead_to_each_other_and_mark_deploys_and_load_runs() -> None:
@@ -86,7 +99,7 @@ def test_a_panel_turns_red_where_an_alert_pages() -> None:
 @pytest.mark.requirement("S1-05")
 def test_grafana_is_given_every_dashboard_and_one_to_open_with() -> None:
     settings = parse({"target": "local"}, source="x")
-    contents = files(grafana(settings, ROOT), Elsewhere(), {"grafana_admin_password": "p"}, ROOT)
+    contents = files(grafana(settings, ROOT, logs=True), Elsewhere(), {"grafana_admin_password": "p"}, ROOT)
     provider = yaml.safe_load(contents["provisioning/dashboards/plinth.yaml"])["providers"][0]
     assert provider["options"]["path"] == "/etc/grafana/dashboards"
     assert {name for name in contents if name.startswith("dashboards/")} == {f"dashboards/{p.name}" for p in FILES}

@@ -18,7 +18,9 @@ from tests.conftest import ROOT
 class Elsewhere:
     """A place that is none of the targets'."""
 
+    stack = "t"
     bind = "127.0.0.1"
+    output = "/var/log/*.log"
 
     def address(self, service: str, port: str) -> str:
         return f"{service}.test:{port}"
@@ -36,6 +38,9 @@ class Elsewhere:
 
     def volume(self, service: str, name: str) -> str:
         return f"/var/{service}/{name}"
+
+    def read(self, service: str, name: str) -> dict[str, str]:
+        return {service: self.volume(service, name)}
 
 
 def rendered(**values: Any) -> dict[str, dict[str, str]]:

@@ -84,7 +84,8 @@ class DockerTarget(Layout):
         declared = declare(service, names, self._options)
         image = self._image(service)
         behind: list[pulumi.Resource] = [self._network(service, name) for name in declared.networks]
-        for mount, kind in zip(declared.mounts, service.volumes, strict=True):
+        own = [mount for mount in declared.mounts if not mount.read_only]
+        for mount, kind in zip(own, service.volumes, strict=True):
             behind.append(
                 resources.volume(mount.volume, f"{node.name}-{kind}", declared.labels, self._provider, keep=True)
             )

@@ -7,19 +7,21 @@ capabilities, bounded logs, memory and processors.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from plinth.services.render import command
 from plinth.services.spec import NODE_PORT_STEP, Service
-from plinth.targets.docker.names import Layout
+from plinth.targets.docker.names import Layout, node_names
+
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Options:
     """What an environment sets for all of its containers: where ports are published, how many files may be open."""
 
-    published_on: str = "127.0.0.1"
+    published_on: str = LOOPBACK
     nofile: int = 65536
 
 
@@ -29,6 +31,19 @@ class Mount:
 
     volume: str
     path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Where the engine puts what a container prints."""
+
+    driver: str
+    options: Mapping[str, str]
+
+
+# Bounded; `docker logs` reads it.
+KEPT = Logs("json-file", {"max-size": "10m", "max-file": "3"})
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,7 @@ class Declared:
     memory_mib: int
     shm_mib: int
     nofile: int
+    logs: Logs = KEPT
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -72,6 +88,7 @@ def declare(service: Service, names: Layout, options: Options) -> Declared:
     """The container of one node of a service."""
     image = service.program.container
     filled = command(service, names)
+    intake = service.takes_output.port if service.takes_output else None
     entrypoint, arguments = image.entrypoint, filled.arguments
     if filled.initialise:
         entrypoint, arguments = initialising(
@@ -84,8 +101,12 @@ def declare(service: Service, names: Layout, options: Options) -> Declared:
         user=image.user,
         environment=tuple(f"{name}={value}" for name, value in sorted(filled.environment.items())),
         networks=names.networks(service),
-        ports=tuple(Port(port, outside(port, names.node), options.published_on) for port in service.ports.values()),
-        mounts=tuple(Mount(names.volume_name(service, volume), image.volumes[volume]) for volume in service.volumes),
+        ports=tuple(
+            # The engine alone sends to an intake, from where it runs.
+            Port(port, outside(port, names.node), LOOPBACK if name == intake else options.published_on)
+            for name, port in service.ports.items()
+        ),
+        mounts=(*_own(service, names), *_others(service, names)),
         tmpfs={path: tmpfs_options(image.user) for path in image.tmpfs},
         check=filled.check,
         start_period_s=round(service.health.deadline_s),
@@ -95,8 +116,44 @@ def declare(service: Service, names: Layout, options: Options) -> Declared:
         memory_mib=service.limits.memory_mib,
         shm_mib=image.shm_mib,
         nofile=options.nofile,
+        logs=logs(service, names),
         labels={"plinth.stack": names.stack, "plinth.service": service.name},
     )
+
+
+def logs(service: Service, names: Layout) -> Logs:
+    """To who takes it, where somebody does.
+
+    Asynchronous: a container starts, runs and stops whether or not anybody listens. `docker logs` reads what the engine
+    keeps beside it.
+    """
+    takers = ((found, found.takes_output) for found in names.services.values() if found.takes_output)
+    taker, intake = next(takers, (None, None))
+    if taker is None or intake is None or service.name in intake.but_of:
+        return KEPT
+    return Logs(
+        "fluentd",
+        {
+            "fluentd-address": f"tcp://{LOOPBACK}:{taker.ports[intake.port]}",
+            "fluentd-async": "true",
+            "fluentd-sub-second-precision": "true",
+            "tag": f"{service.name}.{node_names(service)[names.node]}",
+            "cache-max-size": KEPT.options["max-size"],
+            "cache-max-file": KEPT.options["max-file"],
+        },
+    )
+
+
+def _own(service: Service, names: Layout) -> Iterator[Mount]:
+    for volume in service.volumes:
+        yield Mount(names.volume_name(service, volume), service.program.container.volumes[volume])
+
+
+def _others(service: Service, names: Layout) -> Iterator[Mount]:
+    for other, volume in service.reads:
+        for number, path in enumerate(names.read(other, volume).values()):
+            node = Layout(names.stack, names.services, number)
+            yield Mount(node.volume_name(names.services[other], volume), path, read_only=True)
 
 
 def outside(port: int, node: int) -> int:

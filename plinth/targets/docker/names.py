@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from plinth.services.spec import Service
 
 CONFIG = "/etc/plinth"
+# Where a container finds the volumes of others that it reads.
+READ = "/read"
 # Within a volume that is filled before the first start: a mount point itself cannot be renamed.
 FILLED = "data"
 
@@ -58,6 +60,14 @@ class Layout:
         wanted = self.services[service]
         path = wanted.program.container.volumes[name]
         return f"{path}/{FILLED}" if wanted.initialise and name == next(iter(wanted.volumes)) else path
+
+    @property
+    def output(self) -> None:
+        """The engine sends it, see `declared.py`."""
+
+    def read(self, service: str, name: str) -> Mapping[str, str]:
+        """Where a volume of each node of another service is mounted, by the node's name."""
+        return {node: f"{READ}/{node}/{name}" for node in node_names(self.services[service])}
 
     def container(self, service: Service) -> str:
         """The name of this node's container."""

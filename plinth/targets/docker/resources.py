@@ -12,7 +12,6 @@ from plinth.targets.docker.names import CONFIG
 
 # A stop takes the service's own grace and a little more for the engine.
 GRACE_MARGIN_S = 5
-LOGS = {"max-size": "10m", "max-file": "3"}
 
 
 def network(
@@ -95,7 +94,10 @@ def container(
     needs: Sequence[pulumi.Resource],
 ) -> docker.Container:
     """The container of one node; ``config`` is the volume of its config files."""
-    mounts = [docker.ContainerMountArgs(type="volume", source=m.volume, target=m.path) for m in declared.mounts]
+    mounts = [
+        docker.ContainerMountArgs(type="volume", source=m.volume, target=m.path, read_only=m.read_only or None)
+        for m in declared.mounts
+    ]
     if config is not None:
         mounts.append(docker.ContainerMountArgs(type="volume", source=config, target=CONFIG, read_only=True))
     return docker.Container(
@@ -128,8 +130,8 @@ def container(
         stop_timeout=declared.stop_grace_s,
         # Without it the engine is told to kill at once.
         destroy_grace_seconds=declared.stop_grace_s + GRACE_MARGIN_S,
-        log_driver="json-file",
-        log_opts=LOGS,
+        log_driver=declared.logs.driver,
+        log_opts=dict(declared.logs.options),
         cpus=f"{declared.cpus:g}" if declared.cpus else None,
         memory=declared.memory_mib or None,
         # The same as the memory: none of it is swapped.

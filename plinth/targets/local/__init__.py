@@ -13,6 +13,7 @@ from plinth.services.render import command, files
 from plinth.targets.local.process import ProcessSpec, first_account
 from plinth.targets.local.programs import Found, beside, locate
 from plinth.targets.local.resource import Process
+from plinth.targets.local.supervisor import Supervisor
 from plinth.targets.placed import Node, Placed
 
 
@@ -26,6 +27,11 @@ class LocalTarget:
         self._bind = bind
         self._ports = {service.name: service.ports for service in services}
         self._programs, self.left_out = locate(list(services))
+
+    @property
+    def stack(self) -> str:
+        """The environment's name."""
+        return self._home.env
 
     @property
     def bind(self) -> str:
@@ -68,6 +74,15 @@ class LocalTarget:
     def volume(self, service: str, name: str) -> str:
         """The path of a service's volume."""
         return str(self._home.data / service / name)
+
+    @property
+    def output(self) -> str:
+        """The files in which supervisord keeps what each program prints."""
+        return str(Supervisor(self._home.run).logs / "*.log")
+
+    def read(self, service: str, name: str) -> Mapping[str, str]:
+        """The volume itself."""
+        return {service: self.volume(service, name)}
 
     def place(
         self,

@@ -1,0 +1,74 @@
+"""Loki, and Fluent Bit, which brings it what services print and Qdrant's audit log (S4-08). Both, or neither."""
+
+from __future__ import annotations
+
+from plinth.services.qdrant import AUDIT
+from plinth.services.spec import Container, Copy, File, Health, Intake, Limits, Program, Scrape, Service
+from plinth.settings import Settings
+
+LOKI, AGENT = "loki", "fluent-bit"
+INTAKE = "intake"
+
+
+def services(settings: Settings) -> list[Service]:
+    """The store and the agent."""
+    return [_loki(settings), _agent(settings)]
+
+
+def _loki(settings: Settings) -> Service:
+    wanted = settings.monitoring.loki
+    return Service(
+        name=LOKI,
+        program=Program(
+            image=LOKI,
+            binaries=("loki",),
+            package="",
+            variable="PLINTH_LOKI",
+            container=Container(entrypoint=("/usr/bin/loki",), user="10001:10001", volumes={"data": "/loki"}),
+        ),
+        arguments=("-config.file={{ file('loki.yaml') }}",),
+        files={"loki.yaml": File("config/loki/loki.yaml.j2", {"retention_days": wanted.retention_days})},
+        ports={"http": wanted.port},
+        volumes={"data": settings.size.prometheus_disk_gib},
+        health=Health("http", "http", "/ready"),
+        scrape=Scrape("http"),
+        limits=Limits(1, 512),
+        run_as=("loki", "nobody"),
+        optional=True,
+    )
+
+
+def _agent(settings: Settings) -> Service:
+    wanted = settings.monitoring.loki
+    return Service(
+        name=AGENT,
+        program=Program(
+            image=AGENT,
+            binaries=("fluent-bit",),
+            package="",
+            variable="PLINTH_FLUENT_BIT",
+            search=("/opt/fluent-bit/bin",),
+            # A distroless image: its one account owns its home, and there is nothing to run a health command with.
+            container=Container(
+                entrypoint=("/fluent-bit/bin/fluent-bit",), user="65532:65532", volumes={"state": "/home/nonroot"}
+            ),
+        ),
+        arguments=("--config={{ file('fluent-bit.yaml') }}",),
+        files={
+            "fluent-bit.yaml": File(
+                "config/fluent-bit/fluent-bit.yaml.j2", {"audit": AUDIT if settings.audited else None}
+            ),
+            "label.lua": Copy("config/fluent-bit/label.lua"),
+        },
+        ports={"http": wanted.agent_port, INTAKE: wanted.intake_port},
+        volumes={"state": 1},
+        health=Health("http", "http", "/api/v1/health"),
+        scrape=Scrape("http", "/api/v2/metrics/prometheus"),
+        limits=Limits(0.25, 128),
+        needs=(LOKI, "qdrant") if settings.audited else (LOKI,),
+        # The account of who started the target: the files that it reads are open to no other.
+        run_as=(),
+        optional=True,
+        takes_output=Intake(INTAKE, but_of=(LOKI, AGENT)),
+        reads=(("qdrant", AUDIT),) if settings.audited else (),
+    )

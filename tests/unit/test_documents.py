@@ -1,0 +1,53 @@
+"""What people are told to type is what the command line takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands import complaint, shown
+from tests.conftest import ROOT
+
+PAGES = sorted(
+    path for pattern in ("*.md", "docs/**/*.md", "monitoring/**/*.md", "charts/**/*.md") for path in ROOT.glob(pattern)
+)
+# The words of a command that is fixed and comes with a later change.
+PROMISED = ("plinth backup",)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_line_that_a_page_shows_is_one_that_is_taken(page: Path) -> None:
+    lines = [line for line in shown(page.read_text()) if not line.startswith(PROMISED)]
+    wrong = [f"{line}: {why}" for line in lines if (why := complaint(line))]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("plinth", None),
+        ("plinth status", None),
+        ("plinth status $ENV --no-cache", None),
+        ("plinth images list|pull ENV", None),
+        ("plinth collections diff ENV [--json]", None),
+        ("plinth starus ENV", "there is no `plinth starus`"),
+        ("plinth status ENV --color", "No such option: --color"),
+        ("plinth status ENV [--color]", "No such option: --color"),
+        ("plinth status --json", "env is missing"),
+        ("plinth status ENV OTHER", "OTHER is one word too many"),
+        ("plinth images list|shake ENV", "there is no `plinth images shake`"),
+        ("plinth load ENV --profile", "requires an argument"),
+    ],
+)
+def test_a_line_that_is_not_taken_is_found(line: str, why: str | None) -> None:
+    found = complaint(line)
+    assert found is None if why is None else found is not None and why in found
+
+
+def test_command_lines_are_found_in_sentences_tables_and_blocks() -> None:
+    page = (
+        "Run `plinth up ENV`:\n\n    plinth down ENV --yes  # stop\n\n```sh\nplinth status ENV\n```\n| `plinth a\\|b` |"
+    )
+    assert shown(page) == ["plinth up ENV", "plinth a|b", "plinth down ENV --yes", "plinth status ENV"]
+    assert sum(len(shown(path.read_text())) for path in PAGES) > 60

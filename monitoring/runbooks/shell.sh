@@ -2,31 +2,78 @@
 ENV=${1:?the name of an environment, such as local}
 PATH=$PWD/.venv/bin:$PATH
 
-_output() {
-  plinth outputs "$ENV" --json --show-secrets |
-    python -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]].get(sys.argv[2]) or "")' "$1" "$2"
+# Keys and passwords go over pipes: an argument list is everybody's to read.
+_outputs() {
+  plinth outputs "$ENV" --json --show-secrets
 }
 
-# The key goes over standard input: an argument list is everybody's to read.
+_from() {
+  python -c 'import json, sys; found = json.load(sys.stdin)
+for key in sys.argv[1:]: found = found.get(key) or {}
+print(found or "", end="")' "$@"
+}
+
 q() {
-  local key
-  key=$(_output qdrant read_only_api_key) &&
-    curl --silent --show-error --config - "$(_output qdrant url)$1" <<<"header = \"api-key: $key\"" && echo
+  local known node=url method=GET key=read_only_api_key body=() ca=()
+  case $1 in /*) ;; *) method=$1 key=api_key && shift ;; esac
+  known=$(_outputs) || return
+  [ -z "${NODE:-}" ] || node="nodes $NODE"
+  [ -z "${2:-}" ] || body=(--header 'content-type: application/json' --data "$2")
+  [ -z "$(_from qdrant ca_cert <<<"$known")" ] || ca=(--cacert <(_from qdrant ca_cert <<<"$known"))
+  # shellcheck disable=SC2086
+  curl --silent --show-error --request "$method" "${body[@]}" "${ca[@]}" \
+    --config <(echo "header = \"api-key: $(_from qdrant $key <<<"$known")\"") "$(_from qdrant $node <<<"$known")$1" && echo
 }
 
 prom() {
-  curl --silent --show-error --get --data-urlencode "query=$1" "$(_output prometheus url)/api/v1/query" |
+  curl --silent --show-error --get --data-urlencode "query=$1" "$(url prometheus /api/v1/query)" |
     python -c 'import json, sys; [print(s["value"][1], json.dumps(s["metric"]), sep="\t") for s in json.load(sys.stdin)["data"]["result"]]'
 }
 
+url() {
+  echo "$(_outputs | _from "$1" url)${2:-}"
+}
+
+sql() {
+  _outputs | python -c 'import json, sys, psycopg
+where = json.load(sys.stdin)["postgres"]
+known = {key: where[key] for key in ("host", "port", "user", "password")}
+with psycopg.connect(**known, dbname="postgres", autocommit=True) as connection:
+    found = connection.execute(sys.argv[1])
+    for row in found if found.description else (): print(*row, sep="\t")' "$1"
+}
+
+redis() {
+  _outputs | python -c 'import json, sys, redis
+print(redis.Redis(**json.load(sys.stdin)["redis"], decode_responses=True).execute_command(*sys.argv[1:]))' "$@"
+}
+
 logs() {
-  local log
-  for log in {.plinth,/var/lib/plinth/*}/"$ENV"/run/logs/"$1".log; do
-    if [ -f "$log" ]; then
-      tail -n 40 "$log"
+  local found containers
+  for found in {.plinth,/var/lib/plinth/*}/"$ENV"/run/logs/"$1".log; do
+    if [ -f "$found" ]; then
+      tail -n 40 "$found"
       return
     fi
   done
-  echo "there is no log of '$1' here; see docker logs or kubectl logs" >&2
-  return 1
+  containers=$(docker ps -aq --filter "label=plinth.stack=$ENV" --filter "label=plinth.service=$1" 2>/dev/null)
+  if [ -z "$containers" ]; then
+    echo "there is no log of '$1' here; ask kubectl logs, or the machine that it runs on" >&2
+    return 1
+  fi
+  for found in $containers; do
+    docker inspect --format '== {{.Name}}: {{.State.Status}}, exit {{.State.ExitCode}}' "$found"
+    docker logs --tail 40 "$found" 2>&1
+  done
+}
+
+restart() {
+  local found
+  for found in {.plinth,/var/lib/plinth/*}/"$ENV"/run/supervisord.conf; do
+    if [ -f "$found" ]; then
+      supervisorctl --serverurl "unix://$(sed -n 's/^file=//p' "$found")" restart "$1"
+      return
+    fi
+  done
+  docker restart --time 60 "plinth-$ENV-$1"
 }

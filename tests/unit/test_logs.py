@@ -12,10 +12,11 @@ from lupa.luajit21 import LuaRuntime
 
 from plinth.environment import parse
 from plinth.preflight import ports, refusals
-from plinth.services import services
+from plinth.services import logs, services
 from plinth.services.render import files
 from plinth.services.secrets import secrets
 from plinth.settings import Settings
+from plinth.targets.local.programs import locate
 from tests.conftest import ROOT
 from tests.unit.test_services import Elsewhere
 
@@ -54,6 +55,15 @@ def test_logs_are_kept_only_when_asked_for_and_by_both_services_or_neither() -> 
     assert both <= set(rendered(wanted))
     for absent in both:
         assert not both & {service.name for service in services(wanted, ROOT, left_out=(absent,))}
+
+
+def test_a_machine_without_their_programs_runs_the_rest_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PLINTH_LOKI", "PLINTH_FLUENT_BIT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    _, left_out = locate(logs.services(environment(monitoring=ON)))
+    assert set(left_out) <= {"loki", "fluent-bit"}
+    assert "put one on PATH or set PLINTH_LOKI" in left_out["loki"]
 
 
 def test_loki_keeps_them_as_long_as_is_set_and_reports_nothing_to_its_vendor() -> None:

@@ -21,7 +21,7 @@ q() {
   [ -z "${2:-}" ] || body=(--header 'content-type: application/json' --data "$2")
   [ -z "$(_from qdrant ca_cert <<<"$known")" ] || ca=(--cacert <(_from qdrant ca_cert <<<"$known"))
   # shellcheck disable=SC2086
-  curl --silent --show-error --request "$method" "${body[@]}" "${ca[@]}" \
+  curl --silent --show-error --fail-with-body --request "$method" "${body[@]}" "${ca[@]}" \
     --config <(echo "header = \"api-key: $(_from qdrant $key <<<"$known")\"") "$(_from qdrant $node <<<"$known")$1" && echo
 }
 

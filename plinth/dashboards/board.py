@@ -180,12 +180,6 @@ def _panel(panel: Panel) -> stat.Panel | logs.Panel | timeseries.Panel:
     return _lines(panel) if panel.lines else _graph(panel)
 
 
-def _panel(panel: Panel) -> stat.Panel | logs.Panel | timeseries.Panel:
-    if panel.number:
-        return _number(panel)
-    return _lines(panel) if panel.lines else _graph(panel)
-
-
 def _graph(panel: Panel) -> timeseries.Panel:
     built = (
         timeseries.Panel()

@@ -329,9 +329,8 @@ def test_given_certificates_are_uploaded_and_one_that_is_missing_is_a_sentence(r
 @pytest.mark.requirement("S4-08")
 def test_what_containers_print_goes_to_the_agent_by_the_engine_and_nothing_of_the_host_is_mounted(run: Run) -> None:
     settings = load_settings(ROOT, "cluster")
-    monitoring = settings.monitoring.model_copy(
-        update={"loki": settings.monitoring.loki.model_copy(update={"enabled": True})}
-    )
+    loki = settings.monitoring.loki.model_copy(update={"enabled": True, "port": 3110})
+    monitoring = settings.monitoring.model_copy(update={"loki": loki})
     recorder = run(settings.model_copy(update={"monitoring": monitoring}))
     found = containers(recorder)
     # Their own words would go in circles.

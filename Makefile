@@ -47,6 +47,7 @@ schema:
 
 monitoring:
 	@.venv/bin/python -m plinth.monitoring
+	@.venv/bin/python scripts/charts.py
 
 charts:
 	@.venv/bin/python scripts/charts.py

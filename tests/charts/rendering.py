@@ -107,3 +107,27 @@ def pods(found: list[Object]) -> Iterator[tuple[str, Object]]:
 def containers(pod: Object) -> list[Object]:
     """Its containers, those that run first included."""
     return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+
+
+class Place:
+    """Where charts put a service, as far as its configuration asks: each test says what is particular."""
+
+    stack, bind, node, output = "t", "0.0.0.0", 0, None
+
+    def address(self, service: str, port: str) -> str:
+        raise AssertionError((service, port))
+
+    def addresses(self, service: str, port: str) -> list[str]:
+        return [self.address(service, port)]
+
+    def peer(self, service: str, node: int, port: str) -> str:
+        raise AssertionError((service, node, port))
+
+    def file(self, service: str, name: str) -> str:
+        raise AssertionError((service, name))
+
+    def volume(self, service: str, name: str) -> str:
+        raise AssertionError((service, name))
+
+    def read(self, service: str, name: str) -> dict[str, str]:
+        raise AssertionError((service, name))

@@ -16,29 +16,21 @@ from plinth.services.qdrant import service as qdrant
 from plinth.services.render import files
 from plinth.services.spec import Service
 from plinth.settings import Settings
-from tests.charts.rendering import CHARTS, Object, needs_helm, objects, of, one
+from tests.charts.rendering import CHARTS, Object, Place, needs_helm, objects, of, one
 from tests.conftest import ROOT
 
 pytestmark = needs_helm
 M = {"qdrant": {"targets": ["r-monitoring-qdrant:6333"], "existingSecret": "q"}, "grafana": {"existingSecret": "g"}}
 
 
-class Pods:
-    """Where charts put things: hosts are called after the release, secrets have a directory of their own."""
-
-    bind, node = "0.0.0.0", 0
+class Pods(Place):
+    """Hosts are called after the release, secrets have a directory of their own."""
 
     def __init__(self, paths: dict[str, str], ports: dict[str, int]) -> None:
         self.paths, self.ports = paths, ports
 
     def address(self, service: str, port: str) -> str:
-        return f"r-monitoring-{service}:{self.ports[service]}"
-
-    def addresses(self, service: str, port: str) -> list[str]:
-        return [self.address(service, port)]
-
-    def peer(self, service: str, node: int, port: str) -> str:
-        raise AssertionError(service)
+        return "loki:3100" if service == "loki" else f"r-monitoring-{service}:{self.ports[service]}"
 
     def file(self, service: str, name: str) -> str:
         return self.paths[name]
@@ -112,7 +104,7 @@ def test_alertmanager_routes_as_elsewhere(page: str | None, ticket: str | None, 
 @pytest.mark.parametrize("tls", [False, True])
 def test_prometheus_scrapes_as_elsewhere(tls: bool) -> None:
     chosen = settings(qdrant={"tls": {} if tls else None})
-    scraped = [qdrant(chosen), monitoring.alertmanager(chosen), monitoring.grafana(chosen, ROOT)]
+    scraped = [qdrant(chosen), monitoring.alertmanager(chosen), monitoring.grafana(chosen, ROOT, logs=False)]
     service = monitoring.prometheus(chosen, scraped, ROOT)
     secrets = dict.fromkeys(service.secret_files, "")
     rules = {path.name: f"/etc/plinth-rules/{path.name}" for path in (ROOT / monitoring.RULES).glob("*.yml")}
@@ -127,13 +119,19 @@ def test_prometheus_scrapes_as_elsewhere(tls: bool) -> None:
     assert yaml.safe_load(one(found, "ConfigMap", "r-monitoring-prometheus-config")["data"]["prometheus.yml"]) == wanted
 
 
-def test_rules_and_dashboards_are_those_of_the_stack() -> None:
-    found = objects("monitoring", M)
+@pytest.mark.parametrize("logs", [False, True])
+def test_rules_and_dashboards_are_those_of_the_stack(logs: bool) -> None:
+    found = objects("monitoring", with_logs(logs))
     for name, folder in (("prometheus-rules", "prometheus/rules"), ("grafana-dashboards", "grafana/dashboards")):
         data = one(found, "ConfigMap", f"r-monitoring-{name}")["data"]
-        assert set(data) == {path.name for path in (ROOT / "monitoring" / folder).iterdir()}
+        wanted = {path.name for path in (ROOT / "monitoring" / folder).iterdir()}
+        assert set(data) == wanted - (set() if logs else {monitoring.LOGS_BOARD})
         for file, text in data.items():
             assert text.strip() == (ROOT / "monitoring" / folder / file).read_text().strip()
+
+
+def with_logs(logs: bool) -> dict[str, Any]:
+    return {**M, "grafana": {**M["grafana"], "lokiUrl": "http://loki:3100" if logs else ""}}
 
 
 def test_alerts_lead_to_the_runbooks_that_are_named() -> None:
@@ -143,20 +141,20 @@ def test_alerts_lead_to_the_runbooks_that_are_named() -> None:
     assert "runbook_url: monitoring/" not in rules
 
 
-def test_grafana_is_configured_as_elsewhere_but_for_where_its_password_is() -> None:
+@pytest.mark.parametrize("logs", [False, True])
+def test_grafana_is_configured_as_elsewhere_but_for_where_its_password_is(logs: bool) -> None:
     paths = {
         "dashboards/overview.json": "/etc/plinth-dashboards/overview.json",
         "dashboards": "/etc/plinth-dashboards",
         "provisioning": "/etc/plinth/provisioning",
     }
-    service = monitoring.grafana(settings(), ROOT)
+    service = monitoring.grafana(settings(), ROOT, logs=logs)
     wanted = written(service, paths, {"grafana_admin_password": "pw"}, prometheus=9090)
-    found = one(objects("monitoring", M), "ConfigMap", "r-monitoring-grafana-config")["data"]
+    found = one(objects("monitoring", with_logs(logs)), "ConfigMap", "r-monitoring-grafana-config")["data"]
     password = "admin_password = $__file{/etc/plinth-secrets/admin-password}"
     assert lines(found["grafana.ini"]) ^ lines(wanted["grafana.ini"]) == {password, "admin_password = pw"}
-    for name in ("datasources/prometheus", "dashboards/plinth"):
-        kind = {"datasources/prometheus": "datasource.yaml", "dashboards/plinth": "dashboards.yaml"}[name]
-        assert yaml.safe_load(found[kind]) == yaml.safe_load(wanted[f"provisioning/{name}.yaml"])
+    for key, kind in (("datasource.yaml", "datasources"), ("dashboards.yaml", "dashboards")):
+        assert yaml.safe_load(found[key]) == yaml.safe_load(wanted[f"provisioning/{kind}/plinth.yaml"])
 
 
 def test_an_existing_operator_gets_rules_monitors_and_boards_and_nothing_that_runs_them() -> None:
@@ -170,7 +168,7 @@ def test_an_existing_operator_gets_rules_monitors_and_boards_and_nothing_that_ru
         if o["kind"] in {"PrometheusRule", "ServiceMonitor"}:
             assert o["metadata"]["labels"]["release"] == "kube-prometheus-stack"
     boards = [o for o in found if o["metadata"]["labels"].get("grafana_dashboard") == "1"]
-    assert len(boards) == len(list((ROOT / monitoring.DASHBOARDS).glob("*.json")))
+    assert len(boards) == len(list((ROOT / monitoring.DASHBOARDS).glob("*.json"))) - 1
     assert one(found, "ServiceMonitor")["spec"]["jobLabel"] == "app.kubernetes.io/component"
 
 

@@ -11,7 +11,7 @@ from plinth.services import qdrant as qd
 from plinth.services.render import files
 from plinth.settings import Settings
 from plinth.tiers import SIZES, Tier
-from tests.charts.rendering import CHARTS, Object, needs_helm, objects, of, one, pods, text
+from tests.charts.rendering import CHARTS, Object, Place, needs_helm, objects, of, one, pods, text
 from tests.conftest import ROOT
 
 pytestmark = needs_helm
@@ -22,19 +22,11 @@ TLS = {"tls": {"enabled": True, "existingSecret": "tls"}}
 FROM_SECRET = {"api_key", "read_only_api_key"}
 
 
-class Pod:
-    """Where the chart puts a service's files and volumes."""
-
-    bind, node = "0.0.0.0", 0
+class Pod(Place):
     files = {
         f"{name}.secret": f"/etc/plinth-tls/{path}"
         for name, path in ((qd.TLS_CERT, "cert.pem"), (qd.TLS_KEY, "key.pem"), (qd.TLS_CA, "ca.pem"))
     }
-
-    def address(self, service: str, port: str) -> str:
-        raise AssertionError((service, port))
-
-    addresses = address
 
     def peer(self, service: str, node: int, port: str) -> str:
         return f"{service}-{node}:{port}"

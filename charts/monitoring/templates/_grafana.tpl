@@ -30,4 +30,20 @@ datasources:
     access: proxy
     url: http://{{ include "plinth.fullname" . }}-prometheus:{{ .Values.prometheus.port }}
     isDefault: true
+  {{- with .Values.grafana.lokiUrl }}
+  - name: Loki
+    uid: plinth-loki
+    type: loki
+    access: proxy
+    url: {{ . }}
+  {{- end }}
+{{- end -}}
+
+{{/* The dashboards, a space between: that of logs where there are any. */}}
+{{- define "monitoring.boards" -}}
+{{- $names := list -}}
+{{- range $path, $_ := .Files.Glob "files/dashboards/*.json" -}}
+{{- if or $.Values.grafana.lokiUrl (ne (base $path) "logs.json") }}{{ $names = append $names (base $path) }}{{ end -}}
+{{- end -}}
+{{- join " " $names -}}
 {{- end -}}

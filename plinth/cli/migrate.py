@@ -17,14 +17,21 @@ from plinth.migrate import places
 from plinth.migrate.checkpoint import State
 from plinth.migrate.copying import Pace
 from plinth.migrate.migration import RECALL_FLOOR, Migration
+from plinth.migrate.patient import PatientQdrant
 from plinth.migrate.plan import dry_run
 from plinth.migrate.report import lines
-from plinth.migrate.sources.postgres import DSN_VARIABLE, PostgresOptions
+from plinth.migrate.sources.chroma import ChromaOptions
+from plinth.migrate.sources.files import FileOptions
+from plinth.migrate.sources.pg_connect import DSN_VARIABLE
+from plinth.migrate.sources.postgres import PostgresOptions
+from plinth.migrate.sources.qdrant import QdrantOptions
 from plinth.migrate.target import cut_over, wanted
 from plinth.migrate.told import telling
 from plinth.migrate.verify import mend
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
+
+PATIENCE_S = 120.0
 
 commands = typer.Typer(
     help="Move points from Postgres, Chroma, another Qdrant or files into a collection, resumable and compared.",
@@ -66,6 +73,7 @@ class Asked:
     dry_run: bool
     cutover: str | None
     pace: Pace
+    patience_s: float
     floor: float
     json: bool
 
@@ -96,7 +104,7 @@ def postgres(
     dry_run: DryRun = False,
     cutover: Cutover = None,
     streams: Streams = 2,
-    patience: Patience = 120,
+    patience: Patience = PATIENCE_S,
     max_rejects: MaxRejects = 1000,
     recall_floor: Floor = RECALL_FLOOR,
     json: Json = False,
@@ -114,9 +122,95 @@ def postgres(
         tuple(skip or ()),
         where,
     )
-    pace = Pace(streams, patience, max_rejects)
-    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, recall_floor, json)
+    pace = Pace(streams, max_rejects)
+    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json)
     _migrate(places.kept("postgres", options), asked)
+
+
+@commands.command()
+def chroma(
+    location: Annotated[str, typer.Argument(help="A server's address, or Chroma's directory.", show_default=False)],
+    to: To,
+    collection: Collection,
+    source_collection: Annotated[str, typer.Option(help="The collection in Chroma.")],
+    tenant: Annotated[str, typer.Option(help="Chroma's tenant.")] = "default_tenant",
+    database: Annotated[str, typer.Option(help="Chroma's database.")] = "default_database",
+    document_field: Annotated[str, typer.Option(help="The payload field of the document.")] = "document",
+    id_field: Annotated[str, typer.Option(help="The payload field of Chroma's id.")] = "id",
+    distance: Metric = None,
+    state: StateDir = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+    cutover: Cutover = None,
+    streams: Streams = 2,
+    patience: Patience = PATIENCE_S,
+    max_rejects: MaxRejects = 1000,
+    recall_floor: Floor = RECALL_FLOOR,
+    json: Json = False,
+) -> None:
+    """Chroma: a server (token in CHROMA_API_KEY), or the directory of its client.
+
+    Example: plinth migrate chroma ./chroma_data --source-collection notes --to local --collection notes
+    """
+    options = ChromaOptions(location, source_collection, tenant, database, document_field, id_field)
+    pace = Pace(streams, max_rejects)
+    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json)
+    _migrate(places.kept("chroma", options), asked)
+
+
+@commands.command()
+def qdrant(
+    url: Annotated[str, typer.Argument(help="The address of the server to read.", show_default=False)],
+    to: To,
+    collection: Collection,
+    source_collection: Annotated[str, typer.Option(help="The collection there, or its alias.")],
+    distance: Metric = None,
+    state: StateDir = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+    cutover: Cutover = None,
+    streams: Streams = 2,
+    patience: Patience = PATIENCE_S,
+    max_rejects: MaxRejects = 1000,
+    recall_floor: Floor = RECALL_FLOOR,
+    json: Json = False,
+) -> None:
+    """Another Qdrant (its key in PLINTH_SOURCE_API_KEY).
+
+    Example: plinth migrate qdrant http://old:6333 --source-collection docs --to local --collection docs
+    """
+    pace = Pace(streams, max_rejects)
+    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json)
+    _migrate(places.kept("qdrant", QdrantOptions(url, source_collection)), asked)
+
+
+@commands.command()
+def file(
+    path: Annotated[Path, typer.Argument(help="A .jsonl, .parquet or .npy file.", show_default=False)],
+    to: To,
+    collection: Collection,
+    key: Annotated[str, typer.Option(help="The field that no two records share.")] = "id",
+    vector: Annotated[str, typer.Option(help="The field of the vectors.")] = "vector",
+    payload: Annotated[Path | None, typer.Option(help="For .npy: JSONL, a line for each row.")] = None,
+    distance: Metric = None,
+    state: StateDir = None,
+    restart: Restart = False,
+    dry_run: DryRun = False,
+    cutover: Cutover = None,
+    streams: Streams = 2,
+    patience: Patience = PATIENCE_S,
+    max_rejects: MaxRejects = 1000,
+    recall_floor: Floor = RECALL_FLOOR,
+    json: Json = False,
+) -> None:
+    """JSONL, Parquet or NumPy.
+
+    Example: plinth migrate file docs.parquet --distance cosine --to local --collection docs
+    """
+    options = FileOptions(str(path), key, vector, str(payload) if payload else None)
+    pace = Pace(streams, max_rejects)
+    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json)
+    _migrate(places.kept("file", options), asked)
 
 
 @commands.command()
@@ -132,7 +226,7 @@ def verify(
 
     Example: plinth migrate verify --to local --collection docs
     """
-    client, specs = _target(to)
+    client, specs = _target(to, PATIENCE_S)
     spec = places.find_spec(specs, collection)
     kept = State(places.state_directory(to, spec.name if spec else collection, state))
     checkpoint = kept.load()
@@ -166,19 +260,24 @@ def cutover(
 
     Example: plinth migrate cutover docs --to local --collection docs_v2
     """
-    client, _ = _target(to)
+    client, _ = _target(to, PATIENCE_S)
     with client:
         _cut_over(client, alias, to, collection)
 
 
 def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
-    client, specs = _target(asked.to)
+    client, specs = _target(asked.to, asked.patience_s)
     with ExitStack() as stack:
         stack.enter_context(client)
         source = stack.enter_context(places.open_source(opened_by))
         described = source.describe()
         distance = asked.distance.value.capitalize() if asked.distance else None
         target = wanted(asked.collection, described, places.find_spec(specs, asked.collection), distance)
+        if opened_by["kind"] == "qdrant" and (opened_by["url"].rstrip("/"), described.identity["collection"]) == (
+            client.url,
+            target.name,
+        ):
+            raise UserError(f"{target.name} would be copied into itself; name another --collection.")
         if asked.dry_run:
             shown = dry_run(source, described, client, target)
             if asked.json:
@@ -202,12 +301,12 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
             _cut_over(client, asked.cutover, asked.to, target.name)
 
 
-def _target(to: str) -> tuple[Qdrant, list[CollectionSpec]]:
+def _target(to: str, patience_s: float) -> tuple[Qdrant, list[CollectionSpec]]:
     if places.is_address(to):
-        return places.at_address(to)
+        return places.at_address(to, patience_s)
     stack = stack_of(to)
     qdrant = outputs_of(stack)["qdrant"]
-    client = Qdrant(qdrant["url"], qdrant["api_key"], ca_cert=qdrant.get("ca_cert"))
+    client = PatientQdrant(qdrant["url"], qdrant["api_key"], patience_s, qdrant.get("ca_cert"))
     return client, collection_specs(stack.settings, stack.root)
 
 

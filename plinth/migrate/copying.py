@@ -23,10 +23,9 @@ SAVE_EVERY_S = 0.5
 
 @dataclass(frozen=True)
 class Pace:
-    """How a copy goes: writers at once, seconds to wait for a server that is away, rejects after which it stops."""
+    """How a copy goes: writers at once, and the rejects after which it stops."""
 
     streams: int = 2
-    patience_s: float = 120.0
     max_rejects: int = 1000
 
 
@@ -68,7 +67,7 @@ def copy(
                 # What is read and not yet written is what memory holds.
                 while len(waiting) > pace.streams:
                     acknowledge()
-                waiting.append(writers.submit(_write, client, target, namespace, rows, pace.patience_s))
+                waiting.append(writers.submit(_write, client, target, namespace, rows))
             while waiting:
                 acknowledge()
         except KeyboardInterrupt:
@@ -107,11 +106,11 @@ def as_points(
     return points, rejected
 
 
-def _write(client: Qdrant, target: Wanted, namespace: str, rows: Sequence[Row], patience_s: float) -> _Page:
+def _write(client: Qdrant, target: Wanted, namespace: str, rows: Sequence[Row]) -> _Page:
     points, rejected = as_points(rows, namespace, target.shapes)
     refused: list[Rejected] = []
     for batch in batches([(key, encode(point)) for key, point in points], target.batch_size):
-        refused += send(client, target.name, batch, patience_s)
+        refused += send(client, target.name, batch)
     keys = {row.key for row in refused}
     total = 0
     for key, point in points:

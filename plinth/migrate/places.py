@@ -12,15 +12,21 @@ from typing import Any
 
 from plinth.environment import project_root
 from plinth.errors import UserError
+from plinth.migrate.patient import PatientQdrant
 from plinth.migrate.rows import Source
+from plinth.migrate.sources.chroma import ChromaOptions, open_chroma
+from plinth.migrate.sources.files import FileOptions, open_file
 from plinth.migrate.sources.postgres import PostgresOptions, open_postgres
-from plinth.qdrant.client import Qdrant
+from plinth.migrate.sources.qdrant import QdrantOptions, open_qdrant
 from plinth.qdrant.spec import CollectionSpec, load_specs
 
 KEY_VARIABLE = "QDRANT_API_KEY"
-Options = PostgresOptions
+Options = PostgresOptions | ChromaOptions | QdrantOptions | FileOptions
 KINDS: dict[str, tuple[type[Any], Callable[[Any], AbstractContextManager[Source]]]] = {
     "postgres": (PostgresOptions, open_postgres),
+    "chroma": (ChromaOptions, open_chroma),
+    "qdrant": (QdrantOptions, open_qdrant),
+    "file": (FileOptions, open_file),
 }
 
 
@@ -29,13 +35,14 @@ def is_address(to: str) -> bool:
     return to.startswith(("http://", "https://"))
 
 
-def at_address(url: str) -> tuple[Qdrant, list[CollectionSpec]]:
+def at_address(url: str, patience_s: float) -> tuple[PatientQdrant, list[CollectionSpec]]:
     """A server by its address, with the key of QDRANT_API_KEY, and the collection files of the project around."""
+    client = PatientQdrant(url, os.environ.get(KEY_VARIABLE), patience_s)
     try:
         directory = project_root() / "config" / "collections"
     except UserError:
-        return Qdrant(url, os.environ.get(KEY_VARIABLE)), []
-    return Qdrant(url, os.environ.get(KEY_VARIABLE)), load_specs(directory)
+        return client, []
+    return client, load_specs(directory)
 
 
 def find_spec(specs: Sequence[CollectionSpec], name: str) -> CollectionSpec | None:

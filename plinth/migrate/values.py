@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -63,3 +64,21 @@ def each(convert: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, list):
         return [each(convert, inner) for inner in value]
     return convert(value)
+
+
+def python_value(value: Any) -> Any:
+    """A value of Python's own types, such as Arrow gives, as JSON."""
+    if isinstance(value, dict):
+        return {str(key): python_value(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [python_value(inner) for inner in value]
+    if isinstance(value, datetime):
+        zoned = value.astimezone(UTC) if value.tzinfo else value
+        return zoned.replace(tzinfo=None).isoformat(timespec="microseconds") + ("Z" if value.tzinfo else "")
+    if isinstance(value, Decimal):
+        return number(str(value))
+    if isinstance(value, float):
+        return real(repr(value))
+    if isinstance(value, bytes):
+        return binary(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -21,7 +21,6 @@ from plinth.qdrant.client import Qdrant
 EXAMPLES = 20
 EXACT_OVERLAP = 0.999
 STREAMS = 2
-PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def mend(
             found = fetch(client, target.name, [point.id for point in batch])
             stale = [point for point in batch if difference(point, found.get(point.id), target.shapes)]
             if stale:
-                upsert(client, target.name, [encode(point) for point in stale], PATIENCE_S)
+                upsert(client, target.name, [encode(point) for point in stale])
             mended += len(stale)
         read += len(rows)
         on_progress(read)

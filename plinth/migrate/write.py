@@ -1,18 +1,16 @@
-"""Sending points: in batches bounded by rows and by bytes, tried again while a failure may pass."""
+"""Sending points in batches bounded by rows and by bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import orjson
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from plinth.migrate.checkpoint import Rejected
 from plinth.migrate.digest import Point
 from plinth.migrate.rows import Key
 from plinth.migrate.vectors import to_json
-from plinth.qdrant.client import RETRIED, Qdrant, QdrantError, QdrantUnreachable, collection_path
+from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 
 # A quarter of what Qdrant takes in one request by default (service.max_request_size_mb 32).
 BATCH_BYTES = 8 * 2**20
@@ -41,10 +39,10 @@ def batches(points: Sequence[Encoded], rows: int, most_bytes: int = BATCH_BYTES)
         yield batch
 
 
-def send(client: Qdrant, collection: str, batch: Sequence[Encoded], patience_s: float) -> list[Rejected]:
+def send(client: Qdrant, collection: str, batch: Sequence[Encoded]) -> list[Rejected]:
     """Write a batch and wait for it; the points that the server refuses are found by halving, and returned."""
     try:
-        upsert(client, collection, [encoded for _, encoded in batch], patience_s)
+        upsert(client, collection, [encoded for _, encoded in batch])
     except QdrantError as error:
         if error.status not in OF_A_POINT:
             raise
@@ -52,28 +50,13 @@ def send(client: Qdrant, collection: str, batch: Sequence[Encoded], patience_s: 
             return [Rejected(batch[0][0], f"Qdrant: {error}")]
         middle = len(batch) // 2
         return [
-            *send(client, collection, batch[:middle], patience_s),
-            *send(client, collection, batch[middle:], patience_s),
+            *send(client, collection, batch[:middle]),
+            *send(client, collection, batch[middle:]),
         ]
     return []
 
 
-def upsert(client: Qdrant, collection: str, points: Sequence[bytes], patience_s: float) -> Any:
-    """One request, tried again with backoff while the server is away or busy, for so many seconds."""
+def upsert(client: Qdrant, collection: str, points: Sequence[bytes]) -> None:
+    """Write encoded points in one request, and wait for it."""
     body = b'{"points":[' + b",".join(points) + b"]}"
-    return patiently(client, "PUT", f"{collection_path(collection)}/points?wait=true", body, patience_s)
-
-
-def patiently(client: Qdrant, method: str, path: str, body: Any, patience_s: float) -> Any:
-    """A request that may be repeated, for as long as somebody is willing to wait for the server to come back."""
-    tries = Retrying(
-        retry=retry_if_exception(_passing),
-        stop=stop_after_delay(patience_s),
-        wait=wait_exponential_jitter(multiplier=0.5, max=15),
-        reraise=True,
-    )
-    return tries(client.call, method, path, body)
-
-
-def _passing(error: BaseException) -> bool:
-    return isinstance(error, QdrantUnreachable) or (isinstance(error, QdrantError) and error.status in RETRIED)
+    client.call("PUT", f"{collection_path(collection)}/points?wait=true", body)

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from plinth.errors import UserError
 from plinth.migrate.rows import UNNAMED, Described, Key, Position, Row, Vector, VectorShape
 from plinth.migrate.sources.pg_catalog import Connection, Table, extension_schema, read_table
 from plinth.migrate.sources.pg_columns import ARRAYS, VECTORS, Column, asked_vector, conversion, key_text, read_vector
+from plinth.migrate.sources.pg_connect import connect, conninfo, lost
 from plinth.migrate.vectors import Unfit
 
-DSN_VARIABLE = "PLINTH_SOURCE_DSN"
-CONNECT_TIMEOUT_S = 15
 FIRST_ROWS, MOST_ROWS, PAGE_BYTES = 100, 2000, 8 * 2**20
-TRANSACTION_POOLER = "6543"
-SESSION = (
-    "SET statement_timeout = 0",
-    "SET idle_in_transaction_session_timeout = 0",
-    "SET timezone = 'UTC'",
-    "SET datestyle = 'ISO, YMD'",
-    "SET intervalstyle = 'iso_8601'",
-    "SET extra_float_digits = 1",
-    # Rows that a policy hides would be left behind without a word; so such a read is an error.
-    "SET row_security = off",
-)
 
 
 @dataclass(frozen=True)
@@ -51,11 +36,11 @@ class PostgresOptions:
 @contextmanager
 def open_postgres(options: PostgresOptions) -> Iterator[Postgres]:
     """A table as a source, read in one snapshot; raises :class:`UserError` where the server cannot be entered."""
-    with _connect(_conninfo(options.dsn_file)) as connection:
+    with connect(conninfo(options.dsn_file)) as connection:
         try:
             reading = _reading(connection, options)
         except psycopg.Error as error:
-            raise _lost(error) from error
+            raise lost(error) from error
         yield Postgres(connection, reading)
 
 
@@ -117,14 +102,14 @@ class Postgres:
             with self._connection.cursor(binary=True) as cursor:
                 found = cursor.execute(statement, values).fetchall()
         except psycopg.Error as error:
-            raise _lost(error) from error
+            raise lost(error) from error
         return [self._reading.row(record) for record in found], sum(_size(record) for record in found)
 
     def _first(self, statement: sql.Composed) -> tuple[Any, ...] | None:
         try:
             return self._connection.execute(statement, ()).fetchone()
         except psycopg.Error as error:
-            raise _lost(error) from error
+            raise lost(error) from error
 
 
 @dataclass(frozen=True)
@@ -274,62 +259,6 @@ def _who(connection: Connection) -> tuple[str, str]:
         if found:
             return str(found[0]), info.dbname
     return f"{info.host}:{info.port}", info.dbname
-
-
-def _conninfo(dsn_file: str | None) -> str:
-    if dsn_file is not None:
-        try:
-            text = Path(dsn_file).read_text().strip()
-        except OSError as error:
-            raise UserError(f"--dsn-file: {dsn_file} cannot be read: {error.strerror}.") from error
-    else:
-        text = os.environ.get(DSN_VARIABLE, "")
-    try:
-        parts = conninfo_to_dict(text)
-    except psycopg.ProgrammingError:
-        # The words of libpq would repeat the text, and the password with it.
-        where = dsn_file or DSN_VARIABLE
-        raise UserError(
-            f"{where} holds no connection string; expected postgresql://user:password@host:5432/database or "
-            "host=... dbname=... user=... password=..., with special characters of a password percent-encoded."
-        ) from None
-    if str(parts.get("port") or os.environ.get("PGPORT")) == TRANSACTION_POOLER:
-        raise UserError(
-            f"Port {TRANSACTION_POOLER} is Supabase's transaction pooler, which keeps no session and so no snapshot; "
-            "use the direct host or the session pooler, both on port 5432."
-        )
-    return text
-
-
-def _connect(conninfo: str) -> Connection:
-    try:
-        connection = psycopg.connect(
-            conninfo, connect_timeout=CONNECT_TIMEOUT_S, application_name="plinth migrate", autocommit=True
-        )
-    except psycopg.OperationalError as error:
-        words = " ".join(str(error).split())
-        raise UserError(
-            f"Postgres cannot be entered: {words}. Put the connection string into a file for --dsn-file, or into "
-            f"{DSN_VARIABLE}.",
-            exit_code=1,
-        ) from error
-    for statement in SESSION:
-        connection.execute(statement)
-    connection.autocommit = False
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    connection.read_only = True
-    return connection
-
-
-def _lost(error: psycopg.Error) -> UserError:
-    words = " ".join(str(error).split())
-    if "row-level security" in words:
-        return UserError(
-            f"Policies hide rows from this role ({words}); connect as the table's owner or a role with BYPASSRLS "
-            "(on Supabase: postgres).",
-            exit_code=1,
-        )
-    return UserError(f"Postgres: {words}. When that is mended, run the same command again: it goes on.", exit_code=1)
 
 
 def _size(record: tuple[Any, ...]) -> int:

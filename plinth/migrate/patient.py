@@ -1,0 +1,39 @@
+"""A client that waits for its server: a migration of hours must not end with a restart of seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from plinth.qdrant.client import RETRIED, Qdrant, QdrantError, QdrantUnreachable
+
+
+class PatientQdrant(Qdrant):
+    """Tries again, with backoff for ``patience_s`` seconds, what fails because the server is away or busy.
+
+    Until the first answer it does not: an address at which nobody is, is a mistake and no outage. Only for requests
+    that may be made twice, as all of a migration's may.
+    """
+
+    def __init__(self, url: str, api_key: str | None, patience_s: float, ca_cert: str | None = None) -> None:
+        super().__init__(url, api_key, ca_cert=ca_cert)
+        self._patience_s, self._answered = patience_s, False
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The `result` of a request; raises :class:`QdrantError` when patience is at its end."""
+        if not self._answered:
+            result = super().call(method, path, body)
+            self._answered = True
+            return result
+        tries = Retrying(
+            retry=retry_if_exception(_passing),
+            stop=stop_after_delay(self._patience_s),
+            wait=wait_exponential_jitter(multiplier=0.5, max=15),
+            reraise=True,
+        )
+        return tries(super().call, method, path, body)
+
+
+def _passing(error: BaseException) -> bool:
+    return isinstance(error, QdrantUnreachable) or (isinstance(error, QdrantError) and error.status in RETRIED)

@@ -1,0 +1,229 @@
+"""Files: JSONL, Parquet and NumPy, read from any row on."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+
+from plinth.errors import UserError
+from plinth.migrate.rows import UNNAMED, Described, Floats, Key, Position, Row, VectorShape
+from plinth.migrate.values import python_value
+
+PAGE_ROWS = 250
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """A file; ``key`` and ``vector`` are its fields, ``payload`` is a JSONL file beside a .npy, line by line."""
+
+    path: str
+    key: str = "id"
+    vector: str = "vector"
+    payload: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a file; ``next`` is where reading goes on after it."""
+
+    next: int
+    key: Key | None
+    vector: Floats | None
+    payload: dict[str, Any]
+    broken: str = ""
+
+
+class Records(Protocol):
+    """How a kind of file is read."""
+
+    def after(self, place: int) -> Iterator[Record]:
+        """Its records from a place on, which is 0 at the beginning."""
+
+
+@contextmanager
+def open_file(options: FileOptions) -> Iterator[File]:
+    """A file as a source, by its suffix; raises :class:`UserError` for one that cannot be read."""
+    path = Path(options.path)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    kinds: dict[str, Callable[[FileOptions], Records]] = {
+        ".jsonl": Jsonl,
+        ".ndjson": Jsonl,
+        ".parquet": Parquet,
+        ".npy": Npy,
+    }
+    if path.suffix not in kinds:
+        raise UserError(f"{path} is none of {', '.join(kinds)}; convert it to one of these.")
+    yield File(options, kinds[path.suffix](options))
+
+
+class File:
+    """A file as a source."""
+
+    def __init__(self, options: FileOptions, records: Records) -> None:
+        self._options, self._records, self._path = options, records, Path(options.path)
+
+    def describe(self) -> Described:
+        """Its first record stands for the others; size and time of the file are its identity."""
+        first = next((one for one in self._records.after(0) if one.vector is not None), None)
+        if first is None or first.vector is None:
+            raise UserError(
+                f"No record of {self._path} has vectors in '{self._options.vector}'; name the field: --vector."
+            )
+        stat = self._path.stat()
+        return Described(
+            identity={"kind": "file", "name": self._path.name, "bytes": stat.st_size, "changed_ns": stat.st_mtime_ns},
+            namespace=f"file/{self._path.name}",
+            vectors={UNNAMED: VectorShape(int(first.vector.shape[-1]), None)},
+            fields=dict.fromkeys(first.payload, "as it is"),
+        )
+
+    def count(self) -> int:
+        """Records; refuses two of one key. Keeps 8 bytes a record while it looks."""
+        seen = np.fromiter(
+            (hash(record.key) for record in self._records.after(0) if record.key is not None), dtype=np.int64
+        )
+        kept, times = np.unique(seen, return_counts=True)
+        suspects = set(kept[times > 1].tolist())
+        self._refuse_twice(suspects)
+        return sum(1 for _ in self._records.after(0))
+
+    def pages(self, after: Position | None) -> Iterator[list[Row]]:
+        """Records after a place."""
+        records = self._records.after(after or 0)
+        while page := list(islice(records, PAGE_ROWS)):
+            yield [self._row(record) for record in page]
+
+    def _row(self, record: Record) -> Row:
+        key: Key = f"at {record.next}" if record.key is None else record.key
+        broken = record.broken or ("" if record.key is not None else f"it has no '{self._options.key}'")
+        vectors = {} if record.vector is None else {UNNAMED: record.vector}
+        return Row(key, record.next, vectors, record.payload, broken)
+
+    def _refuse_twice(self, suspects: set[int]) -> None:
+        if not suspects:
+            return
+        met: set[Key] = set()
+        for record in self._records.after(0):
+            if record.key is not None and hash(record.key) in suspects:
+                if record.key in met:
+                    raise UserError(
+                        f"Two records of {self._path} have {self._options.key} {record.key!r}, which is one point; "
+                        "keep one of them, or name another field: --key.",
+                        exit_code=1,
+                    )
+                met.add(record.key)
+
+
+class Jsonl:
+    """One JSON object a line; a place is a byte."""
+
+    def __init__(self, options: FileOptions) -> None:
+        self._options = options
+
+    def after(self, place: int) -> Iterator[Record]:
+        """Lines from a byte on."""
+        with Path(self._options.path).open("rb") as file:
+            file.seek(place)
+            for line in file:
+                place += len(line)
+                if line.strip():
+                    yield self._record(line, place)
+
+    def _record(self, line: bytes, place: int) -> Record:
+        try:
+            document = orjson.loads(line)
+        except ValueError as error:
+            return Record(place, None, None, {}, f"no JSON: {error}")
+        if not isinstance(document, dict):
+            return Record(place, None, None, {}, "no JSON object")
+        return _record(document, document.pop(self._options.vector, None), place, self._options)
+
+
+class Parquet:
+    """Rows of a Parquet file; a place is a row."""
+
+    def __init__(self, options: FileOptions) -> None:
+        if importlib.util.find_spec("pyarrow") is None:
+            raise UserError("Parquet is read by pyarrow, which is not installed: .venv/bin/pip install pyarrow.")
+        self._options = options
+
+    def after(self, place: int) -> Iterator[Record]:
+        """Rows from a row on; row groups before it are not read."""
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+
+        try:
+            with ParquetFile(self._options.path) as file:
+                first, groups = 0, list(range(file.num_row_groups))
+                while groups and first + file.metadata.row_group(groups[0]).num_rows <= place:
+                    first += file.metadata.row_group(groups.pop(0)).num_rows
+                for batch in file.iter_batches(PAGE_ROWS, row_groups=groups):
+                    if first + batch.num_rows > place:
+                        yield from self._records(batch, first, place)
+                    first += batch.num_rows
+        except (ArrowException, OSError) as error:
+            raise UserError(f"{self._options.path} cannot be read as Parquet: {error}.") from error
+
+    def _records(self, batch: Any, first: int, place: int) -> Iterator[Record]:
+        options = self._options
+        vectors = batch.column(options.vector) if options.vector in batch.schema.names else None
+        others = batch.drop_columns([options.vector]) if vectors is not None else batch
+        for at, document in enumerate(others.to_pylist()):
+            if first + at >= place:
+                sent = vectors[at] if vectors is not None else None
+                vector = sent.values.to_numpy(zero_copy_only=False) if sent is not None and sent.is_valid else None
+                yield _record({k: python_value(v) for k, v in document.items()}, vector, first + at + 1, options)
+
+
+class Npy:
+    """Rows of a matrix; a place is a row, and the row's number is the id."""
+
+    def __init__(self, options: FileOptions) -> None:
+        self._options = options
+        try:
+            self._matrix = np.load(options.path, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            raise UserError(f"{options.path} cannot be read as NumPy's matrix: {error}.") from error
+        if self._matrix.ndim != 2:
+            raise UserError(f"{options.path} has {self._matrix.ndim} axes; a matrix of one row a point is expected.")
+
+    def after(self, place: int) -> Iterator[Record]:
+        """Rows from a row on, each with its line of the payload's file."""
+        payloads = self._payloads(place)
+        for at in range(place, len(self._matrix)):
+            vector = np.asarray(self._matrix[at], dtype=np.float32)
+            yield Record(at + 1, at, vector, next(payloads))
+
+    def _payloads(self, place: int) -> Iterator[dict[str, Any]]:
+        if self._options.payload is None:
+            while True:
+                yield {}
+        with Path(self._options.payload).open("rb") as file:
+            for line in islice(file, place, None):
+                yield orjson.loads(line)
+        raise UserError(
+            f"{self._options.payload} has fewer lines than {self._options.path} has rows; one a row is expected."
+        )
+
+
+def _record(document: dict[str, Any], vector: Any, place: int, options: FileOptions) -> Record:
+    key = document.get(options.key)
+    if not isinstance(key, int | str) or isinstance(key, bool):
+        key = None
+    try:
+        made = None if vector is None else np.asarray(vector, dtype=np.float32)
+    except (ValueError, TypeError):
+        return Record(place, key, None, document, f"its '{options.vector}' is no list of numbers")
+    if made is not None and (made.ndim != 1 or not made.size):
+        return Record(place, key, None, document, f"its '{options.vector}' is no list of numbers")
+    broken = f"it has no '{options.vector}'" if made is None else ""
+    return Record(place, key, made, document, broken)

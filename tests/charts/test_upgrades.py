@@ -76,7 +76,7 @@ def test_what_an_operator_changes_can_be_changed(chart: str, before: str, after:
     "values", ["persistence: {storage: {size: 20Gi}}", "persistence: {storage: {storageClass: b}}"]
 )
 def test_a_volume_that_grows_is_seen_as_what_it_is(values: str) -> None:
-    """Its steps are in docs/kubernetes.md; plain Helm is refused by Kubernetes and breaks nothing."""
+    """Its steps are in docs/charts.md; plain Helm is refused by Kubernetes and breaks nothing."""
     changed = immutable_changes(objects("qdrant", KEYS), objects("qdrant", KEYS + values))
     assert changed == ["StatefulSet/r-qdrant: volumeClaimTemplates"]
 

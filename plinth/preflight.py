@@ -88,7 +88,7 @@ def ports(settings: Settings) -> dict[str, int]:
             exporters.enabled and settings.target is not TargetName.kubernetes,
             exporters.plinth_port,
         ),
-        "backup.port": (settings.backup.enabled and settings.target is TargetName.local, settings.backup.port),
+        "backup.port": (settings.backup.enabled and settings.target is not TargetName.kubernetes, settings.backup.port),
     }
     nodes = {
         f"qdrant.{key} + {node * NODE_PORT_STEP}": port + node * NODE_PORT_STEP

@@ -19,12 +19,12 @@ from pathlib import Path
 import psutil
 import redis
 
+from plinth.accounts import first_account
 from plinth.backup.redis import Client, connect
 from plinth.backup.work import BackupError, tool
 from plinth.errors import UserError
 from plinth.postgres import Server
 from plinth.scratch import Kind, Scratch, free_port, scratch
-from plinth.targets.local.process import first_account
 
 START_DEADLINE_S = 120.0
 STOP_DEADLINE_S = 30.0

@@ -54,6 +54,7 @@ def build(env: Env, wheels: Wheels = None) -> None:
         reference = own.build(
             daemon,
             images_of(settings, root),
+            settings.qdrant.version,
             root,
             wheels,
             lambda words: console.print(f"  {words}", highlight=False, markup=False),

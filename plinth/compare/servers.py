@@ -16,11 +16,11 @@ from typing import Protocol
 import psutil
 import psycopg
 
+from plinth.accounts import first_account
 from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant
 from plinth.scratch import Memory, Scratch, free_port, memory_of
 from plinth.services.qdrant import program
-from plinth.targets.local.process import first_account
 from plinth.targets.local.programs import find
 
 START_DEADLINE_S = 90.0

@@ -33,7 +33,8 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
     watches = settings.monitoring.exporters.enabled and settings.target is not TargetName.kubernetes
     if watches and exporters.PLINTH not in left_out:
         found.append(exporters.plinth(settings, found, root))
-    if settings.backup.enabled and settings.target is TargetName.local:
+    backs_up = settings.backup.enabled and settings.target is not TargetName.kubernetes
+    if backs_up and backup.NAME not in left_out:
         found.append(backup.service(settings, found))
     if settings.monitoring.prometheus.enabled:
         found.append(monitoring.prometheus(settings, found, root))

@@ -8,13 +8,26 @@ from collections.abc import Sequence
 from plinth.backup.state import FILE
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
+from plinth.services.checks import bash_tcp
 from plinth.services.exporters import PLINTH as EXPORTER
+from plinth.services.exporters import STATE
 from plinth.services.qdrant import API_KEY, tls_ca
-from plinth.services.spec import File, Health, Limits, Program, Service
+from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Service
 from plinth.settings import Backup, Settings, TargetName
 
 NAME = "plinth-backup"
 PASSWORD = "backup_password"  # noqa: S105 - the secret's name
+PROGRAM = Program(
+    image=OWN_IMAGE,
+    binaries=(),
+    package="",
+    substitute=(sys.executable, "-m", "plinth.backup"),
+    container=Container(
+        entrypoint=("python3", "-m", "plinth.backup"),
+        volumes={"work": "/var/lib/plinth/work", "repository": "/var/lib/plinth/repository"},
+        check=bash_tcp("http"),
+    ),
+)
 S3_KEY_ID, S3_SECRET = "backup_s3_access_key_id", "backup_s3_secret_access_key"
 
 
@@ -29,9 +42,11 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         "redis": {"password": rd.PASSWORD},
     }
     taken = {name: about for name, about in stores.items() if name in names}
+    local = settings.target is TargetName.local
+    watcher = EXPORTER if local or EXPORTER in names else None
     values = {
         "name": wanted.name,
-        "exporter": EXPORTER,
+        "state_of": watcher,
         "state": FILE,
         "repository": wanted.repository,
         "password": PASSWORD,
@@ -41,8 +56,9 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         "scheme": "https" if settings.qdrant.tls else "http",
         "key": key,
         "ca": ca,
-        "snapshots": settings.target is TargetName.local,
-        "grafana": "grafana" in names,
+        # In containers the volumes of others are theirs alone.
+        "snapshots": local,
+        "grafana": local and "grafana" in names,
         "not_taken": not_taken(settings),
         "keep": wanted.keep.model_dump(),
         "schedule": schedule(wanted),
@@ -51,17 +67,21 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
     secrets = (PASSWORD, *s3.values(), key, ca, *(about["password"] for about in taken.values()))
     return Service(
         name=NAME,
-        program=Program(image="plinth", binaries=(), package="", substitute=(sys.executable, "-m", "plinth.backup")),
+        program=PROGRAM,
+        # Scratch directories in memory are too small for what restic packs.
+        environment={"TMPDIR": "{{ volume('work') }}"},
         arguments=("--config", "{{ file('config.yaml') }}", "schedule"),
         files={"config.yaml": File("config/backup/config.yaml.j2", values)},
         secret_files=tuple(name for name in secrets if name),
         ports={"http": wanted.port},
         volumes={"work": wanted.disk_gib, "repository": wanted.disk_gib},
+        shares={EXPORTER: STATE} if EXPORTER in names else {},
         health=Health("http", "http", "/metrics", deadline_s=30),
         # restic holds the index of its repository in memory, and a drill runs second copies of the stores.
         limits=Limits(1, 1024),
         needs=("qdrant", *taken),
         stop_grace_s=60,
+        optional=True,
     )
 
 

@@ -131,6 +131,7 @@ class Service:
 
     ``arguments``, ``environment`` and ``initialise`` are templates. ``initialise`` runs once on an empty first
     volume, where the image does not do that by itself. ``secret_files`` become files of one secret each.
+    ``shares`` are volumes of other services, by service, that this one uses too.
     ``run_as`` lists accounts, the first that exists is used when the target starts as root. ``optional`` services are
     left out, with the reason in the outputs, where their program cannot be had. ``peers`` is set for a service that may
     run as several nodes, each with volumes of its own and the same files.
@@ -145,6 +146,7 @@ class Service:
     secret_files: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, str] = field(default_factory=dict)
     initialise: tuple[str, ...] = ()
     scrape: Scrape | None = None
     limits: Limits = Limits()

@@ -13,7 +13,7 @@ from plinth.settings import Settings, TargetName
 from plinth.targets.docker import DockerTarget
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.declared import Options
-from plinth.targets.local import LocalTarget
+from plinth.targets.local.target import LocalTarget
 from plinth.targets.placed import Target
 
 

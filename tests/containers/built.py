@@ -136,10 +136,7 @@ def _files() -> dict[str, Path]:
     """Source by path in the image."""
     found = {f"usr/bin/{name}": Path(which(name)) for name in SHELL}
     found |= {path: Path(which(name)) for path, name in PROGRAMS.items()}
-    postgres = Path(POSTGRES[-1])
-    number = postgres.parts[-3]
-    for tree in (postgres.parent.parent, Path("/usr/share/postgresql") / number, Path("/usr/share/zoneinfo/Etc")):
-        found |= {str(p.relative_to("/")): p for p in tree.rglob("*") if p.is_file() and "pgxs" not in p.parts}
+    found |= postgres()
     for path in FILES:
         if Path(path).exists():
             found[path.lstrip("/")] = Path(path)
@@ -149,6 +146,15 @@ def _files() -> dict[str, Path]:
         source for path, source in found.items() if re.search(r"(^|/)s?bin/|\.so(\.|$)|^redis_exporter|/qdrant$", path)
     ]
     return found | libraries(programs)
+
+
+def postgres() -> dict[str, Path]:
+    """The newest Postgres of this machine, where it is."""
+    server = Path(POSTGRES[-1])
+    trees = (server.parent.parent, Path("/usr/share/postgresql") / server.parts[-3], Path("/usr/share/zoneinfo/Etc"))
+    return {
+        str(p.relative_to("/")): p for tree in trees for p in tree.rglob("*") if p.is_file() and "pgxs" not in p.parts
+    }
 
 
 def _real_qdrant() -> dict[str, Path]:

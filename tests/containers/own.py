@@ -10,11 +10,11 @@ from pathlib import Path
 
 import docker
 
-from tests.conftest import ROOT
-from tests.containers.built import FILES, LINKS, POSTGRES, SHELL, SKIPPED, libraries, pack, version, which
+from tests.conftest import ROOT, real_qdrant
+from tests.containers.built import FILES, LINKS, POSTGRES, SHELL, SKIPPED, libraries, pack, postgres, version, which
 
 BUILDING = ("install", "mkdir", "chmod", "uname")
-BACKUP = ("restic", "pg_dump", "pg_dumpall", "pg_restore", "psql", "redis-cli", "redis-check-rdb", "redis-server")
+BACKUP = ("restic", "redis-cli", "redis-check-rdb", "redis-server", "busybox")
 # Their wheels load libraries that every Debian has.
 COMPILED = ("numpy", "grpc", "psycopg_binary", "cryptography", "qdrant_edge")
 
@@ -23,14 +23,16 @@ def base(client: docker.DockerClient) -> str:
     """The base image, as the distribution's with its packages would be; made once."""
     site = next(Path(sys.prefix).glob("lib/python*/site-packages"))
     files = _interpreter(site) | {f"usr/bin/{name}": Path(which(name)) for name in (*SHELL, *BUILDING)}
-    files |= {f"usr/bin/{name}": _client(name) for name in BACKUP}
+    files |= {f"usr/bin/{name}": Path(which(name)) for name in BACKUP} | postgres()
     files |= {path.lstrip("/"): Path(path) for path in FILES if Path(path).exists()}
     programs = [source for path, source in files.items() if re.search(r"(^|/)s?bin/|\.so(\.|$)", path)]
+    programs += [Path(found)] if (found := real_qdrant()) else []
     files |= libraries(programs + [path for name in COMPILED for path in (site / name).rglob("*.so")])
     made = version(files)
     reference = f"plinth-tests/python:{made}"
     if not client.images.list(reference):
         links = {**LINKS, "usr/local/bin/python3": str(Path(sys.executable).resolve())}
+        links |= {f"usr/bin/{name}": f"../..{path}" for name, path in _clients().items()}
         with tempfile.NamedTemporaryFile(suffix=".tar") as packed:
             pack(files, Path(packed.name), links)
             client.api.import_image_from_file(packed.name, "plinth-tests/python", made, CHANGES)
@@ -47,10 +49,9 @@ def fill_wheels(directory: Path) -> None:
     subprocess.run([*pip, "-d", str(directory), "-r", str(wanted)], check=True)
 
 
-def _client(name: str) -> Path:
-    """Debian's own wrappers choose among the versions of Postgres; here is one."""
-    beside = Path(POSTGRES[-1]).with_name(name)
-    return beside if beside.exists() else Path(which(name))
+def _clients() -> dict[str, Path]:
+    """What Debian's wrappers lead to."""
+    return {name: Path(POSTGRES[-1]).with_name(name) for name in ("psql", "pg_dump", "pg_dumpall", "pg_restore")}
 
 
 def _interpreter(site: Path) -> dict[str, Path]:

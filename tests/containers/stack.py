@@ -63,6 +63,7 @@ def settings(images: Mapping[str, str], nodes: int = 1, **others: Any) -> dict[s
             "grafana": {"enabled": False},
             "exporters": {key: free_port() for key in ("node_port", "redis_port", "postgres_port", "plinth_port")},
         },
+        "plinth:backup": {"port": free_port()},
         **{f"plinth:{key}": value for key, value in others.items()},
     }
 

@@ -104,6 +104,7 @@ def cluster() -> Iterator[Cluster]:
         NODES,
         postgres=off,
         redis=off,
+        backup=off,
         monitoring={"prometheus": off, "alertmanager": off, "grafana": off, "exporters": off},
         collections={"only": [COLLECTION]},
     )

@@ -135,6 +135,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         },
         "plinth:postgres": {"enabled": False},
         "plinth:redis": {"enabled": False},
+        "plinth:backup": {"enabled": False},
         "plinth:collections": {"only": []},
         "plinth:monitoring": {
             "prometheus": {"enabled": False},

@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import httpx
 import psutil
 import pytest
 
-from tests.conftest import free_port
+from tests.conftest import free_port, real_qdrant
 from tests.containers import built, own
 from tests.containers.applied import Applied
 from tests.containers.engine import Containers, why_not
@@ -33,10 +34,11 @@ pytestmark = [
     pytest.mark.skipif(pulumi_missing(), reason="no pulumi binary: run `make bootstrap`"),
     pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
 ]
-SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager"} | {
+SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager", "plinth-backup"} | {
     f"{name}-exporter" for name in ("node", "redis", "postgres", "plinth")
 }
 EXPORTER = "plinth-exporter"
+OWN = {EXPORTER, "plinth-backup"}
 POINT = {"points": [{"id": 7, "vector": [0.1] * 384, "payload": {"kept": True}}]}
 
 
@@ -72,9 +74,9 @@ def stack(client: docker.DockerClient, debug: str) -> Iterator[Stack]:
 def test_up_makes_containers_that_are_healthy_and_status_agrees(stack: Stack) -> None:
     said = stack.up()
     assert "Deployed in" in said
-    assert f"{EXPORTER} is left out" in said
+    assert all(f"{name} is left out" in said for name in OWN)
     assert f"`plinth images build {stack.env}` makes it" in said
-    assert set(stack.containers.running()) == SERVICES - {EXPORTER}
+    assert set(stack.containers.running()) == SERVICES - OWN
     stack.containers.wait_healthy()
     status = stack.json("status", stack.env)
     assert status["ready"] is True
@@ -114,13 +116,32 @@ def test_the_own_image_holds_what_backups_need_and_nothing_of_its_build(
     stack: Stack, client: docker.DockerClient
 ) -> None:
     exporter = stack.containers.running()[EXPORTER]
-    for command in ("restic version", "pg_dump --version", "psql --version", "redis-cli --version"):
+    for command in ("restic version", "pg_dump --version", "psql --version", "redis-server --version"):
         assert exporter.exec_run(command).exit_code == 0, command
     assert b"65534" in exporter.exec_run("id -u").output
     assert exporter.exec_run("ls /build /root/.cache /opt/plinth/pytest /opt/plinth/pulumi").exit_code != 0
     history = json.dumps(client.images.get(stack.images["plinth"]).history())
     assert "PIP_INDEX_URL=" not in history
     assert "/build" not in history
+
+
+@pytest.mark.requirement("S1-06")
+def test_the_backup_container_takes_every_store_and_the_exporter_tells_of_it(stack: Stack) -> None:
+    def backup(command: str) -> Any:
+        asked = ["python3", "-m", "plinth.backup", "--config", "/etc/plinth/config.yaml", "--json", command]
+        done = stack.containers.running()["plinth-backup"].exec_run(asked, demux=True)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output[0])
+
+    backup("run")
+    (kept,) = backup("list")
+    assert kept["complete"] is True
+    backup("verify")
+    if real_qdrant():
+        backup("drill")
+    page = f"http://127.0.0.1:{stack.settings['plinth:monitoring']['exporters']['plinth_port']}/metrics"
+    stores = [f'plinth_backup_store_ok{{store="{name}"}} 1.0' for name in ("qdrant", "postgres", "redis")]
+    wait_for(lambda: all(line in httpx.get(page).text for line in stores))
 
 
 def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
@@ -296,6 +317,7 @@ def test_two_stacks_live_side_by_side(stack: Stack, client: docker.DockerClient,
     both = Containers(client, env)
     others = {
         "postgres": {"enabled": False},
+        "backup": {"enabled": False},
         "monitoring": {key: {"enabled": False} for key in ("prometheus", "alertmanager", "grafana", "exporters")},
         "collections": {"only": ["trades"]},
     }

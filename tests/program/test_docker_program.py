@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from plinth.backup.config import Config as BackupConfig
 from plinth.certificates import issue, make_authority
 from plinth.environment import load_settings, parse
 from plinth.errors import UserError
@@ -55,7 +56,7 @@ def test_every_service_is_a_container_behind_a_gate(run: Run, env: str, preview:
     recorder = run(load_settings(ROOT, env), preview=preview)
     nodes = {f"qdrant-{number}" for number in range(NODES[env])}
     others = {"postgres", "redis", "prometheus", "alertmanager", "grafana"}
-    exporters = {"node-exporter", "redis-exporter", "postgres-exporter", "plinth-exporter"}
+    exporters = {"node-exporter", "redis-exporter", "postgres-exporter", "plinth-exporter", "plinth-backup"}
     assert set(containers(recorder)) == nodes | others | exporters
     assert set(recorder.of("Ready")) == {f"{name}-ready" for name in containers(recorder)}
     assert set(recorder.of("Settled")) == ({f"{name}-settled" for name in nodes} if len(nodes) > 1 else set())
@@ -225,7 +226,7 @@ def test_an_override_of_an_image_that_there_is_not_is_a_sentence(run: Run) -> No
 def test_without_its_image_plinths_own_exporter_is_left_out_and_not_scraped(run: Run, engine: Engine) -> None:
     engine.images = {}
     recorder = run(load_settings(ROOT, "dev"))
-    assert "plinth-exporter" not in containers(recorder)
+    assert not {"plinth-exporter", "plinth-backup"} & set(containers(recorder))
     assert "plinth-exporter" not in files_of(recorder, "prometheus-config-files")["/etc/plinth/prometheus.yml"]
 
 
@@ -239,6 +240,31 @@ def test_plinths_own_exporter_asks_with_the_read_only_key_and_keeps_state(run: R
     assert config.qdrant.url == "http://plinth-test-qdrant-0:6333"
     assert str(config.qdrant.api_key_file) == "/etc/plinth/qdrant_read_only_api_key.secret"
     assert str(config.marks).startswith("/var/lib/plinth/state/")
+
+
+@pytest.mark.requirement("S1-06")
+def test_the_backup_container_leaves_its_results_where_the_exporter_looks(run: Run) -> None:
+    recorder = run(load_settings(ROOT, "cluster"))
+    found = containers(recorder)
+    mounts = {name: {m["target"]: m["source"] for m in found[name]["mounts"]} for name in found}
+    state = "plinth-test-plinth-exporter-state"
+    assert (
+        mounts["plinth-backup"]["/var/lib/plinth/state"] == mounts["plinth-exporter"]["/var/lib/plinth/state"] == state
+    )
+    assert mounts["plinth-backup"]["/var/lib/plinth/work"] == "plinth-test-plinth-backup-work"
+    files = files_of(recorder, "plinth-backup-config-files")
+    config = BackupConfig.model_validate(yaml.safe_load(files["/etc/plinth/config.yaml"]))
+    assert str(config.state).startswith("/var/lib/plinth/state/")
+    assert config.repository.location == "/var/lib/plinth/repository"
+    assert list(config.qdrant.urls) == [f"http://plinth-test-qdrant-{number}:6433" for number in range(3)]
+    assert {str(path) for path in (config.repository.password_file, config.qdrant.api_key_file)} <= set(files)
+
+
+def test_without_an_exporter_backups_keep_their_results_themselves(run: Run) -> None:
+    recorder = run(parse({"target": "docker", "monitoring": {"exporters": {"enabled": False}}}, source="x"))
+    files = files_of(recorder, "plinth-backup-config-files")
+    config = BackupConfig.model_validate(yaml.safe_load(files["/etc/plinth/config.yaml"]))
+    assert str(config.state).startswith("/var/lib/plinth/work/")
 
 
 @pytest.mark.requirement("S1-11")

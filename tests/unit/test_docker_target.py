@@ -190,14 +190,14 @@ def read(context: bytes) -> dict[str, bytes]:
 def build(engine: Engine, wheels: Path | None = None) -> list[str]:
     said: list[str] = []
     with Daemon(engine.host) as daemon:
-        own.build(daemon, Images(pins(ROOT)), ROOT, wheels, said.append)
+        own.build(daemon, Images(pins(ROOT)), "1.18.3", ROOT, wheels, said.append)
     return said
 
 
 def test_the_own_image_is_built_of_its_sources_on_the_pinned_base(engine: Engine) -> None:
     engine.answer_to_post = [{"stream": "Step 1/9 : ARG BASE"}, {"stream": "\n"}, {"stream": "Successfully tagged"}]
     said = build(engine)
-    assert said == [f"pulling {pins(ROOT)['python']}", "Step 1/9 : ARG BASE"]
+    assert said == [*(f"pulling {pins(ROOT)[key]}" for key in ("python", "qdrant")), "Step 1/9 : ARG BASE"]
     asked, context = engine.posts[-1], read(engine.bodies[-1])
     query = parse_qs(asked.partition("?")[2])
     assert asked.startswith("/build?")
@@ -228,7 +228,7 @@ def test_wheels_go_along_and_a_directory_without_any_is_a_sentence(engine: Engin
 
 
 def test_a_build_that_fails_says_what_the_step_said(engine: Engine) -> None:
-    engine.images = {pins(ROOT)["python"]: {}}
+    engine.images = {pins(ROOT)[key]: {} for key in ("python", "qdrant")}
     engine.answer_to_post = [
         {"stream": "E: Unable to locate package restic"},
         {"error": "returned a non-zero code: 100"},

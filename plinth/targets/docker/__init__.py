@@ -48,6 +48,7 @@ class DockerTarget(Layout):
         self._host = host
         self._made: dict[str, docker.RemoteImage] = {}
         self._networks: dict[str, docker.Network] = {}
+        self._volumes: dict[str, docker.Volume] = {}
         self._config: dict[str, Config] = {}
         self.left_out: dict[str, str] = dict(left_out or {})
 
@@ -84,11 +85,12 @@ class DockerTarget(Layout):
         declared = declare(service, names, self._options)
         image = self._image(service)
         behind: list[pulumi.Resource] = [self._network(service, name) for name in declared.networks]
-        own = [mount for mount in declared.mounts if not mount.read_only]
-        for mount, kind in zip(own, service.volumes, strict=True):
-            behind.append(
-                resources.volume(mount.volume, f"{node.name}-{kind}", declared.labels, self._provider, keep=True)
+        for mount, kind in zip(declared.mounts[: len(service.volumes)], service.volumes, strict=True):
+            self._volumes[mount.volume] = resources.volume(
+                mount.volume, f"{node.name}-{kind}", declared.labels, self._provider, keep=True
             )
+        # Those of other services among them: a container that came first would make a volume that nobody knows.
+        behind += [self._volumes[mount.volume] for mount in declared.mounts if mount.volume in self._volumes]
         config = None
         if service.files or service.secret_files:
             config, carrier = self._config_volume(service, names, secrets, image)

@@ -106,7 +106,7 @@ def declare(service: Service, names: Layout, options: Options) -> Declared:
             Port(port, outside(port, names.node), LOOPBACK if name == intake else options.published_on)
             for name, port in service.ports.items()
         ),
-        mounts=(*_own(service, names), *_others(service, names)),
+        mounts=(*_own(service, names), *_shared(service, names), *_others(service, names)),
         tmpfs={path: tmpfs_options(image.user) for path in image.tmpfs},
         check=filled.check,
         start_period_s=round(service.health.deadline_s),
@@ -147,6 +147,12 @@ def logs(service: Service, names: Layout) -> Logs:
 def _own(service: Service, names: Layout) -> Iterator[Mount]:
     for volume in service.volumes:
         yield Mount(names.volume_name(service, volume), service.program.container.volumes[volume])
+
+
+def _shared(service: Service, names: Layout) -> Iterator[Mount]:
+    for other, volume in service.shares.items():
+        wanted = names.services[other]
+        yield Mount(names.volume_name(wanted, volume), wanted.program.container.volumes[volume])
 
 
 def _others(service: Service, names: Layout) -> Iterator[Mount]:

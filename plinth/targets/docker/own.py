@@ -18,20 +18,27 @@ from plinth.targets.docker.daemon import Daemon
 DIRECTORY = Path("containers") / "plinth"
 DOCKERFILE = str(DIRECTORY / "Dockerfile")
 SOURCES = "plinth.sources"
+QDRANT = "qdrant"
 # The engine hands these to each step by itself and keeps them out of the image's history.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 PASSED_ON = ("PIP_INDEX_URL", *PROXIES)
 
 
-def build(daemon: Daemon, images: Images, root: Path, wheels: Path | None, say: Callable[[str], None]) -> str:
-    """Build the image and give its reference; ``say`` hears of each step. Raises :class:`UserError`."""
-    base, reference = images.of(BASE), images.of(OWN_IMAGE)
+def build(
+    daemon: Daemon, images: Images, version: str, root: Path, wheels: Path | None, say: Callable[[str], None]
+) -> str:
+    """Build the image and give its reference; ``version`` is Qdrant's, for drills, and ``say`` hears of each step.
+
+    Raises :class:`UserError`.
+    """
+    bases, reference = (images.of(BASE), images.of(QDRANT, version)), images.of(OWN_IMAGE)
     contents = sources(root)
     context = archive(contents | _wheels(wheels))
-    if not daemon.has_image(base):
-        say(f"pulling {base}")
-        daemon.pull(base)
-    arguments = {"BASE": base} | passed_on(os.environ)
+    for base in bases:
+        if not daemon.has_image(base):
+            say(f"pulling {base}")
+            daemon.pull(base)
+    arguments = dict(zip(("BASE", "QDRANT"), bases, strict=True)) | passed_on(os.environ)
     for words in daemon.build(context, DOCKERFILE, reference, arguments, {SOURCES: digest(contents)}):
         if words.startswith("Step "):
             say(words.splitlines()[0])

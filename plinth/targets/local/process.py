@@ -6,7 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,18 +93,6 @@ def clear(run: Path) -> None:
 def running(spec: ProcessSpec) -> Instance | None:
     """The process now, or None when it is gone."""
     return Supervisor(Path(spec.run)).instance(spec.name)
-
-
-def first_account(candidates: Sequence[str]) -> str | None:
-    """The first account of this machine among those named; None when this is not root, or none exists."""
-    if os.geteuid() != 0:
-        return None
-    for name in candidates:
-        try:
-            return pwd.getpwnam(name).pw_name
-        except KeyError:
-            continue
-    return None
 
 
 def _write_files(directory: Path, files: Mapping[str, str], owner: pwd.struct_passwd | None) -> None:

@@ -1,0 +1,128 @@
+"""Target `local`: every service a process on this machine, loopback only, kept up by supervisord."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pulumi
+
+from plinth.accounts import first_account
+from plinth.home import Home
+from plinth.services import Service
+from plinth.services.render import command, files
+from plinth.targets.local.process import ProcessSpec
+from plinth.targets.local.programs import Found, beside, locate
+from plinth.targets.local.resource import Process
+from plinth.targets.local.supervisor import Supervisor
+from plinth.targets.placed import Node, Placed
+
+
+class LocalTarget:
+    """Turns services into supervised processes."""
+
+    def __init__(self, home: Home, root: Path, bind: str, services: Sequence[Service]) -> None:
+        """Find every program first: what is missing is named before anything starts."""
+        self._home = home
+        self._root = root
+        self._bind = bind
+        self._ports = {service.name: service.ports for service in services}
+        self._programs, self.left_out = locate(list(services))
+
+    @property
+    def stack(self) -> str:
+        """The environment's name."""
+        return self._home.env
+
+    @property
+    def bind(self) -> str:
+        """The loopback address."""
+        return self._bind
+
+    @property
+    def node(self) -> int:
+        """A process has no peers here."""
+        return 0
+
+    def nodes(self, service: Service) -> Sequence[Node]:
+        """One process each."""
+        return [Node(service.name)]
+
+    def address(self, service: str, port: str) -> str:
+        """`host:port` of another service."""
+        return f"{self._bind}:{self._ports[service][port]}"
+
+    def addresses(self, service: str, port: str) -> Sequence[str]:
+        """The one address of a service."""
+        return [self.address(service, port)]
+
+    def peer(self, service: str, _node: int, port: str) -> str:
+        """The service's own address: it is its only peer."""
+        return self.address(service, port)
+
+    def hosts(self, _service: str) -> Sequence[str]:
+        """The loopback address, by number and by name."""
+        return [self._bind, "localhost"]
+
+    def reach(self, service: str, port: str, _node: int = 0) -> str:
+        """The same from this machine as from its services."""
+        return self.address(service, port)
+
+    def file(self, service: str, name: str) -> str:
+        """The path of a service's config file."""
+        return str(self._home.run / "config" / service / name)
+
+    def volume(self, service: str, name: str) -> str:
+        """The path of a service's volume."""
+        return str(self._home.data / service / name)
+
+    @property
+    def output(self) -> str:
+        """The files in which supervisord keeps what each program prints."""
+        return str(Supervisor(self._home.run).logs / "*.log")
+
+    def read(self, service: str, name: str) -> Mapping[str, str]:
+        """The volume itself."""
+        return {service: self.volume(service, name)}
+
+    def place(
+        self,
+        service: Service,
+        node: Node,
+        secrets: Mapping[str, pulumi.Output[str]],
+        needs: Sequence[pulumi.Resource],
+    ) -> Placed:
+        """Declare the process of a service."""
+        process = Process(
+            node.name,
+            self._spec(service, self._programs[service.name]),
+            pulumi.Output.all(**secrets).apply(lambda known: files(service, self, known, self._root)),
+            pulumi.ResourceOptions(depends_on=list(needs)),
+        )
+        return Placed(node.name, process, process.instance)
+
+    def serving(self, service: str) -> str:
+        """The command that runs a service."""
+        return " ".join(self._programs[service].argv)
+
+    def is_substituted(self, service: str) -> bool:
+        """Whether something else than its own program serves a service."""
+        return self._programs[service].substitute
+
+    def _spec(self, service: Service, found: Found) -> ProcessSpec:
+        filled = command(service, self)
+        initialise = filled.initialise
+        if initialise:
+            initialise = (beside(found, initialise[0]), *initialise[1:])
+        return ProcessSpec(
+            name=service.name,
+            run=str(self._home.run),
+            config=self.file(service.name, "").rstrip("/"),
+            argv=(*found.argv, *filled.arguments),
+            volumes=tuple(self.volume(service.name, name) for name in service.volumes),
+            initialise=initialise,
+            environment=dict(filled.environment),
+            user=first_account(service.run_as),
+            stop_signal=service.stop_signal,
+            stop_grace_s=service.stop_grace_s,
+        )

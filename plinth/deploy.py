@@ -20,7 +20,7 @@ from plinth.probes import Probe
 from plinth.qdrant.spec import CollectionSpec, load_specs
 from plinth.resources.certificate import Certificate
 from plinth.resources.collection import Aliases, Collection
-from plinth.resources.database import Database, MonitorRole
+from plinth.resources.database import Database, MonitorRole, Superuser
 from plinth.resources.ready import Ready
 from plinth.resources.secret import GeneratedSecret
 from plinth.resources.settled import Settled
@@ -29,7 +29,7 @@ from plinth.services import postgres as pg
 from plinth.services.secrets import secrets as wanted_secrets
 from plinth.settings import Settings
 from plinth.targets.choose import target_of
-from plinth.targets.placed import Node, Target
+from plinth.targets.placed import Node, Placed, Target
 
 Secrets = Mapping[str, pulumi.Output[str]]
 
@@ -64,9 +64,7 @@ def collection_specs(settings: Settings, root: Path) -> list[CollectionSpec]:
 
 def _secrets(settings: Settings, home: Home) -> dict[str, pulumi.Output[str]]:
     return {
-        name: pulumi.Output.secret(given.get_secret_value())
-        if given
-        else GeneratedSecret(name, home.data / "secrets.json").value
+        name: pulumi.Output.secret(given.get_secret_value()) if given else GeneratedSecret(name, home.secrets).value
         for name, given in wanted_secrets(settings).items()
     }
 
@@ -112,6 +110,7 @@ def _stand_up_node(
     placed = target.place(service, node, secrets, needs)
     health = service.health
     host, _, port = target.reach(service.name, health.port, node.number).rpartition(":")
+    login = _superuser(target, service, placed, secrets) if health.kind == "postgres" else []
     answers = Ready(
         node.name,
         Probe(health.kind, host, int(port), health.path, tls=health.tls),
@@ -119,7 +118,7 @@ def _stand_up_node(
         deadline_s=health.deadline_s,
         password=secrets[health.secret] if health.secret else None,
         ca_cert=secrets.get(qdrant.TLS_CA) if health.tls else None,
-        opts=pulumi.ResourceOptions(parent=placed.resource),
+        opts=pulumi.ResourceOptions(parent=placed.resource, depends_on=login),
     )
     if service.peers is None or service.peers.count == 1:
         return answers
@@ -135,9 +134,19 @@ def _stand_up_node(
     )
 
 
-def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
+def _superuser(target: Target, service: Service, placed: Placed, secrets: Secrets) -> list[pulumi.Resource]:
+    under = pulumi.ResourceOptions(parent=placed.resource)
+    server, deadline_s = _server(target, secrets), service.health.deadline_s
+    return [Superuser(server, instance=placed.instance, deadline_s=deadline_s, opts=under)]
+
+
+def _server(target: Target, secrets: Secrets) -> pulumi.Output[Server]:
     host, _, port = target.reach("postgres", "sql").rpartition(":")
-    server = secrets[pg.SUPERUSER_PASSWORD].apply(lambda password: Server(host, int(port), pg.SUPERUSER, password))
+    return secrets[pg.SUPERUSER_PASSWORD].apply(lambda password: Server(host, int(port), pg.SUPERUSER, password))
+
+
+def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
+    server = _server(target, secrets)
     after = pulumi.ResourceOptions(depends_on=[ready])
     MonitorRole(server, pg.MONITOR_ROLE, secrets[pg.MONITOR_PASSWORD], after)
     for database in settings.postgres.databases:

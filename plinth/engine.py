@@ -12,7 +12,9 @@ import secrets
 import shutil
 import socket
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,15 @@ import psutil
 import pulumi
 import yaml
 from pulumi import automation
+from pydantic import SecretStr
 
 from plinth.deploy import deploy
 from plinth.environment import load_settings, settings_file, settings_of_program
 from plinth.errors import UserError
 from plinth.home import Home, home
+from plinth.qdrant.rotation import Keys, steps
+from plinth.resources.secret import kept_secret
+from plinth.services.qdrant import API_KEY
 from plinth.settings import Settings
 
 PROJECT = "plinth"
@@ -69,10 +75,37 @@ def open_stack(root: Path, env: str) -> Stack:
     return Stack(env, root, place, settings, stack)
 
 
-def program(root: Path, env: str) -> None:
-    """The Pulumi program: settings from Pulumi's config, then the composition."""
+def program(root: Path, env: str, keys: Keys | None = None) -> None:
+    """The Pulumi program: settings from Pulumi's config, with other keys where some are given, then the composition."""
     settings = settings_of_program(pulumi.runtime.config.CONFIG.get() | pulumi.runtime.config.get_config_env())
-    deploy(settings, root, home(root, env))
+    deploy(with_keys(settings, keys) if keys else settings, root, home(root, env))
+
+
+def runs(stack: Stack, outputs: Mapping[str, Any]) -> Iterator[Keys | None]:
+    """Prepare the stack for each run that an `up` takes: one, but for a cluster that gets another API key."""
+    for keys in _key_steps(stack, outputs):
+        stack.automation.workspace.program = partial(program, stack.root, stack.env, keys)
+        yield keys
+
+
+def with_keys(settings: Settings, keys: Keys) -> Settings:
+    """Settings with these keys of Qdrant."""
+    changed = {"api_key": SecretStr(keys.key), "alt_api_key": SecretStr(keys.beside) if keys.beside else None}
+    return settings.model_copy(update={"qdrant": settings.qdrant.model_copy(update=changed)})
+
+
+def _key_steps(stack: Stack, outputs: Mapping[str, Any]) -> Sequence[Keys | None]:
+    before = outputs.get("qdrant", {})
+    if stack.settings.qdrant.nodes == 1 or "nodes" not in before or not before["api_key"]:
+        return [None]
+    config = {name: found.value for name, found in stack.automation.get_all_config().items()}
+    wanted = settings_of_program(config).qdrant
+    if not wanted.auth:
+        return [None]
+    key = wanted.api_key.get_secret_value() if wanted.api_key else kept_secret(stack.home.secrets, API_KEY)
+    beside = wanted.alt_api_key.get_secret_value() if wanted.alt_api_key else None
+    taken = steps(Keys(before["api_key"], before.get("alt_api_key")), Keys(key, beside))
+    return taken if len(taken) > 1 else [None]
 
 
 def break_stale_lock(stack: Stack) -> str | None:

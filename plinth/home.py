@@ -39,6 +39,11 @@ class Home:
         return self.place / "data"
 
     @property
+    def secrets(self) -> Path:
+        """The generated secrets, kept with the data that they open."""
+        return self.data / "secrets.json"
+
+    @property
     def deployed(self) -> Path:
         """What was last deployed over the data, kept with it."""
         return self.data / "deployed.json"

@@ -41,6 +41,8 @@ def outputs(
             "read_only_api_key": secret("qdrant_read_only_api_key"),
         }
     }
+    if qdrant.ALT_API_KEY in secrets:
+        found["qdrant"]["alt_api_key"] = secrets[qdrant.ALT_API_KEY]
     nodes = next(target.nodes(service) for service in running if service.name == "qdrant")
     if len(nodes) > 1:
         found["qdrant"]["nodes"] = {node.name: qdrant_url(settings, target, node.number) for node in nodes}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
@@ -10,6 +11,9 @@ from psycopg import sql
 from plinth.errors import UserError
 
 CONNECT_TIMEOUT_S = 10
+INTERVAL_S = 0.25
+# In the server's words, which speaks English here (initdb's locale is C).
+REFUSED = "password authentication failed"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,44 @@ class Server:
                 "see `plinth status` and the server's log.",
                 exit_code=1,
             ) from error
+
+
+def ensure_superuser(server: Server, before: str | None, deadline_s: float) -> None:
+    """Wait until the superuser can log in; where the server still has the password ``before``, change it first.
+
+    Raises :class:`UserError` when it lets nobody in.
+    """
+    end = time.monotonic() + deadline_s
+    while True:
+        try:
+            server.connect().close()
+            return
+        except UserError as error:
+            if REFUSED in str(error):
+                _change_password(server, before)
+            elif time.monotonic() > end:
+                raise
+            else:
+                time.sleep(INTERVAL_S)
+
+
+def _change_password(server: Server, before: str | None) -> None:
+    try:
+        if before is None:
+            raise UserError("no other password of it is known")
+        with replace(server, password=before).connect() as connection:
+            connection.execute(
+                sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                    sql.Identifier(server.user), _verifier(connection, server.user, server.password)
+                )
+            )
+    except UserError as error:
+        raise UserError(
+            f"Postgres at {server.host}:{server.port} has another password for {server.user} than the settings: its "
+            "data was made with an older one; set plinth:postgres.superuser_password to that, or change it there with "
+            f"ALTER ROLE ({error}).",
+            exit_code=1,
+        ) from error
 
 
 def ensure_database(server: Server, name: str, owner: str, password: str) -> None:
@@ -76,10 +118,13 @@ def has_role(server: Server, role: str) -> bool:
 
 def _ensure_role(connection: psycopg.Connection[tuple[object, ...]], role: str, password: str) -> None:
     exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
-    # The verifier is computed here, so that the password is in no statement that the server may log.
-    verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     connection.execute(
         sql.SQL("{} ROLE {} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(
-            sql.SQL("ALTER" if exists else "CREATE"), sql.Identifier(role), sql.Literal(verifier)
+            sql.SQL("ALTER" if exists else "CREATE"), sql.Identifier(role), _verifier(connection, role, password)
         )
     )
+
+
+def _verifier(connection: psycopg.Connection[tuple[object, ...]], role: str, password: str) -> sql.Literal:
+    """Computed here, so that the password is in no statement that the server may log."""
+    return sql.Literal(connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode())

@@ -64,6 +64,7 @@ class Qdrant(_Model):
     allow_single_replica: bool = Field(False, description="Accept replication 1 on a cluster: a lost node loses data.")
     auth: bool = Field(True, description="Keys are on; off is refused anywhere but on loopback.")
     api_key: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    alt_api_key: SecretStr | None = Field(None, description="A second full key, while applications change to another.")
     read_only_api_key: SecretStr | None = Field(None, description="Generated and kept when absent.")
     tls: Tls | None = None
     cpus: float | None = Field(None, gt=0, description="Cores; the tier's when absent.")

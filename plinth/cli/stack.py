@@ -13,7 +13,7 @@ from pulumi import automation
 from plinth.cli import collections, ground, load, status
 from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
 from plinth.deploy import check
-from plinth.engine import Stack, break_stale_lock, forget
+from plinth.engine import Stack, break_stale_lock, forget, runs
 from plinth.environment import stack_schema
 from plinth.errors import UserError
 from plinth.home import last_deployed, remember_deployed
@@ -45,15 +45,20 @@ def up(
     check(stack.settings, stack.root, stack.home, deployed.get("deployed") or last_deployed(stack.home))
     ground.make_sure(stack, deployed)
     console.print(f"[bold]plinth up {env}[/bold]  {_describe(stack)}")
-    progress = Progress(console)
-    with _engine(stack, progress, again=f"plinth up {env}"):
-        stack.automation.up(refresh=True, on_event=progress.on_event, suppress_outputs=True)
+    changes = 0
+    for keys in runs(stack, deployed):
+        if keys:
+            console.print(f"  another API key: {'letting both in' if keys.beside else 'the old one is let in no more'}")
+        progress = Progress(console)
+        with _engine(stack, progress, again=f"plinth up {env}"):
+            stack.automation.up(refresh=True, on_event=progress.on_event, suppress_outputs=True)
+        changes += progress.changed()
     mark_deploy(stack.home.watched / MARKS)
     found = stack.outputs()
     remember_deployed(stack.home, found["deployed"])
     for name, reason in found.get("left_out", {}).items():
         console.print(f"  [yellow]![/yellow] {name} is left out: {reason}.")
-    changed = f"{progress.changed()} change(s)" if progress.changed() else "nothing to change"
+    changed = f"{changes} change(s)" if changes else "nothing to change"
     console.print(f"[green]Deployed[/green] in {time.monotonic() - began:.1f} s, {changed}.\n")
     if verify:
         _verify(env, stack, found)

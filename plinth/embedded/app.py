@@ -117,12 +117,14 @@ class Front:
 
     def denied(self, request: Request) -> Response | None:
         """401 without a valid key, 403 where the read-only key writes; None when the request may pass."""
-        keys = (self.config.api_key, self.config.read_only_api_key)
+        keys = (self.config.api_key, self.config.alt_api_key, self.config.read_only_api_key)
         if not any(keys) or request.url.path in OPEN_PATHS:
             return None
         given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        full, reading = (key is not None and hmac.compare_digest(given.encode(), key.encode()) for key in keys)
-        if full:
+        full, also_full, reading = (
+            key is not None and hmac.compare_digest(given.encode(), key.encode()) for key in keys
+        )
+        if full or also_full:
             return None
         if not reading:
             return PlainTextResponse("Must provide an API key or an Authorization bearer token", 401)

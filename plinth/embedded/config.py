@@ -37,6 +37,7 @@ class Config:
     storage: Path
     snapshots: Path
     api_key: str | None = field(default=None, repr=False)
+    alt_api_key: str | None = field(default=None, repr=False)
     read_only_api_key: str | None = field(default=None, repr=False)
     max_request_mb: int = 32
     on_disk_payload: bool = True
@@ -57,6 +58,7 @@ def load(path: Path) -> Config:
             storage=Path(storage.get("storage_path", "./storage")).resolve(),
             snapshots=Path(storage.get("snapshots_path", "./snapshots")).resolve(),
             api_key=service.get("api_key"),
+            alt_api_key=service.get("alt_api_key"),
             read_only_api_key=service.get("read_only_api_key"),
             max_request_mb=int(service.get("max_request_size_mb", 32)),
             on_disk_payload=bool(storage.get("on_disk_payload", True)),

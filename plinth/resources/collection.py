@@ -21,7 +21,7 @@ from plinth.resources.base import GONE, Provider, to_json
 class CollectionProvider(Provider):
     """Refuses what can't be done in place before the server is asked; ``drift`` is what a refresh found different."""
 
-    compared = ("url", "server", "spec", "drift")
+    compared = ("url", "server", "api_key", "spec", "drift")
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Refuse a change of size, distance or sharding, naming the blue/green way."""
@@ -65,7 +65,7 @@ class CollectionProvider(Provider):
 class AliasesProvider(Provider):
     """All aliases of an environment, switched in one request."""
 
-    compared = ("url", "server", "specs", "drift")
+    compared = ("url", "server", "api_key", "specs", "drift")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Point the aliases."""

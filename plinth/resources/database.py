@@ -10,7 +10,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from plinth.errors import UserError
-from plinth.postgres import Server, ensure_database, ensure_monitor, has_role, owner_of
+from plinth.postgres import Server, ensure_database, ensure_monitor, ensure_superuser, has_role, owner_of
 from plinth.resources.base import GONE, Provider, to_json
 
 
@@ -62,6 +62,42 @@ class MonitorRoleProvider(Provider):
         """Set the password."""
         ensure_monitor(_server(_news), _news["role"], _news["password"])
         return UpdateResult(_news)
+
+
+class SuperuserProvider(Provider):
+    """Follows a password that was changed in the settings: initdb sets the first one alone."""
+
+    compared = ("server", "instance")
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Wait until the superuser can log in."""
+        ensure_superuser(_server(props), None, float(props["deadline_s"]))
+        return CreateResult(_server(props).user, props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Change the password with the one before."""
+        ensure_superuser(_server(_news), _server(_olds).password, float(_news["deadline_s"]))
+        return UpdateResult(_news)
+
+
+class Superuser(Resource, module="plinth", name="Superuser"):
+    """The superuser's login, which is the settings' whatever the data was made with."""
+
+    def __init__(
+        self,
+        server: pulumi.Input[Server],
+        *,
+        instance: pulumi.Input[str],
+        deadline_s: float,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """``server`` is kept as a secret; ``instance`` changes whenever it was started anew, ``deadline_s`` seconds."""
+        super().__init__(
+            SuperuserProvider(),
+            "postgres-superuser",
+            {"server": _secret_server(server), "instance": instance, "deadline_s": str(deadline_s)},
+            opts,
+        )
 
 
 class Database(Resource, module="plinth", name="Database"):

@@ -14,7 +14,7 @@ from plinth.services.checks import bash_http, bash_tcp
 from plinth.services.spec import Container, File, Health, Limits, Peers, Program, Scrape, Service
 from plinth.settings import Settings, Tls
 
-API_KEY = "qdrant_api_key"
+API_KEY, ALT_API_KEY = "qdrant_api_key", "qdrant_alt_api_key"
 READ_ONLY_API_KEY = "qdrant_read_only_api_key"
 
 TLS_CERT, TLS_KEY, TLS_CA = "qdrant_tls_cert", "qdrant_tls_key", "qdrant_tls_ca"

@@ -9,7 +9,7 @@ from plinth.services.backup import S3_KEY_ID, S3_SECRET
 from plinth.services.monitoring import GRAFANA_PASSWORD, alertmanager_urls
 from plinth.services.neo4j import PASSWORD as NEO4J_PASSWORD
 from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
-from plinth.services.qdrant import API_KEY, READ_ONLY_API_KEY
+from plinth.services.qdrant import ALT_API_KEY, API_KEY, READ_ONLY_API_KEY
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
 from plinth.settings import Settings
 
@@ -19,6 +19,8 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
     found: dict[str, SecretStr | None] = {}
     if settings.qdrant.auth:
         found[API_KEY] = settings.qdrant.api_key
+        if settings.qdrant.alt_api_key:
+            found[ALT_API_KEY] = settings.qdrant.alt_api_key
         found[READ_ONLY_API_KEY] = settings.qdrant.read_only_api_key
     if settings.postgres.enabled:
         found[SUPERUSER_PASSWORD] = settings.postgres.superuser_password

@@ -13,12 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import yaml
 
 from plinth.home import home
 from tests.containers.provider import DockerProvider, served
 from tests.containers.recorded import Recorded
 from tests.containers.stack import free_span
-from tests.containers.wire import in_the_clear
+from tests.containers.wire import in_the_clear, to_plain
 from tests.project import Environment, pulumi_missing
 
 pytestmark = [
@@ -105,11 +106,13 @@ DRIVE = """
 import sys
 from pathlib import Path
 from pulumi.automation import CommandError
-from plinth.engine import open_stack
-stack = open_stack(Path.cwd(), "t").automation
+from plinth.engine import open_stack, runs
+opened = open_stack(Path.cwd(), "t")
+stack = opened.automation
 try:
     if sys.argv[1] == "up":
-        print(stack.up(refresh=True, on_output=print).summary.resource_changes)
+        for _ in runs(opened, opened.outputs()):
+            print(stack.up(refresh=True, on_output=print).summary.resource_changes)
     elif sys.argv[1] == "refresh":
         stack.refresh(on_output=print)
     else:
@@ -220,6 +223,31 @@ def test_a_node_that_does_not_settle_stops_the_change_before_the_next(story: Sto
     story.nodes.restless = set()
     story.up()
     assert "plinth-t-qdrant-2" in {name for _, name in of("container", story.recorded.calls[before:])}
+
+
+def test_another_key_is_let_in_by_every_node_before_any_shows_it(story: Story) -> None:
+    kept = json.loads((home(story.environment.root, "t").data / "secrets.json").read_text())["qdrant_api_key"]
+    before, asked = len(story.recorded.calls), len(story.provider.requests)
+    story.environment.settings["plinth:qdrant"]["api_key"] = "the-other-key"
+    story.environment.save()
+    story.up()
+    containers = of("container", story.recorded.calls[before:])
+    rolled = [name for verb, name in containers if verb == "create" and not name.endswith("-config")]
+    assert rolled == [f"plinth-t-qdrant-{number}" for number in range(NODES)] * 3
+    configs = [
+        yaml.safe_load(upload["content"])["service"]
+        for kind, inputs in story.provider.requests[asked:]
+        if kind == "container" and not inputs.get("start", True)
+        for upload in to_plain(inputs)["uploads"]
+        if upload["file"].endswith("config.yaml")
+    ]
+    assert [(config["api_key"], config.get("alt_api_key")) for config in configs] == [
+        (kept, "the-other-key"),
+        ("the-other-key", kept),
+        ("the-other-key", None),
+    ]
+    assert "the-other-key" not in json.dumps([in_the_clear(inputs) for _, inputs in story.provider.requests])
+    assert re.search(r"\{'same': \d+\}", story.up())
 
 
 def test_what_something_else_removed_is_found_and_made_again(story: Story) -> None:

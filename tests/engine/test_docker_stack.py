@@ -130,7 +130,7 @@ def test_the_backup_container_takes_every_store_and_the_exporter_tells_of_it(sta
     def backup(command: str) -> Any:
         asked = ["python3", "-m", "plinth.backup", "--config", "/etc/plinth/config.yaml", "--json", command]
         done = stack.containers.running()["plinth-backup"].exec_run(asked, demux=True)
-        assert done.exit_code == 0, done.output
+        assert done.exit_code == 0, (done.output[0] or b"").decode() + done.output[1].decode()
         return json.loads(done.output[0])
 
     backup("run")

@@ -204,7 +204,7 @@ def test_the_own_image_is_built_of_its_sources_on_the_pinned_base(engine: Engine
     assert query["t"] == [pins(ROOT)["plinth"]]
     assert json.loads(query["buildargs"][0])["BASE"] == pins(ROOT)["python"]
     assert query["dockerfile"][0] in context
-    assert context["plinth/exporter/__main__.py"] == (ROOT / "plinth/exporter/__main__.py").read_bytes()
+    assert context["package/plinth/exporter/__main__.py"] == (ROOT / "plinth/exporter/__main__.py").read_bytes()
     assert not [
         name for name in context if name.endswith((".pyc", ".secret")) or name.startswith((".", "tests", "wheels"))
     ]

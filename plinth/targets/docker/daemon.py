@@ -215,7 +215,7 @@ def _unbuilt(reference: str, said: str, words: str) -> UserError:
     return UserError(
         f"The image {reference} could not be built ({last}{' '.join(words.split())}). The build needs a Python package "
         "index and a mirror of the base's distribution: let the engine reach them, or name a directory of wheels with "
-        "--wheels and a base that has restic, psql and redis-cli with plinth:docker.images.python.",
+        "--wheels and a base that has restic, Postgres and Redis with plinth:docker.images.python.",
         exit_code=1,
     )
 

@@ -7,6 +7,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 
 import plinth
@@ -16,6 +17,7 @@ from plinth.services.spec import OWN_IMAGE
 from plinth.targets.docker.daemon import Daemon
 
 DIRECTORY = Path("containers") / "plinth"
+PACKAGE = Path("package")
 DOCKERFILE = str(DIRECTORY / "Dockerfile")
 SOURCES = "plinth.sources"
 QDRANT = "qdrant"
@@ -56,11 +58,15 @@ def sources(root: Path) -> dict[str, bytes]:
     found = {path.relative_to(root): path for path in sorted((root / DIRECTORY).iterdir()) if path.is_file()}
     package = Path(plinth.__file__).parent
     found |= {
-        Path("plinth") / path.relative_to(package): path
+        PACKAGE / "plinth" / path.relative_to(package): path
         for path in sorted(package.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    return {str(name): path.read_bytes() for name, path in found.items()}
+    version = metadata.version("plinth")
+    about = f"Metadata-Version: 2.1\nName: plinth\nVersion: {version}\n"
+    return {str(name): path.read_bytes() for name, path in found.items()} | {
+        str(PACKAGE / f"plinth-{version}.dist-info" / "METADATA"): about.encode()
+    }
 
 
 def digest(contents: Mapping[str, bytes]) -> str:

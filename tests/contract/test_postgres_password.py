@@ -1,0 +1,40 @@
+"""The superuser's password follows the settings on a real server whose data was made with another."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from plinth.backup import instances
+from plinth.errors import UserError
+from plinth.postgres import Server, ensure_superuser
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("postgres") or list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))),
+    reason="no Postgres on this machine: run `make bootstrap`",
+)
+
+
+def test_the_old_password_is_changed_once_and_lets_nobody_in_afterwards() -> None:
+    # Not pytest's own directory: no other account may enter that, and Postgres does not run as root.
+    with (
+        tempfile.TemporaryDirectory(prefix="plinth-") as directory,
+        instances.postgres(Path(directory) / "work" / "postgres") as old,
+    ):
+        new = replace(old, password="another one's 'password'")
+        with pytest.raises(UserError, match="its data was made with an older one"):
+            ensure_superuser(new, None, 5)
+        ensure_superuser(new, old.password, 5)
+        new.connect().close()
+        ensure_superuser(new, None, 5)
+        with pytest.raises(UserError, match="has another password"):
+            ensure_superuser(old, "a wrong one", 5)
+
+
+def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline() -> None:
+    with pytest.raises(UserError, match="does not let postgres in"):
+        ensure_superuser(Server("127.0.0.1", 1, "postgres", "x"), None, 0.5)

@@ -257,6 +257,16 @@ def test_what_something_else_removed_is_found_and_made_again(story: Story) -> No
     assert of("container", story.recorded.calls[before:]) == [("create", "plinth-t-qdrant-1")]
 
 
+def test_volumes_of_data_outlive_their_resources_and_nothing_is_protected(story: Story) -> None:
+    (state,) = (story.environment.root / ".plinth" / "backend" / ".pulumi" / "stacks").rglob("t.json")
+    resources = json.loads(state.read_text())["checkpoint"]["latest"]["resources"]
+    volumes = {found["inputs"]["name"]: found for found in resources if found["type"] == "docker:index/volume:Volume"}
+    kept = {name for name, found in volumes.items() if found.get("retainOnDelete")}
+    assert kept == {f"plinth-t-qdrant-{number}-{kind}" for number in range(NODES) for kind in ("storage", "snapshots")}
+    # A protected resource would fail a `down` as a whole.
+    assert not [found["urn"] for found in resources if found.get("protect")]
+
+
 def test_a_destroy_goes_backwards_and_leaves_the_volumes_of_data(story: Story) -> None:
     before = len(story.recorded.calls)
     story.environment.pulumi("destroy")

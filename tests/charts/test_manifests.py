@@ -20,6 +20,7 @@ from tests.charts.restricted import violations
 from tests.conftest import ROOT
 
 pytestmark = needs_helm
+SECRET = re.compile("KEY|PASS|SECRET|TOKEN")
 VERSIONS = ("1.30", "1.34", "1.37")
 LABELS = {"name", "instance", "component", "version", "managed-by", "part-of"}
 # The validator reads its definitions, megabytes, anew for every object.
@@ -160,6 +161,27 @@ def test_config_that_a_pod_reads_is_made_or_named(path: Path) -> None:
             sources = volume.get("projected", {}).get("sources", []) or [volume]
             for source in sources:
                 assert "configMap" not in source or source["configMap"]["name"] in made, f"{name} {volume['name']}"
+
+
+@pytest.mark.requirement("S1-14")
+@each
+def test_what_is_secret_comes_from_a_secret(path: Path) -> None:
+    """No environment, argument or annotation holds a key or a password: only where it is."""
+    for name, pod in pods(of(path)):
+        for container in containers(pod):
+            for entry in container.get("env", []):
+                if SECRET.search(entry["name"]):
+                    where = entry.get("valueFrom", {}).get("secretKeyRef") or entry.get("value", "").startswith("/")
+                    assert where, f"{name} {entry['name']}"
+            given = " ".join([*container.get("command", []), *container.get("args", [])])
+            assert not re.search(r"--\w*-?(password|api-?key|token)[= ][^$/\s]", given, re.IGNORECASE), name
+    for found in of(path):
+        for key, text in found.get("data", {}).items() if found["kind"] == "ConfigMap" else ():
+            for line in text.splitlines() if key.endswith((".yaml", ".conf", ".ini", ".yml")) else ():
+                setting = re.match(r"\s*(\w*(?:password|api_key|secret|token))\s*[:= ]\s*(\S+)", line, re.IGNORECASE)
+                assert setting is None or setting[2].startswith(("$__file{", "/")), (
+                    f"{found['metadata']['name']}: {line}"
+                )
 
 
 @each

@@ -231,6 +231,9 @@ def test_it_becomes_qdrant_and_leaves_nobody_behind(nodes: Nodes) -> None:
     nodes.wait(2)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((HOSTS % 2, nodes.founding_port), timeout=10)
+    running = Path(f"/proc/{nodes.running[2].pid}/cmdline")
+    # The script is gone: the process that hears the stop signal is the server itself.
+    wait_for(lambda: "start.sh" not in running.read_text(), running.read_text)
     assert nodes.stop(2) == -signal.SIGTERM
 
 

@@ -38,14 +38,17 @@ sql() {
   _outputs | python -c 'import json, sys, psycopg
 where = json.load(sys.stdin)["postgres"]
 known = {key: where[key] for key in ("host", "port", "user", "password")}
-with psycopg.connect(**known, dbname="postgres", autocommit=True) as connection:
-    found = connection.execute(sys.argv[1])
-    for row in found if found.description else (): print(*row, sep="\t")' "$1"
+try:
+    with psycopg.connect(**known, dbname="postgres", autocommit=True) as connection:
+        found = connection.execute(sys.argv[1])
+        for row in found if found.description else (): print(*row, sep="\t")
+except psycopg.Error as error: sys.exit(str(error))' "$1"
 }
 
 redis() {
   _outputs | python -c 'import json, sys, redis
-print(redis.Redis(**json.load(sys.stdin)["redis"], decode_responses=True).execute_command(*sys.argv[1:]))' "$@"
+try: print(redis.Redis(**json.load(sys.stdin)["redis"], decode_responses=True).execute_command(*sys.argv[1:]))
+except redis.RedisError as error: sys.exit(str(error))' "$@"
 }
 
 logs() {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -163,7 +164,7 @@ def test_lines_wait_for_loki(live: Live) -> None:
 
 
 def test_status_and_outputs_show_both(live: Live) -> None:
-    status = live.project.json("status", "t")
+    status = json.loads(live.project.plinth("status", "t", "--json", PROBE_TIMEOUT_MS="3000"))
     assert status["deps"]["loki"]["ok"] is True
     assert status["deps"]["fluent_bit"]["ok"] is True
     assert live.outputs["loki"]["url"].startswith("http://127.0.0.1:")

@@ -111,6 +111,13 @@ def compared(server: Server, saved: DatabasePart, name: str) -> list[str]:
     return [f"{saved.name}: {words}" for words in differences(saved.tables, contents(server, name))]
 
 
+def rename(server: Server, name: str, to: str) -> None:
+    """Give a database another name; nobody has it yet."""
+    with server.connect() as connection:
+        _send_away(connection, name)
+        connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
+
+
 def swap(server: Server, restored: str, live: str, aside: str) -> None:
     """Give the restored database the live one's name, which is kept as ``aside``: both or neither.
 

@@ -1,19 +1,23 @@
-"""`plinth backup run|list|verify|check|drill|prune ENV`."""
+"""`plinth backup run|list|verify|restore|drill|check|prune ENV`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated
 
 import typer
 
 from plinth.backup import drill as drills
 from plinth.backup import look, show, take
+from plinth.backup import restore as restores
 from plinth.backup.config import Config
 from plinth.backup.deployed import config_of
+from plinth.backup.source import STORES, Wish
 from plinth.backup.work import Say
-from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
+from plinth.cli.common import Env, Json, Yes, console, outputs_of, print_json, stack_of
+from plinth.errors import UserError
 
 commands = typer.Typer(
     help="Backups: make one, see them, prove that they can be restored, restore.", no_args_is_help=True
@@ -91,6 +95,65 @@ def prune(env: Env) -> None:
     """Let old sets go by the settings' retention, and free their room. Example: plinth backup prune local"""
     with _config(env) as config:
         look.prune(config, _say(False))
+
+
+@commands.command()
+def restore(
+    env: Env,
+    snapshot: Annotated[
+        str | None, typer.Option(help="A set, by the beginning of its id; the newest complete one when absent.")
+    ] = None,
+    store: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(STORES)}; all when absent. May be repeated.")
+    ] = None,
+    collection: Annotated[list[str] | None, typer.Option(help="A Qdrant collection. May be repeated.")] = None,
+    database: Annotated[list[str] | None, typer.Option(help="A Postgres database. May be repeated.")] = None,
+    to: Annotated[str | None, typer.Option(help="Another environment to restore into.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Restore over what is live there.")] = False,
+    beside: Annotated[bool, typer.Option("--beside", help="Restore under new names, beside what is live.")] = False,
+    incomplete: Annotated[bool, typer.Option("--incomplete", help="Take a set that lacks a part.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Restore a set: all of it, a store, a collection, a database.
+
+    It goes where nothing is; --replace takes the live names, --beside new ones. One that was killed is run again, and goes
+    on. Example: plinth backup restore prod --collection trades_v1 --beside
+    """
+    if replace and beside:
+        raise UserError("--replace and --beside contradict each other; choose one.")
+    target = to or env
+    if replace:
+        _ask_for_name(target, yes)
+    wish = Wish(
+        snapshot=snapshot,
+        stores=tuple(store or ()),
+        collections=tuple(collection or ()),
+        databases=tuple(database or ()),
+        replace=replace,
+        beside=beside,
+        incomplete=incomplete,
+    )
+    with ExitStack() as stack:
+        source = stack.enter_context(_config(env))
+        restored = restores.run(source, stack.enter_context(_config(to)) if to else source, wish, _say(False))
+    _print(restored.done)
+    console.print(
+        f"Set {restored.snapshot.short} of {show.moment(restored.snapshot.at)} is restored into '{target}' in "
+        f"{sum(restored.seconds.values()):.1f} s.",
+        highlight=False,
+    )
+
+
+def _ask_for_name(env: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError(
+            f"--replace puts the backup's data in the place of what is live in '{env}', and there is no terminal to "
+            "ask on; add --yes if you mean it."
+        )
+    if typer.prompt(f"The backup's data takes the place of what is live. Type '{env}' to go on") != env:
+        raise UserError("That is not its name; nothing was touched.", exit_code=1)
 
 
 @contextmanager

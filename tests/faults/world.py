@@ -69,8 +69,8 @@ class Live:
         return found
 
 
-def start(stack: ExitStack, directory: Path, kind: Kind) -> Live:
-    """All three stores, filled."""
+def start_empty(stack: ExitStack, directory: Path, kind: Kind) -> Live:
+    """All three stores, with nothing in them."""
     engine = stack.enter_context(scratch(kind, directory / "qdrant"))
     server = stack.enter_context(postgres(directory / "postgres"))
     client, port, password = stack.enter_context(redis_server(directory / "redis", None))
@@ -78,7 +78,13 @@ def start(stack: ExitStack, directory: Path, kind: Kind) -> Live:
     secrets.mkdir()
     for name, value in (("qdrant", engine.api_key), ("postgres", server.password), ("redis", password)):
         (secrets / name).write_text(value)
-    live = Live(engine, server, port, password, client, secrets)
+    return Live(engine, server, port, password, client, secrets)
+
+
+def start(stack: ExitStack, directory: Path, kind: Kind) -> Live:
+    """All three stores, filled."""
+    live = start_empty(stack, directory, kind)
+    server = live.postgres
     with live.node as node:
         fill_collection(node, "trades_v1")
         fill_collection(node, "a b%", 20)
@@ -92,7 +98,7 @@ def start(stack: ExitStack, directory: Path, kind: Kind) -> Live:
         connection.execute("INSERT INTO rows (words) SELECT md5(n::text) FROM generate_series(1, %s) n", (ROWS,))
         connection.execute("INSERT INTO keyless SELECT n %% 7, n / 3.0 FROM generate_series(1, %s) n", (ROWS,))
         connection.execute("ALTER DATABASE core SET work_mem = '5MB'")
-    fill_redis(client)
+    fill_redis(live.redis)
     return live
 
 

@@ -1,0 +1,125 @@
+"""Restoring Qdrant: made under a new name, compared, and only then under the live one's, aliases last and at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from plinth.backup import rebuild
+from plinth.backup.config import QdrantStore
+from plinth.backup.manifest import Collection, QdrantPart
+from plinth.backup.node import Node, nodes
+from plinth.backup.source import Source, Wish
+from plinth.backup.work import BackupError
+from plinth.qdrant.client import collection_path
+
+BEGUN, DONE = "begun", "done"
+
+
+def wanted(part: QdrantPart, wish: Wish) -> list[Collection]:
+    """The collections that a wish asks for."""
+    return [saved for saved in part.collections if not wish.collections or saved.name in wish.collections]
+
+
+def refusals(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -> list[str]:
+    """Why nothing of it may be restored as wished, a sentence each; nothing is touched."""
+    connections = nodes(store)
+    first = connections[0]
+    said = []
+    if first.is_embedded != (part.engine == "embedded"):
+        other = "the embedded engine" if part.engine == "embedded" else "a real Qdrant server"
+        return [f"The set holds snapshots of {other}, and another engine answers at {first.url}; restore into {other}."]
+    for node in connections:
+        if _numbers(node.version) < _numbers(part.version):
+            said.append(
+                f"Qdrant at {node.url} is {node.version} and the set was made by {part.version}: an older server does "
+                "not read a newer one's data; upgrade it first."
+            )
+    made, there = source.made(), set(first.collections())
+    for saved in wanted(part, wish):
+        if wish.replace or wish.beside or saved.name not in there or f"qdrant/{saved.name}" in made:
+            continue
+        if count := first.count(saved.name):
+            said.append(f"The collection {saved.name} holds {count} points.")
+    return said
+
+
+def restore(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -> list[str]:
+    """Restore what is wished; a sentence for each collection."""
+    restoring = _Restoring(source, part, nodes(store), store)
+    return [restoring.one(saved, beside=wish.beside) for saved in wanted(part, wish)]
+
+
+class _Restoring:
+    def __init__(self, source: Source, part: QdrantPart, connections: Sequence[Node], store: QdrantStore) -> None:
+        self._source, self._part, self._nodes, self._store = source, part, connections, store
+        self._first = connections[0]
+
+    def one(self, saved: Collection, *, beside: bool) -> str:
+        name, copy = saved.name, self._source.beside(saved.name)
+        if self._source.made().get(f"qdrant/{name}") == DONE:
+            return f"qdrant: {name} was restored before."
+        if beside:
+            self._make(saved, copy)
+            return f"qdrant: {name} is restored as {copy}; no alias leads to it."
+        live = name in self._first.collections() and self._first.count(name) > 0
+        self._source.making(f"qdrant/{name}", BEGUN)
+        aliases = self._aliases(name, copy)
+        if live:
+            # Readers by an alias go to the compared copy while the name itself is made anew.
+            self._make(saved, copy)
+            self._lead(aliases, copy)
+        if not self._is_as_saved(saved, name):
+            self._first.call("DELETE", collection_path(name))
+            self._make(saved, name)
+        self._lead(aliases, name)
+        self._first.call("DELETE", collection_path(copy))
+        self._source.making(f"qdrant/{name}", DONE)
+        return f"qdrant: {name} is restored with {self._first.count(name)} points{_told(aliases)}."
+
+    def _make(self, saved: Collection, name: str) -> None:
+        if self._is_as_saved(saved, name):
+            self._source.work.say(f"qdrant {name} is there already, as it was saved")
+            return
+        if name in self._first.collections():
+            self._first.call("DELETE", collection_path(name))
+        if self._part.engine == "embedded":
+            rebuild.recover(self._first, saved, name, self._source.fetch, self._store.snapshots, self._source.work.say)
+        else:
+            rebuild.rebuild(self._nodes, saved, name, self._source.fetch, self._source.work.say)
+        wrong = rebuild.differences(self._first, saved, name)
+        if wrong:
+            raise BackupError(
+                f"{saved.name} did not come back as it was saved ({wrong[0]}); what was live is as it was."
+            )
+
+    def _is_as_saved(self, saved: Collection, name: str) -> bool:
+        return name in self._first.collections() and not rebuild.differences(self._first, saved, name)
+
+    def _aliases(self, *names: str) -> list[str]:
+        """The aliases that shall lead to a collection: those of the set, and those that lead to it now."""
+        now = self._first.aliases()
+        saved = {alias for alias, target in self._part.aliases.items() if target in names}
+        # One that leads elsewhere by now is somebody's decision.
+        free = {alias for alias in saved if now.get(alias) in (None, *names)}
+        return sorted(free | {alias for alias, target in now.items() if target in names})
+
+    def _lead(self, aliases: Sequence[str], name: str) -> None:
+        there = self._first.aliases()
+        actions: list[dict[str, object]] = []
+        for alias in aliases:
+            if there.get(alias) == name:
+                continue
+            if alias in there:
+                actions.append({"delete_alias": {"alias_name": alias}})
+            actions.append({"create_alias": {"alias_name": alias, "collection_name": name}})
+        if actions:
+            self._first.call("POST", "/collections/aliases", {"actions": actions})
+
+
+def _told(aliases: Sequence[str]) -> str:
+    return f", behind {', '.join(aliases)}" if aliases else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

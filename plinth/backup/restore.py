@@ -1,0 +1,137 @@
+"""Restoring a set: everything is made under a name that nobody uses and compared, and only then takes the live one's.
+
+A restore that was killed is run again: what it had fetched and made is compared and kept. Postgres comes first, then
+Qdrant with its aliases last, then Redis.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+import redis as redis_py
+
+from plinth.backup import into_postgres, into_qdrant, into_redis
+from plinth.backup.config import Config
+from plinth.backup.instances import end_strays
+from plinth.backup.look import manifest_of
+from plinth.backup.manifest import GrafanaPart, Manifest
+from plinth.backup.restic import Restic, Snapshot
+from plinth.backup.source import STORES, Source, Wish
+from plinth.backup.take import newest
+from plinth.backup.work import BackupError, Say, emptied, working
+
+
+@dataclass
+class Restored:
+    """What was restored, a sentence each, and how long it took by store in seconds."""
+
+    snapshot: Snapshot
+    manifest: Manifest
+    done: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One store: what stands against it, and the doing."""
+
+    refusals: Callable[[], list[str]]
+    restore: Callable[[], list[str]]
+
+
+def chosen(manifest: Manifest, wish: Wish) -> tuple[str, ...]:
+    """The stores of a set that a wish asks for, in the order in which they are restored."""
+    there = tuple(store for store in STORES if getattr(manifest, store))
+    _refuse_unknown("store", wish.stores, there)
+    qdrant, postgres = manifest.qdrant, manifest.postgres
+    _refuse_unknown("collection", wish.collections, [each.name for each in qdrant.collections] if qdrant else [])
+    _refuse_unknown("database", wish.databases, [each.name for each in postgres.databases] if postgres else [])
+    named = {"qdrant": wish.collections, "postgres": wish.databases}
+    wanted = wish.stores or tuple(store for store, names in named.items() if names) or there
+    return tuple(store for store in STORES if store in wanted)
+
+
+def run(source: Config, target: Config, wish: Wish, say: Say) -> Restored:
+    """Restore a set of ``source``'s repository into ``target``'s stores, which may be another environment's."""
+    with working(source, say) as work:
+        restic = Restic(work)
+        restic.open()
+        end_strays(work.scratch)
+        emptied(work.scratch)
+        snapshot = newest(restic, wish.snapshot)
+        manifest = manifest_of(restic, snapshot)
+        if not manifest.complete and not wish.incomplete:
+            raise BackupError(
+                f"Set {snapshot.short} is incomplete ({manifest.failures[0]}); take another with --snapshot, or add "
+                "--incomplete to restore what it holds."
+            )
+        restored = Restored(snapshot, manifest)
+        fetching = Source(work, restic, snapshot, manifest, _identity(target))
+        steps = {store: _step(store, fetching, target, wish) for store in chosen(manifest, wish)}
+        _refuse(steps)
+        for store, step in steps.items():
+            began = time.monotonic()
+            restored.done += _said(store, step.restore)
+            restored.seconds[store] = time.monotonic() - began
+        fetching.forget()
+        shutil.rmtree(work.scratch, ignore_errors=True)
+        return restored
+
+
+def _identity(target: Config) -> str:
+    """What tells one target's record from another's: where its stores are."""
+    qdrant = target.qdrant.urls if target.qdrant else ()
+    others = [f"{store.host}:{store.port}" for store in (target.postgres, target.redis) if store]
+    return hashlib.sha256(" ".join((*qdrant, *others)).encode()).hexdigest()[:8]
+
+
+def _refuse(steps: dict[str, Step]) -> None:
+    """Before anything is touched: all that stands against any store."""
+    said = [sentence for store, step in steps.items() for sentence in _said(store, step.refusals)]
+    if said:
+        raise BackupError(
+            f"{' '.join(said)} Nothing was touched. --replace restores over what is live, --beside under new names."
+        )
+
+
+def _said(store: str, call: Callable[[], list[str]]) -> list[str]:
+    try:
+        return call()
+    except (psycopg.Error, redis_py.RedisError) as error:
+        words = " ".join(str(error).split())
+        raise BackupError(f"{store} was not restored: {words}; run the restore again, it goes on.") from error
+
+
+def _step(store: str, source: Source, target: Config, wish: Wish) -> Step:
+    known = source.manifest
+    if store == "postgres" and known.postgres and target.postgres:
+        postgres = (source, known.postgres, target.postgres, wish)
+        return Step(lambda: into_postgres.refusals(*postgres), lambda: into_postgres.restore(*postgres))
+    if store == "qdrant" and known.qdrant and target.qdrant:
+        qdrant = (source, known.qdrant, target.qdrant, wish)
+        return Step(lambda: into_qdrant.refusals(*qdrant), lambda: into_qdrant.restore(*qdrant))
+    if store == "redis" and known.redis and target.redis:
+        redis = (source, known.redis, target.redis, wish)
+        return Step(lambda: into_redis.refusals(*redis), lambda: into_redis.restore(*redis))
+    if store == "grafana" and known.grafana:
+        part = known.grafana
+        return Step(list, lambda: _grafana(source, part))
+    raise BackupError(f"The target has no {store} to restore into; leave it out by naming the others with --store.")
+
+
+def _grafana(source: Source, part: GrafanaPart) -> list[str]:
+    file, _ = source.fetch(part.path)
+    kept = source.work.config.directory / f"grafana-{source.snapshot.short}.db"
+    shutil.copyfile(file, kept)
+    return [f"grafana: its database is in {kept}; stop Grafana and put it in the place of grafana.db."]
+
+
+def _refuse_unknown(what: str, wanted: Sequence[str], there: Sequence[str]) -> None:
+    unknown = [name for name in wanted if name not in there]
+    if unknown:
+        raise BackupError(f"The set holds no {what} '{unknown[0]}'; it has {', '.join(there) or 'none'}.")

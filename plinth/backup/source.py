@@ -1,0 +1,80 @@
+"""What a restore reads: the wish, the set's files, and a record of what it has made so far."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from plinth.backup.manifest import Manifest, Piece, sha256
+from plinth.backup.restic import Restic, Snapshot
+from plinth.backup.work import BackupError, Work
+
+STORES = ("postgres", "qdrant", "redis", "grafana")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to restore, and what may happen to what is there.
+
+    ``replace``: the restored data takes the live one's name. ``beside``: it stays under a name of its own. With neither
+    it only goes where nothing is.
+    """
+
+    snapshot: str | None = None
+    stores: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    replace: bool = False
+    beside: bool = False
+    incomplete: bool = False
+
+
+class Source:
+    """A set whose files are fetched once. A restore that is run again finds those that came whole, and what it made."""
+
+    def __init__(self, work: Work, restic: Restic, snapshot: Snapshot, manifest: Manifest, target: str) -> None:
+        self.work, self.snapshot, self.manifest = work, snapshot, manifest
+        self._restic = restic
+        self._directory = work.fetched / f"{snapshot.short}-{target}"
+        self._record = self._directory / "made.json"
+
+    def fetch(self, path: str) -> tuple[Path, Piece]:
+        """A file of the set, compared with its checksum."""
+        piece = self.manifest.piece(path)
+        to = self._directory / path
+        if to.exists() and to.stat().st_size == piece.size and sha256(to) == piece.sha256:
+            return to, piece
+        to.parent.mkdir(parents=True, exist_ok=True)
+        self.work.say(f"fetching {path}")
+        if self._restic.fetch(self.snapshot, path, to) != piece.sha256:
+            to.unlink()
+            raise BackupError(
+                f"{path} of set {self.snapshot.short} is not what was saved; see `plinth backup verify`, or take "
+                "another set with --snapshot."
+            )
+        return to, piece
+
+    def made(self) -> dict[str, str]:
+        """What this restore has begun or done, by name; of an earlier run too that was killed."""
+        try:
+            found: dict[str, str] = json.loads(self._record.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found
+
+    def making(self, name: str, word: str) -> None:
+        """Record a step before it is taken, or that it is done."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        partial = self._record.with_suffix(".partial")
+        partial.write_text(json.dumps(self.made() | {name: word}))
+        partial.replace(self._record)
+
+    def beside(self, name: str) -> str:
+        """A name of this set's own for what is called ``name``."""
+        return f"{name[:50]}__{self.snapshot.short}"
+
+    def forget(self) -> None:
+        """Remove what was fetched and recorded."""
+        shutil.rmtree(self._directory, ignore_errors=True)

@@ -1,0 +1,288 @@
+"""What breaks a backup: each breaks one thing for real, and asks that nothing is lost and that a sentence says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from plinth.backup import drill, look, take
+from plinth.backup.restic import Restic
+from plinth.backup.work import BackupError, Busy, working
+from tests.faults.world import Backups, Live
+
+PHASES = (
+    "opening the repository",
+    "taking qdrant empty",
+    "taking qdrant trades_v1",
+    "taking redis",
+    "taking postgres roles",
+    "taking postgres core",
+    "writing the manifest",
+    "storing",
+    "letting old sets go",
+)
+
+
+def killed_at(made: Backups, phase: str, *command: str) -> None:
+    """Run a command in a process of its own and kill it, hard, when the phase's line appears."""
+    child = subprocess.Popen(made.command(*command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    try:
+        for line in child.stderr:
+            if phase in line:
+                child.send_signal(signal.SIGKILL)
+                break
+        else:
+            pytest.fail(f"the phase {phase!r} did not come")
+    finally:
+        child.kill()
+        child.stderr.close()
+        child.wait()
+
+
+def run_when_free(made: Backups) -> take.Taken:
+    """The next run; programs that outlived a killed one hold its lock until they have ended."""
+    return take.run(made.config, made.say, wait_s=60)
+
+
+@pytest.mark.requirement("S1-06")
+def test_a_kill_at_any_step_leaves_the_last_good_set_and_the_next_run_cleans_up(
+    backups: Callable[..., Backups], live: Live
+) -> None:
+    made = backups()
+    good = take.run(made.config, made.say).snapshot
+    for phase in PHASES:
+        killed_at(made, phase, "run")
+    after = run_when_free(made)
+    assert after.manifest.complete
+    found = {each["snapshot"] for each in made.sets() if each["complete"]}
+    # Retention keeps the newest of a day, and a killed run may have come as far as storing its set.
+    assert after.snapshot in found or good in found
+    assert look.verify(made.config, made.say).problems == ()
+    assert not (made.work / "stage").exists()
+    assert not (made.work / "asked.json").exists()
+    with live.node as node:
+        for name in node.collections():
+            assert node.call("GET", f"/collections/{name.replace('%', '%25')}/snapshots") == []
+
+
+def test_a_good_set_can_be_restored_after_a_kill_without_another_run(backups: Callable[..., Backups]) -> None:
+    made = backups()
+    good = take.run(made.config, made.say).snapshot
+    for phase in ("taking qdrant trades_v1", "storing"):
+        killed_at(made, phase, "run")
+        end = time.monotonic() + 60
+        while True:
+            try:
+                assert look.verify(made.config, made.say, good[:12]).problems == ()
+                break
+            except Busy:
+                assert time.monotonic() < end
+                time.sleep(0.2)
+
+
+def test_a_full_disk_is_said_and_the_last_good_set_stays(backups: Callable[..., Backups], tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "plinth", small], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        made = backups()
+        good = take.run(made.config, made.say).snapshot
+        made.settings["directory"] = str(small / "work")
+        with pytest.raises(BackupError, match=r"No space left on device.*Give .* room"):
+            take.run(made.config, made.say)
+        assert not (small / "work" / "stage").exists()
+        assert made.state.backup
+        assert made.state.backup.result == "failed"
+        made.settings["directory"] = str(made.directory / "work")
+        assert [each["snapshot"] for each in made.sets()] == [good]
+        assert look.verify(made.config, made.say).problems == ()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def packs(made: Backups) -> list[Path]:
+    return sorted((made.repository / "data").glob("*/*"), key=lambda path: path.stat().st_size)
+
+
+def test_a_flipped_bit_in_the_repository_is_found_by_verify_drill_and_in_turn_by_check(
+    backups: Callable[..., Backups],
+) -> None:
+    made = backups(schedule={"check_parts": 1})
+    take.run(made.config, made.say)
+    pack = packs(made)[-1]
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 3] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(content)
+    with pytest.raises(BackupError):
+        look.verify(made.config, made.say)
+    with pytest.raises(BackupError, match="is damaged"):
+        look.check(made.config, made.say)
+    assert drill.run(made.config, made.say).result == "failed"
+    assert made.state.check
+    assert made.state.drill
+    assert (made.state.check.result, made.state.drill.result) == ("failed", "failed")
+
+
+def test_a_missing_pack_is_found_by_a_check(backups: Callable[..., Backups]) -> None:
+    made = backups()
+    take.run(made.config, made.say)
+    packs(made)[-1].unlink()
+    with pytest.raises(BackupError, match=r"is damaged: .*Make a backup into another one first"):
+        look.check(made.config, made.say)
+
+
+def test_a_wrong_password_is_said_and_makes_no_second_repository(backups: Callable[..., Backups]) -> None:
+    made = backups()
+    take.run(made.config, made.say)
+    (made.directory / "password").write_text("wrong")
+    with pytest.raises(BackupError, match=r"The password does not open the repository .*plinth:backup.password"):
+        take.run(made.config, made.say)
+    assert made.state.backup
+    assert made.state.backup.result == "failed"
+    assert made.state.backup.succeeded_at
+    (made.directory / "password").write_text("correct horse")
+    assert len(made.sets()) == 1
+
+
+def test_a_repository_that_is_gone_or_another_one_is_refused_and_not_made_anew(backups: Callable[..., Backups]) -> None:
+    made = backups()
+    take.run(made.config, made.say)
+    made.repository.rename(made.directory / "elsewhere")
+    with pytest.raises(BackupError, match="is gone"):
+        take.run(made.config, made.say)
+    assert not made.repository.exists()
+    environment = {**os.environ, "RESTIC_PASSWORD": "correct horse"}
+    subprocess.run(["restic", "-r", made.repository, "init"], env=environment, check=True, capture_output=True)
+    with pytest.raises(BackupError, match="somebody has put another in its place"):
+        take.run(made.config, made.say)
+
+
+def test_a_stale_lock_of_a_dead_restic_is_freed(backups: Callable[..., Backups]) -> None:
+    made = backups()
+    take.run(made.config, made.say)
+    environment = {**os.environ, "RESTIC_PASSWORD": "correct horse"}
+    child = subprocess.Popen(
+        ["restic", "-r", made.repository, "--no-cache", "backup", "--stdin"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    locks = made.repository / "locks"
+    end = time.monotonic() + 60
+    while not list(locks.iterdir()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    assert list(locks.iterdir())
+    look.prune(made.config, made.say)
+    assert not list(locks.iterdir())
+
+
+def test_two_runs_at_once_are_refused_by_the_name_of_the_first(backups: Callable[..., Backups]) -> None:
+    made = backups()
+    with working(made.config, made.say):
+        said = made.call("run", expect=1)
+    assert f"pid {os.getpid()}" in said
+    assert made.state.backup is None
+    made.call("run")
+
+
+@pytest.fixture
+def broken_redis(live: Live) -> Iterator[dict[str, Any]]:
+    yield {"host": "127.0.0.1", "port": 1, "password_file": str(live.secrets / "redis")}
+
+
+def test_a_store_that_is_down_makes_the_set_incomplete_and_keeps_the_rest(
+    backups: Callable[..., Backups], broken_redis: dict[str, Any]
+) -> None:
+    made = backups(redis=broken_redis)
+    said = made.call("run", expect=1)
+    assert "is INCOMPLETE" in said
+    assert "Redis at 127.0.0.1:1 was not taken" in said
+    assert made.state.backup
+    assert made.state.backup.result == "incomplete"
+    assert made.state.backup.stores == {"qdrant": "ok", "redis": "failed", "postgres": "ok"}
+    (only,) = made.sets()
+    assert not only["complete"]
+    with pytest.raises(BackupError, match="no complete set"):
+        drill.run(made.config, made.say)
+    # A complete one comes beside it, and is what a drill takes.
+    made.settings["redis"] = made.live.stores()["redis"]
+    complete = take.run(made.config, made.say).snapshot
+    assert drill.run(made.config, made.say).snapshot.id == complete
+
+
+def test_nothing_that_answers_is_a_failure_and_stores_nothing(backups: Callable[..., Backups]) -> None:
+    made = backups(qdrant={"urls": ["http://127.0.0.1:1"]}, postgres=None, redis=None)
+    with pytest.raises(BackupError, match="Qdrant answers at none of"):
+        take.run(made.config, made.say)
+    assert made.sets() == []
+
+
+def test_a_tampered_set_fails_the_drill(backups: Callable[..., Backups], live: Live) -> None:
+    made = backups()
+    take.run(made.config, made.say)
+    drill.run(made.config, made.say)
+    # Stored anew with another table's rows and a manifest that does not know: as a broken dump program would.
+    with working(made.config, made.say) as work:
+        restic = Restic(work)
+        snapshot = take.newest(restic)
+        manifest = look.manifest_of(restic, snapshot)
+        for piece in manifest.pieces:
+            to = work.stage / piece.path
+            to.parent.mkdir(parents=True, exist_ok=True)
+            restic.fetch(snapshot, piece.path, to)
+        told = json.loads(manifest.model_dump_json())
+        core = next(each for each in told["postgres"]["databases"] if each["name"] == "core")
+        next(table for table in core["tables"] if table["name"] == "rows")["checksum"] = "1"
+        trades = next(each for each in told["qdrant"]["collections"] if each["name"] == "trades_v1")
+        trades["questions"][0]["ids"] = list(reversed(range(10)))
+        trades["samples"][0]["sha256"] = "0" * 64
+        told["redis"]["samples"]["0"] = {key: "0" for key in told["redis"]["samples"]["0"]}
+        (work.stage / "manifest.json").write_text(json.dumps(told))
+        restic.save(work.stage, complete=True)
+    drilled = drill.run(made.config, made.say)
+    assert drilled.result == "failed"
+    assert "other values" in drilled.problems["postgres"][0]
+    assert any("sampled points" in words for words in drilled.problems["qdrant"])
+    assert any("searches" in words for words in drilled.problems["qdrant"])
+    assert "sampled keys" in drilled.problems["redis"][0]
+    assert made.state.drill
+    assert made.state.drill.result == "failed"
+
+
+def test_a_killed_drill_leaves_nothing_running_after_the_next(backups: Callable[..., Backups]) -> None:
+    made = backups()
+    take.run(made.config, made.say)
+    killed_at(made, "restoring postgres core", "drill")
+
+    def working_there() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if Path(process.cwd()).is_relative_to(made.work):
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    assert working_there()
+    assert drill.run(made.config, made.say, wait_s=60).result == "ok"
+    assert working_there() == []

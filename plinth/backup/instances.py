@@ -171,8 +171,8 @@ def _open_way(directory: Path, account: str | None) -> None:
     if account is None:
         return
     _give(directory, account)
-    # The backups' own two; those above are as open as the data's, or it says so.
-    for above in directory.parents[:2]:
+    # The backups' own three; those above are as open as the data's, or it says so.
+    for above in directory.parents[:3]:
         above.chmod(above.stat().st_mode | 0o011)
 
 

@@ -90,7 +90,7 @@ def _run(work: Work, began: float) -> Taken:
         manifest = _staged(work, time.time())
         work.say(f"storing {manifest.size} bytes in {restic.location}")
         snapshot_id, added = restic.save(work.stage, complete=manifest.complete)
-        _compare(restic, snapshot_id, manifest)
+        snapshot_id = _compare(restic, snapshot_id, manifest)
     finally:
         shutil.rmtree(work.stage, ignore_errors=True)
     return Taken(snapshot_id, manifest, added, time.monotonic() - began)
@@ -142,8 +142,11 @@ def _staged(work: Work, began_at: float) -> Manifest:
     return manifest
 
 
-def _compare(restic: Restic, snapshot_id: str, manifest: Manifest) -> None:
-    """What the repository lists must be what was staged: restic ends well even where a path was missing."""
+def _compare(restic: Restic, snapshot_id: str, manifest: Manifest) -> str:
+    """What the repository lists must be what was staged: restic ends well even where a path was missing.
+
+    The whole id, of which an old restic names only the beginning.
+    """
     found = next((each for each in restic.snapshots() if each.id.startswith(snapshot_id)), None)
     if found is None:
         raise BackupError(f"The repository does not list the snapshot {snapshot_id[:8]} that was just stored in it.")
@@ -153,6 +156,7 @@ def _compare(restic: Restic, snapshot_id: str, manifest: Manifest) -> None:
     if wrong:
         restic.drop(snapshot_id)
         raise BackupError(f"The snapshot {snapshot_id[:8]} is not what was staged, and was let go: {wrong[0]}.")
+    return found.id
 
 
 def newest(restic: Restic, wanted: str | None = None, *, incomplete: bool = False) -> Snapshot:

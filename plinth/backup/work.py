@@ -103,16 +103,25 @@ class Work:
 @contextmanager
 def working(config: Config, say: Say, *, wait_s: float = 0.0) -> Iterator[Work]:
     """The lock of the backups' directory, for one run; raises :class:`Busy` where another holds it for ``wait_s``."""
-    os.umask(0o077)
-    with full_disk_said(config.directory):
-        config.directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(config.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    # What is staged is the data itself, passwords among it.
+    before = os.umask(0o077)
     try:
-        _take(descriptor, config, wait_s)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         with full_disk_said(config.directory):
+            config.directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(config.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with _closing(descriptor), full_disk_said(config.directory):
+            _take(descriptor, config, wait_s)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield Work(config, say, descriptor)
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
     finally:
         os.close(descriptor)
 

@@ -116,8 +116,8 @@ def restore(
 ) -> None:
     """Restore a set: all of it, a store, a collection, a database.
 
-    It goes where nothing is; --replace takes the live names, --beside new ones. One that was killed is run again, and goes
-    on. Example: plinth backup restore prod --collection trades_v1 --beside
+    It goes where nothing is; --replace takes the live names, --beside new ones. One that was killed goes on when it is
+    run again. Example: plinth backup restore prod --collection trades_v1 --beside
     """
     if replace and beside:
         raise UserError("--replace and --beside contradict each other; choose one.")

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +205,8 @@ def test_two_runs_at_once_are_refused_by_the_name_of_the_first(backups: Callable
 
 
 @pytest.fixture
-def broken_redis(live: Live) -> Iterator[dict[str, Any]]:
-    yield {"host": "127.0.0.1", "port": 1, "password_file": str(live.secrets / "redis")}
+def broken_redis(live: Live) -> dict[str, Any]:
+    return {"host": "127.0.0.1", "port": 1, "password_file": str(live.secrets / "redis")}
 
 
 def test_a_store_that_is_down_makes_the_set_incomplete_and_keeps_the_rest(
@@ -255,7 +255,7 @@ def test_a_tampered_set_fails_the_drill(backups: Callable[..., Backups], live: L
         trades = next(each for each in told["qdrant"]["collections"] if each["name"] == "trades_v1")
         trades["questions"][0]["ids"] = list(reversed(range(10)))
         trades["samples"][0]["sha256"] = "0" * 64
-        told["redis"]["samples"]["0"] = {key: "0" for key in told["redis"]["samples"]["0"]}
+        told["redis"]["samples"]["0"] = dict.fromkeys(told["redis"]["samples"]["0"], "0")
         (work.stage / "manifest.json").write_text(json.dumps(told))
         restic.save(work.stage, complete=True)
     drilled = drill.run(made.config, made.say)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from plinth.backup import take
 from tests.faults.world import Backups, Live, start
 
 NEEDED = ("restic", "redis-server", "redis-cli", "redis-check-rdb", "pg_dump", "pg_restore", "psql")
@@ -46,3 +47,17 @@ def backups(place: Path, live: Live, request: pytest.FixtureRequest) -> Callable
         return made[-1]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def stocked(place: Path, live: Live) -> Backups:
+    """A repository with one good set; tests that break it take a copy."""
+    made = Backups(place / "stocked", live)
+    assert take.run(made.config, made.say).manifest.complete
+    return made
+
+
+@pytest.fixture
+def stock(place: Path, stocked: Backups, request: pytest.FixtureRequest) -> Backups:
+    """A copy of the repository with one good set."""
+    return stocked.copy(place / f"{request.node.name.partition('[')[0][5:30]}-{len(list(place.iterdir()))}")

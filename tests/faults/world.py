@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from plinth.postgres import Server, ensure_database
 from plinth.qdrant.client import collection_path
 from plinth.scratch import Kind, Scratch, scratch
 
+OWN = ("directory", "state", "repository")
 POINTS, ROWS, KEYS, SIZE = 300, 500, 50, 8
 
 
@@ -88,7 +91,6 @@ def start(stack: ExitStack, directory: Path, kind: Kind) -> Live:
     with live.node as node:
         fill_collection(node, "trades_v1")
         fill_collection(node, "a b%", 20)
-        node.call("PUT", "/collections/empty", {"vectors": {"size": SIZE, "distance": "Dot"}})
         alias = {"create_alias": {"alias_name": "trades", "collection_name": "trades_v1"}}
         node.call("POST", "/collections/aliases", {"actions": [alias]})
     ensure_database(server, "core", "core", "pass")
@@ -134,6 +136,12 @@ class Backups:
             **self.settings,
         }
 
+    def copy(self, directory: Path) -> Backups:
+        """The same repository once more, to break."""
+        shutil.copytree(self.directory, directory)
+        kept = {key: value for key, value in self.settings.items() if key not in OWN}
+        return Backups(directory, self.live, kept)
+
     @property
     def work(self) -> Path:
         return self.directory / "work"
@@ -172,3 +180,15 @@ class Backups:
         done = subprocess.run(self.command("--json", "list"), capture_output=True, text=True, check=True)
         found: list[dict[str, Any]] = json.loads(done.stdout)
         return found
+
+    def listed_when_free(self) -> list[dict[str, Any]]:
+        """The sets, once the programs that outlived a killed run have ended."""
+        end = time.monotonic() + 60
+        while True:
+            done = subprocess.run(self.command("--json", "list"), capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                found: list[dict[str, Any]] = json.loads(done.stdout)
+                return found
+            assert "is at work" in done.stderr, done.stderr
+            assert time.monotonic() < end
+            time.sleep(0.2)

@@ -71,11 +71,14 @@ class Shard(_Model):
 
 
 class Collection(_Model):
-    """One collection, as it was. ``described`` is the answer of `GET /collections/{name}`."""
+    """One collection, as it was. ``described`` is the answer of `GET /collections/{name}`.
+
+    ``points`` is None where they could not be counted.
+    """
 
     name: str
     described: dict[str, Any]
-    points: Range
+    points: Range | None = None
     shard_count: int
     shards: tuple[Shard, ...]
     questions: tuple[Question, ...] = ()

@@ -48,7 +48,7 @@ class Taking:
                 try:
                     taken.append(self._collection(name, asked, alive, embedded=embedded))
                 except QdrantError as error:
-                    self.failures.append(f"{name} was not taken: {error}")
+                    self.failures.append(f"{name} was not taken: {_line(error)}")
         return QdrantPart(
             engine="embedded" if embedded else "server",
             version=asked.version,
@@ -75,17 +75,21 @@ class Taking:
 
     def _collection(self, name: str, asked: Node, alive: Sequence[int], *, embedded: bool) -> Collection:
         path = collection_path(name)
-        described: dict[str, Any] = asked.call("GET", path)
-        points = probes.sampled(asked, name)
-        answers, before = self._answers(asked, name, probes.choose(points, described)), asked.count(name)
+        described = self._described(asked, name)
         if embedded:
             planned = Plan(1, (Take(0, None, alive[0], 0),), ())
         else:
             planned = plan_collection(
                 name, {number: self._nodes[number].call("GET", f"{path}/cluster") for number in alive}, self._load
             )
-        self.failures += planned.failures
-        shards = [shard for take in planned.takes if (shard := self._shard(name, take, embedded=embedded))]
+        if planned.failures:
+            # A collection that lacks a shard answers no search and no count.
+            self.failures += planned.failures
+            shards = self._shards(name, planned, embedded=embedded)
+            return Collection(name=name, described=described, shard_count=planned.shard_count, shards=shards)
+        points = probes.sampled(asked, name)
+        answers, before = self._answers(asked, name, probes.choose(points, described)), asked.count(name)
+        shards = self._shards(name, planned, embedded=embedded)
         samples, after = probes.digests(points), asked.count(name)
         still = set(probes.again(asked, name, samples))
         return Collection(
@@ -93,10 +97,25 @@ class Taking:
             described=described,
             points=Range.of(before, after),
             shard_count=planned.shard_count,
-            shards=tuple(shards),
+            shards=shards,
             questions=probes.steady(answers, self._answers(asked, name, probes.bodies_of(answers))),
             samples=tuple(sample for sample in samples if sample in still),
         )
+
+    def _described(self, asked: Node, name: str) -> dict[str, Any]:
+        """Nothing where a shard is out of reach: a server then tells nothing of the collection."""
+        try:
+            found: dict[str, Any] = asked.call("GET", collection_path(name))
+        except QdrantError as error:
+            if error.status == 404:
+                raise
+            self.failures.append(f"The configuration of {name} was not taken: {_line(error)}")
+            return {}
+        return found
+
+    def _shards(self, name: str, planned: Plan, *, embedded: bool) -> tuple[Shard, ...]:
+        taken = (self._shard(name, take, embedded=embedded) for take in planned.takes)
+        return tuple(shard for shard in taken if shard)
 
     def _answers(self, asked: Node, name: str, bodies: Sequence[dict[str, Any]]) -> list[Question]:
         try:
@@ -120,7 +139,7 @@ class Taking:
             theirs, ours = node.take(f"{collection_path(name)}{inner}/snapshots", to, self._journal)
         except QdrantError as error:
             to.unlink(missing_ok=True)
-            self.failures.append(f"{what} was not taken: {error}")
+            self.failures.append(f"{what} was not taken: {_line(error)}")
             return None
         problem = _problem(theirs, ours, to)
         if problem:
@@ -128,6 +147,10 @@ class Taking:
             self.failures.append(f"{what} was not taken: {problem}")
             return None
         return Shard(id=take.shard, key=take.key, peer=take.peer, path=file, taken_at=time.time())
+
+
+def _line(error: QdrantError) -> str:
+    return " ".join(str(error).split())
 
 
 def _problem(theirs: str | None, ours: str, file: Path) -> str | None:

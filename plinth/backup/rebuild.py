@@ -74,7 +74,7 @@ def differences(node: Node, saved: Collection, name: str) -> list[str]:
     found: dict[str, Any] = node.call("GET", collection_path(name))
     said = [f"{saved.name}: {words}" for words in layout.changed_config(saved.described, found)]
     count = node.count(name)
-    if not saved.points.holds(count):
+    if saved.points and not saved.points.holds(count):
         wanted = saved.points.low if saved.points.low == saved.points.high else f"{saved.points.low} or more"
         said.append(f"{saved.name} has {count} points and had {wanted}")
     changed = set(saved.samples) - set(probes.again(node, name, saved.samples))

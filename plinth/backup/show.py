@@ -62,7 +62,9 @@ def set_json(each: Set) -> dict[str, Any]:
         "bytes": known.size if known else None,
         "stores": known.stores if known else {},
         "failures": list(known.failures) if known else ["its manifest cannot be read"],
-        "points": {c.name: c.points.high for c in known.qdrant.collections} if known and known.qdrant else {},
+        "points": {c.name: c.points.high if c.points else None for c in known.qdrant.collections}
+        if known and known.qdrant
+        else {},
         "databases": [database.name for database in known.postgres.databases] if known and known.postgres else [],
         "revision": known.revision if known else None,
     }

@@ -19,7 +19,7 @@ def test_a_run_takes_every_store_and_a_drill_brings_it_back(backups: Callable[..
     known = taken.manifest
     assert known.qdrant
     assert known.postgres
-    assert {c.name: c.points.low for c in known.qdrant.collections} == {"trades_v1": POINTS, "a b%": 20}
+    assert {c.name: c.points and c.points.low for c in known.qdrant.collections} == {"trades_v1": POINTS, "a b%": 20}
     assert known.qdrant.aliases == {"trades": "trades_v1"}
     core = next(each for each in known.postgres.databases if each.name == "core")
     assert {table.name: table.rows for table in core.tables} == {"rows": ROWS, "keyless": ROWS}

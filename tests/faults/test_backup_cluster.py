@@ -1,0 +1,162 @@
+"""Backups of a real Qdrant cluster: every shard, shard keys, another number of nodes, nodes that are gone."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plinth.backup import drill, restore, take
+from plinth.backup.node import Node
+from plinth.backup.source import Wish
+from plinth.backup.work import BackupError
+from tests.conftest import KEY, Server, free_port, real_qdrant
+from tests.faults.world import SIZE, Backups, Live, fill_collection
+
+pytestmark = [
+    pytest.mark.qdrant,
+    pytest.mark.skipif(real_qdrant() is None, reason="no qdrant binary: set PLINTH_QDRANT or put it on PATH"),
+]
+
+
+class Cluster:
+    """Nodes of a real server, each a process."""
+
+    def __init__(self, directory: Path, count: int) -> None:
+        self.directory = directory
+        self.p2p = [free_port() for _ in range(count)]
+        self.servers = [self._server(number) for number in range(count)]
+        for server in self.servers:
+            server.start()
+        end = time.monotonic() + 60
+        while any(len(node.call("GET", "/cluster")["peers"]) < count for node in self.nodes):
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [Node(server.url, KEY) for server in self.servers]
+
+    def stop(self) -> None:
+        for server in self.servers:
+            if server.process and server.process.poll() is None:
+                server.stop()
+
+    def _server(self, number: int) -> Server:
+        directory = self.directory / str(number)
+        directory.mkdir(parents=True)
+        port = free_port()
+        config = {
+            "log_level": "WARN",
+            "telemetry_disabled": True,
+            "service": {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "api_key": KEY},
+            "storage": {"storage_path": str(directory / "s"), "snapshots_path": str(directory / "snapshots")},
+            "cluster": {"enabled": True, "p2p": {"port": self.p2p[number]}},
+        }
+        path = directory / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        own, first = (f"http://127.0.0.1:{port}" for port in (self.p2p[number], self.p2p[0]))
+        joining = ["--uri", own] if number == 0 else ["--bootstrap", first, "--uri", own]
+        return Server([str(real_qdrant()), "--config-path", str(path), *joining], directory, port, 0)
+
+
+def fill(node: Node) -> None:
+    fill_collection(node, "spread", 200, shard_number=3, replication_factor=2)
+    body = {"vectors": {"size": SIZE, "distance": "Dot"}, "sharding_method": "custom", "shard_number": 1}
+    node.call("PUT", "/collections/keyed", body)
+    for key in ("gone", "b", "a"):
+        node.call("PUT", "/collections/keyed/shards", {"shard_key": key})
+    node.call("POST", "/collections/keyed/shards/delete", {"shard_key": "gone"})
+    for number, key in enumerate(("b", "a")):
+        points = [{"id": number * 100 + i, "vector": [float(i + 1)] * SIZE, "payload": {"n": i}} for i in range(30)]
+        node.call("PUT", "/collections/keyed/points?wait=true", {"points": points, "shard_key": key})
+    alias = {"create_alias": {"alias_name": "wide", "collection_name": "spread"}}
+    node.call("POST", "/collections/aliases", {"actions": [alias]})
+
+
+@pytest.fixture(scope="module")
+def three(place: Path) -> Iterator[Cluster]:
+    cluster = Cluster(place / "three", 3)
+    fill(cluster.nodes[0])
+    yield cluster
+    cluster.stop()
+    shutil.rmtree(place / "three")
+
+
+def backups_of(directory: Path, cluster: Cluster, live: Live) -> Backups:
+    urls = [server.url for server in cluster.servers]
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "key").write_text(KEY)
+    store = {"urls": urls, "api_key_file": str(directory / "key")}
+    return Backups(directory, live, {"qdrant": store, "postgres": None, "redis": None})
+
+
+def test_a_cluster_comes_back_on_another_number_of_nodes(three: Cluster, place: Path, live: Live) -> None:
+    made = backups_of(place / "cluster", three, live)
+    taken = take.run(made.config, made.say)
+    assert taken.manifest.failures == ()
+    assert taken.manifest.qdrant
+    shards = {each.name: [(shard.id, shard.key) for shard in each.shards] for each in taken.manifest.qdrant.collections}
+    assert len(shards["spread"]) == 3
+    assert {key for _, key in shards["keyed"]} == {"a", "b"}
+    assert len({shard.peer for each in taken.manifest.qdrant.collections for shard in each.shards}) > 1
+    assert drill.run(made.config, made.say).problems == {"qdrant": ()}
+    two = Cluster(place / "two", 2)
+    try:
+        there = backups_of(place / "there-cluster", two, live)
+        restore.run(made.config, there.config, Wish(), made.say)
+        for node in two.nodes:
+            assert (node.count("wide"), node.count("keyed")) == (200, 60)
+            found = node.call("POST", "/collections/keyed/points/count", {"exact": True, "shard_key": "a"})
+            assert found["count"] == 30
+        with pytest.raises(BackupError, match="spread holds 200 points"):
+            restore.run(made.config, there.config, Wish(), made.say)
+        two.nodes[0].call("POST", "/collections/spread/points/delete?wait=true", {"points": list(range(50))})
+        restore.run(made.config, there.config, Wish(collections=("spread",), replace=True), made.say)
+        assert two.nodes[1].count("wide") == 200
+        assert two.nodes[0].aliases() == {"wide": "spread"}
+        assert set(two.nodes[0].collections()) == {"spread", "keyed"}
+    finally:
+        two.stop()
+
+
+def test_a_node_that_is_gone_costs_only_the_shards_that_it_alone_held(three: Cluster, place: Path, live: Live) -> None:
+    made = backups_of(place / "gone", three, live)
+    sole = three.nodes[0].call("GET", "/collections/keyed/cluster")
+    held = {shard["peer_id"] for shard in sole["remote_shards"]}
+    victim = next(
+        number for number, node in enumerate(three.nodes[1:], 1) if node.call("GET", "/cluster")["peer_id"] in held
+    )
+    three.servers[victim].stop()
+    try:
+        said = made.call("run", expect=1)
+        assert "of keyed has no Active replica on a node that answers" in said
+        assert "is INCOMPLETE" in said
+        (only,) = made.sets()
+        assert not only["complete"]
+        assert all("spread" not in sentence for sentence in only["failures"]), only["failures"]
+        made.call("drill", expect=1)
+        with pytest.raises(BackupError, match=r"lacks 1 of 2 shards of keyed; take another set"):
+            restore.run(
+                made.config,
+                made.config,
+                Wish(snapshot=only["snapshot"], collections=("keyed",), incomplete=True, beside=True),
+                made.say,
+            )
+    finally:
+        three.servers[victim].start()
+
+
+def test_an_older_server_than_the_set_is_refused(
+    three: Cluster, place: Path, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = backups_of(place / "older", three, live)
+    take.run(made.config, made.say)
+    # There is one binary here; what it says of itself is all that is not real.
+    monkeypatch.setattr(Node, "version", "1.17.9")
+    with pytest.raises(BackupError, match=r"is 1.17.9 and the set was made by 1.18.3: an older server"):
+        restore.run(made.config, made.config, Wish(replace=True), made.say)

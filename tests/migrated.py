@@ -28,6 +28,7 @@ class Ran:
 
     exit_code: int
     said: str
+    out: str = ""
 
     def __str__(self) -> str:
         return f"exit {self.exit_code}: {self.said}"
@@ -40,7 +41,7 @@ def plinth(*arguments: object) -> Ran:
         return Ran(done.exception.exit_code, done.output + str(done.exception))
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
-    return Ran(done.exit_code, done.output)
+    return Ran(done.exit_code, done.output, done.stdout)
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from plinth.cli.common import Json, console, outputs_of, print_json, stack_of
 from plinth.deploy import collection_specs
@@ -50,6 +51,7 @@ class Distance(StrEnum):
 
 To = Annotated[str, typer.Option("--to", help="An environment, or a server's address (key in QDRANT_API_KEY).")]
 Collection = Annotated[str, typer.Option(help="A collection file's name or alias; without one, as the source says.")]
+Fixed = Annotated[list[str] | None, typer.Option("--set", help="field=value, for every point: such as its tenant.")]
 Metric = Annotated[Distance | None, typer.Option("--distance", help="Where the source does not say it.")]
 StateDir = Annotated[Path | None, typer.Option("--state", help="Where checkpoint, rejects and report are kept.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Forget the checkpoint and begin anew.")]
@@ -67,6 +69,7 @@ class Asked:
 
     to: str
     collection: str
+    fixed: dict[str, str]
     distance: Distance | None
     state: Path | None
     restart: bool
@@ -98,6 +101,7 @@ def postgres(
     ] = None,
     skip: Annotated[list[str] | None, typer.Option(help="A column to leave out of the payload.")] = None,
     where: Annotated[str | None, typer.Option(help="A condition in SQL: only rows for which it is true.")] = None,
+    fixed: Fixed = None,
     distance: Metric = None,
     state: StateDir = None,
     restart: Restart = False,
@@ -123,7 +127,9 @@ def postgres(
         where,
     )
     pace = Pace(streams, max_rejects)
-    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json)
+    asked = Asked(
+        to, collection, _fixed(fixed), distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json
+    )
     _migrate(places.kept("postgres", options), asked)
 
 
@@ -137,6 +143,7 @@ def chroma(
     database: Annotated[str, typer.Option(help="Chroma's database.")] = "default_database",
     document_field: Annotated[str, typer.Option(help="The payload field of the document.")] = "document",
     id_field: Annotated[str, typer.Option(help="The payload field of Chroma's id.")] = "id",
+    fixed: Fixed = None,
     distance: Metric = None,
     state: StateDir = None,
     restart: Restart = False,
@@ -154,7 +161,9 @@ def chroma(
     """
     options = ChromaOptions(location, source_collection, tenant, database, document_field, id_field)
     pace = Pace(streams, max_rejects)
-    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json)
+    asked = Asked(
+        to, collection, _fixed(fixed), distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json
+    )
     _migrate(places.kept("chroma", options), asked)
 
 
@@ -164,6 +173,7 @@ def qdrant(
     to: To,
     collection: Collection,
     source_collection: Annotated[str, typer.Option(help="The collection there, or its alias.")],
+    fixed: Fixed = None,
     distance: Metric = None,
     state: StateDir = None,
     restart: Restart = False,
@@ -180,7 +190,9 @@ def qdrant(
     Example: plinth migrate qdrant http://old:6333 --source-collection docs --to local --collection docs
     """
     pace = Pace(streams, max_rejects)
-    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json)
+    asked = Asked(
+        to, collection, _fixed(fixed), distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json
+    )
     _migrate(places.kept("qdrant", QdrantOptions(url, source_collection)), asked)
 
 
@@ -192,6 +204,7 @@ def file(
     key: Annotated[str, typer.Option(help="The field that no two records share.")] = "id",
     vector: Annotated[str, typer.Option(help="The field of the vectors.")] = "vector",
     payload: Annotated[Path | None, typer.Option(help="For .npy: JSONL, a line for each row.")] = None,
+    fixed: Fixed = None,
     distance: Metric = None,
     state: StateDir = None,
     restart: Restart = False,
@@ -209,7 +222,9 @@ def file(
     """
     options = FileOptions(str(path), key, vector, str(payload) if payload else None)
     pace = Pace(streams, max_rejects)
-    asked = Asked(to, collection, distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json)
+    asked = Asked(
+        to, collection, _fixed(fixed), distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json
+    )
     _migrate(places.kept("file", options), asked)
 
 
@@ -238,9 +253,9 @@ def verify(
         stack.enter_context(client)
         source = stack.enter_context(places.open_source(checkpoint.source))
         described = source.describe()
-        target = wanted(collection, described, spec, distance)
+        target = replace(wanted(collection, described, spec, distance), fixed=checkpoint.plan["set"])
         migration = Migration(source, client, target, kept, checkpoint.source, to, described)
-        with telling(console) as told:
+        with telling(_beside(json)) as told:
             if mending:
                 rows = mend(source, client, target, checkpoint, lambda read: told.compared(read, checkpoint.rows))
                 told.words(f"{rows} rows were written anew.")
@@ -273,6 +288,7 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
         described = source.describe()
         distance = asked.distance.value.capitalize() if asked.distance else None
         target = wanted(asked.collection, described, places.find_spec(specs, asked.collection), distance)
+        target = replace(target, fixed=asked.fixed)
         if opened_by["kind"] == "qdrant" and (opened_by["url"].rstrip("/"), described.identity["collection"]) == (
             client.url,
             target.name,
@@ -288,7 +304,7 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
         kept = State(places.state_directory(asked.to, target.name, asked.state))
         stack.enter_context(kept.held())
         migration = Migration(source, client, target, kept, opened_by, asked.to, described)
-        with telling(console) as told:
+        with telling(_beside(asked.json)) as told:
             for note in described.notes:
                 told.words(note)
             if asked.restart:
@@ -298,7 +314,15 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
         if made["reasons"]:
             raise typer.Exit(1)
         if asked.cutover:
-            _cut_over(client, asked.cutover, asked.to, target.name)
+            _cut_over(client, asked.cutover, asked.to, target.name, asked.json)
+
+
+def _fixed(said: list[str] | None) -> dict[str, str]:
+    parts = [one.partition("=") for one in said or ()]
+    wrong = next((name for name, equals, _ in parts if not (name and equals)), None)
+    if wrong is not None:
+        raise UserError(f"--set {wrong}: expected field=value, such as --set tenant_id=acme.")
+    return {name: value for name, _, value in parts}
 
 
 def _target(to: str, patience_s: float) -> tuple[Qdrant, list[CollectionSpec]]:
@@ -310,11 +334,17 @@ def _target(to: str, patience_s: float) -> tuple[Qdrant, list[CollectionSpec]]:
     return client, collection_specs(stack.settings, stack.root)
 
 
-def _cut_over(client: Qdrant, alias: str, to: str, collection: str) -> None:
+def _beside(json: bool) -> Console:
+    """Where progress goes: JSON has the standard output for itself."""
+    return Console(stderr=True, soft_wrap=True) if json else console
+
+
+def _cut_over(client: Qdrant, alias: str, to: str, collection: str, json: bool = False) -> None:
     was = cut_over(client, alias, collection)
-    console.print(f"'{alias}' is {collection} now.", highlight=False)
+    out = _beside(json)
+    out.print(f"'{alias}' is {collection} now.", highlight=False)
     if was and was != collection:
-        console.print(f"Back: plinth migrate cutover {alias} --to {to} --collection {was}", highlight=False)
+        out.print(f"Back: plinth migrate cutover {alias} --to {to} --collection {was}", highlight=False)
 
 
 def _show(made: dict[str, Any], json: bool) -> None:

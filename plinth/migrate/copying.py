@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from plinth.errors import UserError
 from plinth.migrate.checkpoint import Checkpoint, Progress, Rejected, State
 from plinth.migrate.digest import Point, added, canonical, digest
 from plinth.migrate.ids import point_id
-from plinth.migrate.rows import Key, Position, Row, Source, VectorShape
+from plinth.migrate.rows import Key, Position, Row, Source
 from plinth.migrate.target import Wanted
 from plinth.migrate.vectors import Unfit, prepared
 from plinth.migrate.write import batches, encode, send
@@ -81,11 +81,17 @@ def copy(
     return checkpoint
 
 
-def as_point(row: Row, namespace: str, shapes: Mapping[str, VectorShape]) -> Point:
+def as_point(row: Row, namespace: str, target: Wanted) -> Point:
     """The point that a row becomes; raises :class:`Unfit` where it cannot become one."""
     if row.broken:
         raise Unfit(row.broken)
-    point = Point(point_id(row.key, namespace), prepared(row.vectors, shapes), row.payload)
+    clash = next((name for name, value in target.fixed.items() if row.payload.get(name, value) != value), None)
+    if clash:
+        raise Unfit(f"it has another '{clash}', {row.payload[clash]!r}, than is set")
+    point = Point(point_id(row.key, namespace), prepared(row.vectors, target.shapes), {**row.payload, **target.fixed})
+    tenant = target.spec.tenant if target.spec else None
+    if tenant and point.payload.get(tenant) is None:
+        raise Unfit(f"it has no '{tenant}', without which no search of {target.name} finds it; see --set")
     try:
         canonical(point.payload)
     except TypeError as error:
@@ -93,21 +99,19 @@ def as_point(row: Row, namespace: str, shapes: Mapping[str, VectorShape]) -> Poi
     return point
 
 
-def as_points(
-    rows: Sequence[Row], namespace: str, shapes: Mapping[str, VectorShape]
-) -> tuple[list[tuple[Key, Point]], list[Rejected]]:
+def as_points(rows: Sequence[Row], namespace: str, target: Wanted) -> tuple[list[tuple[Key, Point]], list[Rejected]]:
     """The points of rows, and those that become none."""
     points, rejected = [], []
     for row in rows:
         try:
-            points.append((row.key, as_point(row, namespace, shapes)))
+            points.append((row.key, as_point(row, namespace, target)))
         except Unfit as unfit:
             rejected.append(Rejected(row.key, str(unfit)))
     return points, rejected
 
 
 def _write(client: Qdrant, target: Wanted, namespace: str, rows: Sequence[Row]) -> _Page:
-    points, rejected = as_points(rows, namespace, target.shapes)
+    points, rejected = as_points(rows, namespace, target)
     refused: list[Rejected] = []
     for batch in batches([(key, encode(point)) for key, point in points], target.batch_size):
         refused += send(client, target.name, batch)

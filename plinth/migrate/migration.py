@@ -48,6 +48,7 @@ class Migration:
             "namespace": self.described.namespace,
             "source": {key: value for key, value in self.opened_by.items() if key not in ("dsn_file",)},
             "fields": dict(self.described.fields),
+            "set": dict(self.target.fixed),
             "vectors": {name: asdict(shape) for name, shape in self.target.shapes.items()},
         }
 

@@ -59,7 +59,7 @@ def dry_run(source: Source, described: Described, client: Qdrant, target: Wanted
     found = inspect(client, target)
     rows = source.count()
     sample = [row for page in islice(source.pages(None), SAMPLE_PAGES) for row in page]
-    points, rejected = as_points(sample, described.namespace, target.shapes)
+    points, rejected = as_points(sample, described.namespace, target)
     size = sum(len(encode(point)) for _, point in points) / max(1, len(points))
     return DryRun(
         described.namespace,

@@ -26,12 +26,16 @@ INDEX_DEADLINE_S = 3600.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """The collection to fill. ``spec`` is its file, where there is one; ``body`` and ``indexes`` make it."""
+    """The collection to fill. ``spec`` is its file, where there is one; ``body`` and ``indexes`` make it.
+
+    ``fixed`` are payload fields that every point gets, such as the tenant of a source that knows of none.
+    """
 
     name: str
     body: Mapping[str, Any]
     indexes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     spec: CollectionSpec | None = None
+    fixed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def batch_size(self) -> int:

@@ -143,7 +143,7 @@ def mend(
     """Write the rows anew that are missing or differ; how many."""
     mended = read = 0
     for rows in source.pages(None):
-        points = [point for _, point in as_points(rows, str(checkpoint.plan["namespace"]), target.shapes)[0]]
+        points = [point for _, point in as_points(rows, str(checkpoint.plan["namespace"]), target)[0]]
         for batch in _batched(points, target.batch_size):
             found = fetch(client, target.name, [point.id for point in batch])
             stale = [point for point in batch if difference(point, found.get(point.id), target.shapes)]
@@ -184,7 +184,7 @@ def _parts(
         for rows in source.pages(None):
             while len(waiting) > STREAMS:
                 yield waiting.popleft().result()
-            keyed, rejected = as_points(rows, namespace, target.shapes)
+            keyed, rejected = as_points(rows, namespace, target)
             points = [point for _, point in keyed]
             if queries and using is not None:
                 learn(queries, points, using, target.shapes[using])

@@ -255,7 +255,7 @@ def test_what_changed_since_is_found_and_mended(
         client.call("POST", f"/collections/{collection}/points/delete?wait=true", {"points": [17]})
     where = ("--to", server.url, "--collection", collection, "--state", tmp_path)
     gap = plinth("migrate", "verify", *where, "--json")
-    found = json.loads(gap.said[gap.said.index("{") :])
+    found = json.loads(gap.out)
     assert (gap.exit_code, found["verdict"], found["missing"], found["different"]) == (1, "gap", 1, 2)
     assert any("title" in example for example in found["examples"])
     assert found["digest_source"] != found["digest_target"]

@@ -280,6 +280,13 @@ def test_a_collection_file_gives_the_collection_its_settings_and_its_batch(serve
     assert (report["exact_overlap"], report["queries"] > 5) == (1.0, True)
     assert described["config"]["hnsw_config"]["payload_m"] == 16
     assert described["payload_schema"]["tenant_id"]["params"]["is_tenant"] is True
+    alone = jsonl(tmp_path / "c.jsonl", [{"id": 1, "vector": [1.0] * 384}])
+    without = migrate(server, "digi_knowledge", tmp_path / "c", "file", alone)
+    assert (without.exit_code, "1 rows are rejected" in without.said) == (1, True)
+    assert migrate(server, "digi_knowledge", tmp_path / "d", "file", alone, "--set", "tenant_id=acme").exit_code == 0
+    assert found(server, "digi_knowledge_v1", 1)["payload"] == {"id": 1, "tenant_id": "acme"}
+    with Qdrant(server.url, KEY) as client:
+        client.call("DELETE", "/collections/digi_knowledge_v1")
     other = jsonl(tmp_path / "b.jsonl", numbered(3))
     size = migrate(server, "digi_knowledge", tmp_path / "b", "file", other)
     assert (size.exit_code, "16 dimensions and digi_knowledge_v1 takes 384" in size.said) == (2, True)

@@ -23,6 +23,7 @@ QUIET = ("docker", "GeneratedSecret", "Stack", "dynamic", "pulumi-python")
 _RAISED = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Failed|Exception|Refused|Unreachable|Denied): (.+)$", re.M
 )
+_LAST_WORDS = re.compile(r"^[A-Za-z_][\w.]*: .+$", re.M)
 
 
 @dataclass
@@ -98,6 +99,9 @@ def _sentence(message: str) -> str:
     _, refused, reason = plain.partition("has a problem: ")
     if refused:
         return " ".join(reason.split())
-    if "unhandled error" in plain or "Traceback" in plain or plain.startswith("update failed"):
+    if "Traceback" in plain:
+        # What nobody foresaw: its kind tells more than its words.
+        return _LAST_WORDS.findall(plain)[-1] if _LAST_WORDS.search(plain) else ""
+    if "unhandled error" in plain or plain.startswith("update failed"):
         return ""
     return " ".join(plain.split())

@@ -178,7 +178,12 @@ class Supervisor:
             return
         daemon = psutil.Process(pid)
         self._rpc().shutdown()
-        daemon.wait(timeout=DAEMON_DEADLINE_S)
+        try:
+            daemon.wait(timeout=DAEMON_DEADLINE_S)
+        except psutil.TimeoutExpired:
+            # Its programs have ended before: nothing is lost with it.
+            daemon.kill()
+            daemon.wait(timeout=DAEMON_DEADLINE_S)
         if self.socket.parent != self.run:
             self.socket.unlink(missing_ok=True)
             self.socket.parent.rmdir()

@@ -13,7 +13,7 @@ import pulumi
 
 from plinth.errors import UserError
 from plinth.home import Home
-from plinth.outputs import outputs, qdrant_url
+from plinth.outputs import outputs, qdrant_ca, qdrant_url, service_url
 from plinth.postgres import Server
 from plinth.preflight import Deployed, preflight
 from plinth.probes import Probe
@@ -22,6 +22,7 @@ from plinth.resources.certificate import Certificate
 from plinth.resources.collection import Aliases, Collection
 from plinth.resources.database import Database, MonitorRole, Superuser
 from plinth.resources.ready import Ready
+from plinth.resources.rollout import Rollout
 from plinth.resources.secret import GeneratedSecret
 from plinth.resources.settled import Settled
 from plinth.services import Service, qdrant, services
@@ -42,11 +43,16 @@ def deploy(settings: Settings, root: Path, home: Home) -> None:
     ready: dict[str, pulumi.Resource] = {}
     for service in running:
         ready[service.name] = _stand_up(settings, service, target, secrets, ready)
-    if "postgres" in ready:
-        _databases(settings, target, secrets, ready["postgres"])
-    _collections(settings, root, target, secrets, ready["qdrant"])
+    if settings.postgres.enabled:
+        _databases(settings, target, secrets, _of(ready, "postgres"))
+    _collections(settings, root, target, secrets, _of(ready, "qdrant"))
     for name, value in outputs(settings, running, target, secrets).items():
         pulumi.export(name, value)
+
+
+def _of(ready: Mapping[str, pulumi.Resource], service: str) -> list[pulumi.Resource]:
+    """The gate of a service; none for one that someone else runs."""
+    return [ready[service]] if service in ready else []
 
 
 def check(settings: Settings, root: Path, home: Home, deployed: Deployed | None = None) -> Target:
@@ -108,9 +114,10 @@ def _stand_up_node(
     settings: Settings, service: Service, node: Node, target: Target, secrets: Secrets, needs: Sequence[pulumi.Resource]
 ) -> pulumi.Resource:
     placed = target.place(service, node, secrets, needs)
+    rolled = _rolled(settings, service, node, placed, target, secrets)
     health = service.health
     host, _, port = target.reach(service.name, health.port, node.number).rpartition(":")
-    login = _superuser(target, service, placed, secrets) if health.kind == "postgres" else []
+    login = _superuser(settings, target, service, placed, secrets) if health.kind == "postgres" else []
     answers = Ready(
         node.name,
         Probe(health.kind, host, int(port), health.path, tls=health.tls),
@@ -118,7 +125,7 @@ def _stand_up_node(
         deadline_s=health.deadline_s,
         password=secrets[health.secret] if health.secret else None,
         ca_cert=secrets.get(qdrant.TLS_CA) if health.tls else None,
-        opts=pulumi.ResourceOptions(parent=placed.resource, depends_on=login),
+        opts=pulumi.ResourceOptions(parent=placed.resource, depends_on=[*needs, *rolled, *login]),
     )
     if service.peers is None or service.peers.count == 1:
         return answers
@@ -134,28 +141,52 @@ def _stand_up_node(
     )
 
 
-def _superuser(target: Target, service: Service, placed: Placed, secrets: Secrets) -> list[pulumi.Resource]:
+def _rolled(
+    settings: Settings, service: Service, node: Node, placed: Placed, target: Target, secrets: Secrets
+) -> list[pulumi.Resource]:
+    """What changes the nodes of a service one by one, where the target's own resources do not; before the first."""
+    if placed.rolled is None or node.number:
+        return []
+    return [
+        Rollout(
+            placed.rolled,
+            [qdrant_url(settings, target, peer.number) for peer in target.nodes(service)],
+            instance=placed.instance,
+            deadline_s=settings.qdrant.settle_timeout_sec,
+            api_key=secrets.get(qdrant.API_KEY),
+            ca_cert=secrets.get(qdrant.TLS_CA),
+            opts=pulumi.ResourceOptions(parent=placed.resource),
+        )
+    ]
+
+
+def _superuser(
+    settings: Settings, target: Target, service: Service, placed: Placed, secrets: Secrets
+) -> list[pulumi.Resource]:
     under = pulumi.ResourceOptions(parent=placed.resource)
-    server, deadline_s = _server(target, secrets), service.health.deadline_s
+    server, deadline_s = _server(settings, target, secrets), service.health.deadline_s
     return [Superuser(server, instance=placed.instance, deadline_s=deadline_s, opts=under)]
 
 
-def _server(target: Target, secrets: Secrets) -> pulumi.Output[Server]:
+def _server(settings: Settings, target: Target, secrets: Secrets) -> pulumi.Output[Server]:
     host, _, port = target.reach("postgres", "sql").rpartition(":")
-    return secrets[pg.SUPERUSER_PASSWORD].apply(lambda password: Server(host, int(port), pg.SUPERUSER, password))
+    user = pg.superuser(settings)
+    return secrets[pg.SUPERUSER_PASSWORD].apply(lambda password: Server(host, int(port), user, password))
 
 
-def _databases(settings: Settings, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
-    server = _server(target, secrets)
-    after = pulumi.ResourceOptions(depends_on=[ready])
+def _databases(settings: Settings, target: Target, secrets: Secrets, ready: Sequence[pulumi.Resource]) -> None:
+    server = _server(settings, target, secrets)
+    after = pulumi.ResourceOptions(depends_on=list(ready))
     MonitorRole(server, pg.MONITOR_ROLE, secrets[pg.MONITOR_PASSWORD], after)
     for database in settings.postgres.databases:
         Database(server, database.name, database.role, secrets[pg.database_secret(database.role)], after)
 
 
-def _collections(settings: Settings, root: Path, target: Target, secrets: Secrets, ready: pulumi.Resource) -> None:
+def _collections(
+    settings: Settings, root: Path, target: Target, secrets: Secrets, ready: Sequence[pulumi.Resource]
+) -> None:
     specs = collection_specs(settings, root)
-    url, ca_cert = qdrant_url(settings, target), secrets.get(qdrant.TLS_CA)
+    url, ca_cert = service_url(settings, target), qdrant_ca(settings, secrets)
     server, key = target.serving("qdrant"), secrets.get(qdrant.API_KEY)
     made = [
         Collection(
@@ -165,10 +196,10 @@ def _collections(settings: Settings, root: Path, target: Target, secrets: Secret
             api_key=key,
             ca_cert=ca_cert,
             deletion_policy=settings.collections.deletion_policy,
-            opts=pulumi.ResourceOptions(depends_on=[ready]),
+            opts=pulumi.ResourceOptions(depends_on=list(ready)),
         )
         for spec in specs
     ]
     # Where there is no collection there is still a server to wait for.
-    after = pulumi.ResourceOptions(depends_on=[ready, *made])
+    after = pulumi.ResourceOptions(depends_on=[*ready, *made])
     Aliases(specs, url=url, server=server, api_key=key, ca_cert=ca_cert, opts=after)

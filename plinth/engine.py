@@ -32,6 +32,7 @@ from plinth.qdrant.rotation import Keys, steps
 from plinth.resources.secret import kept_secret
 from plinth.services.qdrant import API_KEY
 from plinth.settings import Settings
+from plinth.targets.choose import open_reach
 
 PROJECT = "plinth"
 MINIMUM_VERSION = ">=3.238.0"
@@ -53,8 +54,24 @@ class Stack:
 
     def ids(self, type_: str) -> set[str]:
         """What the engine recorded of a type: the ids that the provider gave."""
-        resources = (self.automation.export_stack().deployment or {}).get("resources") or []
-        return {resource["id"] for resource in resources if resource["type"] == type_ and "id" in resource}
+        return {resource["id"] for resource in self._recorded() if resource["type"] == type_ and "id" in resource}
+
+    def urns(self, type_: str) -> list[str]:
+        """What the engine recorded of a type: its own names."""
+        return [resource["urn"] for resource in self._recorded() if resource["type"] == type_]
+
+    def _recorded(self) -> list[dict[str, Any]]:
+        return (self.automation.export_stack().deployment or {}).get("resources") or []
+
+    def unprotect(self) -> None:
+        """Let the engine delete what is protected: a destroy that was asked for means all of it."""
+        workspace = self.automation.workspace
+        home = {"PULUMI_HOME": workspace.pulumi_home} if workspace.pulumi_home else {}
+        workspace.pulumi_command.run(
+            ["state", "unprotect", "--all", "--yes", "--stack", self.env],
+            workspace.work_dir,
+            {**home, **workspace.env_vars},
+        )
 
     def is_deployed(self) -> bool:
         """Whether the last `up` got as far as its outputs."""
@@ -78,6 +95,7 @@ def open_stack(root: Path, env: str) -> Stack:
 def program(root: Path, env: str, keys: Keys | None = None) -> None:
     """The Pulumi program: settings from Pulumi's config, with other keys where some are given, then the composition."""
     settings = settings_of_program(pulumi.runtime.config.CONFIG.get() | pulumi.runtime.config.get_config_env())
+    open_reach(settings, root, home(root, env))
     deploy(with_keys(settings, keys) if keys else settings, root, home(root, env))
 
 
@@ -102,7 +120,11 @@ def _key_steps(stack: Stack, outputs: Mapping[str, Any]) -> Sequence[Keys | None
     wanted = settings_of_program(config).qdrant
     if not wanted.auth:
         return [None]
-    key = wanted.api_key.get_secret_value() if wanted.api_key else kept_secret(stack.home.secrets, API_KEY)
+    key = (
+        wanted.api_key.get_secret_value()
+        if wanted.api_key
+        else kept_secret(stack.home.secrets, API_KEY, before["api_key"])
+    )
     beside = wanted.alt_api_key.get_secret_value() if wanted.alt_api_key else None
     taken = steps(Keys(before["api_key"], before.get("alt_api_key")), Keys(key, beside))
     return taken if len(taken) > 1 else [None]

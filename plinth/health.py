@@ -112,7 +112,9 @@ def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os
     for name, key in stores:
         if key in outputs:
             where = outputs[key]
-            probe = Probe(key, where["host"], int(where["port"]), user=where.get("user", ""))
+            probe = Probe(
+                key, where["host"], int(where["port"]), user=where.get("user", ""), tls=where.get("tls", False)
+            )
             found.append(Dependency(name, probe, where["password"]))
     if "neo4j" in outputs:
         where = outputs["neo4j"]

@@ -11,7 +11,7 @@ from plinth.preflight import volumes_gib
 from plinth.services import Service, backup, neo4j, qdrant
 from plinth.services import postgres as pg
 from plinth.services.monitoring import OVERVIEW
-from plinth.settings import Settings
+from plinth.settings import Settings, TargetName
 from plinth.targets.placed import Target
 
 
@@ -21,11 +21,25 @@ def qdrant_url(settings: Settings, target: Target, node: int = 0, port: str = "h
     return f"{scheme}://{target.reach('qdrant', port, node)}"
 
 
+def service_url(settings: Settings, target: Target, port: str = "http") -> str:
+    """The address of Qdrant as a whole: where it is published or someone else runs it, else its first node's."""
+    managed = settings.managed.qdrant_grpc_url if port == "grpc" else settings.managed.qdrant_url
+    published = settings.kubernetes.qdrant_url if settings.target is TargetName.kubernetes and port == "http" else None
+    return managed or published or qdrant_url(settings, target, port=port)
+
+
+def qdrant_ca(settings: Settings, secrets: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str] | None:
+    """Who signed the certificate of Qdrant; None for one that the machine's authorities signed."""
+    return None if settings.managed.qdrant_url else secrets.get(qdrant.TLS_CA)
+
+
 def outputs(
     settings: Settings, running: Sequence[Service], target: Target, secrets: Mapping[str, pulumi.Output[str]]
 ) -> dict[str, Any]:
     """What people and programs read: where each service is and how to get in. A part with a secret is one."""
     names = {service.name for service in running}
+    names |= {"postgres"} if settings.postgres.enabled else set()
+    names |= {"redis"} if settings.redis.enabled else set()
 
     def url(service: str, port: str = "http") -> str:
         return f"http://{target.reach(service, port)}"
@@ -35,25 +49,25 @@ def outputs(
 
     found: dict[str, Any] = {
         "qdrant": {
-            "url": qdrant_url(settings, target),
-            "grpc_url": qdrant_url(settings, target, port="grpc"),
+            "url": service_url(settings, target),
+            "grpc_url": service_url(settings, target, port="grpc"),
             "api_key": secret("qdrant_api_key"),
             "read_only_api_key": secret("qdrant_read_only_api_key"),
         }
     }
     if qdrant.ALT_API_KEY in secrets:
         found["qdrant"]["alt_api_key"] = secrets[qdrant.ALT_API_KEY]
-    nodes = next(target.nodes(service) for service in running if service.name == "qdrant")
+    nodes = next((target.nodes(service) for service in running if service.name == "qdrant"), [])
     if len(nodes) > 1:
         found["qdrant"]["nodes"] = {node.name: qdrant_url(settings, target, node.number) for node in nodes}
-    if qdrant.TLS_CA in secrets:
-        found["qdrant"]["ca_cert"] = secrets[qdrant.TLS_CA]
+    if (ca_cert := qdrant_ca(settings, secrets)) is not None:
+        found["qdrant"]["ca_cert"] = ca_cert
     if "postgres" in names:
         host, _, port = target.reach("postgres", "sql").rpartition(":")
         found["postgres"] = {
             "host": host,
             "port": int(port),
-            "user": pg.SUPERUSER,
+            "user": pg.superuser(settings),
             "password": secret(pg.SUPERUSER_PASSWORD),
             "databases": {
                 database.name: {"owner": database.role, "password": secret(pg.database_secret(database.role))}
@@ -63,6 +77,8 @@ def outputs(
     if "redis" in names:
         host, _, port = target.reach("redis", "resp").rpartition(":")
         found["redis"] = {"host": host, "port": int(port), "password": secret("redis_password")}
+        if (settings.managed.redis_url or "").startswith("rediss:"):
+            found["redis"]["tls"] = True
     if "neo4j" in names:
         found["neo4j"] = {
             "url": url("neo4j"),

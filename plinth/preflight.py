@@ -14,6 +14,8 @@ from plinth.errors import UserError
 from plinth.services.spec import NODE_PORT_STEP
 from plinth.settings import Settings, TargetName
 
+HIGHEST_PORT = 65535
+
 
 class Deployed(TypedDict, total=False):
     """What the last deployment recorded of itself (the `deployed` output)."""
@@ -41,6 +43,7 @@ def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
         )
     yield from _cluster(settings)
     yield from _exposure(settings)
+    yield from _managed(settings)
     yield from _images({**settings.docker.images, **settings.kubernetes.images})
     yield from _ports(settings)
     yield from _databases(settings)
@@ -137,10 +140,50 @@ def _exposure(settings: Settings) -> Iterator[str]:
             f"plinth:bind_address is {settings.bind_address}: the local target listens on loopback only; "
             "set 127.0.0.1, or plinth:target to docker."
         )
-    if not settings.qdrant.auth and not is_loopback(settings.bind_address):
+    if not settings.qdrant.auth and settings.target is TargetName.kubernetes:
+        yield "plinth:qdrant.auth is off: every pod that may reach the port would own the data; turn auth on."
+    elif not settings.qdrant.auth and not is_loopback(settings.bind_address):
         yield (
             f"plinth:qdrant.auth is off while plinth:bind_address is {settings.bind_address}: anyone who reaches the "
             "port owns the data; turn auth on, or bind 127.0.0.1."
+        )
+
+
+def _managed(settings: Settings) -> Iterator[str]:
+    """What someone else runs has passwords that cannot be generated here."""
+    managed = settings.managed
+    scraped = managed.qdrant_url if settings.monitoring.prometheus.enabled else None
+    for url, key, given in (
+        (managed.qdrant_url, "qdrant.api_key", settings.qdrant.api_key),
+        (scraped, "qdrant.read_only_api_key", settings.qdrant.read_only_api_key),
+        (managed.postgres_url, "postgres.superuser_password", settings.postgres.superuser_password),
+        (managed.redis_url, "redis.password", settings.redis.password),
+    ):
+        if url and given is None:
+            yield (
+                f"{url} is run by someone else and plinth:{key} is not set; set it with "
+                f"`pulumi config set --secret --path plinth:{key} ...`."
+            )
+    if managed.qdrant_url and settings.qdrant.tls:
+        yield "plinth:qdrant.tls is for a Qdrant that is deployed, and plinth:kubernetes.managed names one; unset one."
+    if settings.target is TargetName.kubernetes and settings.kubernetes.qdrant_url and settings.qdrant.tls:
+        yield (
+            "plinth:kubernetes.qdrant_url and plinth:qdrant.tls are both set: what publishes Qdrant has a certificate "
+            "of its own; end TLS there and unset qdrant.tls, or leave qdrant_url out."
+        )
+    parts = (settings.monitoring.grafana, settings.monitoring.exporters, settings.monitoring.alertmanager)
+    prometheus = settings.monitoring.prometheus.enabled
+    alone = prometheus and not settings.monitoring.alertmanager.enabled
+    if settings.target is TargetName.kubernetes and (alone or (not prometheus and any(p.enabled for p in parts))):
+        yield (
+            "plinth:monitoring: on kubernetes Prometheus and Alertmanager come together, and the rest with them; "
+            "turn both on, or all of it off."
+        )
+    highest = max(ports(settings).values(), default=0) + NODE_PORT_STEP * (settings.qdrant.nodes - 1)
+    if settings.target is TargetName.kubernetes and highest + settings.kubernetes.forward_offset > HIGHEST_PORT:
+        yield (
+            f"plinth:kubernetes.forward_offset is {settings.kubernetes.forward_offset}, which leads to ports above "
+            f"{HIGHEST_PORT}; set {HIGHEST_PORT - highest} or less."
         )
 
 

@@ -100,6 +100,7 @@ class Probe:
             host=self.host,
             port=self.port,
             password=password,
+            ssl=self.tls,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
         )

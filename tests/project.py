@@ -29,7 +29,7 @@ class Environment:
 
     def __init__(self, root: Path, settings: dict[str, Any], env: str = "t", **variables: str) -> None:
         self.root, self.settings, self.env, self.variables = root, settings, env, variables
-        for name in ("config", "containers", "monitoring", "load"):
+        for name in ("charts", "config", "containers", "monitoring", "load"):
             shutil.copytree(ROOT / name, root / name)
         shutil.copy(ROOT / "Pulumi.yaml", root)
         (root / "stacks").mkdir()

@@ -12,6 +12,7 @@ from rich.console import Console
 from plinth.engine import Stack, open_stack
 from plinth.environment import project_root
 from plinth.errors import UserError
+from plinth.targets.choose import open_reach
 
 Env = Annotated[str, typer.Argument(help="The environment: a file stacks/Pulumi.<env>.yaml.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
@@ -31,6 +32,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
     outputs = stack.outputs()
     if "qdrant" not in outputs:
         raise UserError(f"'{stack.env}' is not deployed; run `plinth up {stack.env}` first.", exit_code=1)
+    open_reach(stack.settings, stack.root, stack.home)
     return outputs
 
 

@@ -13,7 +13,7 @@ from plinth.qdrant.cluster import refuse_removal
 from plinth.qdrant.observe import observe
 from plinth.services.spec import OWN_IMAGE
 from plinth.settings import TargetName
-from plinth.targets.choose import image_references, leaving_hosts
+from plinth.targets.choose import image_references, leaving_hosts, open_reach
 from plinth.targets.docker import before, own
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.local import process
@@ -30,7 +30,30 @@ def make_sure(stack: Stack, outputs: dict[str, Any]) -> None:
         refuse_taken(ports(settings), settings.bind_address, ours)
     if settings.target is TargetName.docker:
         _make_engine_sure(stack)
+    if settings.target is TargetName.kubernetes:
+        from plinth.cli import kubernetes_ground
+
+        kubernetes_ground.make_sure(stack)
+        open_reach(settings, stack.root, stack.home)
     _refuse_leaving_nodes(stack, outputs)
+    if settings.target is TargetName.kubernetes:
+        kubernetes_ground.grow_volumes(stack, _say)
+
+
+def show_growth(stack: Stack) -> list[str]:
+    """Say how volumes would grow; the URNs of what would be made again around its pods, which Pulumi leaves alone."""
+    if stack.settings.target is not TargetName.kubernetes:
+        return []
+    from plinth.cli import kubernetes_ground
+
+    found = kubernetes_ground.growths(stack)
+    for step in (step for growth in found for step in growth.steps):
+        _say(f"would {step}")
+    return kubernetes_ground.made_again(stack, found)
+
+
+def _say(words: str) -> None:
+    console.print(f"  {words}", highlight=False)
 
 
 def _make_engine_sure(stack: Stack) -> None:
@@ -45,7 +68,7 @@ def _make_engine_sure(stack: Stack) -> None:
             settings.bind_address,
             references,
             stack.ids("docker:index/container:Container"),
-            lambda words: console.print(f"  {words}", highlight=False),
+            _say,
         )
         if image and own.is_stale(daemon, image, stack.root):
             console.print(
@@ -59,6 +82,17 @@ def must_answer(stack: Stack) -> None:
     if stack.settings.target is TargetName.docker:
         with Daemon(stack.settings.docker.host) as daemon:
             daemon.version()
+    if stack.settings.target is TargetName.kubernetes:
+        from plinth.cli import kubernetes_ground
+
+        kubernetes_ground.must_answer(stack)
+        open_reach(stack.settings, stack.root, stack.home)
+
+
+def release(stack: Stack) -> None:
+    """Take the protection off what a `down` is to remove."""
+    if stack.settings.target is TargetName.kubernetes:
+        stack.unprotect()
 
 
 def clear(stack: Stack) -> None:
@@ -78,6 +112,12 @@ def kept(stack: Stack) -> str:
                 f" Its data is kept in {len(volumes)} volumes and its secrets in {data}; to start afresh delete both: "
                 f"docker volume rm {' '.join(volumes)}."
             )
+    if stack.settings.target is TargetName.kubernetes:
+        from plinth.cli import kubernetes_ground
+
+        sentence = kubernetes_ground.kept(stack)
+        if sentence:
+            return sentence
     return f" Its data is kept in {data}; delete that directory to start afresh." if data.exists() else ""
 
 

@@ -68,11 +68,12 @@ def preview(env: Env) -> None:
     """Show what `up` would change; touches nothing. Example: plinth preview prod"""
     stack = stack_of(env)
     check(stack.settings, stack.root, stack.home, stack.outputs().get("deployed") or last_deployed(stack.home))
+    growing = ground.show_growth(stack)
     progress = Progress(console, preview=True)
     with _engine(stack, progress, again=f"plinth preview {env}"):
-        stack.automation.preview(on_event=progress.on_event)
+        stack.automation.preview(on_event=progress.on_event, exclude=growing)
     if not progress.changed():
-        console.print("Nothing would change.")
+        console.print("Nothing else would change." if growing else "Nothing would change.")
         return
     console.print(f"{progress.changed()} resource(s) would change.")
     collections.show_changes(stack)
@@ -83,6 +84,7 @@ def down(env: Env, yes: Yes = False) -> None:
     stack = stack_of(env)
     ask(f"Stop every service of '{env}'? The data stays.", yes)
     ground.must_answer(stack)
+    ground.release(stack)
     progress = Progress(console)
     with _engine(stack, progress, again=f"plinth down {env}"):
         # A refresh first: a process that died is nothing to stop.

@@ -29,7 +29,7 @@ class View:
     """The cluster as one node sees it.
 
     ``peers`` are host names by peer id, ``replicas`` every copy of every shard, ``transfers`` the number of shards on
-    their way from one peer to another.
+    their way from one peer to another, ``commit`` the last entry of the cluster's log that the node has committed.
     """
 
     peer: int
@@ -38,6 +38,7 @@ class View:
     pending: int
     replicas: tuple[Replica, ...]
     transfers: int
+    commit: int = 0
 
     def peer_of(self, host: str) -> int | None:
         """The id of the peer at a host name, or None when it is no member."""
@@ -61,6 +62,7 @@ def view(cluster: Mapping[str, Any], collections: Mapping[str, Mapping[str, Any]
         pending=raft["pending_operations"],
         replicas=tuple(replicas),
         transfers=sum(len(found["shard_transfers"]) for found in collections.values()),
+        commit=raft["commit"],
     )
 
 
@@ -89,6 +91,9 @@ def unsettled(own: View, others: Sequence[View], expected: int) -> str | None:
                 f"{len(behind)} replica(s) are not active as peer {seen.peer} sees it, first shard {first.shard} of "
                 f"{first.collection} on peer {first.peer}: {first.state}"
             )
+    behind_by = max(seen.commit for seen in (own, *others)) - own.commit
+    if behind_by:
+        return f"it is {behind_by} entries of the cluster's log behind"
     return None
 
 

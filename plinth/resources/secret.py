@@ -16,8 +16,8 @@ from plinth.resources.base import Provider
 ENTROPY_BYTES = 24
 
 
-def kept_secret(path: Path, name: str) -> str:
-    """The secret of that name in the file, made when it is not there.
+def kept_secret(path: Path, name: str, known_value: str | None = None) -> str:
+    """The secret of that name in the file; when it is not there the known one, else one that is made.
 
     The file outlives Pulumi's state on purpose: a Postgres volume kept over `down` opens with its old password only.
     """
@@ -26,7 +26,7 @@ def kept_secret(path: Path, name: str) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         if name not in known:
-            known[name] = secrets.token_urlsafe(ENTROPY_BYTES)
+            known[name] = known_value or secrets.token_urlsafe(ENTROPY_BYTES)
             partial = path.with_suffix(".partial")
             partial.touch(mode=0o600)
             partial.write_text(json.dumps(known, indent=2) + "\n")
@@ -45,8 +45,9 @@ class GeneratedSecretProvider(Provider):
         return CreateResult(props["secret"], {**props, "value": value})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Follow a moved file."""
-        return UpdateResult({**_news, "value": kept_secret(Path(_news["kept_in"]), _news["secret"])})
+        """Follow a moved file, as on another machine that shares the state: the secret stays what it was."""
+        value = kept_secret(Path(_news["kept_in"]), _news["secret"], _olds.get("value"))
+        return UpdateResult({**_news, "value": value})
 
 
 class GeneratedSecret(Resource, module="plinth", name="GeneratedSecret"):

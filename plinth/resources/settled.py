@@ -30,19 +30,23 @@ def wait_settled(
     """Poll until the node is well in its cluster; past the deadline raise with what it lacks."""
     end = time.monotonic() + deadline_s
     while True:
-        lacks = _lacks(urls, node, api_key, ca_cert)
-        if lacks is None:
+        # Nodes start in their order: this one has all those before it for peers.
+        lacking = lacks(urls, node, api_key, ca_cert, expected=node + 1)
+        if lacking is None:
             return
         if time.monotonic() > end:
             raise UserError(
-                f"{name} is not settled in its cluster after {deadline_s:.0f} s: {lacks}; "
+                f"{name} is not settled in its cluster after {deadline_s:.0f} s: {lacking}; "
                 "no other node was touched. Mend the cause and run up again.",
                 exit_code=1,
             )
         time.sleep(INTERVAL_S)
 
 
-def _lacks(urls: Sequence[str], node: int, api_key: str | None, ca_cert: str | None) -> str | None:
+def lacks(
+    urls: Sequence[str], node: int, api_key: str | None, ca_cert: str | None = None, *, expected: int
+) -> str | None:
+    """What a node lacks of being well in its cluster of ``expected`` peers at the least, or None."""
     try:
         with Qdrant(urls[node], api_key, TIMEOUT_S, ca_cert) as client:
             own = observe(client)
@@ -53,8 +57,7 @@ def _lacks(urls: Sequence[str], node: int, api_key: str | None, ca_cert: str | N
     if not others and not any(listens(url) for url in rest):
         # The whole cluster was stopped. The others start after this one, so there is nobody to wait for yet.
         return None
-    # Nodes start in their order: this one has all those before it for peers.
-    return unsettled(own, others, expected=node + 1)
+    return unsettled(own, others, expected=expected)
 
 
 class SettledProvider(Provider):

@@ -13,16 +13,19 @@ __all__ = ["Service", "services"]
 
 
 def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> list[Service]:
-    """Every enabled service, in an order in which each stands behind those it needs; not those that are left out."""
-    found = [qdrant.service(settings)]
-    if settings.postgres.enabled:
+    """Every enabled service, in an order in which each stands behind those it needs.
+
+    Not those that are left out, and not those that someone else runs.
+    """
+    found = [] if settings.managed.qdrant_url else [qdrant.service(settings)]
+    if settings.postgres.enabled and not settings.managed.postgres_url:
         found.append(postgres.service(settings))
-    if settings.redis.enabled:
+    if settings.redis.enabled and not settings.managed.redis_url:
         found.append(redis.service(settings))
     if settings.neo4j.enabled and "neo4j" not in left_out:
         found.append(neo4j.service(settings))
     if settings.monitoring.exporters.enabled:
-        found += exporters.services(settings)
+        found += [service for service in exporters.services(settings) if service.name not in left_out]
     if settings.monitoring.alertmanager.enabled:
         found.append(monitoring.alertmanager(settings))
     keeps_logs = settings.monitoring.loki.enabled and not {logs.LOKI, logs.AGENT} & set(left_out)

@@ -27,11 +27,11 @@ STATE = "state"
 
 
 def services(settings: Settings) -> list[Service]:
-    """The exporters of what is enabled, but Plinth's own."""
+    """The exporters of what is deployed, but Plinth's own."""
     found = [_node(settings)]
-    if settings.redis.enabled:
+    if settings.redis.enabled and not settings.managed.redis_url:
         found.append(_redis(settings))
-    if settings.postgres.enabled:
+    if settings.postgres.enabled and not settings.managed.postgres_url:
         found.append(_postgres(settings))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from urllib.parse import urlsplit
 
 from plinth.services.spec import Container, File, Health, Limits, Program, Service
 from plinth.settings import Settings
@@ -27,6 +28,12 @@ PROGRAM = Program(
         shm_mib=256,
     ),
 )
+
+
+def superuser(settings: Settings) -> str:
+    """The role that may make databases; a managed server has its own name for it."""
+    url = settings.managed.postgres_url
+    return urlsplit(url).username or SUPERUSER if url else SUPERUSER
 
 
 def database_secret(role: str) -> str:

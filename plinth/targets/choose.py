@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from plinth.errors import UserError
 from plinth.home import Home
 from plinth.images import Images, images, is_built_here
 from plinth.services import Service, qdrant, services
@@ -15,6 +15,9 @@ from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.declared import Options
 from plinth.targets.local.target import LocalTarget
 from plinth.targets.placed import Target
+
+if TYPE_CHECKING:
+    from plinth.targets.kubernetes import KubernetesTarget
 
 
 def image_references(settings: Settings, root: Path) -> dict[str, str]:
@@ -29,7 +32,7 @@ def to_build(reference: str, env: str) -> str:
 
 def leaving_hosts(settings: Settings, root: Path, home: Home, was: int) -> list[str]:
     """The host names among their peers of the Qdrant nodes that a deploy would take away; ``was`` is their number."""
-    if settings.target is not TargetName.docker or settings.qdrant.nodes >= was:
+    if settings.target is TargetName.local or settings.managed.qdrant_url or settings.qdrant.nodes >= was:
         return []
     before = settings.model_copy(update={"qdrant": settings.qdrant.model_copy(update={"nodes": was})})
     target = target_of(before, root, home, services(before, root))
@@ -41,7 +44,7 @@ def images_of(settings: Settings, root: Path) -> Images:
     """Where the images of an environment come from."""
     if settings.target is TargetName.docker:
         return images(root, settings.docker.registry_mirror, settings.docker.images)
-    return images(root, None, settings.kubernetes.images)
+    return images(root, settings.kubernetes.registry_mirror, settings.kubernetes.images)
 
 
 def _unbuilt(chosen: Images, wanted: Sequence[Service], env: str, host: str | None) -> dict[str, str]:
@@ -74,7 +77,20 @@ def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Servi
         chosen, host = images_of(settings, root), settings.docker.host
         left_out = _unbuilt(chosen, wanted, home.env, host)
         return DockerTarget(home.env, root, chosen, wanted, options, host, left_out)
-    raise UserError(
-        f"The {settings.target} target cannot be deployed by this version; its settings are valid. "
-        "Use an environment whose plinth:target is local or docker."
-    )
+    return kubernetes_target(settings, root, home)
+
+
+def kubernetes_target(settings: Settings, root: Path, home: Home) -> KubernetesTarget:
+    """The kubernetes target of an environment."""
+    # What it needs takes a second or two to import, which the other targets do not pay.
+    from plinth.targets.kubernetes import KubernetesTarget
+
+    return KubernetesTarget(home.env, settings, root, images_of(settings, root), services(settings, root))
+
+
+def open_reach(settings: Settings, root: Path, home: Home) -> None:
+    """Make the addresses of a deployed environment reachable from this machine, while this process runs."""
+    if settings.target is TargetName.kubernetes:
+        from plinth.kubernetes.ways import open_ways
+
+        open_ways(settings, home, kubernetes_target(settings, root, home).routes())

@@ -8,17 +8,22 @@ from typing import Protocol
 
 import pulumi
 
+from plinth.kubernetes.steps import Rolled
 from plinth.services import Service
 from plinth.services.render import Place
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A service that a target has declared; ``instance`` changes whenever it was started anew."""
+    """A service that a target has declared; ``instance`` changes whenever it was started anew.
+
+    ``rolled`` is set where a change does not restart its nodes: they are then changed one by one.
+    """
 
     name: str
     resource: pulumi.Resource
     instance: pulumi.Output[str]
+    rolled: Rolled | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def refuse_taken(wanted: Mapping[str, int], address: str, own: Collection[int]) 
     for key, port in wanted.items():
         if _free(address, port):
             continue
-        pid = _listener(port)
+        pid = listener(port)
         if pid is not None and _is_ours(pid, own):
             continue
         raise UserError(f"Port {port} (plinth:{key}) is taken by {_name(pid)}; stop it, or set another port.")
@@ -34,7 +34,8 @@ def _free(address: str, port: int) -> bool:
     return True
 
 
-def _listener(port: int) -> int | None:
+def listener(port: int) -> int | None:
+    """The process that listens on a port, as far as this account can see."""
     for connection in psutil.net_connections("tcp"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
             return int(connection.pid) if connection.pid else None

@@ -49,7 +49,7 @@ class Cluster:
                 "status": "enabled",
                 "peer_id": number + 1,
                 "peers": {str(n + 1): {"uri": f"http://qdrant-{n}.peers:6335/"} for n in range(NODES)},
-                "raft_info": {"leader": 1, "pending_operations": 0},
+                "raft_info": {"leader": 1, "pending_operations": 0, "commit": 9},
             }
         if path == "/aliases":
             return {"aliases": []}

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import pulumi
 import pytest
 
-from plinth.environment import load_settings, parse
+from plinth.environment import parse
 from plinth.errors import UserError
-from tests.conftest import ROOT
 from tests.program.recorder import SECRET, Recorder
 
 LOCAL = {
@@ -74,14 +73,6 @@ def test_what_is_disabled_is_not_declared(run: Callable[..., Recorder]) -> None:
     declared = run(settings).resources
     assert {name for name, (kind, _) in declared.items() if kind == "Process"} <= {"qdrant", "alertmanager", "grafana"}
     assert [name for name, (kind, _) in declared.items() if kind == "Collection"] == ["collection-trades_v1"]
-
-
-@pytest.mark.parametrize("env", ["staging", "prod"])
-def test_a_target_that_this_version_lacks_is_said_before_anything_is_declared(
-    run: Callable[..., Recorder], env: str
-) -> None:
-    with pytest.raises(UserError, match="target cannot be deployed by this version; its settings are valid"):
-        run(load_settings(ROOT, env))
 
 
 def test_a_contradiction_is_refused_before_anything_is_declared(run: Callable[..., Recorder]) -> None:

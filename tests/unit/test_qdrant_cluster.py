@@ -13,12 +13,12 @@ from plinth.qdrant.cluster import View, describe, refuse_removal, unsettled, vie
 STATES = ["Active", "Dead", "Partial", "Initializing", "Listener", "PartialSnapshot", "Recovery", "ManualRecovery"]
 
 
-def cluster(own: int, peers: int = 3, leader: int | None = 1, pending: int = 0) -> dict[str, Any]:
+def cluster(own: int, peers: int = 3, leader: int | None = 1, pending: int = 0, commit: int = 9) -> dict[str, Any]:
     return {
         "status": "enabled",
         "peer_id": own,
         "peers": {str(n): {"uri": f"http://qdrant-{n - 1}.peers:6335/"} for n in range(1, peers + 1)},
-        "raft_info": {"leader": leader, "pending_operations": pending},
+        "raft_info": {"leader": leader, "pending_operations": pending, "commit": commit},
     }
 
 
@@ -56,6 +56,7 @@ def test_the_first_node_of_a_cluster_is_settled_alone() -> None:
         (seen_by(1, peers=1), [], 2, "it knows 1 of 2 peers"),
         (view(cluster(1, leader=None), {}), [seen_by(2)], 1, "no leader"),
         (seen_by(1), [], 1, "no other peer answers"),
+        (view(cluster(1, commit=7), {}), [seen_by(2), seen_by(3)], 3, "it is 2 entries of the cluster's log behind"),
         (view(cluster(9), {}), [seen_by(2)], 1, "founded a cluster of its own"),
         (seen_by(1), [seen_by(2, {1: "Dead", 2: "Active"})], 1, "1 replica(s) are not active as peer 2 sees it"),
         (seen_by(1), [seen_by(2, transfers=2)], 1, "2 shard transfer(s) are under way"),

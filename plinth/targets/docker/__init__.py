@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +16,7 @@ import pulumi_docker as docker
 from plinth.images import Images
 from plinth.services import Service
 from plinth.services.render import files
+from plinth.targets.digest import digest
 from plinth.targets.docker import resources
 from plinth.targets.docker.declared import Options, declare, outside
 from plinth.targets.docker.names import Layout, is_cluster, node_names
@@ -151,9 +150,3 @@ class DockerTarget(Layout):
         )
         self._config[service.name] = (volume.name, carrier)
         return self._config[service.name]
-
-
-def digest(contents: Mapping[str, str], stack: str) -> str:
-    """A short name for the contents of some files, slow to make: a weak password among them is not soon guessed."""
-    text = json.dumps(dict(contents), sort_keys=True).encode()
-    return hashlib.scrypt(text, salt=f"plinth/{stack}".encode(), n=2**14, r=8, p=1, dklen=6).hex()

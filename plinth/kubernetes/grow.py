@@ -1,0 +1,57 @@
+"""Carrying out what :mod:`plinth.kubernetes.growth` plans, before Pulumi makes the StatefulSets again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from plinth.errors import UserError
+from plinth.kubernetes.api import Cluster
+from plinth.kubernetes.growth import Claim, Expand, Growth, Orphan, plan
+
+DEADLINE_S = 600.0
+INTERVAL_S = 1.0
+
+
+def plans(cluster: Cluster, wanted: Mapping[str, Mapping[str, int]]) -> list[Growth]:
+    """How every StatefulSet's volumes come to their sizes; refuses as one sentence.
+
+    ``wanted`` are bytes by workload and claim template.
+    """
+    claims = cluster.claims()
+    if not claims:
+        return []
+    expandable = cluster.expandable()
+    default = cluster.default_class() or ""
+    known = [Claim(claim.name, claim.size, claim.storage_class or default) for claim in claims]
+    found = [
+        plan(workload, sizes, cluster.templates(workload), known, expandable) for workload, sizes in wanted.items()
+    ]
+    refusals = [sentence for growth in found for sentence in growth.refusals]
+    if refusals:
+        raise UserError(" ".join(refusals), exit_code=1)
+    return [growth for growth in found if growth.steps]
+
+
+def grow(cluster: Cluster, growths: list[Growth], say: Callable[[str], None], deadline_s: float = DEADLINE_S) -> None:
+    """Expand claims, wait until they are, then take the StatefulSets away from their pods."""
+    for growth in growths:
+        for step in growth.steps:
+            say(str(step))
+            if isinstance(step, Orphan):
+                cluster.orphan(step.workload)
+            elif isinstance(step, Expand):
+                cluster.expand(step.claim, step.wanted)
+                _wait(cluster, step, deadline_s)
+
+
+def _wait(cluster: Cluster, step: Expand, deadline_s: float) -> None:
+    end = time.monotonic() + deadline_s
+    while not cluster.is_expanded(step.claim, step.wanted):
+        if time.monotonic() > end:
+            raise UserError(
+                f"The claim {step.claim} has not grown after {deadline_s:.0f} s; `kubectl -n {cluster.namespace} "
+                f"describe pvc {step.claim}` says why. Mend the cause and run up again: it goes on from there.",
+                exit_code=1,
+            )
+        time.sleep(INTERVAL_S)

@@ -1,0 +1,170 @@
+"""Target `kubernetes`: charts/ in a namespace of a cluster, with pulumi-kubernetes.
+
+`names.py`, `charts.py` and `values.py` say what is to be, as plain data; `resources.py` makes Pulumi resources of it.
+What is asked of the cluster beside Pulumi is in :mod:`plinth.kubernetes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from plinth.errors import UserError
+from plinth.images import Images
+from plinth.kubernetes.forward import LOOPBACK, Route
+from plinth.kubernetes.growth import GIB
+from plinth.kubernetes.steps import Rolled
+from plinth.resources.base import to_json
+from plinth.services import Service
+from plinth.settings import Settings
+from plinth.targets.digest import digest
+from plinth.targets.kubernetes import resources
+from plinth.targets.kubernetes.charts import CHARTS, NOT_HERE
+from plinth.targets.kubernetes.names import Layout, chart_of, claims_of, managed_address, object_name, pods
+from plinth.targets.placed import Node, Placed
+
+
+class KubernetesTarget(Layout):
+    """Turns services into charts."""
+
+    def __init__(self, stack: str, settings: Settings, root: Path, images: Images, services: Sequence[Service]) -> None:
+        """Find every chart first: one that is missing is named before anything is touched."""
+        super().__init__(
+            stack,
+            settings.kubernetes.namespace,
+            {service.name: service for service in services if service.name not in NOT_HERE},
+            settings.managed,
+            settings.kubernetes.forward_offset,
+        )
+        self._settings, self._root, self._images = settings, root, images
+        self._made: dict[str, tuple[kubernetes.helm.v4.Chart, pulumi.Output[str]]] = {}
+        self.left_out = {name: why for name, why in NOT_HERE.items() if name in {s.name for s in services}}
+        for chart in self.charts():
+            if not (root / "charts" / chart / "Chart.yaml").is_file():
+                raise UserError(
+                    f"There is no chart in {root / 'charts' / chart}; take the whole clone, charts/ is part of it, or "
+                    "leave out what it deploys."
+                )
+
+    def serving(self, service: str) -> str:
+        """The image of a service, without its tag; the address of one that someone else runs."""
+        elsewhere = managed_address(self.managed, service, "http")
+        return elsewhere or self._images.reference(self.services[service].program).rpartition(":")[0]
+
+    def nodes(self, service: Service) -> Sequence[Node]:
+        """The nodes of a service."""
+        if service.peers is None:
+            return [Node(service.name)]
+        return [Node(pod, number) for number, pod in enumerate(pods(service))]
+
+    def reach(self, service: str, port: str, node: int = 0) -> str:
+        """`host:port` of this machine that leads to a node, or where someone else runs the service."""
+        return managed_address(self.managed, service, port) or f"{LOOPBACK}:{self.local_port(service, port, node)}"
+
+    def hosts(self, service: str) -> Sequence[str]:
+        """The names of the Service, of each pod, and where this machine's ports are."""
+        name, domain = object_name(service), f"{self.namespace}.svc"
+        own = [name, *self.pod_hosts(self.services[service])]
+        suffixes = ("", f".{self.namespace}", f".{domain}", f".{domain}.cluster.local")
+        return sorted({f"{host}{suffix}" for host in own for suffix in suffixes} | {LOOPBACK, "localhost"})
+
+    def place(
+        self, service: Service, node: Node, secrets: Mapping[str, pulumi.Output[str]], needs: Sequence[pulumi.Resource]
+    ) -> Placed:
+        """Declare the chart that a node belongs to, unless it is declared already."""
+        name = chart_of(service.name)
+        if name not in self._made:
+            self._made[name] = self._chart(name, secrets, needs)
+        made, instance = self._made[name]
+        return Placed(node.name, made, instance, self._rolled(service))
+
+    def charts(self) -> list[str]:
+        """The charts that are deployed, in the order of their services."""
+        return list(dict.fromkeys(chart_of(name) for name in self.services))
+
+    def values(self, chart: str) -> dict[str, Any]:
+        """The values of a chart: a pure function of the settings."""
+        return CHARTS[chart].values(self._settings, self, self._images, self._root)
+
+    def secrets(self) -> dict[str, Mapping[str, str]]:
+        """Every Secret of the charts: which of the environment's secrets is under which key."""
+        return {name: held for chart in self.charts() for name, held in CHARTS[chart].secrets(self._settings).items()}
+
+    def routes(self) -> list[Route]:
+        """The ports of this machine that lead to every port of every service."""
+        return [
+            Route(
+                self.local_port(service.name, port, node.number),
+                self.selector(service) if service.peers is None else f"statefulset.kubernetes.io/pod-name={node.name}",
+                number,
+            )
+            for service in self.services.values()
+            for node in self.nodes(service)
+            for port, number in service.ports.items()
+        ]
+
+    def selector(self, service: Service) -> str:
+        """The labels of a service's pods."""
+        chart = chart_of(service.name)
+        component = CHARTS[chart].components[service.name]
+        labels = {"name": chart, "instance": chart, "component": component}
+        return ",".join(f"app.kubernetes.io/{key}={value}" for key, value in labels.items())
+
+    def claims(self) -> dict[str, dict[str, int]]:
+        """The volume claims of each StatefulSet, bytes by template."""
+        return {
+            object_name(service.name): {volume: gib * GIB for volume, gib in claims_of(service).items()}
+            for service in self.services.values()
+            if service.volumes
+        }
+
+    @cached_property
+    def _provider(self) -> kubernetes.Provider:
+        wanted = self._settings.kubernetes
+        return resources.provider(self.stack, wanted.kubeconfig, wanted.context)
+
+    @cached_property
+    def _namespace(self) -> kubernetes.core.v1.Namespace:
+        return resources.namespace(self.namespace, self.stack, self._provider)
+
+    def _chart(
+        self, name: str, secrets: Mapping[str, pulumi.Output[str]], needs: Sequence[pulumi.Resource]
+    ) -> tuple[kubernetes.helm.v4.Chart, pulumi.Output[str]]:
+        """A chart behind its Secrets, and what changes whenever its pods are started anew."""
+        chart, values = CHARTS[name], self.values(name)
+        wanted = {
+            known: {key: secrets[secret] for key, secret in contents.items()}
+            for known, contents in chart.secrets(self._settings).items()
+        }
+        # A changed Secret starts no pod anew by itself.
+        mark = pulumi.Output.unsecret(
+            pulumi.Output.all(**{f"{k}/{n}": v for k, held in wanted.items() for n, v in held.items()}).apply(
+                lambda known: digest(known, self.namespace)
+            )
+        )
+        behind = [resources.secret(known, held, self._namespace, self._provider) for known, held in wanted.items()]
+        made = resources.chart(
+            name,
+            self._root / "charts" / name,
+            {**values, **chart.marked(mark)},
+            self._namespace,
+            self._provider,
+            [*behind, *needs],
+            awaited=values.get("updateStrategy", {}).get("partition", 0) == 0,
+        )
+        # With what the chart made, so that whoever needs the service goes before its objects do.
+        instance = pulumi.Output.all(to_json(values), mark, made.resources).apply(lambda all_: f"{all_[0]} {all_[1]}")
+        return made, instance
+
+    def _rolled(self, service: Service) -> Rolled | None:
+        if service.peers is None or service.peers.count == 1:
+            return None
+        wanted = self._settings.kubernetes
+        return Rolled(
+            wanted.kubeconfig, wanted.context, self.namespace, object_name(service.name), self.selector(service)
+        )

@@ -1,0 +1,90 @@
+"""The charts, and what of a stack is in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from plinth.images import Images
+from plinth.services import postgres as pg
+from plinth.services import qdrant as qd
+from plinth.services import redis as rd
+from plinth.settings import Settings
+from plinth.targets.kubernetes import monitoring, values
+from plinth.targets.kubernetes.names import Layout
+
+Secrets = Mapping[str, Mapping[str, str]]
+"""Secrets by name: which of the environment's secrets is under which key."""
+
+MARK = "plinth.dev/secrets"
+NOT_HERE = {
+    "node-exporter": "a Restricted pod cannot look at its machine; the cluster's own node exporter does",
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of charts/.
+
+    ``values`` and ``secrets`` are pure; ``components`` are the chart's word for each service in it, by which its pods
+    are labelled. ``marked`` gives the values that put a mark on the pods, so that they start anew when it changes.
+    """
+
+    components: Mapping[str, str]
+    values: Callable[[Settings, Layout, Images, Path], dict[str, Any]]
+    secrets: Callable[[Settings], Secrets]
+    marked: Callable[[pulumi.Input[str]], dict[str, Any]]
+
+
+def _qdrant_values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
+    service = names.services["qdrant"]
+    return values.qdrant(settings, service, names, images.reference(service.program), root)
+
+
+def _qdrant_secrets(settings: Settings) -> Secrets:
+    found: dict[str, Mapping[str, str]] = {}
+    if settings.qdrant.auth:
+        beside = {"alt-api-key": qd.ALT_API_KEY} if settings.qdrant.alt_api_key else {}
+        found[values.KEYS] = {"api-key": qd.API_KEY, "read-only-api-key": qd.READ_ONLY_API_KEY, **beside}
+    if settings.qdrant.tls:
+        parts = {qd.TLS_CERT: "tls.crt", qd.TLS_KEY: "tls.key", qd.TLS_CA: "ca.crt"}
+        found[values.TLS] = {parts[name]: name for name in qd.tls_files(settings.qdrant.tls)}
+    return found
+
+
+def _on_pods(mark: pulumi.Input[str]) -> dict[str, Any]:
+    return {"podAnnotations": {MARK: mark}}
+
+
+def _postgres_values(settings: Settings, names: Layout, images: Images, _root: Path) -> dict[str, Any]:
+    service = names.services["postgres"]
+    return values.postgres(settings, service, images.reference(service.program))
+
+
+def _redis_values(settings: Settings, names: Layout, images: Images, _root: Path) -> dict[str, Any]:
+    service = names.services["redis"]
+    return values.redis(settings, service, images.reference(service.program))
+
+
+CHARTS: dict[str, Chart] = {
+    "qdrant": Chart({"qdrant": "node"}, _qdrant_values, _qdrant_secrets, _on_pods),
+    "postgres": Chart(
+        {"postgres": "server"},
+        _postgres_values,
+        lambda _: {values.POSTGRES: {"postgres-password": pg.SUPERUSER_PASSWORD}},
+        _on_pods,
+    ),
+    "redis": Chart(
+        {"redis": "server"}, _redis_values, lambda _: {values.REDIS: {"redis-password": rd.PASSWORD}}, _on_pods
+    ),
+    "monitoring": Chart(
+        {name: name for name in ("prometheus", "alertmanager", "grafana", "redis-exporter", "postgres-exporter")},
+        lambda settings, names, images, _: monitoring.values(settings, names, images),
+        monitoring.secrets,
+        _on_pods,
+    ),
+}

@@ -1,0 +1,109 @@
+"""The values of charts/monitoring: what is watched, and by what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from plinth.images import Images
+from plinth.services import monitoring as mon
+from plinth.services import postgres as pg
+from plinth.services import qdrant as qd
+from plinth.services import redis as rd
+from plinth.services.spec import Service
+from plinth.settings import Settings
+from plinth.targets.kubernetes.names import Layout, managed_address
+from plinth.targets.kubernetes.values import image, resources, volume
+
+# Secrets of its own: whoever watches holds no key that writes.
+QDRANT, ALERTS, GRAFANA = "monitoring-qdrant", "monitoring-alerts", "monitoring-grafana"
+POSTGRES, REDIS = "monitoring-postgres", "monitoring-redis"
+
+
+def values(settings: Settings, names: Layout, images: Images) -> dict[str, Any]:
+    """What an environment decides of its monitoring."""
+    wanted, running = settings.monitoring, names.services
+    return {
+        "fullnameOverride": "monitoring",
+        "rules": {"runbooksUrl": wanted.runbooks_url or ""},
+        "qdrant": _qdrant(settings, names),
+        "prometheus": {
+            **_program(settings, running["prometheus"], images),
+            "retentionDays": wanted.prometheus.retention_days,
+            "scrapeIntervalSec": wanted.prometheus.scrape_interval_sec,
+        },
+        "alertmanager": {
+            **_program(settings, running["alertmanager"], images),
+            "existingSecret": ALERTS if mon.alertmanager_urls(settings) else "",
+            **{key: name if secret else "" for key, name, secret in _urls(settings)},
+        },
+        "grafana": {"enabled": False}
+        if "grafana" not in running
+        else {"enabled": True, **_program(settings, running["grafana"], images), "existingSecret": GRAFANA},
+        "redisExporter": _exporter(settings, names, images, "redis", "resp", REDIS),
+        "postgresExporter": _exporter(settings, names, images, "postgres", "sql", POSTGRES),
+    }
+
+
+def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
+    """Its Secrets: which of the environment's secrets is under which key."""
+    ca = qd.tls_ca(settings.qdrant.tls)
+    found: dict[str, Mapping[str, str]] = {
+        QDRANT: {"read-only-api-key": qd.READ_ONLY_API_KEY, **({"ca.crt": ca} if ca else {})}
+    }
+    if mon.alertmanager_urls(settings):
+        found[ALERTS] = {name: secret for _, name, secret in _urls(settings) if secret}
+    if settings.monitoring.grafana.enabled:
+        found[GRAFANA] = {"admin-password": mon.GRAFANA_PASSWORD}
+    if settings.monitoring.exporters.enabled and settings.redis.enabled and not settings.managed.redis_url:
+        found[REDIS] = {"redis-password": rd.PASSWORD}
+    if settings.monitoring.exporters.enabled and settings.postgres.enabled and not settings.managed.postgres_url:
+        found[POSTGRES] = {"monitor-password": pg.MONITOR_PASSWORD}
+    return found
+
+
+def _qdrant(settings: Settings, names: Layout) -> dict[str, Any]:
+    elsewhere = managed_address(settings.managed, "qdrant", "http")
+    tls = (settings.managed.qdrant_url or "").startswith("https") or settings.qdrant.tls is not None
+    return {
+        "targets": [elsewhere] if elsewhere else list(names.addresses("qdrant", "http")),
+        "existingSecret": QDRANT,
+        "tls": tls,
+        "caSecret": QDRANT if qd.tls_ca(settings.qdrant.tls) else "",
+    }
+
+
+def _urls(settings: Settings) -> list[tuple[str, str, str | None]]:
+    """For each address that alerts go to: the chart's value that names its key, the key, and the secret where set."""
+    known = mon.alertmanager_urls(settings)
+    named = (
+        ("webhookKey", "webhook-url", "alertmanager_webhook_url"),
+        ("ticketWebhookKey", "ticket-webhook-url", "alertmanager_ticket_webhook_url"),
+        ("heartbeatKey", "heartbeat-url", "alertmanager_heartbeat_url"),
+    )
+    return [(value, key, secret if secret in known else None) for value, key, secret in named]
+
+
+def _program(settings: Settings, service: Service, images: Images) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "image": image(images.reference(service.program)),
+        "port": service.ports["http"],
+        "resources": resources(service.limits),
+    }
+    if service.volumes:
+        found["persistence"] = volume(settings, service.volumes["data"])
+    return found
+
+
+def _exporter(
+    settings: Settings, names: Layout, images: Images, watched: str, port: str, secret: str
+) -> dict[str, Any]:
+    service = names.services.get(f"{watched}-exporter")
+    if service is None:
+        return {"enabled": False}
+    return {
+        "enabled": True,
+        **_program(settings, service, images),
+        "address": names.address(watched, port),
+        "existingSecret": secret,
+    }

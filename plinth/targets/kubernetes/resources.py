@@ -1,0 +1,97 @@
+"""A namespace, its secrets and its charts as pulumi_kubernetes' resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from plinth.kubernetes.api import STACK_LABEL
+
+STATEFUL_SET = "kubernetes:apps/v1:StatefulSet"
+
+
+def provider(stack: str, kubeconfig: str | None, context: str | None) -> kubernetes.Provider:
+    """The connection. It stays one and the same whatever a kubeconfig calls the cluster."""
+    return kubernetes.Provider(
+        "kubernetes",
+        kubeconfig=None if kubeconfig is None else str(Path(kubeconfig).expanduser()),
+        context=context,
+        cluster_identifier=f"plinth-{stack}",
+        # The namespace stays after `down`, and a run that was cut short has made more than it could write down.
+        # Whose namespace it is was made sure of before.
+        upsert_existing_objects=True,
+        # A partition that was lowered by hand or by a run that was cut short goes back up.
+        enable_patch_force=True,
+        enable_secret_mutable=True,
+        # Without it an Update of a ConfigMap would replace it under the pods that read it.
+        enable_config_map_mutable=True,
+    )
+
+
+def namespace(name: str, stack: str, with_provider: kubernetes.Provider) -> kubernetes.core.v1.Namespace:
+    """The namespace of a stack, where only Restricted pods may run. It holds the volumes' claims, so it stays."""
+    return kubernetes.core.v1.Namespace(
+        "namespace",
+        metadata={
+            "name": name,
+            "labels": {
+                STACK_LABEL: stack,
+                **{f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")},
+            },
+        },
+        opts=pulumi.ResourceOptions(provider=with_provider, retain_on_delete=True),
+    )
+
+
+def secret(
+    name: str,
+    contents: Mapping[str, pulumi.Input[str]],
+    within: kubernetes.core.v1.Namespace,
+    with_provider: kubernetes.Provider,
+) -> kubernetes.core.v1.Secret:
+    """A Secret of a namespace; not its child, for it would inherit that it stays."""
+    return kubernetes.core.v1.Secret(
+        f"secret-{name}",
+        metadata={"name": name, "namespace": within.metadata.name},
+        type="Opaque",
+        string_data=pulumi.Output.secret(dict(contents)),
+        opts=pulumi.ResourceOptions(provider=with_provider),
+    )
+
+
+def chart(
+    name: str,
+    directory: Path,
+    values: Mapping[str, Any],
+    within: kubernetes.core.v1.Namespace,
+    with_provider: kubernetes.Provider,
+    needs: Sequence[pulumi.Resource],
+    *,
+    awaited: bool,
+) -> kubernetes.helm.v4.Chart:
+    """A chart of a directory, its StatefulSets protected.
+
+    ``awaited`` is whether Pulumi waits for its objects: one whose pods are let go one by one is never as Pulumi would
+    have it, so its own gate waits.
+    """
+    return kubernetes.helm.v4.Chart(
+        name,
+        name=name,
+        chart=str(directory),
+        namespace=within.metadata.name,
+        values=dict(values),
+        skip_await=not awaited,
+        opts=pulumi.ResourceOptions(provider=with_provider, depends_on=list(needs), transforms=[_protected]),
+    )
+
+
+def _protected(arguments: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
+    """Refuse to delete or replace a StatefulSet: its pods would all stop at once."""
+    if arguments.type_ != STATEFUL_SET:
+        return None
+    options = pulumi.ResourceOptions.merge(arguments.opts, pulumi.ResourceOptions(protect=True))
+    return pulumi.ResourceTransformResult(arguments.props, options)

@@ -1,0 +1,73 @@
+"""Qdrant nodes that say what a test wants them to say, one server each."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Nodes:
+    """``restless`` nodes have a replica that is not active; ``behind`` is how far each one's log is behind."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.restless: set[int] = set()
+        self.behind: dict[int, int] = {}
+        self.payload = ""
+        self._servers = [self._serve(number) for number in range(count)]
+        self.ports = [server.server_address[1] for server in self._servers]
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    def answer(self, number: int, path: str) -> Any:
+        if path == "/cluster":
+            return {
+                "status": "enabled",
+                "peer_id": number + 1,
+                "peers": {str(n + 1): {"uri": f"http://qdrant-{n}.qdrant-headless:6335/"} for n in range(self.count)},
+                "raft_info": {
+                    "leader": 1,
+                    "pending_operations": 0,
+                    "commit": 9 - self.behind.get(number, 0),
+                },
+            }
+        if path == "/payload":
+            return self.payload
+        if path == "/aliases":
+            return {"aliases": []}
+        if path == "/collections":
+            return {"collections": [{"name": "c"}] if self.restless else []}
+        if path == "/collections/c":
+            return None
+        states = {node: "Partial" if node in self.restless else "Active" for node in range(self.count)}
+        return {
+            "local_shards": [{"shard_id": 0, "state": states.pop(number)}],
+            "remote_shards": [{"shard_id": 0, "peer_id": n + 1, "state": state} for n, state in states.items()],
+            "shard_transfers": [],
+        }
+
+    def _serve(self, number: int) -> ThreadingHTTPServer:
+        nodes = self
+
+        class Node(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                known = nodes.answer(number, self.path)
+                body = json.dumps({"result": known, "status": "ok"}).encode()
+                self.send_response(404 if known is None else 200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Node)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server

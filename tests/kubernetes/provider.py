@@ -1,0 +1,216 @@
+"""A kubernetes provider of our own, served to the real Pulumi engine over PULUMI_DEBUG_PROVIDERS; for tests alone.
+
+Objects land in a remembered cluster. A chart is a component of the provider: its objects are rendered by helm where
+it is there, else a stand-in makes what a StatefulSet of charts/qdrant would be, and they are registered as children.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import yaml
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, resource_pb2, resource_pb2_grpc
+
+from tests.conftest import ROOT
+from tests.containers.wire import UNKNOWN, from_struct, to_plain, to_struct
+from tests.kubernetes.store import Refused, Store, key_of
+
+CHART = "kubernetes:helm.sh/v4:Chart"
+RESOURCE = "5cf8f73096256a8f31e491e813e4eb8e"
+SIGNATURE = "4dabf18193072939515e22adb298388d"
+# What Kubernetes changes of a StatefulSet that runs; any other change replaces it.
+IN_PLACE = {"replicas", "template", "updateStrategy", "minReadySeconds", "persistentVolumeClaimRetentionPolicy"}
+
+
+def helm() -> str | None:
+    built = ROOT / ".plinth" / "bin" / "helm"
+    return os.environ.get("PLINTH_HELM") or shutil.which("helm") or (str(built) if built.exists() else None)
+
+
+class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
+    """The protocol. ``requests`` keeps every create as it came, marks of secrets and all."""
+
+    def __init__(self, store: Store, helm: str | None = None) -> None:
+        self.store, self.helm = store, helm
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.charts: dict[str, dict[str, Any]] = {}
+
+    def Handshake(self, request: Any, context: Any) -> Any:
+        return provider_pb2.ProviderHandshakeResponse(accept_secrets=True, accept_resources=True)
+
+    def Attach(self, request: Any, context: Any) -> Any:
+        return empty_pb2.Empty()
+
+    def GetPluginInfo(self, request: Any, context: Any) -> Any:
+        return plugin_pb2.PluginInfo(version="4.34.2")
+
+    def CheckConfig(self, request: Any, context: Any) -> Any:
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def DiffConfig(self, request: Any, context: Any) -> Any:
+        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
+
+    def Configure(self, request: Any, context: Any) -> Any:
+        return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True, acceptResources=True)
+
+    def Check(self, request: Any, context: Any) -> Any:
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def Diff(self, request: Any, context: Any) -> Any:
+        olds, news = to_plain(from_struct(request.old_inputs)), to_plain(from_struct(request.news))
+        changed = [key for key in sorted(news.keys() | olds.keys()) if olds.get(key) != news.get(key)]
+        replaces = []
+        if news.get("kind") == "StatefulSet" and "spec" in changed:
+            before, after = olds["spec"], news["spec"]
+            moved = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+            replaces = ["spec"] if moved - IN_PLACE else []
+        return provider_pb2.DiffResponse(
+            changes=provider_pb2.DiffResponse.DIFF_SOME if changed else provider_pb2.DiffResponse.DIFF_NONE,
+            diffs=changed,
+            replaces=replaces,
+            deleteBeforeReplace=True,
+        )
+
+    def Create(self, request: Any, context: Any) -> Any:
+        inputs = from_struct(request.properties)
+        if not request.preview:
+            self.requests.append((request.type, inputs))
+            try:
+                self.store.create(to_plain(inputs))
+            except Refused as refused:
+                context.abort(grpc.StatusCode.UNKNOWN, str(refused))
+        _, namespace, name = key_of(to_plain(inputs))
+        return provider_pb2.CreateResponse(id=f"{namespace}/{name}", properties=request.properties)
+
+    def Read(self, request: Any, context: Any) -> Any:
+        known = from_struct(request.properties)
+        if self.store.get(*key_of(to_plain(known))) is None:
+            return provider_pb2.ReadResponse()
+        return provider_pb2.ReadResponse(id=request.id, properties=request.properties, inputs=request.inputs)
+
+    def Update(self, request: Any, context: Any) -> Any:
+        if not request.preview:
+            self.store.update(to_plain(from_struct(request.news)))
+        return provider_pb2.UpdateResponse(properties=request.news)
+
+    def Delete(self, request: Any, context: Any) -> Any:
+        self.store.delete(key_of(to_plain(from_struct(request.properties))))
+        return empty_pb2.Empty()
+
+    def Cancel(self, request: Any, context: Any) -> Any:
+        return empty_pb2.Empty()
+
+    def Construct(self, request: Any, context: Any) -> Any:
+        assert request.type == CHART
+        inputs = to_plain(from_struct(request.inputs))
+        self.charts[request.name] = inputs
+        with grpc.insecure_channel(request.monitorEndpoint) as channel:
+            monitor = resource_pb2_grpc.ResourceMonitorStub(channel)
+            component = monitor.RegisterResource(
+                resource_pb2.RegisterResourceRequest(
+                    type=CHART,
+                    name=request.name,
+                    parent=request.parent,
+                    dependencies=request.dependencies,
+                    providers=dict(request.providers),
+                    object=to_struct({}),
+                    acceptSecrets=True,
+                    acceptResources=True,
+                )
+            )
+            # As the real one: what is not known yet makes a chart without children.
+            manifests = [] if UNKNOWN in json.dumps(inputs) else self._render(inputs)
+            children = []
+            for manifest in manifests:
+                _, namespace, name = key_of(manifest)
+                made = monitor.RegisterResource(
+                    resource_pb2.RegisterResourceRequest(
+                        type=f"kubernetes:{manifest['apiVersion'] if '/' in manifest['apiVersion'] else 'core/v1'}"
+                        f":{manifest['kind']}",
+                        name=f"{request.name}:{namespace}/{name}",
+                        parent=component.urn,
+                        custom=True,
+                        object=to_struct(manifest),
+                        provider=dict(request.providers)["kubernetes"],
+                        acceptSecrets=True,
+                        acceptResources=True,
+                    )
+                )
+                children.append(made.urn)
+            state = {"resources": [{SIGNATURE: RESOURCE, "urn": urn, "id": ""} for urn in children]}
+            monitor.RegisterResourceOutputs(
+                resource_pb2.RegisterResourceOutputsRequest(urn=component.urn, outputs=to_struct(state))
+            )
+        return provider_pb2.ConstructResponse(
+            urn=component.urn,
+            state=to_struct(state),
+            stateDependencies={"resources": provider_pb2.ConstructResponse.PropertyDependencies(urns=children)},
+        )
+
+    def _render(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        if self.helm is None:
+            return [stand_in(inputs)]
+        rendered = subprocess.run(
+            [self.helm, "template", inputs["name"], inputs["chart"], "-n", inputs["namespace"], "-f", "-"],
+            input=yaml.safe_dump(inputs["values"]),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert rendered.returncode == 0, rendered.stderr
+        found = [manifest for manifest in yaml.safe_load_all(rendered.stdout) if manifest]
+        return [m for m in found if "helm.sh/hook" not in m["metadata"].get("annotations", {})]
+
+
+def stand_in(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The StatefulSet of charts/qdrant, as far as these tests look at it."""
+    values, name = inputs["values"], inputs["values"]["fullnameOverride"]
+    labels = {
+        "app.kubernetes.io/name": "qdrant",
+        "app.kubernetes.io/instance": inputs["name"],
+        "app.kubernetes.io/component": "node",
+    }
+    read = {key: values[key] for key in ("image", "config", "resources", "podAnnotations") if key in values}
+    annotations = {"checksum": hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": name, "namespace": inputs["namespace"], "labels": labels},
+        "spec": {
+            "replicas": values["replicas"],
+            "serviceName": f"{name}-headless",
+            "selector": {"matchLabels": labels},
+            "updateStrategy": {"rollingUpdate": {"partition": values["updateStrategy"]["partition"]}},
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": {"containers": [{"name": "qdrant"}]},
+            },
+            "volumeClaimTemplates": [
+                {"metadata": {"name": volume}, "spec": {"resources": {"requests": {"storage": about["size"]}}}}
+                for volume, about in values["persistence"].items()
+            ],
+        },
+    }
+
+
+@contextmanager
+def served(provider: KubernetesProvider) -> Iterator[str]:
+    """Serve a provider on loopback; gives the value of PULUMI_DEBUG_PROVIDERS."""
+    server = grpc.server(ThreadPoolExecutor(max_workers=16), options=[("grpc.max_receive_message_length", 64 << 20)])
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"kubernetes:{port}"
+    finally:
+        server.stop(grace=None).wait()

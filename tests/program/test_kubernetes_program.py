@@ -1,0 +1,121 @@
+"""`staging` and `prod` under Pulumi's mocks: namespace, Secrets, charts, gates, and no secret in the clear.
+
+Mocks show a chart's inputs and none of its children: those are tests/engine/test_kubernetes_recorded.py's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from plinth.environment import load_settings, parse
+from plinth.errors import UserError
+from tests.conftest import ROOT
+from tests.containers.wire import in_the_clear, to_plain
+from tests.program.recorder import SECRET, Recorder
+
+Run = Callable[..., Recorder]
+QDRANT_ALONE: dict[str, Any] = {
+    "target": "kubernetes",
+    "kubernetes": {"namespace": "vectors"},
+    "qdrant": {"nodes": 3, "replication_factor": 2},
+    "postgres": {"enabled": False},
+    "redis": {"enabled": False},
+    "monitoring": {name: {"enabled": False} for name in ("prometheus", "alertmanager", "grafana", "exporters")},
+}
+MANAGED: dict[str, Any] = {
+    "target": "kubernetes",
+    "kubernetes": {
+        "managed": {
+            "qdrant_url": "https://x.cloud.test:6333",
+            "qdrant_grpc_url": "https://x.cloud.test:6334",
+            "postgres_url": "postgresql://admin@pg.test:5433",
+            "redis_url": "rediss://redis.test:6380",
+        }
+    },
+    "qdrant": {"api_key": "given-key"},
+    "postgres": {"superuser_password": "given-password", "databases": [{"name": "digi_core"}]},
+    "redis": {"password": "given-redis"},
+    "monitoring": QDRANT_ALONE["monitoring"],
+}
+
+
+@pytest.mark.parametrize("env", ["staging", "prod"])
+def test_an_environment_is_four_charts_with_their_databases_and_collections(run: Run, env: str) -> None:
+    recorder = run(load_settings(ROOT, env))
+    assert set(recorder.of("Chart")) == {"qdrant", "postgres", "redis", "monitoring"}
+    others = {"postgres", "redis", "prometheus", "alertmanager", "grafana", "redis-exporter", "postgres-exporter"}
+    assert set(recorder.of("Ready")) == {f"{name}-ready" for name in others | {f"qdrant-{n}" for n in range(3)}}
+    assert set(recorder.of("Database")) == {"database-digi_core", "database-lernmi", "database-beep_boop"}
+    assert SECRET not in json.dumps(to_plain(recorder.of("Chart")))
+
+
+@pytest.mark.requirement("S1-03")
+@pytest.mark.parametrize("preview", [False, True])
+def test_a_cluster_is_one_chart_behind_gates(run: Run, preview: bool) -> None:
+    recorder = run(parse(QDRANT_ALONE, source="x"), preview=preview)
+    assert set(recorder.of("Chart")) == {"qdrant"}
+    assert set(recorder.of("Namespace")) == {"namespace"}
+    assert set(recorder.of("Secret")) == {"secret-qdrant-keys"}
+    assert set(recorder.of("Rollout")) == {"qdrant-rollout"}
+    assert set(recorder.of("Ready")) == {f"qdrant-{n}-ready" for n in range(3)}
+    assert set(recorder.of("Settled")) == {f"qdrant-{n}-settled" for n in range(3)}
+    assert len(recorder.of("Collection")) == 9
+
+
+def test_one_node_is_rolled_by_kubernetes_itself(run: Run) -> None:
+    recorder = run(parse({**QDRANT_ALONE, "qdrant": {"tls": {}}}, source="x"))
+    assert recorder.of("Rollout") == {}
+    chart = to_plain(recorder.of("Chart")["qdrant"])
+    assert chart["values"]["updateStrategy"] == {"partition": 0}
+    assert chart["skipAwait"] is False
+    assert set(recorder.of("Secret")) == {"secret-qdrant-keys", "secret-qdrant-tls"}
+
+
+@pytest.mark.requirement("S1-14")
+def test_secrets_are_in_secrets_alone_and_those_are_marked(run: Run) -> None:
+    recorder = run(parse({**QDRANT_ALONE, "qdrant": {**QDRANT_ALONE["qdrant"], "tls": {}}}, source="x"))
+    contents = to_plain(recorder.of("Secret"))
+    assert contents["secret-qdrant-keys"]["stringData"] == {"api-key": SECRET, "read-only-api-key": SECRET}
+    assert set(contents["secret-qdrant-tls"]["stringData"]) == {"tls.crt", "tls.key", "ca.crt"}
+    for name, (kind, inputs) in recorder.resources.items():
+        if kind in ("Secret", "Chart", "Namespace", "Ready", "Settled", "Rollout"):
+            assert SECRET not in json.dumps(in_the_clear(inputs)), name
+    assert SECRET not in json.dumps(to_plain(recorder.of("Chart")))
+
+
+def test_the_namespace_lets_restricted_pods_in_alone(run: Run) -> None:
+    labels = run(parse(QDRANT_ALONE, source="x")).of("Namespace")["namespace"]["metadata"]["labels"]
+    assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")} == {"restricted"}
+    assert labels["plinth.dev/stack"] == "test"
+
+
+def test_what_others_run_is_used_and_not_deployed(run: Run) -> None:
+    recorder = run(parse(MANAGED, source="x"))
+    assert recorder.of("Chart") == recorder.of("Ready") == recorder.of("Namespace") == {}
+    assert {c["url"] for c in recorder.of("Collection").values()} == {"https://x.cloud.test:6333"}
+    server = json.loads(to_plain(recorder.of("Database")["database-digi_core"])["server"])
+    assert server == {"host": "pg.test", "port": 5433, "user": "admin", "password": "given-password"}
+
+
+@pytest.mark.parametrize("part", ["qdrant", "postgres", "redis"])
+def test_a_password_of_someone_elses_store_cannot_be_generated(run: Run, part: str) -> None:
+    with pytest.raises(UserError, match=rf"is run by someone else and plinth:{part}\.\w+ is not set"):
+        run(parse({**MANAGED, part: {}}, source="x"))
+
+
+def test_where_qdrant_is_published_its_collections_go(run: Run) -> None:
+    published = {"kubernetes": {"namespace": "vectors", "qdrant_url": "https://vectors.test:443"}}
+    recorder = run(parse({**QDRANT_ALONE, **published}, source="x"))
+    assert {c["url"] for c in recorder.of("Collection").values()} == {"https://vectors.test:443"}
+    probes = [json.loads(inputs["probe"]) for inputs in recorder.of("Ready").values()]
+    assert [(probe["host"], probe["port"]) for probe in probes] == [("127.0.0.1", 16333 + 10 * n) for n in range(3)]
+
+
+def test_a_chart_that_is_missing_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plinth.targets.kubernetes.chart_of", lambda service: "nowhere")
+    with pytest.raises(UserError, match=r"There is no chart in .*charts/nowhere; take the whole clone"):
+        run(parse(QDRANT_ALONE, source="x"))

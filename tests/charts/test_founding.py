@@ -262,10 +262,13 @@ def real(tmp_path: Path) -> Iterator[Nodes]:
 
 
 def peers(nodes: Nodes, node: int) -> set[str] | None:
+    """Whom a node knows; None until it has a vote, for a cluster that loses its only voter has no way back."""
     port = nodes.environment["QDRANT__SERVICE__HTTP_PORT"]
     try:
         found = httpx.get(f"http://{HOSTS % node}:{port}/cluster", timeout=5).json()["result"]
     except httpx.HTTPError:
+        return None
+    if not (found["raft_info"]["is_voter"] and found["raft_info"]["leader"]):
         return None
     return {peer["uri"].rstrip("/") for peer in found["peers"].values()}
 

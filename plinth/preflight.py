@@ -237,6 +237,9 @@ def _minor(version: str) -> tuple[int, int]:
 
 
 def _volumes(settings: Settings, deployed: Deployed) -> Iterator[str]:
+    if settings.target is TargetName.kubernetes:
+        # There the claims themselves are asked: a run that was refused recorded what it was refused.
+        return
     wanted = volumes_gib(settings)
     for name, was in sorted(deployed.get("disk_gib", {}).items()):
         now = wanted.get(name, was)

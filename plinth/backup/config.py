@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from plinth.config_file import load
 from plinth.errors import UserError
 
 
@@ -123,14 +123,7 @@ class Config(_Model):
 
 def load_config(path: Path) -> Config:
     """Read the file; raises :class:`UserError` naming the key that is wrong."""
-    try:
-        return Config.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; run `plinth up` again.") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {key}: {first['msg']}; run `plinth up` again.") from None
+    return load(path, Config)
 
 
 def secret(path: Path | None) -> str | None:

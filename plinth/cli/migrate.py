@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +14,11 @@ import typer
 from rich.console import Console
 
 from plinth.cli.common import Json, console, outputs_of, print_json, stack_of
+from plinth.cli.migration_options import PATIENCE_S, Asked, Collection, Floor, StateDir, To, asked_of
 from plinth.deploy import collection_specs
 from plinth.errors import UserError
 from plinth.migrate import places
 from plinth.migrate.checkpoint import State
-from plinth.migrate.copying import Pace
 from plinth.migrate.migration import RECALL_FLOOR, Migration
 from plinth.migrate.patient import PatientQdrant
 from plinth.migrate.plan import dry_run
@@ -32,53 +34,27 @@ from plinth.migrate.verify import mend
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
 
-PATIENCE_S = 120.0
-
 commands = typer.Typer(
     help="Move points from Postgres, Chroma, another Qdrant or files into a collection, resumable and compared.",
     no_args_is_help=True,
 )
 
 
-class Distance(StrEnum):
-    """How vectors are compared."""
-
-    cosine = "cosine"
-    euclid = "euclid"
-    dot = "dot"
-    manhattan = "manhattan"
+Opened = dict[str, Any]
 
 
-To = Annotated[str, typer.Option("--to", help="An environment, or a server's address (key in QDRANT_API_KEY).")]
-Collection = Annotated[str, typer.Option(help="A collection file's name or alias; without one, as the source says.")]
-Fixed = Annotated[list[str] | None, typer.Option("--set", help="field=value, for every point: such as its tenant.")]
-Metric = Annotated[Distance | None, typer.Option("--distance", help="Where the source does not say it.")]
-StateDir = Annotated[Path | None, typer.Option("--state", help="Where checkpoint, rejects and report are kept.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Forget the checkpoint and begin anew.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
-Cutover = Annotated[str | None, typer.Option(help="Point this alias to the collection when all is equal.")]
-Streams = Annotated[int, typer.Option(min=1, max=16, help="Writers at once.")]
-Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for a server that is away or busy.")]
-MaxRejects = Annotated[int, typer.Option(min=0, help="Stop when more rows than this are rejected.")]
-Floor = Annotated[float, typer.Option("--recall-floor", min=0, max=1, help="The least recall of a usual search.")]
+def source(opening: Callable[..., Opened]) -> Callable[..., None]:
+    """A command of a source: its own options say how it is opened, and those that every migration has come beside."""
+    own, shared = (signature(each, eval_str=True).parameters for each in (opening, asked_of))
 
+    @wraps(opening)
+    def command(**given: Any) -> None:
+        _migrate(opening(**{name: given[name] for name in own}), asked_of(**{name: given[name] for name in shared}))
 
-@dataclass(frozen=True)
-class Asked:
-    """What every source's command is told."""
-
-    to: str
-    collection: str
-    fixed: dict[str, str]
-    distance: Distance | None
-    state: Path | None
-    restart: bool
-    dry_run: bool
-    cutover: str | None
-    pace: Pace
-    patience_s: float
-    floor: float
-    json: bool
+    told = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in (*own.values(), *shared.values())]
+    command.__signature__ = Signature(told)  # type: ignore[attr-defined]
+    command.__annotations__ = {option.name: option.annotation for option in told}
+    return command
 
 
 def register(app: typer.Typer) -> None:
@@ -87,10 +63,9 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.command()
+@source
 def postgres(
     table: Annotated[str, typer.Argument(help="schema.table", show_default=False)],
-    to: To,
-    collection: Collection,
     dsn_file: Annotated[
         Path | None, typer.Option(help=f"A file with the connection string; else {DSN_VARIABLE}, PGHOST and the like.")
     ] = None,
@@ -101,18 +76,7 @@ def postgres(
     ] = None,
     skip: Annotated[list[str] | None, typer.Option(help="A column to leave out of the payload.")] = None,
     where: Annotated[str | None, typer.Option(help="A condition in SQL: only rows for which it is true.")] = None,
-    fixed: Fixed = None,
-    distance: Metric = None,
-    state: StateDir = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
-    cutover: Cutover = None,
-    streams: Streams = 2,
-    patience: Patience = PATIENCE_S,
-    max_rejects: MaxRejects = 1000,
-    recall_floor: Floor = RECALL_FLOOR,
-    json: Json = False,
-) -> None:
+) -> Opened:
     """Postgres with pgvector, Supabase.
 
     Example: plinth migrate postgres public.documents --to local --collection docs
@@ -126,106 +90,54 @@ def postgres(
         tuple(skip or ()),
         where,
     )
-    pace = Pace(streams, max_rejects)
-    asked = Asked(
-        to, collection, _fixed(fixed), distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json
-    )
-    _migrate(places.kept("postgres", options), asked)
+    return places.kept("postgres", options)
 
 
 @commands.command()
+@source
 def chroma(
     location: Annotated[str, typer.Argument(help="A server's address, or Chroma's directory.", show_default=False)],
-    to: To,
-    collection: Collection,
     source_collection: Annotated[str, typer.Option(help="The collection in Chroma.")],
     tenant: Annotated[str, typer.Option(help="Chroma's tenant.")] = "default_tenant",
     database: Annotated[str, typer.Option(help="Chroma's database.")] = "default_database",
     document_field: Annotated[str, typer.Option(help="The payload field of the document.")] = "document",
     id_field: Annotated[str, typer.Option(help="The payload field of Chroma's id.")] = "id",
-    fixed: Fixed = None,
-    distance: Metric = None,
-    state: StateDir = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
-    cutover: Cutover = None,
-    streams: Streams = 2,
-    patience: Patience = PATIENCE_S,
-    max_rejects: MaxRejects = 1000,
-    recall_floor: Floor = RECALL_FLOOR,
-    json: Json = False,
-) -> None:
+) -> Opened:
     """Chroma: a server (token in CHROMA_API_KEY), or the directory of its client.
 
     Example: plinth migrate chroma ./chroma_data --source-collection notes --to local --collection notes
     """
     options = ChromaOptions(location, source_collection, tenant, database, document_field, id_field)
-    pace = Pace(streams, max_rejects)
-    asked = Asked(
-        to, collection, _fixed(fixed), distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json
-    )
-    _migrate(places.kept("chroma", options), asked)
+    return places.kept("chroma", options)
 
 
 @commands.command()
+@source
 def qdrant(
     url: Annotated[str, typer.Argument(help="The address of the server to read.", show_default=False)],
-    to: To,
-    collection: Collection,
     source_collection: Annotated[str, typer.Option(help="The collection there, or its alias.")],
-    fixed: Fixed = None,
-    distance: Metric = None,
-    state: StateDir = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
-    cutover: Cutover = None,
-    streams: Streams = 2,
-    patience: Patience = PATIENCE_S,
-    max_rejects: MaxRejects = 1000,
-    recall_floor: Floor = RECALL_FLOOR,
-    json: Json = False,
-) -> None:
+) -> Opened:
     """Another Qdrant (its key in PLINTH_SOURCE_API_KEY).
 
     Example: plinth migrate qdrant http://old:6333 --source-collection docs --to local --collection docs
     """
-    pace = Pace(streams, max_rejects)
-    asked = Asked(
-        to, collection, _fixed(fixed), distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json
-    )
-    _migrate(places.kept("qdrant", QdrantOptions(url, source_collection)), asked)
+    return places.kept("qdrant", QdrantOptions(url, source_collection))
 
 
 @commands.command()
+@source
 def file(
     path: Annotated[Path, typer.Argument(help="A .jsonl, .parquet or .npy file.", show_default=False)],
-    to: To,
-    collection: Collection,
     key: Annotated[str, typer.Option(help="The field that no two records share.")] = "id",
     vector: Annotated[str, typer.Option(help="The field of the vectors.")] = "vector",
     payload: Annotated[Path | None, typer.Option(help="For .npy: JSONL, a line for each row.")] = None,
-    fixed: Fixed = None,
-    distance: Metric = None,
-    state: StateDir = None,
-    restart: Restart = False,
-    dry_run: DryRun = False,
-    cutover: Cutover = None,
-    streams: Streams = 2,
-    patience: Patience = PATIENCE_S,
-    max_rejects: MaxRejects = 1000,
-    recall_floor: Floor = RECALL_FLOOR,
-    json: Json = False,
-) -> None:
+) -> Opened:
     """JSONL, Parquet or NumPy.
 
     Example: plinth migrate file docs.parquet --distance cosine --to local --collection docs
     """
     options = FileOptions(str(path), key, vector, str(payload) if payload else None)
-    pace = Pace(streams, max_rejects)
-    asked = Asked(
-        to, collection, _fixed(fixed), distance, state, restart, dry_run, cutover, pace, patience, recall_floor, json
-    )
-    _migrate(places.kept("file", options), asked)
+    return places.kept("file", options)
 
 
 @commands.command()
@@ -315,14 +227,6 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
             raise typer.Exit(1)
         if asked.cutover:
             _cut_over(client, asked.cutover, asked.to, target.name, asked.json)
-
-
-def _fixed(said: list[str] | None) -> dict[str, str]:
-    parts = [one.partition("=") for one in said or ()]
-    wrong = next((name for name, equals, _ in parts if not (name and equals)), None)
-    if wrong is not None:
-        raise UserError(f"--set {wrong}: expected field=value, such as --set tenant_id=acme.")
-    return {name: value for name, _, value in parts}
 
 
 def _target(to: str, patience_s: float) -> tuple[Qdrant, list[CollectionSpec]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from plinth.errors import UserError
+from plinth.config_file import load
 from plinth.qdrant.spec import CollectionSpec
 
 
@@ -55,11 +54,4 @@ class Config(_Model):
 
 def load_config(path: Path) -> Config:
     """Read the file; raises :class:`UserError` naming the key that is wrong."""
-    try:
-        return Config.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; run `plinth up` again.") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {key}: {first['msg']}; run `plinth up` again.") from None
+    return load(path, Config)

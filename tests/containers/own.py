@@ -25,6 +25,7 @@ def base(client: docker.DockerClient) -> str:
     files = _interpreter(site) | {f"usr/bin/{name}": Path(which(name)) for name in (*SHELL, *BUILDING)}
     files |= {f"usr/bin/{name}": Path(which(name)) for name in BACKUP} | postgres()
     files |= {path.lstrip("/"): Path(path) for path in FILES if Path(path).exists()}
+    files |= {str(p.relative_to("/")): p for p in Path("/usr/lib/locale/C.utf8").rglob("*") if p.is_file()}
     programs = [source for path, source in files.items() if re.search(r"(^|/)s?bin/|\.so(\.|$)", path)]
     programs += [Path(found)] if (found := real_qdrant()) else []
     files |= libraries(programs + [path for name in COMPILED for path in (site / name).rglob("*.so")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
         "plinth:neo4j": {"enabled": True, "http_port": free_port(), "bolt_port": free_port()},
         "plinth:monitoring": dict.fromkeys(("prometheus", "alertmanager", "grafana", "exporters"), OFF),
     }
-    made = Environment(tmp_path_factory.mktemp("neo4j"), settings)
+    # A name of its own: data that lies outside of the project is kept under it.
+    made = Environment(tmp_path_factory.mktemp(f"neo4j{secrets.token_hex(3)}"), settings)
     yield made
     made.plinth("down", made.env, "--yes")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import pytest
 from plinth.backup import drill, look, take
 from plinth.backup.restic import Restic
 from plinth.backup.work import BackupError, working
-from tests.faults.world import Backups, Live
+from tests.faults.world import Backups, Live, killed_at
 
 PHASES = (
     "opening the repository",
@@ -31,23 +30,6 @@ PHASES = (
 )
 
 
-def killed_at(made: Backups, phase: str, *command: str) -> None:
-    """Run a command in a process of its own and kill it, hard, when the phase's line appears."""
-    child = subprocess.Popen(made.command(*command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert child.stderr is not None
-    try:
-        for line in child.stderr:
-            if phase in line:
-                child.send_signal(signal.SIGKILL)
-                break
-        else:
-            pytest.fail(f"the phase {phase!r} did not come")
-    finally:
-        child.kill()
-        child.stderr.close()
-        child.wait()
-
-
 def run_when_free(made: Backups) -> take.Taken:
     """The next run; programs that outlived a killed one hold its lock until they have ended."""
     return take.run(made.config, made.say, wait_s=60)
@@ -58,7 +40,7 @@ def test_a_kill_at_any_step_leaves_the_last_good_set_and_the_next_run_cleans_up(
     made = stock
     good = made.sets()[0]["snapshot"]
     for phase in PHASES:
-        killed_at(made, phase, "run")
+        killed_at(phase, made.command("run"))
         assert good in {each["snapshot"] for each in made.listed_when_free()} or phase == PHASES[-1]
     after = run_when_free(made)
     assert after.manifest.complete
@@ -248,7 +230,7 @@ def test_a_tampered_set_fails_the_drill(stock: Backups, live: Live) -> None:
 
 def test_a_killed_drill_leaves_nothing_running_after_the_next(stock: Backups) -> None:
     made = stock
-    killed_at(made, "restoring postgres core", "drill")
+    killed_at("restoring postgres core", made.command("drill"))
 
     def working_there() -> list[psutil.Process]:
         found = []

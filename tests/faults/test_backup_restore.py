@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ from plinth.backup.databases import contents
 from plinth.backup.redis import keyspace
 from plinth.backup.source import Wish
 from plinth.backup.work import BackupError
-from tests.faults.world import KEYS, POINTS, ROWS, Backups, Live, start_empty
+from tests.faults.world import KEYS, POINTS, ROWS, Backups, Live, killed_at, start_empty
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,44 @@ def test_everything_is_restored_into_an_empty_environment_and_serves(stocked: Ba
     assert empty.redis.get("s7") == b"value 7"
     assert empty.redis.hget("h", "3") == b"3"
     assert 3000 < empty.redis.ttl("fleeting") <= 3600
+
+
+RESTORE = """
+import sys
+from pathlib import Path
+from plinth.backup import restore
+from plinth.backup.config import load_config
+from plinth.backup.source import Wish
+source, target = (load_config(Path(name)) for name in sys.argv[1:])
+restore.run(source, target, Wish(), lambda line: print(line, file=sys.stderr, flush=True))
+"""
+STEPS = (
+    "restoring postgres core",
+    "takes the name core",
+    "fetching qdrant/trades_v1",
+    "restoring qdrant trades_v1",
+    "fetching redis",
+    "restoring redis database",
+)
+
+
+def test_a_restore_that_is_killed_at_any_step_goes_on_and_ends_whole(stock: Backups, place: Path) -> None:
+    with ExitStack() as stack:
+        (place / "killed").mkdir()
+        other = start_empty(stack, place / "killed", "embedded")
+        there = Backups(stock.directory / "there", other)
+        for step in STEPS:
+            killed_at(step, [sys.executable, "-c", RESTORE, str(stock.file), str(there.file)])
+            stock.listed_when_free()
+        into(stock, other, Wish())
+        with other.node as node:
+            assert set(node.collections()) == {"trades_v1", "a b%"}
+            assert (node.count("trades"), node.count("a b%")) == (POINTS, 20)
+            assert node.aliases() == {"trades": "trades_v1"}
+        assert {table.name: table.rows for table in contents(other.postgres, "core")} == {"rows": ROWS, "keyless": ROWS}
+        assert set(keyspace(other.redis)) == {0}
+        assert keyspace(other.redis)[0][0] == KEYS + 6
+        assert not list((stock.work / "restore").glob("*"))
 
 
 def test_over_live_data_nothing_is_restored_unasked(stocked: Backups, live: Live) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 
 from plinth.backup.config import Config, load_config
@@ -192,3 +194,20 @@ class Backups:
             assert "is at work" in done.stderr, done.stderr
             assert time.monotonic() < end
             time.sleep(0.2)
+
+
+def killed_at(phase: str, argv: list[str]) -> None:
+    """Run a command in a process of its own and kill it, hard, when the phase's line appears."""
+    child = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    try:
+        for line in child.stderr:
+            if phase in line:
+                child.send_signal(signal.SIGKILL)
+                break
+        else:
+            pytest.fail(f"the phase {phase!r} did not come")
+    finally:
+        child.kill()
+        child.stderr.close()
+        child.wait()

@@ -167,6 +167,7 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
         (f"plinth status {env}", "is it well?"),
         (f"plinth collections diff {env}", "has a collection drifted from its file?"),
         (f"plinth load {env} --profile smoke", "the load gate again"),
+        *([(f"plinth backup run {env}", "a backup now; the schedule makes them too")] if "backup" in found else []),
         (f"plinth down {env}", "stop it; the data stays"),
     ):
         console.print(f"  .venv/bin/{command:<44} {what}", highlight=False)

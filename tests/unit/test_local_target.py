@@ -10,6 +10,8 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -113,6 +115,25 @@ def test_a_failed_initialise_names_the_volume_and_leaves_it_empty(tmp_path: Path
     with pytest.raises(ProgramFailed, match=r"could not prepare .*No space left on device"):
         start(wanted, {})
     assert not list(volume.iterdir())
+
+
+def test_a_program_that_starts_beside_leaves_an_initialise_in_peace(tmp_path: Path) -> None:
+    # The daemon, which the second program starts, ends what an earlier daemon left in the environment's place.
+    volume = tmp_path / "data" / "v"
+    begun = tmp_path / "begun"
+    fill = ("/bin/sh", "-c", f"touch {begun}; sleep 2; touch {volume}/made")
+    first = spec(tmp_path, volumes=(str(volume),), initialise=fill)
+    second = replace(spec(tmp_path), name="q", config=str(tmp_path / "run" / "config" / "q"))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(start, first, {})
+            assert wait_until(begun.exists)
+            start(second, {})
+            slow.result()
+        assert (volume / "made").exists()
+    finally:
+        stop(first)
+        stop(second)
 
 
 def test_a_taken_port_is_named_with_its_owner() -> None:

@@ -58,9 +58,11 @@ def start(spec: ProcessSpec, files: Mapping[str, str]) -> Instance:
         raise ProgramFailed(
             f"{spec.name}: {where} cannot be written ({error.strerror}); free the disk or the path, and run up again."
         ) from error
+    supervisor = Supervisor(Path(spec.run))
     if spec.initialise:
-        _initialise(spec, owner)
-    return Supervisor(Path(spec.run)).start(
+        with supervisor.locked():
+            _initialise(spec, owner)
+    return supervisor.start(
         ProgramSpec(
             name=spec.name,
             argv=spec.argv,
@@ -133,15 +135,20 @@ def _initialise(spec: ProcessSpec, owner: pwd.struct_passwd | None) -> None:
     _make_volume(partial, owner)
     # Not by subprocess's own `user`: it forks, and a fork of Pulumi's plugin, which runs gRPC threads, may crash.
     change = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups", "--"] if owner else []
-    result = subprocess.run(
-        [*change, *(argument.replace(str(volume), str(partial)) for argument in spec.initialise)],
-        cwd=partial,
-        env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-        capture_output=True,
-        text=True,
-        timeout=INITIALISE_DEADLINE_S,
-        check=False,
-    )
+    try:
+        result = subprocess.run(
+            [*change, *(argument.replace(str(volume), str(partial)) for argument in spec.initialise)],
+            cwd=partial,
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            capture_output=True,
+            text=True,
+            timeout=INITIALISE_DEADLINE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProgramFailed(
+            f"{spec.name} has not prepared {volume} in {INITIALISE_DEADLINE_S} s; look at the disk, then run up again."
+        ) from error
     if result.returncode != 0:
         words = " / ".join((result.stderr or result.stdout).strip().splitlines()[-3:]) or "it said nothing"
         raise ProgramFailed(f"{spec.name} could not prepare {volume} (exit {result.returncode}): {words}")

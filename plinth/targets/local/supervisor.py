@@ -78,7 +78,7 @@ class Supervisor:
 
     def start(self, program: ProgramSpec) -> Instance:
         """Start a program, or restart it with a changed definition; returns once it stayed up for a second."""
-        with self._locked():
+        with self.locked():
             self._ensure_daemon()
             path = self.programs / f"{program.name}.conf"
             self._remove_group(program.name)
@@ -90,7 +90,7 @@ class Supervisor:
 
     def stop(self, name: str) -> None:
         """Stop and forget a program; the daemon ends with the last. Missing is fine."""
-        with self._locked():
+        with self.locked():
             if self.pid() is None:
                 (self.programs / f"{name}.conf").unlink(missing_ok=True)
             else:
@@ -116,6 +116,17 @@ class Supervisor:
             return int(self._rpc().getPID())
         except (OSError, ValueError, xmlrpc.client.Error):
             return None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One change at a time: the Pulumi plugin works on four resources at once.
+
+        Also held by other work in the environment's place, which a starting daemon would take for a stray.
+        """
+        self.run.mkdir(parents=True, exist_ok=True)
+        with (self.run / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _rpc(self) -> Any:
         transport: Any = SupervisorTransport(None, None, f"unix://{self.socket}")
@@ -268,14 +279,6 @@ class Supervisor:
                 "",
             ]
         )
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One change at a time: the Pulumi plugin works on four resources at once."""
-        self.run.mkdir(parents=True, exist_ok=True)
-        with (self.run / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _instance(pid: int) -> Instance | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -89,10 +90,9 @@ def postgres(tmp_path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         for path in [tmp_path, *tmp_path.rglob("*")]:
             shutil.chown(path, "postgres", "postgres")
         for above in tmp_path.parents:
-            with suppress(PermissionError):
-                above.chmod(above.stat().st_mode | 0o111)
-            if above.name.startswith(("pytest", "charts", "tmp")):
+            if above == Path(tempfile.gettempdir()):
                 break
+            above.chmod(above.stat().st_mode | 0o111)
     for words, others in place.items():
         command = [argument.replace(words, others) for argument in command]
     assert POSTGRES is not None

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plinth.files import write_whole
+
 
 @dataclass(frozen=True)
 class Home:
@@ -98,9 +100,7 @@ def home(root: Path, env: str) -> Home:
 def remember_deployed(place: Home, deployed: Mapping[str, Any]) -> None:
     """Keep with the data what was deployed over it: Pulumi's state is gone after `down`, and the data is not."""
     place.deployed.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.deployed.with_suffix(".partial")
-    partial.write_text(json.dumps(dict(deployed), indent=2) + "\n")
-    partial.replace(place.deployed)
+    write_whole(place.deployed, json.dumps(dict(deployed), indent=2) + "\n")
 
 
 def last_deployed(place: Home) -> Any:

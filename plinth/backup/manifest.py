@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plinth.backup.state import Result
 from plinth.backup.work import BackupError
+from plinth.files import sha256
 
 NAME = "manifest.json"
 
@@ -199,12 +199,6 @@ def pieces_below(root: Path) -> tuple[Piece, ...]:
 def piece(path: Path, root: Path) -> Piece:
     """One file, hashed."""
     return Piece(path=path.relative_to(root).as_posix(), size=path.stat().st_size, sha256=sha256(path))
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def differences(listed: dict[str, int], wanted: Iterable[Piece]) -> list[str]:

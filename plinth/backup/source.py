@@ -7,9 +7,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from plinth.backup.manifest import Manifest, Piece, sha256
+from plinth.backup.manifest import Manifest, Piece
 from plinth.backup.restic import Restic, Snapshot
 from plinth.backup.work import BackupError, Work
+from plinth.files import sha256, write_whole
 
 STORES = ("postgres", "qdrant", "redis", "grafana")
 
@@ -67,9 +68,7 @@ class Source:
     def making(self, name: str, word: str) -> None:
         """Record a step before it is taken, or that it is done."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        partial = self._record.with_suffix(".partial")
-        partial.write_text(json.dumps(self.made() | {name: word}))
-        partial.replace(self._record)
+        write_whole(self._record, json.dumps(self.made() | {name: word}))
 
     def beside(self, name: str) -> str:
         """A name of this set's own for what is called ``name``."""

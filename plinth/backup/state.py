@@ -11,13 +11,13 @@ that it was `ok`, and survives later failures. A kind that never ran is absent. 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plinth.errors import UserError
+from plinth.files import write_whole
 
 FILE = "backups.json"
 Result = Literal["ok", "incomplete", "failed"]
@@ -75,9 +75,4 @@ def record(path: Path, kind: Kind, run: Run) -> None:
     succeeded_at = ended if run.result == "ok" else before.succeeded_at if before else None
     state = state.model_copy(update={kind: run.model_copy(update={"succeeded_at": succeeded_at})})
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.touch(mode=0o600)
-    partial.write_text(state.model_dump_json(indent=2, exclude_none=True))
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(path)
+    write_whole(path, state.model_dump_json(indent=2, exclude_none=True))

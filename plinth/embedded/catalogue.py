@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from plinth.embedded import store
 from plinth.embedded.config import HNSW, Config
 from plinth.embedded.errors import ApiError, malformed, missing_collection, refused
 from plinth.embedded.proxy import EngineProxy
 from plinth.embedded.schema import check_vectors, hnsw, index, quantization
+from plinth.files import sync_directory, write_whole
 
 FORBIDDEN = frozenset('<>:"/\\|?*\0\x1f')
 CREATE_KEYS = frozenset(
@@ -73,7 +73,7 @@ class Catalogue:
     def add(self, name: str, config: dict[str, Any], indexes: dict[str, Any]) -> EngineProxy:
         """Record a collection with its configuration."""
         self.save(name, config, indexes)
-        store.sync_directory(self.root)
+        sync_directory(self.root)
         engine = EngineProxy(self.directory(name), config, indexes)
         self.engines[name] = engine
         return engine
@@ -87,7 +87,7 @@ class Catalogue:
         doomed = self.root / f".deleted-{quote(name, safe='')}"
         shutil.rmtree(doomed, ignore_errors=True)
         self.directory(name).rename(doomed)
-        store.sync_directory(self.root)
+        sync_directory(self.root)
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
         self._save_aliases()
         if engine.process is not None:
@@ -124,7 +124,7 @@ class Catalogue:
         directory = self.directory(name)
         directory.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"name": name, "config": config, "indexes": indexes}, indent=1)
-        store.write_atomically(directory / "collection.json", text)
+        write_whole(directory / "collection.json", text)
 
     def directory(self, name: str) -> Path:
         """A collection's directory."""
@@ -141,7 +141,7 @@ class Catalogue:
         self.aliases = json.loads(aliases.read_text()) if aliases.exists() else {}
 
     def _save_aliases(self) -> None:
-        store.write_atomically(self.root / "aliases.json", json.dumps(self.aliases))
+        write_whole(self.root / "aliases.json", json.dumps(self.aliases))
 
 
 def new_config(body: Any, defaults: Config) -> dict[str, Any]:

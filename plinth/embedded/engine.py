@@ -26,6 +26,7 @@ from plinth.embedded import store, wire
 from plinth.embedded.errors import ApiError, malformed
 from plinth.embedded.guard import check_read, check_write
 from plinth.embedded.shard import READS, WRITES, check_dimensions, dimensions, points_of, read, write
+from plinth.files import write_whole
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
 IDLE_BEFORE_OPTIMIZE_S = 0.5
@@ -221,7 +222,7 @@ class Engine:
 
     def _swap(self, fresh: edge.EdgeShard, path: Path) -> None:
         old, self.shard, self.path = self.shard, fresh, path
-        store.write_atomically(self.directory / store.CURRENT, path.name)
+        write_whole(self.directory / store.CURRENT, path.name)
         old.close()
         store.clean(self.directory)
 

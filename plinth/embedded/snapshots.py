@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import shutil
 import tarfile
@@ -17,6 +16,7 @@ import orjson
 from plinth.embedded import ENGINE, store
 from plinth.embedded.catalogue import Catalogue
 from plinth.embedded.errors import ApiError, refused
+from plinth.files import sha256
 
 FORMAT = "plinth-embedded-1"
 
@@ -41,7 +41,7 @@ class Snapshots:
         manifest.write_text(json.dumps(described))
         await engine.call("snapshot", orjson.dumps({"to": str(partial), "manifest": str(manifest)}))
         manifest.unlink()
-        checksum = await asyncio.to_thread(_sha256, partial)
+        checksum = await asyncio.to_thread(sha256, partial)
         file.with_name(f"{file.name}.checksum").write_text(checksum)
         partial.rename(file)
         self.created[name] = self.created.get(name, 0) + 1
@@ -68,7 +68,7 @@ class Snapshots:
         """Replace a collection's content, or make the collection, from a `file://` within the snapshots directory."""
         path = self._located(str(body.get("location")))
         checksum = body.get("checksum")
-        if checksum and await asyncio.to_thread(_sha256, path) != checksum:
+        if checksum and await asyncio.to_thread(sha256, path) != checksum:
             raise ApiError(400, f"Checksum mismatch: the snapshot {path.name} is not the one whose checksum was given")
         unpacked = self.catalogue.defaults.storage / f".recover-{path.stem}"
         shutil.rmtree(unpacked, ignore_errors=True)
@@ -138,8 +138,3 @@ def _described(path: Path) -> dict[str, Any]:
         "size": path.stat().st_size,
         "checksum": checksum.read_text() if checksum.exists() else None,
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

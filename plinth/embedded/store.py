@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 import qdrant_edge as edge
 
 from plinth.embedded.schema import index, shard_config
+from plinth.files import write_whole
 
 CURRENT = "current"
 BUILT = "built.json"
@@ -54,7 +54,7 @@ def create(path: Path, config: Mapping[str, Any], indexes: Mapping[str, Any]) ->
 
 def mark_built(path: Path, config: Mapping[str, Any], indexes: Mapping[str, Any]) -> None:
     """Record what a shard was built with."""
-    write_atomically(path.with_name(f"{path.name}.{BUILT}"), json.dumps({"fingerprint": fingerprint(config, indexes)}))
+    write_whole(path.with_name(f"{path.name}.{BUILT}"), json.dumps({"fingerprint": fingerprint(config, indexes)}))
 
 
 def is_stale(path: Path, config: Mapping[str, Any], indexes: Mapping[str, Any]) -> bool:
@@ -72,7 +72,7 @@ def current(directory: Path) -> Path | None:
 
 def make_current(path: Path) -> None:
     """Let a shard count from now on, and remove every other one."""
-    write_atomically(path.parent / CURRENT, path.name)
+    write_whole(path.parent / CURRENT, path.name)
     clean(path.parent)
 
 
@@ -91,23 +91,3 @@ def clean(directory: Path) -> None:
 def following(path: Path) -> Path:
     """The name of the shard that will replace this one."""
     return path.with_name(f"shard-{int(path.name.removeprefix('shard-')) + 1}")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a crash leaves the old or the new one, and the new one survives power loss."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames within a directory survive power loss."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plinth.errors import UserError
+from plinth.files import write_whole
 from plinth.migrate.digest import added
 from plinth.migrate.rows import Key, Position
 
@@ -114,7 +115,11 @@ class State:
         """Write it whole or not at all."""
         document = asdict(checkpoint)
         document["progress"]["digest"] = f"{checkpoint.progress.digest:x}"
-        write_whole(self._file, {"format": FORMAT, **document})
+        _write(self._file, {"format": FORMAT, **document})
+
+    def save_report(self, document: Mapping[str, Any]) -> None:
+        """Write what the comparison found, beside the checkpoint."""
+        _write(self.report, document)
 
     def reject(self, rejected: Sequence[Rejected], at: int) -> int:
         """Write rows down at an offset, over what a run that was killed had written after it; the new offset."""
@@ -157,24 +162,6 @@ def require_same(found: Checkpoint, plan: Mapping[str, Any], identity: Mapping[s
         )
 
 
-def write_whole(path: Path, document: Mapping[str, Any]) -> None:
-    """A JSON file that is the old one or the new one, whatever happens."""
-    partial = path.with_suffix(".partial")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(document, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
 def unwritable(path: Path, error: OSError) -> UserError:
     """What to do when the disk does not take it."""
     return UserError(
@@ -182,3 +169,10 @@ def unwritable(path: Path, error: OSError) -> UserError:
         "command again: it goes on where the last acknowledged write was.",
         exit_code=1,
     )
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    try:
+        write_whole(path, json.dumps(document, indent=1))
+    except OSError as error:
+        raise unwritable(path, error) from error

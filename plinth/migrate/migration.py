@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from plinth.errors import UserError
-from plinth.migrate.checkpoint import Checkpoint, Progress, State, require_same, write_whole
+from plinth.migrate.checkpoint import Checkpoint, Progress, State, require_same
 from plinth.migrate.copying import Pace, copy
 from plinth.migrate.report import report
 from plinth.migrate.rows import Described, Source
@@ -81,7 +81,7 @@ class Migration:
         if not indexed:
             reasons.append(f"{self.target.name} is not indexed yet; compare again: plinth migrate verify.")
         made = report(self.plan, checkpoint, found, reasons)
-        write_whole(self.state.report, made)
+        self.state.save_report(made)
         self.state.save(replace(checkpoint, verdict=made["verdict"]))
         return made
 

@@ -18,6 +18,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from plinth.files import READABLE, write_whole
+
 FILE = "marks.json"
 VERDICTS = ("pass", "fail", "void")
 
@@ -110,8 +112,5 @@ def families(marks: Marks) -> Iterator[Metric]:
 
 def _write(path: Path, marks: Marks) -> None:
     # Only where an exporter keeps its state: elsewhere nobody would read it.
-    if not path.parent.is_dir():
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(marks.model_dump_json(indent=2, exclude_none=True))
-    partial.replace(path)
+    if path.parent.is_dir():
+        write_whole(path, marks.model_dump_json(indent=2, exclude_none=True), READABLE)

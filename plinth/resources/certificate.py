@@ -12,6 +12,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from plinth.certificates import Pair, is_due, issue, make_authority
+from plinth.files import write_whole
 from plinth.resources.base import Provider, to_json
 
 
@@ -22,10 +23,7 @@ def kept_authority(directory: Path, name: str) -> Pair:
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            partial = path.with_suffix(".partial")
-            partial.touch(mode=0o600)
-            partial.write_text(json.dumps(vars(make_authority(name))))
-            partial.replace(path)
+            write_whole(path, json.dumps(vars(make_authority(name))))
         return Pair(**json.loads(path.read_text()))
 
 

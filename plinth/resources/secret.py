@@ -11,6 +11,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
+from plinth.files import write_whole
 from plinth.resources.base import Provider
 
 ENTROPY_BYTES = 24
@@ -27,10 +28,7 @@ def kept_secret(path: Path, name: str, known_value: str | None = None) -> str:
         known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         if name not in known:
             known[name] = known_value or secrets.token_urlsafe(ENTROPY_BYTES)
-            partial = path.with_suffix(".partial")
-            partial.touch(mode=0o600)
-            partial.write_text(json.dumps(known, indent=2) + "\n")
-            partial.replace(path)
+            write_whole(path, json.dumps(known, indent=2) + "\n")
         return known[name]
 
 

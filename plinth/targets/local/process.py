@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plinth.files import write_whole
 from plinth.targets.local.supervisor import Instance, ProgramFailed, ProgramSpec, Supervisor
 
 INITIALISE_DEADLINE_S = 120
@@ -105,10 +106,7 @@ def _write_files(directory: Path, files: Mapping[str, str], owner: pwd.struct_pa
     for name, content in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.touch(mode=0o600)
-        partial.write_text(content)
-        partial.replace(path)
+        write_whole(path, content)
     _own(directory, owner)
 
 

@@ -6,8 +6,6 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,14 +16,12 @@ import httpx
 import psutil
 import yaml
 
+from plinth.child import Child
 from plinth.errors import UserError
 from plinth.services.qdrant import program
 from plinth.targets.local.programs import find
 
 Kind = Literal["auto", "server", "embedded"]
-
-START_DEADLINE_S = 60.0
-STOP_DEADLINE_S = 60.0
 
 
 class Memory(NamedTuple):
@@ -52,7 +48,7 @@ class Scratch:
     port: int = 0
     peer_port: int | None = None
     api_key: str = field(default_factory=lambda: secrets.token_hex(16))
-    _process: subprocess.Popen[bytes] | None = None
+    _child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -75,35 +71,19 @@ class Scratch:
         config = self.directory / "config.yaml"
         config.touch(mode=0o600)
         config.write_text(yaml.safe_dump(self._config()))
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self.argv, "--config-path", str(config), *self._founding()],
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A Ctrl-C is for the caller, which then stops this in its own time.
-                start_new_session=True,
-            )
-        self._wait_serving(self._process)
+        self._child = Child([*self.argv, "--config-path", str(config), *self._founding()], self.directory)
+        ready = f"{self.url}/readyz"
+        self._child.wait(self.argv[0], lambda: httpx.get(ready, timeout=2).raise_for_status(), httpx.HTTPError)
 
     def stop(self) -> None:
         """End it; what it acknowledged is in its directory."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        child, self._child = self._child, None
+        if child:
+            child.stop()
 
     def memory(self) -> Memory:
         """What it holds now."""
-        if self._process is None:
-            return Memory(0, 0)
-        return memory_of(self._process.pid)
+        return memory_of(self._child.pid) if self._child else Memory(0, 0)
 
     def disk(self) -> int:
         """Bytes that its collections occupy on disk, without their logs; sparse parts of files do not count."""
@@ -127,19 +107,6 @@ class Scratch:
     def _founding(self) -> tuple[str, ...]:
         """The arguments of a cluster's first node."""
         return ("--uri", f"http://127.0.0.1:{self.peer_port}") if self.peer_port else ()
-
-    def _wait_serving(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_DEADLINE_S
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.05)
-        self.stop()
-        words = (self.directory / "log").read_text(errors="replace").strip().splitlines()[-3:]
-        raise UserError(f"{self.argv[0]} did not start: {' / '.join(words) or 'it said nothing'}.", exit_code=1)
 
 
 @contextmanager

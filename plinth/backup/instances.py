@@ -11,8 +11,7 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,11 +21,11 @@ import redis
 from plinth.accounts import first_account
 from plinth.backup.redis import Client, connect
 from plinth.backup.work import BackupError, tool
+from plinth.child import Child
 from plinth.errors import UserError
 from plinth.postgres import Server
 from plinth.scratch import Kind, Scratch, free_port, scratch
 
-START_DEADLINE_S = 120.0
 STOP_DEADLINE_S = 30.0
 
 
@@ -38,8 +37,7 @@ def postgres(directory: Path) -> Iterator[Server]:
     directory.mkdir(parents=True)
     try:
         _open_way(directory, account)
-        data, words = directory / "data", directory / "log"
-        password = directory / "password"
+        data, password = directory / "data", directory / "password"
         password.write_text(server.password)
         _give(password, account)
         made = subprocess.run(
@@ -73,8 +71,8 @@ def postgres(directory: Path) -> Iterator[Server]:
         }
         argv = [*_as(account), tool("postgres", "postgresql"), "-D", str(data)]
         argv += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with _process(argv, directory, words, signal.SIGINT) as process:
-            _wait(process, words, lambda: server.connect().close())
+        with Child(argv, directory, stop_signal=signal.SIGINT) as child:
+            child.wait(f"A throw-away Postgres in {directory}", lambda: server.connect().close(), UserError)
             yield server
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -92,15 +90,12 @@ def redis_server(directory: Path, rdb: Path | None) -> Iterator[tuple[Client, in
         if rdb:
             shutil.copyfile(rdb, directory / "dump.rdb")
         lines = ("bind 127.0.0.1", f"port {port}", f"requirepass {password}", f'dir "{directory}"', 'save ""')
-        config, words = directory / "redis.conf", directory / "log"
+        config = directory / "redis.conf"
         config.touch(mode=0o600)
         config.write_text("\n".join((*lines, "appendonly no", "repl-diskless-sync-delay 0", "daemonize no", "")))
         argv = [tool("redis-server", "redis-server"), str(config)]
-        with (
-            _process(argv, directory, words, signal.SIGTERM) as process,
-            connect("127.0.0.1", port, password) as client,
-        ):
-            _wait(process, words, client.ping)
+        with Child(argv, directory) as child, connect("127.0.0.1", port, password) as client:
+            child.wait(f"A throw-away Redis in {directory}", client.ping, redis.RedisError)
             yield client, port, password
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -126,37 +121,6 @@ def end_strays(directory: Path) -> None:
                 process.wait(STOP_DEADLINE_S)
         except (psutil.Error, OSError):
             continue  # it ended meanwhile, or is another user's
-
-
-@contextmanager
-def _process(
-    argv: Sequence[str], directory: Path, words: Path, stop: signal.Signals
-) -> Iterator[subprocess.Popen[bytes]]:
-    with words.open("ab") as log:
-        process = subprocess.Popen(
-            argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(stop)
-        try:
-            process.wait(STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], words: Path, ask: Callable[[], object]) -> None:
-    deadline = time.monotonic() + START_DEADLINE_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            ask()
-            return
-        except (UserError, redis.RedisError):
-            time.sleep(0.1)
-    said = words.read_text(errors="replace").strip().splitlines()[-3:]
-    raise BackupError(f"A throw-away instance in {words.parent} did not start: {' / '.join(said)}")
 
 
 def _as(account: str | None) -> list[str]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 import psycopg
 
 from plinth.accounts import first_account
+from plinth.child import Child
 from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant
 from plinth.scratch import Memory, Scratch, free_port, memory_of
 from plinth.services.qdrant import program
 from plinth.targets.local.programs import find
 
-START_DEADLINE_S = 90.0
 SHARED_BUFFERS = "1GB"
 
 
@@ -84,18 +82,19 @@ class Own:
 
 @dataclass
 class Other:
-    """Another store's server: ``command`` and ``url`` are made from the port."""
+    """Another store's server; ``command`` and ``url`` are of a port, and ``ask`` raises ``refusal`` until it serves."""
 
     store: str
     directory: Path
     command: Callable[[int], Sequence[str]]
     url: Callable[[int], str]
-    ready: Callable[[int], bool]
+    ask: Callable[[int], None]
+    refusal: type[Exception]
     stop_signal: signal.Signals = signal.SIGTERM
     user: str | None = None
     reloads_for_ef: bool = False
     port: int = 0
-    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _child: Child | None = field(default=None, repr=False)
 
     @property
     def job(self) -> dict[str, object]:
@@ -105,42 +104,24 @@ class Other:
     def start(self) -> None:
         """Start and wait until it serves."""
         self.port = free_port()
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                list(self.command(self.port)),
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=self.user,
-                env={**os.environ, "ANONYMIZED_TELEMETRY": "False"},
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_DEADLINE_S
-        while not self.ready(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                words = (self.directory / "log").read_text(errors="replace").strip().splitlines()[-3:]
-                raise UserError(f"{self.store} did not start: {' / '.join(words)}", exit_code=1)
-            time.sleep(0.2)
+        self._child = Child(
+            self.command(self.port),
+            self.directory,
+            stop_signal=self.stop_signal,
+            user=self.user,
+            environment={"ANONYMIZED_TELEMETRY": "False"},
+        )
+        self._child.wait(self.store, partial(self.ask, self.port), self.refusal)
 
     def stop(self) -> None:
         """End it."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(self.stop_signal)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-            process.wait()
+        child, self._child = self._child, None
+        if child:
+            child.stop()
 
     def memory(self) -> Memory:
         """What its processes hold now."""
-        return memory_of(self._process.pid) if self._process else Memory(0, 0)
+        return memory_of(self._child.pid) if self._child else Memory(0, 0)
 
     def banner(self) -> str:
         """Nothing: its package's version says it."""
@@ -167,7 +148,7 @@ def chroma(environment: Path, directory: Path) -> Other:
         return [str(program), "run", "--path", data, "--host", "127.0.0.1", "--port", str(port)]
 
     # It answers that a changed ef_search is taken, and searches with the one it was started with.
-    return Other("chroma", directory, command, lambda port: f"http://127.0.0.1:{port}", _listens, reloads_for_ef=True)
+    return Other("chroma", directory, command, _loopback, _connect, OSError, reloads_for_ef=True)
 
 
 def milvus(environment: Path, directory: Path) -> Other:
@@ -180,7 +161,7 @@ def milvus(environment: Path, directory: Path) -> Other:
     def command(port: int) -> Sequence[str]:
         return [str(program), "server", "--data-dir", data, "--host", "127.0.0.1", "--port", str(port)]
 
-    return Other("milvus", directory, command, lambda port: f"http://127.0.0.1:{port}", _listens)
+    return Other("milvus", directory, command, _loopback, _connect, OSError)
 
 
 def pgvector(environment: Path, directory: Path) -> Other:
@@ -214,14 +195,10 @@ def pgvector(environment: Path, directory: Path) -> Other:
     def url(port: int) -> str:
         return f"postgresql://compare@127.0.0.1:{port}/postgres"
 
-    def ready(port: int) -> bool:
-        try:
-            psycopg.connect(url(port), connect_timeout=2).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+    def ask(port: int) -> None:
+        psycopg.connect(url(port), connect_timeout=2).close()
 
-    return Other("pgvector", directory, command, url, ready, signal.SIGINT, account)
+    return Other("pgvector", directory, command, url, ask, psycopg.OperationalError, signal.SIGINT, account)
 
 
 def _installed(environment: Path, pattern: str) -> Path:
@@ -231,7 +208,9 @@ def _installed(environment: Path, pattern: str) -> Path:
     return found
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _loopback(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def _connect(port: int) -> None:
+    socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -1,0 +1,85 @@
+"""A program of this machine that runs for as long as it is needed: started, waited for, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from plinth.errors import UserError
+
+START_DEADLINE_S = 120.0
+STOP_DEADLINE_S = 60.0
+INTERVAL_S = 0.05
+
+
+class Child:
+    """A running program. It works in ``directory``, and what it says goes into the file `log` there."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        directory: Path,
+        *,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        user: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; ``environment`` is what it has beside this process's own, ``stop_signal`` what it ends at."""
+        self._log, self._stop_signal = directory / "log", stop_signal
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                argv,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=user,
+                env={**os.environ, **(environment or {})},
+                # A Ctrl-C is for the caller, which then stops this in its own time.
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def wait(self, name: str, ask: Callable[[], object], refusal: type[Exception]) -> None:
+        """Ask until it no longer refuses; else end it, and raise :class:`UserError` with its name and last words."""
+        deadline = time.monotonic() + START_DEADLINE_S
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                ask()
+            except refusal:
+                time.sleep(INTERVAL_S)
+            else:
+                return
+        self.stop()
+        words = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+        raise UserError(f"{name} did not start: {' / '.join(words) or 'it said nothing'}.", exit_code=1)
+
+    def stop(self) -> None:
+        """End it; with all that it started, where it does not go by itself."""
+        if self._process.poll() is not None:
+            return
+        self._process.send_signal(self._stop_signal)
+        try:
+            self._process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            for started in psutil.Process(self.pid).children(recursive=True):
+                started.kill()
+            self._process.kill()
+            self._process.wait()

@@ -13,6 +13,7 @@ from typing import TypedDict
 from plinth.errors import UserError
 from plinth.services.spec import NODE_PORT_STEP
 from plinth.settings import Settings, TargetName
+from plinth.versions import numbers
 
 HIGHEST_PORT = 65535
 
@@ -218,7 +219,7 @@ def _upgrade(settings: Settings, deployed: Deployed) -> Iterator[str]:
     running = deployed.get("qdrant_version")
     if not running:
         return
-    was, wanted = _minor(running), _minor(settings.qdrant.version)
+    was, wanted = numbers(running)[:2], numbers(settings.qdrant.version)[:2]
     if wanted < was:
         yield (
             f"plinth:qdrant.version is {settings.qdrant.version} and {running} runs: Qdrant cannot go back; "
@@ -229,11 +230,6 @@ def _upgrade(settings: Settings, deployed: Deployed) -> Iterator[str]:
             f"plinth:qdrant.version skips from {running} to {settings.qdrant.version}: Qdrant upgrades one minor at a "
             f"time; set the last patch of {was[0]}.{was[1] + 1} first."
         )
-
-
-def _minor(version: str) -> tuple[int, int]:
-    major, minor = version.removeprefix("v").split(".")[:2]
-    return int(major), int(minor)
 
 
 def _volumes(settings: Settings, deployed: Deployed) -> Iterator[str]:

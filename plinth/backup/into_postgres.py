@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from plinth.backup import databases
 from plinth.backup.config import PostgresStore
 from plinth.backup.manifest import DatabasePart, PostgresPart
-from plinth.backup.postgres import major, server_of
+from plinth.backup.postgres import server_of
 from plinth.backup.source import Source, Wish
 from plinth.backup.work import BackupError
 from plinth.postgres import Server
+from plinth.versions import numbers
 
 # Everybody's entrance: it cannot be renamed while somebody asks for that.
 ENTRANCE = "postgres"
@@ -29,7 +30,7 @@ def refusals(source: Source, part: PostgresPart, store: PostgresStore, wish: Wis
     with server.connect() as connection:
         row = connection.execute("SELECT current_setting('server_version')").fetchone()
     version = str(row[0]) if row else ""
-    if major(version) < major(part.version):
+    if numbers(version)[:1] < numbers(part.version)[:1]:
         return [
             f"Postgres at {server.host}:{server.port} is {version} and the set was made by {part.version}: an older "
             "server does not read a newer one's dumps; upgrade it first."

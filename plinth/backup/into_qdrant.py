@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from plinth.backup import rebuild
@@ -12,6 +11,7 @@ from plinth.backup.node import Node, nodes
 from plinth.backup.source import Source, Wish
 from plinth.backup.work import BackupError
 from plinth.qdrant.client import collection_path
+from plinth.versions import numbers
 
 BEGUN, DONE = "begun", "done"
 
@@ -30,7 +30,7 @@ def refusals(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -
         other = "the embedded engine" if part.engine == "embedded" else "a real Qdrant server"
         return [f"The set holds snapshots of {other}, and another engine answers at {first.url}; restore into {other}."]
     for node in connections:
-        if _numbers(node.version) < _numbers(part.version):
+        if numbers(node.version) < numbers(part.version):
             said.append(
                 f"Qdrant at {node.url} is {node.version} and the set was made by {part.version}: an older server does "
                 "not read a newer one's data; upgrade it first."
@@ -119,7 +119,3 @@ class _Restoring:
 
 def _told(aliases: Sequence[str]) -> str:
     return f", behind {', '.join(aliases)}" if aliases else ""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

@@ -5,7 +5,6 @@ So the live server needs no restart and no look into its files, and its append-o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from plinth.backup.manifest import RedisPart
 from plinth.backup.redis import Client, connect, digest, keyspace
 from plinth.backup.source import Source, Wish
 from plinth.backup.work import BackupError
+from plinth.versions import numbers
 
 DATABASES = 16
 BATCH = 500
@@ -30,7 +30,7 @@ def refusals(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> 
     with connect(store.host, store.port, secret(store.password_file)) as client:
         version = str(cast(Any, client.info("server"))["redis_version"])
         held = keyspace(client)
-    if _major(version) < _major(part.version):
+    if numbers(version)[:1] < numbers(part.version)[:1]:
         return [f"Redis is {version} and the set was made by {part.version}: an RDB never loads in an older one."]
     if wish.replace:
         return []
@@ -131,8 +131,3 @@ def _refuse_full(live: Client, saved: Client) -> None:
             f"Redis may take {most >> 20} MiB, holds {used >> 20} and would take {needed >> 20} more while old and "
             "new are both there: it would evict keys. Raise plinth:redis.maxmemory_mib, or flush it, and restore again."
         )
-
-
-def _major(version: str) -> int:
-    found = re.match(r"\d+", version)
-    return int(found[0]) if found else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +13,7 @@ from plinth.backup.tables import canonical, tables
 from plinth.backup.work import BackupError, Work, tool
 from plinth.errors import UserError
 from plinth.postgres import Server
+from plinth.versions import numbers
 
 DIRECTORY = "postgres"
 GLOBALS = f"{DIRECTORY}/globals.sql"
@@ -80,12 +80,6 @@ def verify_dump(work: Work, path: str) -> None:
         raise BackupError(f"the dump cannot be read to its end: {done.words}")
 
 
-def major(version: str) -> int:
-    """The major version in `15.18 (Debian ...)` or `pg_dump (PostgreSQL) 15.18`."""
-    found = re.search(r"(\d+)\.\d+|(\d+)(?=\D*$)", version)
-    return int((found[1] or found[2]) if found else 0)
-
-
 def _version(connection: psycopg.Connection[Any]) -> str:
     row = connection.execute("SELECT current_setting('server_version')").fetchone()
     return str(row[0]) if row else ""
@@ -93,10 +87,11 @@ def _version(connection: psycopg.Connection[Any]) -> str:
 
 def _refuse_older_client(work: Work, version: str) -> None:
     said = work.run([tool("pg_dump", CLIENT), "--version"]).out.strip()
-    if major(said) < major(version):
+    if numbers(said)[:1] < numbers(version)[:1]:
+        major = numbers(version)[0]
         raise BackupError(
-            f"{said} cannot dump a server of version {version}; install the client of {major(version)} or newer: "
-            f"apt-get install postgresql-client-{major(version)}."
+            f"{said} cannot dump a server of version {version}; install the client of {major} or newer: "
+            f"apt-get install postgresql-client-{major}."
         )
 
 

@@ -1,0 +1,76 @@
+"""One environment, typed and validated: the `plinth:` keys of stacks/Pulumi.<env>.yaml.
+
+The models say what there is to set. Reading the file is in :mod:`plinth.environment`, refusals that compare settings
+with each other or with what runs are in :mod:`plinth.preflight`.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from plinth.settings.backup import Backup
+from plinth.settings.model import Model
+from plinth.settings.monitoring import Monitoring, Slo
+from plinth.settings.stores import Collections, Neo4j, Postgres, Qdrant, Redis, Tls
+from plinth.settings.targets import Docker, Kubernetes, Managed, TargetName
+from plinth.tiers import SIZES, Size, Tier
+
+__all__ = [
+    "Backup",
+    "Collections",
+    "Docker",
+    "Kubernetes",
+    "Managed",
+    "Monitoring",
+    "Neo4j",
+    "Postgres",
+    "Qdrant",
+    "Redis",
+    "Settings",
+    "Slo",
+    "TargetName",
+    "Tls",
+]
+
+
+class Settings(Model):
+    """One environment, whole."""
+
+    target: TargetName
+    tier: Tier = Tier.small
+    bind_address: str = Field("127.0.0.1", description="Where published ports listen.")
+    qdrant: Qdrant = Qdrant()
+    collections: Collections = Collections()
+    postgres: Postgres = Postgres()
+    redis: Redis = Redis()
+    neo4j: Neo4j = Neo4j()
+    monitoring: Monitoring = Monitoring()
+    backup: Backup = Backup()
+    slo: Slo = Slo()
+    docker: Docker = Docker()
+    kubernetes: Kubernetes = Kubernetes()
+
+    @property
+    def audited(self) -> bool:
+        """Whether Qdrant writes its audit log."""
+        return self.monitoring.loki.enabled if self.qdrant.audit is None else self.qdrant.audit
+
+    @property
+    def managed(self) -> Managed:
+        """The stores that someone else runs; the kubernetes target alone takes any."""
+        return self.kubernetes.managed if self.target is TargetName.kubernetes else Managed()
+
+    @property
+    def size(self) -> Size:
+        """The tier's numbers, with what is set alone in their place."""
+        base = SIZES[self.tier]
+        return Size(
+            cpus=self.qdrant.cpus or base.cpus,
+            memory_mib=self.qdrant.memory_mib or base.memory_mib,
+            disk_gib=self.qdrant.disk_gib or base.disk_gib,
+            postgres_memory_mib=self.postgres.memory_mib or base.postgres_memory_mib,
+            postgres_connections=self.postgres.max_connections or base.postgres_connections,
+            redis_memory_mib=self.redis.maxmemory_mib or base.redis_memory_mib,
+            prometheus_disk_gib=base.prometheus_disk_gib,
+            neo4j_memory_mib=self.neo4j.memory_mib or base.neo4j_memory_mib,
+        )

@@ -1,0 +1,48 @@
+"""Backups: where they go, when, and how many are kept."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from plinth.settings.model import Model, Port
+
+CRON = r"^(\S+\s+){4}\S+$"
+
+
+class Retention(Model):
+    """How many snapshots of each age restic keeps (S1-06)."""
+
+    daily: int = Field(7, ge=1)
+    weekly: int = Field(4, ge=0)
+    monthly: int = Field(6, ge=0)
+
+
+class S3(Model):
+    """What opens a repository in S3: `repository: s3:https://host/bucket/prefix`."""
+
+    access_key_id: SecretStr
+    secret_access_key: SecretStr
+    region: str | None = None
+    path_style: bool = Field(False, description="The bucket in the path and not in the host's name, as MinIO wants it.")
+
+
+class Backup(Model):
+    """Where backups go, when, and how many are kept."""
+
+    enabled: bool = True
+    name: str = Field(
+        "plinth",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="What its sets are called; environments that share a repository need a name each.",
+    )
+    repository: str | None = Field(None, description="A restic repository; a local one beside the data when absent.")
+    password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    s3: S3 | None = None
+    schedule: str = Field("0 3 * * *", description="Cron, in UTC.", pattern=CRON)
+    check_schedule: str = Field("0 4 * * 6", description="When the repository is checked: cron, in UTC.", pattern=CRON)
+    drill_schedule: str = Field("0 5 * * 0", description="When a restore is drilled: cron, in UTC.", pattern=CRON)
+    check_parts: int = Field(4, ge=1, description="So many checks in a row read every byte of the repository once.")
+    upload_kib: int | None = Field(None, ge=1, description="KiB a second that may be uploaded; unlimited when absent.")
+    keep: Retention = Retention()
+    disk_gib: int = Field(20, ge=1, description="For staging a set, and for the repository where it is local.")
+    port: Port = Field(9189, description="Where the schedule says that it is alive.")

@@ -1,0 +1,77 @@
+"""What watches the stack, and the targets that it is held to."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from plinth.settings.model import Model, Port
+
+
+class Prometheus(Model):
+    """Prometheus and how long it keeps what it scraped."""
+
+    enabled: bool = True
+    port: Port = 9090
+    retention_days: int = Field(15, ge=1)
+    scrape_interval_sec: int = Field(15, ge=5)
+
+
+class Alertmanager(Model):
+    """Alertmanager; without a webhook alerts stay in its own page."""
+
+    enabled: bool = True
+    port: Port = 9093
+    webhook_url: SecretStr | None = Field(None, description="Where pages go, and tickets unless they have their own.")
+    ticket_webhook_url: SecretStr | None = Field(None, description="Where tickets go; webhook_url when absent.")
+    heartbeat_url: SecretStr | None = Field(
+        None, description="A heartbeat outside of the stack that complains when the watchdog stops calling it."
+    )
+
+
+class Grafana(Model):
+    """Grafana, run where a binary or an image of it exists; else reported as left out."""
+
+    enabled: bool = True
+    port: Port = 3000
+    admin_password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+
+
+class Loki(Model):
+    """Loki and Fluent Bit, which brings it what every service prints, and Qdrant's audit log; off unless asked for."""
+
+    enabled: bool = False
+    port: Port = 3100
+    agent_port: Port = Field(2020, description="Fluent Bit's metrics and health.")
+    intake_port: Port = Field(24224, description="Where the Docker engine hands Fluent Bit what containers print.")
+    retention_days: int = Field(15, ge=1)
+
+
+class Exporters(Model):
+    """Prometheus exporters for what does not speak its format."""
+
+    enabled: bool = True
+    node_port: Port = 9100
+    redis_port: Port = 9121
+    postgres_port: Port = 9187
+    plinth_port: Port = Field(9188, description="Plinth's own: collections, test searches, backups.")
+
+
+class Monitoring(Model):
+    """What watches the stack."""
+
+    prometheus: Prometheus = Prometheus()
+    alertmanager: Alertmanager = Alertmanager()
+    grafana: Grafana = Grafana()
+    loki: Loki = Loki()
+    exporters: Exporters = Exporters()
+    runbooks_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where monitoring/runbooks can be read; alerts then lead there, and else name the file.",
+    )
+
+
+class Slo(Model):
+    """Where the latency targets are."""
+
+    file: str = "load/slo.yaml"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
+import pulumi
 from pulumi.dynamic import DiffResult, ReadResult, ResourceProvider
 
 GONE = ReadResult("", {})
@@ -25,6 +26,11 @@ class Provider(ResourceProvider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """Changed when a declared input differs from the one last applied."""
         return DiffResult(changes=any(_olds.get(key) != _news.get(key) for key in self.compared))
+
+
+def optional_secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:
+    """A value that the state encrypts, or none."""
+    return None if value is None else pulumi.Output.secret(value)
 
 
 def to_json(value: Any) -> str:

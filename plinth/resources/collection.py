@@ -15,7 +15,7 @@ from plinth.qdrant.plan import immutable_changes, plan_aliases, plan_collection
 from plinth.qdrant.render import render
 from plinth.qdrant.spec import CollectionSpec
 from plinth.qdrant.state import read, read_collection
-from plinth.resources.base import GONE, Provider, to_json
+from plinth.resources.base import GONE, Provider, optional_secret, to_json
 
 
 class CollectionProvider(Provider):
@@ -112,7 +112,7 @@ class Collection(Resource, module="plinth", name="Collection"):
             {
                 "url": url,
                 "server": server,
-                "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+                "api_key": optional_secret(api_key),
                 "ca_cert": ca_cert,
                 "spec": to_json(spec.model_dump(mode="json", exclude_none=True)),
                 "deletion_policy": deletion_policy,
@@ -142,7 +142,7 @@ class Aliases(Resource, module="plinth", name="Aliases"):
             {
                 "url": url,
                 "server": server,
-                "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+                "api_key": optional_secret(api_key),
                 "ca_cert": ca_cert,
                 "specs": to_json([spec.model_dump(mode="json", exclude_none=True) for spec in specs]),
                 "drift": "",

@@ -15,7 +15,7 @@ from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
 from plinth.errors import UserError
 from plinth.probes import Probe, ProbeFailed
-from plinth.resources.base import Provider, to_json
+from plinth.resources.base import Provider, optional_secret, to_json
 
 INTERVAL_S = 0.25
 ATTEMPT_TIMEOUT_S = 5.0
@@ -78,7 +78,7 @@ class Ready(Resource, module="plinth", name="Ready"):
                 "probe": to_json(probe.to_dict()),
                 "deadline_s": str(deadline_s),
                 "instance": instance,
-                "password": None if password is None else pulumi.Output.secret(password),
+                "password": optional_secret(password),
                 "ca_cert": ca_cert,
             },
             opts,

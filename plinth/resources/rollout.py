@@ -15,7 +15,7 @@ from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from plinth.errors import UserError
 from plinth.kubernetes.steps import Rolled
-from plinth.resources.base import Provider, to_json
+from plinth.resources.base import Provider, optional_secret, to_json
 from plinth.resources.settled import lacks
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Rollout(Resource, module="plinth", name="Rollout"):
                 "urls": to_json(list(urls)),
                 "instance": instance,
                 "deadline_s": str(deadline_s),
-                "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+                "api_key": optional_secret(api_key),
                 "ca_cert": ca_cert,
                 "drift": "",
             },

@@ -18,7 +18,7 @@ from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.cluster import unsettled
 from plinth.qdrant.observe import listens, observe, observe_others
-from plinth.resources.base import Provider, to_json
+from plinth.resources.base import Provider, optional_secret, to_json
 
 INTERVAL_S = 0.5
 TIMEOUT_S = 10.0
@@ -101,7 +101,7 @@ class Settled(Resource, module="plinth", name="Settled"):
                 "node": str(node),
                 "instance": instance,
                 "deadline_s": str(deadline_s),
-                "api_key": None if api_key is None else pulumi.Output.secret(api_key),
+                "api_key": optional_secret(api_key),
                 "ca_cert": ca_cert,
             },
             opts,

@@ -99,28 +99,31 @@ def qdrant(settings: Settings, service: Service, names: Layout, reference: str, 
 def postgres(settings: Settings, service: Service, reference: str) -> dict[str, Any]:
     """charts/postgres; its databases are resources of their own, as on every target."""
     return {
-        "fullnameOverride": object_name(service.name),
-        "image": image(reference),
+        **_single(settings, service, reference),
         "auth": {"existingSecret": POSTGRES, "superuserKey": "postgres-password"},
         "memoryMib": settings.size.postgres_memory_mib,
         "maxConnections": settings.size.postgres_connections,
         "service": {"port": service.ports["sql"]},
-        "persistence": volume(settings, service.volumes["data"]),
-        "resources": resources(service.limits),
-        "networkPolicy": {"clients": MONITORING},
     }
 
 
 def redis(settings: Settings, service: Service, reference: str) -> dict[str, Any]:
     """charts/redis."""
     return {
-        "fullnameOverride": object_name(service.name),
-        "image": image(reference),
+        **_single(settings, service, reference),
         "auth": {"existingSecret": REDIS, "passwordKey": "redis-password"},
         "maxmemoryMib": settings.size.redis_memory_mib,
         "maxmemoryPolicy": settings.redis.maxmemory_policy,
         "appendonly": settings.redis.appendonly,
         "service": {"port": service.ports["resp"]},
+    }
+
+
+def _single(settings: Settings, service: Service, reference: str) -> dict[str, Any]:
+    """What the charts of one pod with one volume share."""
+    return {
+        "fullnameOverride": object_name(service.name),
+        "image": image(reference),
         "persistence": volume(settings, service.volumes["data"]),
         "resources": resources(service.limits),
         "networkPolicy": {"clients": MONITORING},

@@ -20,12 +20,11 @@ from plinth.load import against as turns
 from plinth.load import baseline as baselines
 from plinth.load.annotate import annotate
 from plinth.load.dataset import dataset
-from plinth.load.gate import Prepared, Server, run
+from plinth.load.gate import Prepared, Server, measured, run
 from plinth.load.page import page
 from plinth.load.report import COLOURS, Report
-from plinth.load.rounds import times
 from plinth.load.slo import load_slo
-from plinth.load.verdict import Verdict
+from plinth.load.verdict import Verdict, soundness
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_load
 from plinth.qdrant.client import Qdrant
@@ -93,7 +92,12 @@ def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protoco
             server = _server(outputs_of(side))
             client = open_clients.enter_context(Qdrant(server.url, server.api_key, ca_cert=server.ca_cert))
             sides.append(Prepared(client, server, _tuned(side), data, protocol.value, locustfile, _say))
-        ours, theirs = turns.interleaved(sides[0].send, sides[1].send, profile)
+        ours, theirs = turns.interleaved(
+            sides[0].send,
+            sides[1].send,
+            profile,
+            lambda number, side: _say(f"Round {number} of {turns.PAIRS}, {(stack, other)[side].env}:"),
+        )
     found = turns.ratios(ours, theirs, profile)
     table = Table(title=f"{stack.env} by {other.env}, {len(ours)} rounds each in turn", title_justify="left")
     for column in ("operation", "percentile", "ratio", "within"):
@@ -103,7 +107,11 @@ def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protoco
             ratio.operation, f"p{ratio.percentile}", f"{ratio.value:.2f}", f"{ratio.low:.2f} - {ratio.high:.2f}"
         )
     console.print(table)
-    verdict = turns.verdict(found, turns.errors(times(ours)))
+    own, others = (
+        soundness(measured(kept, None, profile, data, side.recall, side.not_ready), slo, profile)
+        for side, kept in zip(sides, (ours, theirs), strict=True)
+    )
+    verdict = turns.verdict(found, own, others)
     _conclude(verdict)
     return verdict.exit_code
 

@@ -6,7 +6,7 @@ days cannot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,15 +33,19 @@ class Ratio:
 
 
 def interleaved(
-    ours: Send, theirs: Send, profile: Profile, pairs: int = PAIRS
+    ours: Send, theirs: Send, profile: Profile, on_round: Callable[[int, int], None], pairs: int = PAIRS
 ) -> tuple[list[list[Result]], list[list[Result]]]:
-    """Rounds of the same schedules on both, the one first and then the other first."""
+    """Rounds of the same schedules on both, the one first and then the other first.
+
+    ``on_round`` is told a round's number, from 1, and whose turn it is: 0 ours, 1 theirs.
+    """
     found: tuple[list[list[Result]], list[list[Result]]] = ([], [])
     for number in range(pairs):
         schedule = Schedule(
             profile.rate_per_s, profile.warmup_s, profile.duration_s, profile.mix, number, profile.processes
         )
         for side in ((0, 1), (1, 0))[number % 2]:
+            on_round(number + 1, side)
             found[side].append((ours, theirs)[side](schedule))
     return found
 
@@ -57,24 +61,23 @@ def ratios(ours: Sequence[Sequence[Result]], theirs: Sequence[Sequence[Result]],
     ]
 
 
-def verdict(found: Sequence[Ratio], errors: Sequence[str], tolerance: float = TOLERANCE) -> Verdict:
-    """Fail where one is surely slower by more than the tolerance, void where one may be."""
-    if errors:
-        return Verdict("fail", tuple(errors))
+def verdict(
+    found: Sequence[Ratio], ours: Verdict | None, theirs: Verdict | None, tolerance: float = TOLERANCE
+) -> Verdict:
+    """Fail where ours is surely slower by more than the tolerance, void where it may be.
+
+    ``ours`` and ``theirs`` are what is wrong with either side's run by itself (`verdict.soundness`): a server that
+    refuses, or that finds the wrong points, is quick.
+    """
+    if ours:
+        return ours
+    if theirs:
+        return Verdict("void", tuple(f"the other side: {reason}" for reason in theirs.reasons))
     slower = [ratio for ratio in found if ratio.low > tolerance]
     if slower:
         return Verdict("fail", tuple(f"{_words(ratio)}: slower" for ratio in slower))
     open_ = [ratio for ratio in found if ratio.high > tolerance]
     return Verdict("void", tuple(f"{_words(ratio)}: open" for ratio in open_)) if open_ else Verdict("pass")
-
-
-def errors(found: Mapping[str, Times]) -> list[str]:
-    """Operations that failed, in words: a server that refuses is quick."""
-    return [
-        f"{name}: {sum(times.errors.values())} failed; first: {times.first_error}"
-        for name, times in found.items()
-        if times.errors
-    ]
 
 
 def _ratio(name: str, percentile: int, ours: Mapping[str, Times], theirs: Mapping[str, Times], sure: float) -> Ratio:

@@ -103,14 +103,10 @@ class Verdict:
 
 
 def judge(measured: Measured, slo: Slo, profile: Profile) -> Verdict:
-    """A run with errors or wrong answers fails whatever else holds; an invalid one says nothing of speed."""
-    wrong = tuple(_wrong(measured, slo))
-    if wrong:
-        return Verdict("fail", wrong)
-    saturated, scarce = tuple(_saturated(measured, slo)), tuple(_scarce(measured, profile))
-    if measured.unready or saturated or scarce:
-        again: Again | None = "instead" if saturated else None
-        return Verdict("void", (*measured.unready, *saturated, *scarce), again)
+    """What its answers are worth, and then whether they came in time."""
+    unsound = soundness(measured, slo, profile)
+    if unsound:
+        return unsound
     missed, open_ = tuple(_missed(measured, slo, profile)), tuple(_open(measured, slo, profile))
     if not missed and not open_:
         return Verdict("pass")
@@ -119,6 +115,17 @@ def judge(measured: Measured, slo: Slo, profile: Profile) -> Verdict:
     if late:
         return Verdict("void", (*late, *missed, *open_), "instead")
     return Verdict("fail", missed, "beside") if missed else Verdict("void", open_, "beside")
+
+
+def soundness(measured: Measured, slo: Slo, profile: Profile) -> Verdict | None:
+    """A run with errors or wrong answers fails whatever else holds; an invalid one says nothing of speed. Else None."""
+    wrong = tuple(_wrong(measured, slo))
+    if wrong:
+        return Verdict("fail", wrong)
+    saturated, scarce = tuple(_saturated(measured, slo)), tuple(_scarce(measured, profile))
+    if measured.unready or saturated or scarce:
+        return Verdict("void", (*measured.unready, *saturated, *scarce), "instead" if saturated else None)
+    return None
 
 
 def _wrong(measured: Measured, slo: Slo) -> Iterator[str]:

@@ -26,7 +26,7 @@ from plinth.load.record import ReportRecord
 from plinth.load.report import Report
 from plinth.load.rounds import Result
 from plinth.load.slo import Profile, load_slo
-from plinth.load.verdict import Measured, Recall
+from plinth.load.verdict import Measured, Recall, Verdict
 from tests.conftest import ROOT
 
 SLO = load_slo(ROOT / "load" / "slo.yaml")
@@ -168,6 +168,7 @@ def test_a_run_that_is_slower_than_its_baseline_is_told_by_ratio(tmp_path: Path)
 @pytest.mark.parametrize(("times_as_slow", "word"), [(0.5, "pass"), (1.0, "pass"), (1.6, "fail"), (1.1, "void")])
 def test_two_servers_take_turns_and_are_compared_by_ratio(times_as_slow: float, word: str) -> None:
     profile, order = SLO.profile("smoke"), []
+    told: list[tuple[int, int]] = []
 
     def side(name: str, milliseconds: float) -> Callable[[Schedule], list[Result]]:
         def send(schedule: Schedule) -> list[Result]:
@@ -177,14 +178,24 @@ def test_two_servers_take_turns_and_are_compared_by_ratio(times_as_slow: float, 
 
         return send
 
-    ours, theirs = against.interleaved(side("ours", 3.0 * times_as_slow), side("theirs", 3.0), profile)
+    ours, theirs = against.interleaved(
+        side("ours", 3.0 * times_as_slow),
+        side("theirs", 3.0),
+        profile,
+        lambda number, turn: told.append((number, turn)),
+    )
     assert order[:4] == [("ours", 0), ("theirs", 0), ("theirs", 1), ("ours", 1)]
+    assert told[:4] == [(1, 0), (1, 1), (2, 1), (2, 0)]
     found = against.ratios(ours, theirs, profile)
     assert {(ratio.operation, ratio.percentile) for ratio in found} == {(n, p) for n in profile.mix for p in (50, 95)}
     tail = [ratio for ratio in found if ratio.percentile == 95]
     assert all(ratio.value == pytest.approx(times_as_slow, rel=0.05) for ratio in tail)
-    assert against.verdict(tail, []).word == word
-    assert against.verdict(tail, ["search: 1 failed"]).word == "fail"
+    assert against.verdict(tail, None, None).word == word
+    wrong, void = Verdict("fail", ("recall is low",)), Verdict("void", ("not indexed",))
+    assert against.verdict(tail, wrong, None) == wrong
+    assert against.verdict(tail, void, wrong) == void
+    # What is wrong with the other side is no fault of this one's, and nothing to be measured by.
+    assert against.verdict(tail, None, wrong) == Verdict("void", ("the other side: recall is low",))
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:

@@ -103,17 +103,22 @@ class Listen(_Model):
     port: int
 
 
-class Config(_Model):
+class Stores(_Model):
+    """Where an environment's stores are: what a restore needs of the one that it goes into."""
+
+    qdrant: QdrantStore | None = None
+    postgres: PostgresStore | None = None
+    redis: RedisStore | None = None
+    grafana: GrafanaStore | None = None
+
+
+class Config(Stores):
     """The whole file."""
 
     name: str = Field("plinth", pattern=NAME, description="What its sets are called in the repository.")
     directory: Path = Field(description="The backups' own: staging, cache, lock. On a disk, with room for a copy.")
     state: Path
     repository: Repository
-    qdrant: QdrantStore | None = None
-    postgres: PostgresStore | None = None
-    redis: RedisStore | None = None
-    grafana: GrafanaStore | None = None
     not_taken: dict[str, str] = Field(default_factory=dict, description="Stores that run and are not taken, and why.")
     keep: Keep = Keep()
     schedule: Schedule = Schedule()

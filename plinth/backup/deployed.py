@@ -17,6 +17,7 @@ from plinth.backup.config import (
     RedisStore,
     Repository,
     Schedule,
+    Stores,
 )
 from plinth.backup.state import FILE
 from plinth.errors import UserError
@@ -39,6 +40,7 @@ def config_of(
         )
     with TemporaryDirectory(prefix="plinth-") as directory:
         secrets = _Secrets(Path(directory))
+        stores = _stores(settings, outputs, home, secrets)
         about = outputs["backup"]
         keys = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key"}
         words: Any = repository_words(settings.backup)
@@ -54,15 +56,31 @@ def config_of(
                 options=words["repository_options"],
                 limit_upload_kib=settings.backup.upload_kib,
             ),
-            qdrant=_qdrant(outputs["qdrant"], settings, home, secrets),
-            postgres=_postgres(outputs, secrets),
-            redis=_redis(outputs, secrets),
-            grafana=_grafana(outputs, settings, home),
+            qdrant=stores.qdrant,
+            postgres=stores.postgres,
+            redis=stores.redis,
+            grafana=stores.grafana,
             not_taken=not_taken(settings),
             keep=Keep(**settings.backup.keep.model_dump()),
             schedule=Schedule.model_validate(schedule(settings.backup)),
             revision=revision,
         )
+
+
+@contextmanager
+def stores_of(settings: Settings, outputs: Mapping[str, Any], home: Home) -> Iterator[Stores]:
+    """An environment's stores, which need no backups of their own to be restored into; its secrets' files likewise."""
+    with TemporaryDirectory(prefix="plinth-") as directory:
+        yield _stores(settings, outputs, home, _Secrets(Path(directory)))
+
+
+def _stores(settings: Settings, outputs: Mapping[str, Any], home: Home, secrets: _Secrets) -> Stores:
+    return Stores(
+        qdrant=_qdrant(outputs["qdrant"], settings, home, secrets),
+        postgres=_postgres(outputs, secrets),
+        redis=_redis(outputs, secrets),
+        grafana=_grafana(outputs, settings, home),
+    )
 
 
 class _Secrets:

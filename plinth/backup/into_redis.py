@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from plinth.backup import instances
 from plinth.backup.config import RedisStore, secret
 from plinth.backup.manifest import RedisPart
-from plinth.backup.redis import Client, connect, digest, keyspace
+from plinth.backup.redis import Client, connect, digest, keyspace, used_memory
 from plinth.backup.source import Source, Wish
 from plinth.backup.work import BackupError
 from plinth.versions import numbers
@@ -30,11 +30,13 @@ def refusals(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> 
     with connect(store.host, store.port, secret(store.password_file)) as client:
         version = str(cast(Any, client.info("server"))["redis_version"])
         held = keyspace(client)
+        made = source.made()
+        left = any(made.get(f"redis/{number}") != DONE for number in part.keys)
+        full = _full(client, part.memory or 0) if left else []
     if numbers(version)[:1] < numbers(part.version)[:1]:
         return [f"Redis is {version} and the set was made by {part.version}: an RDB never loads in an older one."]
-    if wish.replace:
-        return []
-    made = source.made()
+    if full or wish.replace:
+        return full
     return [
         f"Database {number} of Redis holds {held[number][0]} keys."
         for number in sorted(part.keys)
@@ -51,7 +53,8 @@ def restore(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> l
     said = []
     with instances.redis_server(source.work.scratch / "redis", rdb) as (saved, port, key):
         with connect(store.host, store.port, password) as live:
-            _refuse_full(live, saved)
+            if full := _full(live, used_memory(saved)):
+                raise BackupError(full[0])
         for number in sorted(keyspace(saved)):
             with connect("127.0.0.1", port, key, number) as one:
                 said.append(_one(source, part, number, one, store, password))
@@ -122,12 +125,14 @@ def _spare(live: Client, saved: dict[int, tuple[int, int]]) -> int:
     return spare
 
 
-def _refuse_full(live: Client, saved: Client) -> None:
+def _full(live: Client, needed: int) -> list[str]:
+    """A sentence where a server may not take so many bytes more."""
     told = live.info("memory")
     most, used = int(told["maxmemory"]), int(told["used_memory"])
-    needed = int(cast(Any, saved.info("memory"))["used_memory"])
-    if most and used + needed > most:
-        raise BackupError(
-            f"Redis may take {most >> 20} MiB, holds {used >> 20} and would take {needed >> 20} more while old and "
-            "new are both there: it would evict keys. Raise plinth:redis.maxmemory_mib, or flush it, and restore again."
-        )
+    if not most or used + needed <= most:
+        return []
+    return [
+        f"Redis may take {most >> 20} MiB, holds {used >> 20} and would take {needed >> 20} more while old and new are "
+        "both there: it would evict keys; raise plinth:redis.maxmemory_mib, or leave it out by naming the others with "
+        "--store."
+    ]

@@ -128,10 +128,14 @@ class PostgresPart(_Model):
 
 
 class RedisPart(_Model):
-    """What is in the set of Redis: keys by database, of which ``expiring`` may be gone later."""
+    """What is in the set of Redis: keys by database, of which ``expiring`` may be gone later.
+
+    ``memory`` is what the server held, in bytes; None in sets that did not ask.
+    """
 
     version: str
     path: str
+    memory: int | None = None
     keys: dict[int, Range]
     expiring: dict[int, int]
     samples: dict[int, dict[str, str]]

@@ -35,6 +35,7 @@ def take(work: Work, store: RedisStore) -> tuple[RedisPart | None, list[str]]:
     try:
         with connect(store.host, store.port, password) as client:
             version = str(cast(Any, client.info("server"))["redis_version"])
+            memory = used_memory(client)
             before, samples = keyspace(client), {}
             for number in before:
                 with connect(store.host, store.port, password, number) as one:
@@ -52,6 +53,7 @@ def take(work: Work, store: RedisStore) -> tuple[RedisPart | None, list[str]]:
     return RedisPart(
         version=version,
         path=RDB,
+        memory=memory,
         keys={n: Range.of(before.get(n, (0, 0))[0], after.get(n, (0, 0))[0]) for n in databases},
         expiring={n: max(before.get(n, (0, 0))[1], after.get(n, (0, 0))[1]) for n in databases},
         samples=samples,
@@ -72,6 +74,11 @@ def keyspace(client: Client) -> dict[int, tuple[int, int]]:
     """Keys, and those of them that expire, by database."""
     found = client.info("keyspace")
     return {int(name.removeprefix("db")): (int(told["keys"]), int(told["expires"])) for name, told in found.items()}
+
+
+def used_memory(client: Client) -> int:
+    """Bytes that a server holds."""
+    return int(cast(Any, client.info("memory"))["used_memory"])
 
 
 def sample(client: Client) -> dict[str, str]:

@@ -16,7 +16,7 @@ import psycopg
 import redis as redis_py
 
 from plinth.backup import into_postgres, into_qdrant, into_redis
-from plinth.backup.config import Config
+from plinth.backup.config import Config, Stores
 from plinth.backup.instances import end_strays
 from plinth.backup.look import manifest_of
 from plinth.backup.manifest import GrafanaPart, Manifest
@@ -56,7 +56,7 @@ def chosen(manifest: Manifest, wish: Wish) -> tuple[str, ...]:
     return tuple(store for store in STORES if store in wanted)
 
 
-def run(source: Config, target: Config, wish: Wish, say: Say) -> Restored:
+def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
     """Restore a set of ``source``'s repository into ``target``'s stores, which may be another environment's."""
     with working(source, say) as work:
         restic = Restic(work)
@@ -83,7 +83,7 @@ def run(source: Config, target: Config, wish: Wish, say: Say) -> Restored:
         return restored
 
 
-def _identity(target: Config) -> str:
+def _identity(target: Stores) -> str:
     """What tells one target's record from another's: where its stores are."""
     qdrant = target.qdrant.urls if target.qdrant else ()
     others = [f"{store.host}:{store.port}" for store in (target.postgres, target.redis) if store]
@@ -107,7 +107,7 @@ def _said(store: str, call: Callable[[], list[str]]) -> list[str]:
         raise BackupError(f"{store} was not restored: {words}; run the restore again, it goes on.") from error
 
 
-def _step(store: str, source: Source, target: Config, wish: Wish) -> Step:
+def _step(store: str, source: Source, target: Stores, wish: Wish) -> Step:
     known = source.manifest
     if store == "postgres" and known.postgres and target.postgres:
         postgres = (source, known.postgres, target.postgres, wish)

@@ -12,8 +12,8 @@ import typer
 from plinth.backup import drill as drills
 from plinth.backup import look, show, take
 from plinth.backup import restore as restores
-from plinth.backup.config import Config
-from plinth.backup.deployed import config_of
+from plinth.backup.config import Config, Stores
+from plinth.backup.deployed import config_of, stores_of
 from plinth.backup.source import STORES, Wish
 from plinth.backup.work import Say
 from plinth.cli.common import Env, Json, Yes, console, outputs_of, print_json, stack_of
@@ -121,9 +121,8 @@ def restore(
     """
     if replace and beside:
         raise UserError("--replace and --beside contradict each other; choose one.")
-    target = to or env
-    if replace:
-        _ask_for_name(target, yes)
+    if to == env:
+        raise UserError(f"--to names '{env}' itself; leave it out to restore there, or name another environment.")
     wish = Wish(
         snapshot=snapshot,
         stores=tuple(store or ()),
@@ -135,10 +134,13 @@ def restore(
     )
     with ExitStack() as stack:
         source = stack.enter_context(_config(env))
-        restored = restores.run(source, stack.enter_context(_config(to)) if to else source, wish, _say(False))
+        target = stack.enter_context(_stores(to)) if to else source
+        if replace:
+            _ask_for_name(to or env, yes)
+        restored = restores.run(source, target, wish, _say(False))
     _print(restored.done)
     console.print(
-        f"Set {restored.snapshot.short} of {show.moment(restored.snapshot.at)} is restored into '{target}' in "
+        f"Set {restored.snapshot.short} of {show.moment(restored.snapshot.at)} is restored into '{to or env}' in "
         f"{sum(restored.seconds.values()):.1f} s.",
         highlight=False,
     )
@@ -164,6 +166,13 @@ def _config(env: str) -> Iterator[Config]:
         env, stack.settings, outputs_of(stack), stack.home, str(revision.version) if revision else None
     ) as config:
         yield config
+
+
+@contextmanager
+def _stores(env: str) -> Iterator[Stores]:
+    stack = stack_of(env)
+    with stores_of(stack.settings, outputs_of(stack), stack.home) as stores:
+        yield stores
 
 
 def _say(quiet: bool) -> Say:

@@ -6,16 +6,14 @@ business: one remembers (`recorded.py`), one has real containers made (`applied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
+from pulumi.runtime.proto import provider_pb2, status_pb2
 
 from tests.containers.wire import UNKNOWN, from_struct, to_plain, to_struct
+from tests.provider import Provider
 
 # What the real provider changes in place; everything else is replaced, the old one first.
 IN_PLACE = {"restart", "memory", "memorySwap", "cpuShares", "cpuSet", "mustRun"}
@@ -46,33 +44,14 @@ class Engine(Protocol):
     def delete(self, kind: str, id_: str, known: dict[str, Any]) -> None: ...
 
 
-class DockerProvider(provider_pb2_grpc.ResourceProviderServicer):
-    """The protocol. ``requests`` keeps every create as it came, marks of secrets and all."""
+class DockerProvider(Provider):
+    """What is docker's own of the protocol."""
+
+    name, version = "docker", "5.2.0"
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__()
         self.engine = engine
-        self.requests: list[tuple[str, dict[str, Any]]] = []
-
-    def Handshake(self, request: Any, context: Any) -> Any:
-        return provider_pb2.ProviderHandshakeResponse(accept_secrets=True, accept_resources=True)
-
-    def Attach(self, request: Any, context: Any) -> Any:
-        return empty_pb2.Empty()
-
-    def GetPluginInfo(self, request: Any, context: Any) -> Any:
-        return plugin_pb2.PluginInfo(version="5.2.0")
-
-    def CheckConfig(self, request: Any, context: Any) -> Any:
-        return provider_pb2.CheckResponse(inputs=request.news)
-
-    def DiffConfig(self, request: Any, context: Any) -> Any:
-        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
-
-    def Configure(self, request: Any, context: Any) -> Any:
-        return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True, acceptResources=True)
-
-    def Check(self, request: Any, context: Any) -> Any:
-        return provider_pb2.CheckResponse(inputs=request.news)
 
     def Diff(self, request: Any, context: Any) -> Any:
         kind = _kind(request.type or request.urn)
@@ -126,9 +105,6 @@ class DockerProvider(provider_pb2_grpc.ResourceProviderServicer):
         self._asked(context, lambda: self.engine.delete(kind, request.id, known))
         return empty_pb2.Empty()
 
-    def Cancel(self, request: Any, context: Any) -> Any:
-        return empty_pb2.Empty()
-
     @staticmethod
     def _asked(context: Any, ask: Any) -> Any:
         try:
@@ -137,20 +113,6 @@ class DockerProvider(provider_pb2_grpc.ResourceProviderServicer):
             raise
         except Refused as refused:
             context.abort(grpc.StatusCode.UNKNOWN, str(refused))
-
-
-@contextmanager
-def served(provider: DockerProvider) -> Iterator[str]:
-    """Serve a provider on loopback; gives the value of PULUMI_DEBUG_PROVIDERS."""
-    large = [("grpc.max_receive_message_length", 64 << 20)]
-    server = grpc.server(ThreadPoolExecutor(max_workers=16), options=large)
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"docker:{port}"
-    finally:
-        server.stop(grace=None).wait()
 
 
 def _kind(type_or_urn: str) -> str:

@@ -30,9 +30,10 @@ from tests.conftest import real_qdrant
 from tests.containers import built
 from tests.containers.applied import Applied
 from tests.containers.engine import Containers, why_not
-from tests.containers.provider import DockerProvider, served
+from tests.containers.provider import DockerProvider
 from tests.containers.stack import settings
 from tests.project import Environment, pulumi_missing
+from tests.provider import served
 
 WHY_NOT = why_not()
 pytestmark = [

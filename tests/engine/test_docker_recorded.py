@@ -16,11 +16,12 @@ import pytest
 import yaml
 
 from plinth.home import home
-from tests.containers.provider import DockerProvider, served
+from tests.containers.provider import DockerProvider
 from tests.containers.recorded import Recorded
 from tests.containers.stack import free_span
 from tests.containers.wire import in_the_clear, to_plain
 from tests.project import Environment, pulumi_missing
+from tests.provider import served
 
 pytestmark = [
     pytest.mark.engine,

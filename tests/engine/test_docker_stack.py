@@ -23,9 +23,10 @@ from tests.conftest import free_port, real_qdrant
 from tests.containers import built, own
 from tests.containers.applied import Applied
 from tests.containers.engine import Containers, why_not
-from tests.containers.provider import DockerProvider, served
+from tests.containers.provider import DockerProvider
 from tests.containers.stack import Stack, settings
 from tests.project import Environment, pulumi_missing
+from tests.provider import served
 
 WHY_NOT = why_not()
 pytestmark = [

@@ -20,9 +20,10 @@ from tests.containers.stack import is_free
 from tests.containers.wire import in_the_clear
 from tests.kubernetes.api import TOKEN, Api, serving
 from tests.kubernetes.nodes import Nodes
-from tests.kubernetes.provider import KubernetesProvider, served
+from tests.kubernetes.provider import KubernetesProvider
 from tests.kubernetes.store import Store
 from tests.project import Environment, pulumi_missing
+from tests.provider import served
 
 pytestmark = [
     pytest.mark.engine,

@@ -11,19 +11,17 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import yaml
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, resource_pb2, resource_pb2_grpc
+from pulumi.runtime.proto import provider_pb2, resource_pb2, resource_pb2_grpc
 
 from tests.conftest import ROOT
 from tests.containers.wire import UNKNOWN, from_struct, to_plain, to_struct
 from tests.kubernetes.store import Refused, Store, key_of
+from tests.provider import Provider
 
 CHART = "kubernetes:helm.sh/v4:Chart"
 RESOURCE = "5cf8f73096256a8f31e491e813e4eb8e"
@@ -37,34 +35,15 @@ def helm() -> str | None:
     return os.environ.get("PLINTH_HELM") or shutil.which("helm") or (str(built) if built.exists() else None)
 
 
-class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
-    """The protocol. ``requests`` keeps every create as it came, marks of secrets and all."""
+class KubernetesProvider(Provider):
+    """What is kubernetes' own of the protocol."""
+
+    name, version = "kubernetes", "4.34.2"
 
     def __init__(self, store: Store, helm: str | None = None) -> None:
+        super().__init__()
         self.store, self.helm = store, helm
-        self.requests: list[tuple[str, dict[str, Any]]] = []
         self.charts: dict[str, dict[str, Any]] = {}
-
-    def Handshake(self, request: Any, context: Any) -> Any:
-        return provider_pb2.ProviderHandshakeResponse(accept_secrets=True, accept_resources=True)
-
-    def Attach(self, request: Any, context: Any) -> Any:
-        return empty_pb2.Empty()
-
-    def GetPluginInfo(self, request: Any, context: Any) -> Any:
-        return plugin_pb2.PluginInfo(version="4.34.2")
-
-    def CheckConfig(self, request: Any, context: Any) -> Any:
-        return provider_pb2.CheckResponse(inputs=request.news)
-
-    def DiffConfig(self, request: Any, context: Any) -> Any:
-        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
-
-    def Configure(self, request: Any, context: Any) -> Any:
-        return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True, acceptResources=True)
-
-    def Check(self, request: Any, context: Any) -> Any:
-        return provider_pb2.CheckResponse(inputs=request.news)
 
     def Diff(self, request: Any, context: Any) -> Any:
         olds, news = to_plain(from_struct(request.old_inputs)), to_plain(from_struct(request.news))
@@ -105,9 +84,6 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Delete(self, request: Any, context: Any) -> Any:
         self.store.delete(key_of(to_plain(from_struct(request.properties))))
-        return empty_pb2.Empty()
-
-    def Cancel(self, request: Any, context: Any) -> Any:
         return empty_pb2.Empty()
 
     def Construct(self, request: Any, context: Any) -> Any:
@@ -201,16 +177,3 @@ def stand_in(inputs: dict[str, Any]) -> dict[str, Any]:
             ],
         },
     }
-
-
-@contextmanager
-def served(provider: KubernetesProvider) -> Iterator[str]:
-    """Serve a provider on loopback; gives the value of PULUMI_DEBUG_PROVIDERS."""
-    server = grpc.server(ThreadPoolExecutor(max_workers=16), options=[("grpc.max_receive_message_length", 64 << 20)])
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"kubernetes:{port}"
-    finally:
-        server.stop(grace=None).wait()

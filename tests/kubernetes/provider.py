@@ -1,24 +1,19 @@
 """A kubernetes provider of our own, served to the real Pulumi engine over PULUMI_DEBUG_PROVIDERS; for tests alone.
 
-Objects land in a remembered cluster. A chart is a component of the provider: its objects are rendered by helm where
-it is there, else a stand-in makes what a StatefulSet of charts/qdrant would be, and they are registered as children.
+Objects land in a remembered cluster. A chart is a component of the provider: a stand-in makes what the StatefulSet of
+charts/qdrant would be, and it is registered as a child.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import subprocess
 from typing import Any
 
 import grpc
-import yaml
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2, resource_pb2, resource_pb2_grpc
 
-from tests.conftest import ROOT
 from tests.containers.wire import UNKNOWN, from_struct, to_plain, to_struct
 from tests.kubernetes.store import Refused, Store, key_of
 from tests.provider import Provider
@@ -30,19 +25,14 @@ SIGNATURE = "4dabf18193072939515e22adb298388d"
 IN_PLACE = {"replicas", "template", "updateStrategy", "minReadySeconds", "persistentVolumeClaimRetentionPolicy"}
 
 
-def helm() -> str | None:
-    built = ROOT / ".plinth" / "bin" / "helm"
-    return os.environ.get("PLINTH_HELM") or shutil.which("helm") or (str(built) if built.exists() else None)
-
-
 class KubernetesProvider(Provider):
     """What is kubernetes' own of the protocol."""
 
     name, version = "kubernetes", "4.34.2"
 
-    def __init__(self, store: Store, helm: str | None = None) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__()
-        self.store, self.helm = store, helm
+        self.store = store
         self.charts: dict[str, dict[str, Any]] = {}
 
     def Diff(self, request: Any, context: Any) -> Any:
@@ -105,7 +95,7 @@ class KubernetesProvider(Provider):
                 )
             )
             # As the real one: what is not known yet makes a chart without children.
-            manifests = [] if UNKNOWN in json.dumps(inputs) else self._render(inputs)
+            manifests = [] if UNKNOWN in json.dumps(inputs) else [stand_in(inputs)]
             children = []
             for manifest in manifests:
                 _, namespace, name = key_of(manifest)
@@ -132,20 +122,6 @@ class KubernetesProvider(Provider):
             state=to_struct(state),
             stateDependencies={"resources": provider_pb2.ConstructResponse.PropertyDependencies(urns=children)},
         )
-
-    def _render(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
-        if self.helm is None:
-            return [stand_in(inputs)]
-        rendered = subprocess.run(
-            [self.helm, "template", inputs["name"], inputs["chart"], "-n", inputs["namespace"], "-f", "-"],
-            input=yaml.safe_dump(inputs["values"]),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert rendered.returncode == 0, rendered.stderr
-        found = [manifest for manifest in yaml.safe_load_all(rendered.stdout) if manifest]
-        return [m for m in found if "helm.sh/hook" not in m["metadata"].get("annotations", {})]
 
 
 def stand_in(inputs: dict[str, Any]) -> dict[str, Any]:

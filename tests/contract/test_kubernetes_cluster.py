@@ -25,9 +25,9 @@ from plinth.kubernetes.roll import roll
 from plinth.kubernetes.steps import Rolled
 from tests.conftest import free_port
 from tests.kubernetes.api import Api, serving
-from tests.kubernetes.nodes import Nodes
 from tests.kubernetes.provider import stand_in
 from tests.kubernetes.store import Store
+from tests.nodes import Nodes
 
 NAMESPACE = "vectors"
 SELECTOR = "app.kubernetes.io/name=qdrant"
@@ -64,7 +64,7 @@ def there(tmp_path: Path) -> Iterator[There]:
 
 @pytest.fixture
 def nodes() -> Iterator[Nodes]:
-    found = Nodes(3)
+    found = Nodes("qdrant-headless", [0] * 3)
     yield found
     found.close()
 

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 import yaml
@@ -20,6 +17,7 @@ from tests.containers.provider import DockerProvider
 from tests.containers.recorded import Recorded
 from tests.containers.stack import free_span
 from tests.containers.wire import in_the_clear, to_plain
+from tests.nodes import Nodes
 from tests.project import Environment, pulumi_missing
 from tests.provider import served
 
@@ -30,65 +28,10 @@ pytestmark = [
 NODES = 3
 
 
-class Cluster:
-    """Qdrant nodes that say what a test wants them to say, one server for each published port."""
-
-    def __init__(self, first: int) -> None:
-        self.asked: list[tuple[int, str]] = []
-        self.restless: set[int] = set()
-        self._servers = [self._serve(number, first + 10 * number) for number in range(NODES)]
-
-    def close(self) -> None:
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
-
-    def answer(self, number: int, path: str) -> Any:
-        self.asked.append((number, path))
-        if path == "/cluster":
-            return {
-                "status": "enabled",
-                "peer_id": number + 1,
-                "peers": {str(n + 1): {"uri": f"http://qdrant-{n}.peers:6335/"} for n in range(NODES)},
-                "raft_info": {"leader": 1, "pending_operations": 0, "commit": 9},
-            }
-        if path == "/aliases":
-            return {"aliases": []}
-        if path == "/collections":
-            return {"collections": [{"name": "c"}] if self.restless else []}
-        if path == "/collections/c":
-            return None
-        states = {node: "Partial" if node in self.restless else "Active" for node in range(NODES)}
-        return {
-            "local_shards": [{"shard_id": 0, "state": states.pop(number)}],
-            "remote_shards": [{"shard_id": 0, "peer_id": n + 1, "state": state} for n, state in states.items()],
-            "shard_transfers": [],
-        }
-
-    def _serve(self, number: int, port: int) -> ThreadingHTTPServer:
-        cluster = self
-
-        class Node(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                found = cluster.answer(number, self.path)
-                body = json.dumps({"result": found, "status": "ok"}).encode()
-                self.send_response(404 if found is None else 200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", port), Node)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return server
-
-
 class Story:
     """One environment, what its engine was told, and the nodes that answer."""
 
-    def __init__(self, environment: Environment, provider: DockerProvider, recorded: Recorded, nodes: Cluster) -> None:
+    def __init__(self, environment: Environment, provider: DockerProvider, recorded: Recorded, nodes: Nodes) -> None:
         self.environment, self.provider, self.recorded, self.nodes = environment, provider, recorded, nodes
 
     def up(self, expect: int = 0) -> str:
@@ -128,7 +71,7 @@ except CommandError as error:
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     recorded, first = Recorded(), free_span(NODES)
     provider = DockerProvider(recorded)
-    nodes = Cluster(first)
+    nodes = Nodes("peers", [first + 10 * number for number in range(NODES)])
     settings = {
         "plinth:target": "docker",
         "plinth:qdrant": {

@@ -19,9 +19,9 @@ from plinth.home import home
 from tests.containers.stack import is_free
 from tests.containers.wire import in_the_clear
 from tests.kubernetes.api import TOKEN, Api, serving
-from tests.kubernetes.nodes import Nodes
 from tests.kubernetes.provider import KubernetesProvider
 from tests.kubernetes.store import Store
+from tests.nodes import Nodes
 from tests.project import Environment, pulumi_missing
 from tests.provider import served
 
@@ -60,7 +60,7 @@ def free_offset() -> int:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    store, nodes = Store(), Nodes(NODES)
+    store, nodes = Store(), Nodes("qdrant-headless", [0] * NODES)
     api, provider = Api(store), KubernetesProvider(store)
     api.ports = {(f"qdrant-{number}", HTTP): port for number, port in enumerate(nodes.ports)}
     settings = {

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
 class Nodes:
-    """``restless`` nodes have a replica that is not active; ``behind`` is how far each one's log is behind."""
+    """A cluster whose nodes are `qdrant-N.DOMAIN` to each other; a port of 0 is any that is free.
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    ``restless`` nodes have a replica that is not active.
+    """
+
+    def __init__(self, domain: str, ports: Sequence[int]) -> None:
+        self.domain = domain
         self.restless: set[int] = set()
-        self.behind: dict[int, int] = {}
         self.payload = ""
-        self._servers = [self._serve(number) for number in range(count)]
+        self._numbers = range(len(ports))
+        self._servers = [self._serve(number, port) for number, port in enumerate(ports)]
         self.ports = [server.server_address[1] for server in self._servers]
 
     def close(self) -> None:
@@ -29,12 +33,8 @@ class Nodes:
             return {
                 "status": "enabled",
                 "peer_id": number + 1,
-                "peers": {str(n + 1): {"uri": f"http://qdrant-{n}.qdrant-headless:6335/"} for n in range(self.count)},
-                "raft_info": {
-                    "leader": 1,
-                    "pending_operations": 0,
-                    "commit": 9 - self.behind.get(number, 0),
-                },
+                "peers": {str(n + 1): {"uri": f"http://qdrant-{n}.{self.domain}:6335/"} for n in self._numbers},
+                "raft_info": {"leader": 1, "pending_operations": 0, "commit": 9},
             }
         if path == "/payload":
             return self.payload
@@ -44,14 +44,14 @@ class Nodes:
             return {"collections": [{"name": "c"}] if self.restless else []}
         if path == "/collections/c":
             return None
-        states = {node: "Partial" if node in self.restless else "Active" for node in range(self.count)}
+        states = {node: "Partial" if node in self.restless else "Active" for node in self._numbers}
         return {
             "local_shards": [{"shard_id": 0, "state": states.pop(number)}],
             "remote_shards": [{"shard_id": 0, "peer_id": n + 1, "state": state} for n, state in states.items()],
             "shard_transfers": [],
         }
 
-    def _serve(self, number: int) -> ThreadingHTTPServer:
+    def _serve(self, number: int, port: int) -> ThreadingHTTPServer:
         nodes = self
 
         class Node(BaseHTTPRequestHandler):
@@ -68,6 +68,6 @@ class Nodes:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Node)
+        server = ThreadingHTTPServer(("127.0.0.1", port), Node)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server

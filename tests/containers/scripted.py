@@ -21,7 +21,7 @@ class Engine:
         self.answer_to_post: list[dict[str, Any]] = []
         engine = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Api(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if self.path == "/version":
                     self.reply(200, {"Version": "28.0"})
@@ -51,7 +51,7 @@ class Engine:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     @property

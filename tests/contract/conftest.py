@@ -1,4 +1,4 @@
-"""What the contract tests share: the official client, and a collection with a tenant."""
+"""What the contract tests share: the official client, a collection with a tenant, and one that does not exist yet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from qdrant_client import QdrantClient, models
 
+from plinth.qdrant.client import Qdrant
 from tests.conftest import KEY, Server
 from tests.contract.points import SIZE
 
@@ -29,3 +30,12 @@ def name(client: QdrantClient) -> Iterator[str]:
     )
     yield created
     client.delete_collection(created)
+
+
+@pytest.fixture
+def collection(server: Server) -> Iterator[str]:
+    """A name for what a migration makes; removed afterwards."""
+    name = f"m_{uuid.uuid4().hex[:8]}"
+    yield name
+    with Qdrant(server.url, KEY) as client:
+        client.call("DELETE", f"/collections/{name}")

@@ -46,14 +46,6 @@ def database(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Conn
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS other CASCADE")
 
 
-@pytest.fixture
-def collection(server: Server) -> Iterator[str]:
-    name = f"m_{uuid.uuid4().hex[:8]}"
-    yield name
-    with Qdrant(server.url, KEY) as client:
-        client.call("DELETE", f"/collections/{name}")
-
-
 def documents(connection: psycopg.Connection[Any], count: int, opclass: str = "vector_cosine_ops") -> None:
     connection.execute(f"CREATE TABLE docs (id bigint PRIMARY KEY, title text, embedding vector({SIZE}))")
     rows = ((i, f"title {i}", text(vector)) for i, vector in enumerate(vectors(count)))

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,6 @@ ROOT = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QDRANT_API_KEY", KEY)
     monkeypatch.setenv("PLINTH_SOURCE_API_KEY", KEY)
-
-
-@pytest.fixture
-def collection(server: Server) -> Iterator[str]:
-    name = f"m_{uuid.uuid4().hex[:8]}"
-    yield name
-    with Qdrant(server.url, KEY) as client:
-        client.call("DELETE", f"/collections/{name}")
 
 
 def migrate(server: Server, collection: str, state: Path, kind: str, *source: object) -> Ran:

@@ -1,4 +1,4 @@
-"""A run of the program under mocks, in a directory of its own."""
+"""A run of the program under mocks, in a directory of its own, and the Docker engine that it asks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pulumi
 import pytest
 
 from plinth.settings import Settings
+from tests.containers.scripted import Engine
+from tests.program.docker_declared import PINS
 from tests.program.recorder import Recorder, declare
 
 
@@ -19,3 +21,12 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Recorder]]:
 
     yield declared
     pulumi.runtime.settings.reset_options()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """A Docker engine that has Plinth's own image."""
+    made = Engine({PINS["plinth"]: {}})
+    monkeypatch.setenv("DOCKER_HOST", made.host)
+    yield made
+    made.close()

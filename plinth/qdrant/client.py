@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import httpx
 import orjson
-import qdrant_client
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from plinth.certificates import trusting
@@ -170,14 +169,3 @@ class Qdrant:
 def _repeatable(method: str, path: str) -> bool:
     # Asked for twice, a snapshot is made twice; writes of points, indexes and aliases only say the same again.
     return not (method == "POST" and path.partition("?")[0].endswith("/snapshots"))
-
-
-def official_client(url: str, api_key: str | None = None, grpc_url: str | None = None) -> qdrant_client.QdrantClient:
-    """The official client; gRPC where its address is given (S3-04), else REST."""
-    return qdrant_client.QdrantClient(
-        url=url,
-        api_key=api_key,
-        prefer_grpc=grpc_url is not None,
-        grpc_port=int(grpc_url.rsplit(":", 1)[-1]) if grpc_url else 6334,
-        timeout=30,
-    )

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from plinth.qdrant.client import Qdrant
@@ -18,10 +19,12 @@ from tests.conftest import ROOT
 
 BUILT = ROOT / ".plinth" / "bin"
 OURS = ("PULUMI_", "PROBE_", "ENABLE_")
-
-
-def pulumi_missing() -> bool:
-    return shutil.which("pulumi") is None and not (BUILT / "pulumi").exists()
+needs_pulumi = pytest.mark.skipif(
+    shutil.which("pulumi") is None and not (BUILT / "pulumi").exists(), reason="no pulumi binary: run `make bootstrap`"
+)
+needs_prometheus = pytest.mark.skipif(
+    shutil.which("prometheus") is None, reason="no prometheus on this machine: run `make bootstrap`"
+)
 
 
 class Environment:

@@ -7,9 +7,7 @@ from pathlib import Path
 import psutil
 
 from tests.conftest import free_port
-from tests.project import BUILT, Environment
-
-__all__ = ["BUILT", "Project", "is_alive", "wait_ready"]
+from tests.project import Environment
 
 
 class Project(Environment):

@@ -17,14 +17,12 @@ import yaml
 
 from plinth.qdrant.client import Qdrant
 from tests.conftest import free_port
-from tests.engine.project import BUILT, Project
+from tests.engine.project import Project
+from tests.project import needs_pulumi
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(
-        shutil.which("pulumi") is None and not (BUILT / "pulumi").exists(),
-        reason="no pulumi binary: run `make bootstrap`",
-    ),
+    needs_pulumi,
     pytest.mark.skipif(shutil.which("restic") is None, reason="no restic on this machine: run `make bootstrap`"),
 ]
 

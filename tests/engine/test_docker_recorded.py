@@ -18,12 +18,12 @@ from tests.containers.recorded import Recorded
 from tests.containers.stack import free_span
 from tests.containers.wire import in_the_clear, to_plain
 from tests.nodes import Nodes
-from tests.project import Environment, pulumi_missing
+from tests.project import Environment, needs_pulumi
 from tests.provider import served
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(pulumi_missing(), reason="no pulumi binary: run `make bootstrap`"),
+    needs_pulumi,
 ]
 NODES = 3
 

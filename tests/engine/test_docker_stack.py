@@ -25,14 +25,14 @@ from tests.containers.applied import Applied
 from tests.containers.engine import Containers, why_not
 from tests.containers.provider import DockerProvider
 from tests.containers.stack import Stack, settings
-from tests.project import Environment, pulumi_missing
+from tests.project import Environment, needs_pulumi
 from tests.provider import served
 
 WHY_NOT = why_not()
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.docker,
-    pytest.mark.skipif(pulumi_missing(), reason="no pulumi binary: run `make bootstrap`"),
+    needs_pulumi,
     pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
 ]
 SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager", "plinth-backup"} | {

@@ -22,12 +22,12 @@ from tests.kubernetes.api import TOKEN, Api, serving
 from tests.kubernetes.provider import KubernetesProvider
 from tests.kubernetes.store import Store
 from tests.nodes import Nodes
-from tests.project import Environment, pulumi_missing
+from tests.project import Environment, needs_pulumi
 from tests.provider import served
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(pulumi_missing(), reason="no pulumi binary: run `make bootstrap`"),
+    needs_pulumi,
 ]
 NODES = 3
 HTTP, GRPC = 6333, 6334

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,17 +23,13 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, real_qdrant
-from tests.engine.project import BUILT, Project, is_alive, wait_ready
+from tests.engine.project import Project, is_alive, wait_ready
+from tests.project import needs_prometheus, needs_pulumi
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(
-        shutil.which("pulumi") is None and not (BUILT / "pulumi").exists(),
-        reason="no pulumi binary: run `make bootstrap`",
-    ),
-    pytest.mark.skipif(
-        shutil.which("prometheus") is None, reason="no prometheus on this machine: run `make bootstrap`"
-    ),
+    needs_pulumi,
+    needs_prometheus,
 ]
 
 

@@ -19,11 +19,11 @@ import pytest
 from plinth.dashboards.board import expressions
 from tests.conftest import ROOT, free_port, real_qdrant
 from tests.engine.project import Project
-from tests.project import pulumi_missing
+from tests.project import needs_pulumi
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(pulumi_missing(), reason="no pulumi binary: run `make bootstrap`"),
+    needs_pulumi,
     pytest.mark.skipif(
         not (os.environ.get("PLINTH_LOKI") or shutil.which("loki")),
         reason="no loki binary: set PLINTH_LOKI or put it on PATH",

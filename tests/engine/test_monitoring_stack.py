@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import tempfile
 import time
@@ -29,18 +28,14 @@ from plinth.dashboards.board import expressions
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_load
 from tests.conftest import ROOT, free_port, real_qdrant
-from tests.engine.project import BUILT, Project
+from tests.engine.project import Project
+from tests.project import needs_prometheus, needs_pulumi
 from tests.promql import names, selectors
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(
-        shutil.which("pulumi") is None and not (BUILT / "pulumi").exists(),
-        reason="no pulumi binary: run `make bootstrap`",
-    ),
-    pytest.mark.skipif(
-        shutil.which("prometheus") is None, reason="no prometheus on this machine: run `make bootstrap`"
-    ),
+    needs_pulumi,
+    needs_prometheus,
 ]
 
 BOARDS = sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json"))

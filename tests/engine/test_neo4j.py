@@ -15,13 +15,13 @@ import psutil
 import pytest
 
 from tests.conftest import free_port
-from tests.project import Environment, pulumi_missing
+from tests.project import Environment, needs_pulumi
 
 BINARY = os.environ.get("PLINTH_NEO4J") or shutil.which("neo4j")
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.requirement("S1-02"),
-    pytest.mark.skipif(pulumi_missing(), reason="no pulumi binary: run `make bootstrap`"),
+    needs_pulumi,
     pytest.mark.skipif(BINARY is None, reason="no neo4j binary: set PLINTH_NEO4J or put it on PATH"),
 ]
 OFF = {"enabled": False}

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import docker
 import docker.errors
 from docker.types import EndpointConfig, Healthcheck, LogConfig, Mount, Ulimit
 
-from tests.containers.provider import HalfMade, Refused
+from tests.containers.provider import DockerProvider, HalfMade, Refused
+from tests.provider import served
 
 NANO = 10**9
 UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@contextmanager
+def provided(client: docker.DockerClient) -> Iterator[dict[str, str]]:
+    """The variables by which the Pulumi engine finds a docker provider: pulumi-docker's own where it is on PATH."""
+    if shutil.which("pulumi-resource-docker"):
+        yield {}
+        return
+    with served(DockerProvider(Applied(client))) as address:
+        yield {"PULUMI_DEBUG_PROVIDERS": address}
 
 
 class Applied:

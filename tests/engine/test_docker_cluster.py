@@ -28,12 +28,10 @@ from plinth.qdrant.observe import observe_others
 from plinth.resources.certificate import kept_authority
 from tests.conftest import real_qdrant
 from tests.containers import built
-from tests.containers.applied import Applied
+from tests.containers.applied import provided
 from tests.containers.engine import Containers, why_not
-from tests.containers.provider import DockerProvider
 from tests.containers.stack import settings
 from tests.project import Environment, needs_pulumi
-from tests.provider import served
 
 WHY_NOT = why_not()
 pytestmark = [
@@ -110,8 +108,8 @@ def cluster() -> Iterator[Cluster]:
         collections={"only": [COLLECTION]},
     )
     wanted["plinth:qdrant"]["tls"] = {}
-    with served(DockerProvider(Applied(client))) as debug, tempfile.TemporaryDirectory(prefix="plinth-") as directory:
-        made = Cluster(Path(directory), wanted, env, PULUMI_DEBUG_PROVIDERS=debug)
+    with provided(client) as plugin, tempfile.TemporaryDirectory(prefix="plinth-") as directory:
+        made = Cluster(Path(directory), wanted, env, **plugin)
         made.containers = Containers(client, env)
         try:
             yield made

@@ -21,12 +21,10 @@ import pytest
 
 from tests.conftest import free_port, real_qdrant
 from tests.containers import built, own
-from tests.containers.applied import Applied
+from tests.containers.applied import provided
 from tests.containers.engine import Containers, why_not
-from tests.containers.provider import DockerProvider
 from tests.containers.stack import Stack, settings
 from tests.project import Environment, needs_pulumi
-from tests.provider import served
 
 WHY_NOT = why_not()
 pytestmark = [
@@ -49,18 +47,18 @@ def client() -> docker.DockerClient:
 
 
 @pytest.fixture(scope="module")
-def debug(client: docker.DockerClient) -> Iterator[str]:
-    with served(DockerProvider(Applied(client))) as address:
-        yield address
+def plugin(client: docker.DockerClient) -> Iterator[dict[str, str]]:
+    with provided(client) as variables:
+        yield variables
 
 
 @pytest.fixture(scope="module")
-def stack(client: docker.DockerClient, debug: str) -> Iterator[Stack]:
+def stack(client: docker.DockerClient, plugin: dict[str, str]) -> Iterator[Stack]:
     env = f"one{secrets.token_hex(3)}"
     images = built.build(client)
     mine = {"python": own.base(client), "plinth": f"localhost/plinth-tests/plinth:{env}"}
     with tempfile.TemporaryDirectory(prefix="plinth-docker-") as directory:
-        made = Stack(Path(directory), settings(images | mine), env, PULUMI_DEBUG_PROVIDERS=debug)
+        made = Stack(Path(directory), settings(images | mine), env, **plugin)
         made.containers, made.images = Containers(client, env), images | mine
         try:
             yield made
@@ -313,7 +311,7 @@ def test_a_deploy_that_fails_halfway_is_finished_by_the_next(stack: Stack) -> No
     stack.wait_ready()
 
 
-def test_two_stacks_live_side_by_side(stack: Stack, client: docker.DockerClient, debug: str) -> None:
+def test_two_stacks_live_side_by_side(stack: Stack, client: docker.DockerClient, plugin: dict[str, str]) -> None:
     env = f"two{secrets.token_hex(3)}"
     both = Containers(client, env)
     others = {
@@ -324,7 +322,7 @@ def test_two_stacks_live_side_by_side(stack: Stack, client: docker.DockerClient,
     }
     with tempfile.TemporaryDirectory(prefix="plinth-docker-") as directory:
         wanted = settings(stack.images, **others)
-        second = Environment(Path(directory), wanted, env, PULUMI_DEBUG_PROVIDERS=debug)
+        second = Environment(Path(directory), wanted, env, **plugin)
         try:
             wanted["plinth:redis"]["port"] = stack.settings["plinth:redis"]["port"]
             second.save()

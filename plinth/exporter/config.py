@@ -39,6 +39,20 @@ class Pace(_Model):
     size_sec: float = Field(300, gt=0)
 
 
+class Container(_Model):
+    """Whose a container is: a service and, where that has several, its node."""
+
+    service: str
+    node: str
+
+
+class Cgroups(_Model):
+    """The machine's cgroups, and each container by the name of the one above its own."""
+
+    directory: Path
+    above: dict[str, Container]
+
+
 class Config(_Model):
     """The whole file."""
 
@@ -49,6 +63,7 @@ class Config(_Model):
     marks: Path | None = None
     services: dict[str, int] = Field(default_factory=dict, description="Ports, by the service that listens on them.")
     volumes: dict[str, tuple[Path, ...]] = Field(default_factory=dict, description="Directories, by their service.")
+    cgroups: Cgroups | None = Field(None, description="Where services are containers: in the place of their ports.")
     pace: Pace = Pace()
 
 

@@ -43,23 +43,23 @@ def sizes(volumes: Mapping[str, Sequence[Path]]) -> dict[str, int]:
 
 
 def families(found: Mapping[str, Use], on_disk: Mapping[str, int]) -> Iterator[Metric]:
-    """The metrics, labelled by service."""
+    """The metrics, labelled by service and node; a process is its service's only node."""
     for name, words, values in (
         ("cpu_seconds", "Processor time.", {n: use.cpu_s for n, use in found.items()}),
         ("read_bytes", "Read from disk.", {n: use.read for n, use in found.items()}),
         ("written_bytes", "Written to disk.", {n: use.written for n, use in found.items()}),
     ):
-        counter = CounterMetricFamily(f"plinth_service_{name}", words, labels=["service"])
+        counter = CounterMetricFamily(f"plinth_service_{name}", words, labels=["service", "node"])
         for service, value in values.items():
-            counter.add_metric([service], value)
+            counter.add_metric([service, service], value)
         yield counter
     for name, words, values in (
         ("resident_bytes", "Resident memory.", {n: use.resident for n, use in found.items()}),
         ("disk_bytes", "Data on disk.", dict(on_disk)),
     ):
-        gauge = GaugeMetricFamily(f"plinth_service_{name}", words, labels=["service"])
+        gauge = GaugeMetricFamily(f"plinth_service_{name}", words, labels=["service", "node"])
         for service, value in values.items():
-            gauge.add_metric([service], value)
+            gauge.add_metric([service, service], value)
         yield gauge
 
 

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from plinth.backup.state import State, StateUnreadable, read
-from plinth.exporter import services
+from plinth.exporter import cgroups, services
 from plinth.exporter.config import Config
 from plinth.exporter.questions import Question, body, choose, nobody, recall
 from plinth.exporter.reading import CollectionReading, Reading, described, families
@@ -61,7 +61,7 @@ class Watch(Collector):
         """The last round; nothing before the first has ended."""
         if self._reading:
             yield from families(self._reading)
-            yield from services.families(services.uses(self._config.services), self._sizes)
+            yield from self._used()
             if self._config.marks:
                 yield from marks.families(marks.read(self._config.marks))
 
@@ -86,8 +86,16 @@ class Watch(Collector):
         )
         if self._is_due(self._sized_at, "all", self._config.pace.size_sec):
             self._sizes = services.sizes(self._config.volumes)
+        counted = self._config.cgroups
+        if counted and not cgroups.uses(counted):
+            log.warning("no container of this stack is found in %s", counted.directory)
         self._rounds += 1
         return self._reading
+
+    def _used(self) -> Iterator[Metric]:
+        if self._config.cgroups:
+            return cgroups.families(cgroups.uses(self._config.cgroups))
+        return services.families(services.uses(self._config.services), self._sizes)
 
     def _collections(self) -> dict[str, CollectionReading]:
         try:

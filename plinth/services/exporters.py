@@ -136,6 +136,7 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         needs=("qdrant",),
         run_as=(),
         optional=True,
+        reads_cgroups=True,
     )
 
 
@@ -153,6 +154,7 @@ def _exporter(
     needs: tuple[str, ...] = (),
     run_as: tuple[str, ...] = ("prometheus", "nobody"),
     optional: bool = False,
+    reads_cgroups: bool = False,
 ) -> Service:
     return Service(
         name=name,
@@ -169,4 +171,5 @@ def _exporter(
         needs=needs,
         run_as=run_as,
         optional=optional,
+        reads_cgroups=reads_cgroups,
     )

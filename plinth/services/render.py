@@ -46,6 +46,10 @@ class Place(Protocol):
     def output(self) -> str | None:
         """The files of what services print, one each, as a glob; None where the target sends it to who takes it."""
 
+    @property
+    def cgroups(self) -> Mapping[str, Any] | None:
+        """Where what containers take is counted, as the exporter's settings say it; None where services are none."""
+
     def read(self, service: str, name: str) -> Mapping[str, str]:
         """The path of another service's volume, as one that reads it sees it, by the name of the node."""
 
@@ -65,8 +69,8 @@ def command(service: Service, place: Place) -> Command:
 
     Templates may ask for ``stack``, ``bind``, ``node``, ``port(name)``, ``address(service, port)``,
     ``addresses(service, port)``, ``peer(node, port)``, ``file(name)``, ``volume(name)``, ``secret_file(name)``,
-    ``output`` and ``read(service, volume)``; one that asks for anything else is a bug and raises. Secrets are open to
-    files alone, so that none ends in an argument list or an environment.
+    ``output``, ``cgroups`` and ``read(service, volume)``; one that asks for anything else is a bug and raises. Secrets
+    are open to files alone, so that none ends in an argument list or an environment.
     """
     names = _names(service, place)
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - arguments, not HTML
@@ -114,6 +118,7 @@ def _names(service: Service, place: Place) -> dict[str, Any]:
         "volume": lambda name: place.volume(service.name, name),
         "volume_of": place.volume,
         "output": place.output,
+        "cgroups": place.cgroups,
         "read": place.read,
         "secret_file": lambda name: place.file(service.name, f"{name}.secret"),
     }

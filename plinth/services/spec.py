@@ -134,7 +134,8 @@ class Service:
     ``shares`` are volumes of other services, by service, that this one uses too.
     ``run_as`` lists accounts, the first that exists is used when the target starts as root. ``optional`` services are
     left out, with the reason in the outputs, where their program cannot be had. ``peers`` is set for a service that may
-    run as several nodes, each with volumes of its own and the same files.
+    run as several nodes, each with volumes of its own and the same files. ``reads_cgroups`` is set for one that tells
+    what containers take of the machine.
     """
 
     name: str
@@ -158,3 +159,4 @@ class Service:
     peers: Peers | None = None
     takes_output: Intake | None = None
     reads: tuple[tuple[str, str], ...] = ()
+    reads_cgroups: bool = False

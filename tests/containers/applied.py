@@ -134,6 +134,7 @@ class Applied:
             nano_cpus=round(float(inputs["cpus"]) * NANO) if "cpus" in inputs else None,
             shm_size=f"{inputs['shmSize']}m" if "shmSize" in inputs else None,
             network_mode=inputs.get("networkMode"),
+            cgroup_parent=inputs.get("cgroupParent"),
         )
         first = next(iter(networks.items()), None)
         created = api.create_container(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -60,3 +62,7 @@ class Containers:
         for kind in (self.client.volumes, self.client.networks):
             for found in kind.list(filters=filters):
                 found.remove()
+        # Where systemd does not, nobody clears away what was above a container.
+        for above in Path("/sys/fs/cgroup").glob(f"**/plinth-{self.stack.replace('-', '_')}-*.slice"):
+            with contextlib.suppress(OSError):
+                above.rmdir()

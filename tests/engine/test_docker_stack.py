@@ -18,6 +18,7 @@ import docker
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import free_port, real_qdrant
 from tests.containers import built, own
@@ -109,6 +110,71 @@ def test_the_own_image_is_built_and_its_exporter_watches_the_collections(stack: 
             == ["1"]
         )
     )
+
+
+@pytest.mark.requirement("S0-05")
+def test_the_exporter_tells_what_each_container_takes_and_agrees_with_the_engine(
+    stack: Stack, client: docker.DockerClient
+) -> None:
+    running = stack.containers.running()
+
+    def counted(name: str) -> tuple[float, float]:
+        """Nanoseconds of processor time and of being held back, by the engine's word."""
+        cpu = client.api.stats(running[name].id, stream=False, one_shot=True)["cpu_stats"]
+        return cpu["cpu_usage"]["total_usage"], cpu["throttling_data"]["throttled_time"]
+
+    def limit(name: str, nano_cpus: int) -> None:
+        url = client.api._url("/containers/{0}/update", running[name].id)
+        assert client.api._post_json(url, data={"NanoCpus": nano_cpus}).ok
+
+    idle = told(stack)
+    usual = stack.containers.inspected()["redis"]["HostConfig"]["NanoCpus"]
+    # So little that it is used up on the busiest machine.
+    limit("redis", 10**9 // 50)
+    assert running["redis"].exec_run(["bash", "-c", "while [ $SECONDS -lt 3 ]; do :; done"]).exit_code == 0
+    limit("redis", usual)
+    before = {name: counted(name) for name in running}
+    found = told(stack)
+    after = {name: counted(name) for name in running}
+    assert {name for _, name in found} == set(running)
+    for name, about in stack.containers.inspected().items():
+        figures = found[about["Config"]["Labels"]["plinth.service"], name]
+        assert figures["memory_limit_bytes"] == about["HostConfig"]["Memory"], name
+        assert 0 < figures["unreclaimable_bytes"] < figures["memory_limit_bytes"], name
+        assert 0 < figures["working_set_bytes"] <= figures["memory_limit_bytes"], name
+        times = (figures["cpu_seconds_total"] * 10**9, figures["cpu_throttled_seconds_total"] * 10**9)
+        for least, value, most in zip(before[name], times, after[name], strict=True):
+            # A float of seconds has not every nanosecond.
+            assert least - 1000 <= value <= most + 1000, name
+    busy, rested = found["redis", "redis"], idle["redis", "redis"]
+    assert busy["cpu_throttled_periods_total"] > rested["cpu_throttled_periods_total"]
+    assert busy["cpu_throttled_seconds_total"] > rested["cpu_throttled_seconds_total"]
+
+
+def told(stack: Stack) -> dict[tuple[str, str], dict[str, float]]:
+    """The exporter's figures of containers, by service and node."""
+    page = f"http://127.0.0.1:{stack.settings['plinth:monitoring']['exporters']['plinth_port']}/metrics"
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for family in text_string_to_metric_families(httpx.get(page, timeout=30).text):
+        for sample in family.samples:
+            if sample.name.startswith("plinth_service_"):
+                figures = found.setdefault((sample.labels["service"], sample.labels["node"]), {})
+                figures[sample.name.removeprefix("plinth_service_")] = sample.value
+    return found
+
+
+@pytest.mark.requirement("S1-14")
+def test_the_exporter_reads_what_the_kernel_counts_and_has_no_way_to_the_engine(stack: Stack) -> None:
+    bound = {
+        (name, mount["Source"], mount["RW"])
+        for name, about in stack.containers.inspected().items()
+        for mount in about["Mounts"]
+        if mount["Type"] != "volume"
+    }
+    assert bound == {(EXPORTER, "/sys/fs/cgroup", False)}
+    exporter = stack.containers.running()[EXPORTER]
+    for command in ("mkdir /read/cgroup/cpu/x", ": >>/read/cgroup/cpu/cpu.shares", ": >>/read/cgroup/cgroup.procs"):
+        assert exporter.exec_run(["sh", "-c", command]).exit_code != 0, command
 
 
 def test_the_own_image_holds_what_backups_need_and_nothing_of_its_build(

@@ -47,17 +47,29 @@ AGENTS = (
     "fluentbit_output_retries_total",
     "fluentbit_output_dropped_records_total",
 )
+CONTAINERS = tuple(
+    f"plinth_service_{name}"
+    for name in (
+        *("working_set_bytes", "unreclaimable_bytes", "memory_limit_bytes"),
+        *("cpu_throttled_periods_total", "cpu_throttled_seconds_total"),
+    )
+)
+NO_CONTAINERS = "nothing limits a process; test_docker_stack.py has a stack of containers"
 # A metric that the stack here cannot have, and why.
-ABSENT = dict.fromkeys(
-    (
-        "cluster_peers_total",
-        "cluster_working_state",
-        "cluster_pending_operations_total",
-        "cluster_term",
-        "cluster_commit",
-    ),
-    ALONE,
-) | dict.fromkeys(AGENTS, NO_LOGS)
+ABSENT = (
+    dict.fromkeys(
+        (
+            "cluster_peers_total",
+            "cluster_working_state",
+            "cluster_pending_operations_total",
+            "cluster_term",
+            "cluster_commit",
+        ),
+        ALONE,
+    )
+    | dict.fromkeys(AGENTS, NO_LOGS)
+    | dict.fromkeys(CONTAINERS, NO_CONTAINERS)
+)
 NOT_EMBEDDED = "the embedded engine is one process without gRPC, shards, jemalloc or a count of its work"
 ABSENT_EMBEDDED = dict.fromkeys(
     (
@@ -242,7 +254,7 @@ def test_every_metric_that_is_used_is_on_a_page_that_was_scraped(live: Live, tmp
     used = {name for path in BOARDS for _, expression in expressions(path.read_text()) for name in names(expression)}
     used |= {name for rule in rules() for name in names(rule["expr"])}
     there = set(httpx.get(f"{live.url}/api/v1/label/__name__/values").json()["data"])
-    missing = used - there - (ABSENT_EMBEDDED.keys() & live.absent.keys()) - set(AGENTS)
+    missing = used - there - (ABSENT_EMBEDDED.keys() & live.absent.keys()) - {*AGENTS, *CONTAINERS}
     if real_qdrant():
         missing -= cluster_page(tmp_path)
     else:

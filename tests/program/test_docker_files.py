@@ -53,12 +53,28 @@ def test_plinths_own_exporter_asks_with_the_read_only_key_and_keeps_state(run: R
     recorder = run(load_settings(ROOT, "dev"))
     exporter = containers(recorder)["plinth-exporter"]
     assert exporter["entrypoints"] == ["python3", "-m", "plinth.exporter"]
-    assert {mount["target"] for mount in exporter["mounts"]} == {"/etc/plinth", "/var/lib/plinth/state"}
+    assert {mount["target"] for mount in exporter["mounts"]} == {
+        *("/etc/plinth", "/var/lib/plinth/state", "/read/cgroup")
+    }
     files = files_of(recorder, "plinth-exporter-config-files")
     config = Config.model_validate(yaml.safe_load(files["/etc/plinth/config.yaml"]))
     assert config.qdrant.url == "http://plinth-test-qdrant-0:6333"
     assert str(config.qdrant.api_key_file) == "/etc/plinth/qdrant_read_only_api_key.secret"
     assert str(config.marks).startswith("/var/lib/plinth/state/")
+
+
+@pytest.mark.requirement("S0-05")
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_container_is_below_a_cgroup_by_which_the_exporter_knows_it(run: Run, env: str) -> None:
+    recorder = run(load_settings(ROOT, env))
+    files = files_of(recorder, "plinth-exporter-config-files")
+    found = Config.model_validate(yaml.safe_load(files["/etc/plinth/config.yaml"])).cgroups
+    assert found
+    assert str(found.directory) == "/read/cgroup"
+    below = {container["cgroupParent"]: name for name, container in containers(recorder).items()}
+    assert below == {above: container.node for above, container in found.above.items()}
+    assert below["plinth-test-qdrant_0.slice"] == "qdrant-0"
+    assert found.above["plinth-test-qdrant_0.slice"].service == "qdrant"
 
 
 @pytest.mark.requirement("S1-06")

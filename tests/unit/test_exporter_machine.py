@@ -42,8 +42,8 @@ def test_a_service_is_found_by_its_port_and_one_that_is_elsewhere_is_not() -> No
     assert found["here"].resident > 2**20
     assert found["here"].cpu_s > 0
     told = samples(list(service_families(found, {"here": 5})))
-    assert told[("plinth_service_resident_bytes", "here")] == found["here"].resident
-    assert told[("plinth_service_disk_bytes", "here")] == 5
+    assert told[("plinth_service_resident_bytes", "here", "here")] == found["here"].resident
+    assert told[("plinth_service_disk_bytes", "here", "here")] == 5
 
 
 @pytest.mark.requirement("S0-05")

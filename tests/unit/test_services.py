@@ -21,6 +21,7 @@ class Elsewhere:
     stack = "t"
     bind = "127.0.0.1"
     output = "/var/log/*.log"
+    cgroups = None
 
     def address(self, service: str, port: str) -> str:
         return f"{service}.test:{port}"

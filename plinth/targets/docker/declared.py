@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from plinth.services.render import command
 from plinth.services.spec import NODE_PORT_STEP, Service
-from plinth.targets.docker.names import Layout, node_names
+from plinth.targets.docker.names import CGROUPS, READ_CGROUPS, Layout, node_names
 
 LOOPBACK = "127.0.0.1"
 
@@ -60,7 +60,8 @@ class Declared:
     """One container, whole but for its image, its files and its health command's being heard.
 
     ``networks`` are names with the aliases that the container has in each. ``check`` is empty where the image cannot
-    run one. Memory and shared memory are MiB, times seconds.
+    run one. ``seen`` are directories of the engine's machine that it reads, with where they are in the container.
+    ``cgroup`` is the one above its own. Memory and shared memory are MiB, times seconds.
     """
 
     name: str
@@ -80,6 +81,8 @@ class Declared:
     memory_mib: int
     shm_mib: int
     nofile: int
+    cgroup: str
+    seen: Mapping[str, str] = field(default_factory=dict)
     logs: Logs = KEPT
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -116,6 +119,8 @@ def declare(service: Service, names: Layout, options: Options) -> Declared:
         memory_mib=service.limits.memory_mib,
         shm_mib=image.shm_mib,
         nofile=options.nofile,
+        cgroup=names.cgroup(service),
+        seen={CGROUPS: READ_CGROUPS} if service.reads_cgroups else {},
         logs=logs(service, names),
         labels={"plinth.stack": names.stack, "plinth.service": service.name},
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from plinth.services.spec import Service
 
 CONFIG = "/etc/plinth"
 # Where a container finds the volumes of others that it reads.
 READ = "/read"
+# Where the kernel counts what containers take, on the engine's machine and in the container that tells it.
+CGROUPS, READ_CGROUPS = "/sys/fs/cgroup", f"{READ}/cgroup"
 # Within a volume that is filled before the first start: a mount point itself cannot be renamed.
 FILLED = "data"
 
@@ -65,6 +68,16 @@ class Layout:
     def output(self) -> None:
         """The engine sends it, see `declared.py`."""
 
+    @property
+    def cgroups(self) -> Mapping[str, Any]:
+        """Every container by the name of the cgroup above its own."""
+        above = {
+            replace(self, node=number).cgroup(service): {"service": service.name, "node": node}
+            for service in self.services.values()
+            for number, node in enumerate(node_names(service))
+        }
+        return {"directory": READ_CGROUPS, "above": above}
+
     def read(self, service: str, name: str) -> Mapping[str, str]:
         """Where a volume of each node of another service is mounted, by the node's name."""
         return {node: f"{READ}/{node}/{name}" for node in node_names(self.services[service])}
@@ -76,6 +89,14 @@ class Layout:
     def volume_name(self, service: Service, volume: str) -> str:
         """The name of one of this node's volumes."""
         return f"{self.container(service)}-{volume}"
+
+    def cgroup(self, service: Service) -> str:
+        """The name of the cgroup above this node's container.
+
+        Systemd, where it drives the engine's cgroups, wants a slice, and takes each dash for a level of its tree.
+        """
+        words = ("plinth", self.stack, node_names(service)[self.node])
+        return "-".join(word.replace("-", "_") for word in words) + ".slice"
 
     def networks(self, service: Service) -> Mapping[str, tuple[str, ...]]:
         """This node's networks and its aliases there; the service's own name leads to any of its nodes."""

@@ -98,6 +98,10 @@ def container(
         docker.ContainerMountArgs(type="volume", source=m.volume, target=m.path, read_only=m.read_only or None)
         for m in declared.mounts
     ]
+    mounts += [
+        docker.ContainerMountArgs(type="bind", source=source, target=path, read_only=True)
+        for source, path in declared.seen.items()
+    ]
     if config is not None:
         mounts.append(docker.ContainerMountArgs(type="volume", source=config, target=CONFIG, read_only=True))
     return docker.Container(
@@ -137,6 +141,7 @@ def container(
         # The same as the memory: none of it is swapped.
         memory_swap=declared.memory_mib or None,
         shm_size=declared.shm_mib,
+        cgroup_parent=declared.cgroup,
         labels=_labels(declared.labels),
         opts=pulumi.ResourceOptions(
             provider=provider,

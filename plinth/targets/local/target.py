@@ -81,6 +81,10 @@ class LocalTarget:
         """The files in which supervisord keeps what each program prints."""
         return str(Supervisor(self._home.run).logs / "*.log")
 
+    @property
+    def cgroups(self) -> None:
+        """Processes are found by their ports."""
+
     def read(self, service: str, name: str) -> Mapping[str, str]:
         """The volume itself."""
         return {service: self.volume(service, name)}

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docker
 import grpc
@@ -52,7 +53,7 @@ class Nodes:
 
     urls: list[str]
     key: str
-    ca_cert: str
+    ca_cert: str | None
 
     def count(self, url: str) -> int:
         path = f"{url}/collections/{COLLECTION}/points/count"
@@ -67,7 +68,7 @@ class Cluster(Environment):
 
     def nodes(self) -> Nodes:
         where = self.outputs()["qdrant"]
-        return Nodes(list(where["nodes"].values()), where["api_key"], where["ca_cert"])
+        return Nodes(list(where["nodes"].values()), where["api_key"], where.get("ca_cert"))
 
     def wait_settled(self, seconds: float = 120) -> None:
         nodes = self.nodes()
@@ -92,9 +93,36 @@ class Cluster(Environment):
         nodes = self.nodes()
         return Qdrant(nodes.urls[0], nodes.key, ca_cert=nodes.ca_cert)
 
+    def stand_up(self) -> Any:
+        """Deploy it and fill it; what status says of it."""
+        self.up()
+        status = self.json("status", self.env)
+        assert status["ready"] is True
+        assert [peer["peer"] for peer in status["cluster"]] == [f"qdrant-{number}.peers" for number in range(NODES)]
+        assert [peer["leader"] for peer in status["cluster"]].count(True) == 1
+        assert all(peer["replicas"] > 0 and not peer["not_active"] for peer in status["cluster"])
+        with self.qdrant() as qdrant:
+            points = [
+                {"id": n, "vector": [n / POINTS] * 768, "payload": {"user_id": "u"}} for n in range(1, POINTS + 1)
+            ]
+            qdrant.call("PUT", f"/collections/{COLLECTION}/points?wait=true", {"points": points})
+        assert self.counts() == [POINTS] * NODES
+        return status
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+    def start_again(self, *order: str) -> None:
+        """Stop every node, then start them in an order of their own."""
+        running = self.containers.running()
+        for node in running.values():
+            node.stop(timeout=30)
+        for name in order:
+            running[name].start()
+        self.wait_settled()
+        assert self.counts() == [POINTS] * NODES
+
+
+@contextlib.contextmanager
+def three(**qdrant: Any) -> Iterator[Cluster]:
+    """A project of three nodes, not yet deployed; nothing of it is left behind."""
     client = docker.from_env()
     env = f"three{secrets.token_hex(3)}"
     off = {"enabled": False}
@@ -107,7 +135,7 @@ def cluster() -> Iterator[Cluster]:
         monitoring={"prometheus": off, "alertmanager": off, "grafana": off, "exporters": off},
         collections={"only": [COLLECTION]},
     )
-    wanted["plinth:qdrant"]["tls"] = {}
+    wanted["plinth:qdrant"] |= qdrant
     with provided(client) as plugin, tempfile.TemporaryDirectory(prefix="plinth-") as directory:
         made = Cluster(Path(directory), wanted, env, **plugin)
         made.containers = Containers(client, env)
@@ -118,18 +146,38 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.requirement("S1-03")
+@pytest.mark.requirement("S1-14")
+def test_without_tls_three_nodes_found_a_cluster_that_starts_again_and_whose_peers_ask_for_the_key() -> None:
+    with three() as plain:
+        plain.stand_up()
+        where = plain.outputs()["qdrant"]
+        assert {url.partition(":")[0] for url in [where["url"], *where["nodes"].values()]} == {"http"}
+        assert httpx.get(f"{where['url']}/collections", timeout=10).status_code == 401
+        about = plain.containers.inspected()["qdrant-1"]
+        assert not about["NetworkSettings"]["Ports"].get("6335/tcp")
+        for network in about["NetworkSettings"]["Networks"].values():
+            with grpc.insecure_channel(f"{network['IPAddress']}:6335") as channel:
+                assert refusal(channel).code() == grpc.StatusCode.UNAUTHENTICATED
+        plain.start_again("qdrant-1", "qdrant-2", "qdrant-0")
+
+
+def refusal(channel: grpc.Channel) -> grpc.RpcError:
+    """How a peer answers one who has no key."""
+    ask = channel.unary_unary("/qdrant.QdrantInternal/GetConsensusCommit")
+    with pytest.raises(grpc.RpcError) as refused:
+        ask(b"", timeout=10)
+    return refused.value
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with three(tls={}) as made:
+        yield made
+
+
+@pytest.mark.requirement("S1-03")
 def test_three_nodes_found_one_cluster_and_status_shows_its_peers(cluster: Cluster) -> None:
-    cluster.up()
-    status = cluster.json("status", cluster.env)
-    assert status["ready"] is True
-    assert {"qdrant", "qdrant-1", "qdrant-2"} <= set(status["deps"])
-    assert [peer["peer"] for peer in status["cluster"]] == [f"qdrant-{number}.peers" for number in range(NODES)]
-    assert [peer["leader"] for peer in status["cluster"]].count(True) == 1
-    assert all(peer["replicas"] > 0 and not peer["not_active"] for peer in status["cluster"])
-    with cluster.qdrant() as qdrant:
-        points = [{"id": n, "vector": [n / POINTS] * 768, "payload": {"user_id": "u"}} for n in range(1, POINTS + 1)]
-        qdrant.call("PUT", f"/collections/{COLLECTION}/points?wait=true", {"points": points})
-    assert cluster.counts() == [POINTS] * NODES
+    assert {"qdrant", "qdrant-1", "qdrant-2"} <= set(cluster.stand_up()["deps"])
 
 
 @pytest.mark.requirement("S1-14")
@@ -149,10 +197,8 @@ def test_the_peers_port_is_published_nowhere_and_asks_for_the_key(cluster: Clust
     for network in networks.values():
         for credentials, code in ((anyone, grpc.StatusCode.UNAVAILABLE), (peer, grpc.StatusCode.UNAUTHENTICATED)):
             with grpc.secure_channel(f"{network['IPAddress']}:6335", credentials, names) as channel:
-                ask = channel.unary_unary("/qdrant.QdrantInternal/GetConsensusCommit")
-                with pytest.raises(grpc.RpcError) as refused:
-                    ask(b"", timeout=10)
-            assert refused.value.code() == code, refused.value
+                refused = refusal(channel)
+            assert refused.code() == code, refused
 
 
 @pytest.mark.requirement("S1-07")
@@ -172,13 +218,7 @@ def test_every_port_speaks_tls_and_nothing_else(cluster: Cluster) -> None:
 
 
 def test_nodes_start_again_in_any_order(cluster: Cluster) -> None:
-    running = cluster.containers.running()
-    for node in running.values():
-        node.stop(timeout=30)
-    for name in ("qdrant-2", "qdrant-0", "qdrant-1"):
-        running[name].start()
-    cluster.wait_settled()
-    assert cluster.counts() == [POINTS] * NODES
+    cluster.start_again("qdrant-2", "qdrant-0", "qdrant-1")
 
 
 def test_the_founder_killed_comes_back_into_the_cluster(cluster: Cluster) -> None:

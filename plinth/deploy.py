@@ -21,12 +21,14 @@ from plinth.qdrant.spec import CollectionSpec, load_specs
 from plinth.resources.certificate import Certificate
 from plinth.resources.collection import Aliases, Collection
 from plinth.resources.database import Database, MonitorRole, Superuser
+from plinth.resources.grafana import Admin
 from plinth.resources.ready import Ready
 from plinth.resources.rollout import Rollout
 from plinth.resources.secret import GeneratedSecret
 from plinth.resources.settled import Settled
 from plinth.services import Service, qdrant, services
 from plinth.services import postgres as pg
+from plinth.services.monitoring import GRAFANA_PASSWORD
 from plinth.services.secrets import secrets as wanted_secrets
 from plinth.settings import Settings
 from plinth.targets.choose import target_of
@@ -45,6 +47,9 @@ def deploy(settings: Settings, root: Path, home: Home) -> None:
         ready[service.name] = _stand_up(settings, service, target, secrets, ready)
     if settings.postgres.enabled:
         _databases(settings, target, secrets, _of(ready, "postgres"))
+    if "grafana" in ready:
+        url = f"http://{target.reach('grafana', 'http')}"
+        Admin(url, secrets[GRAFANA_PASSWORD], pulumi.ResourceOptions(depends_on=_of(ready, "grafana")))
     _collections(settings, root, target, secrets, _of(ready, "qdrant"))
     for name, value in outputs(settings, running, target, secrets).items():
         pulumi.export(name, value)

@@ -16,7 +16,7 @@ from plinth.settings import Settings
 
 NAMESPACE = "plinth"
 ENCRYPTED = "(encrypted)"
-SECRET_KEYS = ("password", "api_key", "webhook_url", "heartbeat_url")
+SECRET_KEYS = ("password", "api_key", "webhook_url", "heartbeat_url", "access_key_id", "secret_access_key")
 
 
 def project_root() -> Path:

@@ -6,6 +6,7 @@ Pure: :func:`refusals` takes the wanted settings and what the last deployment le
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TypedDict
@@ -13,9 +14,11 @@ from typing import TypedDict
 from plinth.errors import UserError
 from plinth.services.spec import NODE_PORT_STEP
 from plinth.settings import Settings, TargetName
+from plinth.settings.backup import Backup
 from plinth.versions import numbers
 
 HIGHEST_PORT = 65535
+LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
 class Deployed(TypedDict, total=False):
@@ -48,6 +51,7 @@ def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
     yield from _images({**settings.docker.images, **settings.kubernetes.images})
     yield from _ports(settings)
     yield from _databases(settings)
+    yield from _repository(settings.backup)
     yield from _upgrade(settings, deployed)
     yield from _volumes(settings, deployed)
 
@@ -213,6 +217,20 @@ def _databases(settings: Settings) -> Iterator[str]:
                 yield f"plinth:postgres.databases names the {what} '{name}' twice; each has one of its own."
             if name in ("postgres", "template0", "template1") or name.startswith("pg_"):
                 yield f"plinth:postgres.databases: '{name}' is Postgres' own name; choose another for the {what}."
+
+
+def _repository(backup: Backup) -> Iterator[str]:
+    where = backup.repository or ""
+    if backup.s3 and not where.startswith("s3:"):
+        yield (
+            "plinth:backup.s3 holds keys, and plinth:backup.repository is none in S3; set it to "
+            "s3:https://host/bucket/prefix, or remove the keys."
+        )
+    if LOGIN.search(where):
+        yield (
+            "plinth:backup.repository has a password in its address, which is kept and shown in the clear; take one "
+            "in S3, whose keys are secrets in plinth:backup.s3, or one over sftp with a key of this machine."
+        )
 
 
 def _upgrade(settings: Settings, deployed: Deployed) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from plinth.backup import remote
 from plinth.backup.config import Keep, secret
 from plinth.backup.work import BackupError, Done, Work, tool
 
@@ -76,7 +78,7 @@ class Restic:
 
         What a killed run left locked is freed: the lock of this machine is ours, so nobody of ours is at work.
         """
-        found = self._run("cat", "config")
+        found = self._config()
         pinned = self._pinned()
         if found.code != 0 and self._is_absent(found):
             if pinned:
@@ -99,7 +101,7 @@ class Restic:
 
     def is_there(self) -> bool:
         """Whether there is a repository yet; raises where that cannot be told."""
-        found = self._run("cat", "config")
+        found = self._config()
         if found.code != 0 and self._is_absent(found):
             return False
         self._refuse(found, "cat config")
@@ -158,7 +160,7 @@ class Restic:
         with errors.open("wb") as said, (to or Path("/dev/null")).open("wb") as file:
             process = subprocess.Popen(
                 argv,
-                env=self._environment(),
+                env={**os.environ, **self._environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=said,
@@ -201,6 +203,13 @@ class Restic:
                 f"The repository {self.location} is damaged: {_damage(done)}. Make a backup into another one first "
                 "(plinth:backup.repository), then repair this one or retire it."
             )
+
+    def _config(self) -> Done:
+        """What the repository says of itself; raises where its server does not answer."""
+        if said := remote.silence(self._settings.location, self.location, self._settings.ca_file):
+            raise BackupError(said)
+        argv = self._argv("cat", "config")
+        return remote.opened(self._work, argv, self._environment(), self._settings.location, self._is_absent)
 
     def _run(self, *arguments: str) -> Done:
         return self._work.run(self._argv(*arguments), self._environment())
@@ -257,6 +266,8 @@ class Restic:
         raise BackupError(f"restic {what} failed on {self.location} (exit {done.code}): {self._clean(done.words)}")
 
     def _refuse_opening(self, done: Done) -> None:
+        if refused := remote.refusal(self.location, done.err):
+            raise BackupError(refused)
         if done.code == WRONG_PASSWORD or _WRONG_PASSWORD.search(done.err):
             raise BackupError(
                 f"The password does not open the repository {self.location}; set plinth:backup.password to the one "

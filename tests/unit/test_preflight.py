@@ -41,6 +41,8 @@ def settings(**values: Any) -> Settings:
         ({"qdrant": {"disk_gib": 5}}, {"disk_gib": {"qdrant": 10}}, "would shrink from 10 to 5 GiB"),
         ({"postgres": {"databases": [{"name": "a"}, {"name": "a"}]}}, {}, "the database 'a' twice"),
         ({"postgres": {"databases": [{"name": "postgres"}]}}, {}, "Postgres' own name"),
+        ({"backup": {"s3": {"access_key_id": "a", "secret_access_key": "b"}}}, {}, "is none in S3"),
+        ({"backup": {"repository": "rest:https://me:pass@host/plinth"}}, {}, "has a password in its address"),
     ],
 )
 def test_refused(values: dict[str, Any], deployed: Deployed, words: str) -> None:
@@ -57,6 +59,8 @@ def test_refused(values: dict[str, Any], deployed: Deployed, words: str) -> None
         ({"qdrant": {"disk_gib": 20}}, {"disk_gib": {"qdrant": 10}}),
         ({"docker": {"images": {"qdrant": "mirror:5000/qdrant@sha256:" + "0" * 64}}}, {}),
         ({"qdrant": {"auth": False}}, {}),
+        ({"backup": {"repository": "s3:http://h:9000/b", "s3": {"access_key_id": "a", "secret_access_key": "b"}}}, {}),
+        ({"backup": {"repository": "sftp:me@host:/plinth"}}, {}),
     ],
 )
 def test_allowed(values: dict[str, Any], deployed: Deployed) -> None:

@@ -110,6 +110,7 @@ class Stores(_Model):
     postgres: PostgresStore | None = None
     redis: RedisStore | None = None
     grafana: GrafanaStore | None = None
+    data: Path | None = Field(None, description="Where they keep their data, as seen from here.")
 
 
 class Config(Stores):

@@ -60,6 +60,7 @@ def config_of(
             postgres=stores.postgres,
             redis=stores.redis,
             grafana=stores.grafana,
+            data=stores.data,
             not_taken=not_taken(settings),
             keep=Keep(**settings.backup.keep.model_dump()),
             schedule=Schedule.model_validate(schedule(settings.backup)),
@@ -80,6 +81,7 @@ def _stores(settings: Settings, outputs: Mapping[str, Any], home: Home, secrets:
         postgres=_postgres(outputs, secrets),
         redis=_redis(outputs, secrets),
         grafana=_grafana(outputs, settings, home),
+        data=home.data if settings.target is TargetName.local else None,
     )
 
 

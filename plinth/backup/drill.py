@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 import redis as redis_py
 
-from plinth.backup import databases, instances, rebuild
+from plinth.backup import databases, instances, rebuild, room
 from plinth.backup.config import Config
 from plinth.backup.look import manifest_of
 from plinth.backup.manifest import GrafanaPart, Manifest, Piece, PostgresPart, QdrantPart, RedisPart
@@ -156,6 +156,7 @@ def _drill(work: Work, wanted: str | None) -> Drilled:
     emptied(work.scratch)
     snapshot = newest(restic, wanted)
     manifest = manifest_of(restic, snapshot)
+    room.require(f"A drill of set {snapshot.short}", room.of_drill(work.scratch, manifest))
     drill = Drill(work, restic, snapshot, manifest)
     seconds: dict[str, float] = {}
     problems: dict[str, tuple[str, ...]] = {}

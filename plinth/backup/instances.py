@@ -65,6 +65,9 @@ def postgres(directory: Path) -> Iterator[Server]:
             "unix_socket_directories": "",
             "fsync": "off",
             "full_page_writes": "off",
+            # What a restore copies into new tables then needs no log.
+            "wal_level": "minimal",
+            "max_wal_senders": "0",
             "autovacuum": "off",
             "maintenance_work_mem": "256MB",
             "max_wal_size": "4GB",

@@ -105,7 +105,10 @@ class Table(_Model):
 
 
 class DatabasePart(_Model):
-    """One database. ``settings`` are those of `ALTER DATABASE ... SET`, by role where it has one."""
+    """One database. ``settings`` are those of `ALTER DATABASE ... SET`, by role where it has one.
+
+    ``live_bytes`` is what it took in its server; None in sets that did not ask.
+    """
 
     name: str
     owner: str
@@ -113,6 +116,7 @@ class DatabasePart(_Model):
     collate: str
     ctype: str
     path: str
+    live_bytes: int | None = None
     tables: tuple[Table, ...]
     extensions: dict[str, str]
     settings: tuple[tuple[str | None, str], ...] = ()

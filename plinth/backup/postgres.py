@@ -129,6 +129,7 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
         part = DatabasePart(
             **known,
             path=path,
+            live_bytes=_live_bytes(connection),
             tables=tables(connection),
             extensions=dict(connection.execute("SELECT extname, extversion FROM pg_extension").fetchall()),
             settings=tuple(connection.execute(_SETTINGS, (name,)).fetchall()),
@@ -137,6 +138,11 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
         connection.execute("COMMIT")
     verify_dump(work, str(work.stage / path))
     return part
+
+
+def _live_bytes(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _connected(server: Server, database: str) -> psycopg.Connection[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -147,6 +148,14 @@ class Taking:
             self.failures.append(f"{what} was not taken: {problem}")
             return None
         return Shard(id=take.shard, key=take.key, peer=take.peer, path=file, taken_at=time.time())
+
+
+def described(connections: Sequence[Node]) -> dict[str, Any]:
+    """`GET /collections/{name}` of each collection by name; nothing where no node tells, which the taking then says."""
+    for node in connections:
+        with suppress(QdrantError):
+            return {name: node.call("GET", collection_path(name)) for name in node.collections()}
+    return {}
 
 
 def _line(error: QdrantError) -> str:

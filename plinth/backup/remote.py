@@ -32,6 +32,12 @@ def server(location: str) -> str | None:
     return f"{found[1] or found[2] or 'https'}://{found[3]}" if found else None
 
 
+def directory(location: str) -> Path | None:
+    """The directory that a repository is in; None for one on a server."""
+    found = re.match(r"(?:local:)?(/.*)", location)
+    return Path(found[1]) if found else None
+
+
 def silence(location: str, shown: str, ca_file: Path | None) -> str | None:
     """A sentence where the server of a repository does not answer at all; a refusal is an answer."""
     url = server(location)

@@ -11,11 +11,12 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg
 import redis as redis_py
 
-from plinth.backup import into_postgres, into_qdrant, into_redis
+from plinth.backup import into_postgres, into_qdrant, into_redis, room
 from plinth.backup.config import Config, Stores
 from plinth.backup.instances import end_strays
 from plinth.backup.look import manifest_of
@@ -72,8 +73,10 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
             )
         restored = Restored(snapshot, manifest)
         fetching = Source(work, restic, snapshot, manifest, _identity(target))
-        steps = {store: _step(store, fetching, target, wish) for store in chosen(manifest, wish)}
+        stores = chosen(manifest, wish)
+        steps = {store: _step(store, fetching, target, wish) for store in stores}
         _refuse(steps)
+        room.require(f"A restore of set {snapshot.short}", _needs(fetching, target, wish, stores))
         for store, step in steps.items():
             began = time.monotonic()
             restored.done += _said(store, step.restore)
@@ -97,6 +100,30 @@ def _refuse(steps: dict[str, Step]) -> None:
         raise BackupError(
             f"{' '.join(said)} Nothing was touched. --replace restores over what is live, --beside under new names."
         )
+
+
+def _needs(source: Source, target: Stores, wish: Wish, stores: Sequence[str]) -> dict[Path, int]:
+    """The room for what an earlier run, which was killed, has not yet fetched and not yet begun to make."""
+    known, made = source.manifest, source.made()
+    databases = into_postgres.wanted(known.postgres, wish) if known.postgres and "postgres" in stores else []
+    collections = into_qdrant.wanted(known.qdrant, wish) if known.qdrant and "qdrant" in stores else []
+    databases = [each for each in databases if f"postgres/{each.name}" not in made]
+    collections = [each for each in collections if f"qdrant/{each.name}" not in made]
+    paths = [each.path for each in databases] + [shard.path for each in collections for shard in each.shards]
+    paths += [part.path for store in ("redis", "grafana") if store in stores and (part := getattr(known, store))]
+    needs = room.of_restore(
+        source.work.fetched,
+        target.data,
+        known,
+        [path for path in paths if not source.is_here(path)],
+        databases,
+        collections,
+        twice=wish.replace,
+    )
+    if known.redis and "redis" in stores:
+        # A throw-away server reads a copy of it.
+        needs[source.work.scratch] = known.piece(known.redis.path).size
+    return needs
 
 
 def _said(store: str, call: Callable[[], list[str]]) -> list[str]:

@@ -57,6 +57,11 @@ class Source:
             )
         return to, piece
 
+    def is_here(self, path: str) -> bool:
+        """Whether a file was fetched before, by its size."""
+        to = self._directory / path
+        return to.exists() and to.stat().st_size == self.manifest.piece(path).size
+
     def made(self) -> dict[str, str]:
         """What this restore has begun or done, by name; of an earlier run too that was killed."""
         try:

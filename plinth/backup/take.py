@@ -9,12 +9,13 @@ import shutil
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
-from plinth.backup import grafana, postgres, redis
+from plinth.backup import grafana, postgres, redis, remote, room
 from plinth.backup.config import Config
-from plinth.backup.manifest import NAME, Manifest, differences, pieces_below
+from plinth.backup.manifest import NAME, Manifest, differences, parse, pieces_below
 from plinth.backup.node import Journal, nodes
-from plinth.backup.qdrant import Taking
+from plinth.backup.qdrant import Taking, described
 from plinth.backup.restic import Restic, Snapshot
 from plinth.backup.state import Result, Run, record
 from plinth.backup.work import BackupError, Say, Work, emptied, full_disk_said, working
@@ -85,6 +86,7 @@ def _run(work: Work, began: float) -> Taken:
     restic = Restic(work)
     restic.open()
     clean(work)
+    room.require("The backup", _needs(work, restic))
     emptied(work.stage)
     try:
         manifest = _staged(work, time.time())
@@ -94,6 +96,27 @@ def _run(work: Work, began: float) -> Taken:
     finally:
         shutil.rmtree(work.stage, ignore_errors=True)
     return Taken(snapshot_id, manifest, added, time.monotonic() - began)
+
+
+def _needs(work: Work, restic: Restic) -> dict[Path, int]:
+    config = work.config
+    return room.of_backup(
+        work.stage,
+        remote.directory(config.repository.location),
+        config.qdrant.snapshots if config.qdrant else None,
+        _last(work, restic),
+        described(nodes(config.qdrant)) if config.qdrant else {},
+    )
+
+
+def _last(work: Work, restic: Restic) -> Manifest | None:
+    """The manifest of the newest set. One that cannot be read is no reason to make no other."""
+    found = restic.snapshots()[-1:]
+    try:
+        return parse(restic.text(found[0], NAME), f"set {found[0].short}") if found else None
+    except BackupError as error:
+        work.say(f"the size of this set is not known from the one before: {error}")
+        return None
 
 
 def _staged(work: Work, began_at: float) -> Manifest:

@@ -119,6 +119,8 @@ def _stand_up_node(
     settings: Settings, service: Service, node: Node, target: Target, secrets: Secrets, needs: Sequence[pulumi.Resource]
 ) -> pulumi.Resource:
     placed = target.place(service, node, secrets, needs)
+    if not placed.answers:
+        return placed.resource
     rolled = _rolled(settings, service, node, placed, target, secrets)
     health = service.health
     host, _, port = target.reach(service.name, health.port, node.number).rpartition(":")

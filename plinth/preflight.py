@@ -92,10 +92,7 @@ def ports(settings: Settings) -> dict[str, int]:
             exporters.enabled and settings.postgres.enabled,
             exporters.postgres_port,
         ),
-        "monitoring.exporters.plinth_port": (
-            exporters.enabled and settings.target is not TargetName.kubernetes,
-            exporters.plinth_port,
-        ),
+        "monitoring.exporters.plinth_port": (exporters.enabled, exporters.plinth_port),
         "backup.port": (settings.backup.enabled and settings.target is not TargetName.kubernetes, settings.backup.port),
     }
     nodes = {
@@ -175,6 +172,12 @@ def _managed(settings: Settings) -> Iterator[str]:
         yield (
             "plinth:kubernetes.qdrant_url and plinth:qdrant.tls are both set: what publishes Qdrant has a certificate "
             "of its own; end TLS there and unset qdrant.tls, or leave qdrant_url out."
+        )
+    repository = settings.backup.repository
+    if settings.target is TargetName.kubernetes and settings.backup.enabled and repository and ":" not in repository:
+        yield (
+            f"plinth:backup.repository is {repository}, a directory, and no pod has it; name a repository that pods "
+            "reach, such as s3:https://host/bucket/prefix, or leave it out for a claim in the namespace."
         )
     parts = (settings.monitoring.grafana, settings.monitoring.exporters, settings.monitoring.alertmanager)
     prometheus = settings.monitoring.prometheus.enabled

@@ -22,22 +22,68 @@ from plinth.backup.config import (
 from plinth.backup.state import FILE
 from plinth.errors import UserError
 from plinth.home import Home
-from plinth.services.backup import not_taken, repository_words, schedule
+from plinth.services.backup import NAME, not_taken, repository_words, schedule
 from plinth.settings import Settings, TargetName
+
+# What the schedule runs, and monitoring watches.
+JOBS = ("run", "check", "drill")
+
+
+def elsewhere(env: str, settings: Settings, command: str) -> str | None:
+    """Why a command is not this machine's, and what to type in its place; None where it is."""
+    own = settings.backup.repository is None
+    if settings.target is TargetName.kubernetes:
+        return _in_the_cluster(env, settings.kubernetes.namespace, command, own_repository=own)
+    if settings.target is TargetName.docker and own:
+        return (
+            f"The repository of '{env}' is in a volume of its plinth-backup container; run "
+            "`python -m plinth.backup` there, or set plinth:backup.repository to one that this machine reaches."
+        )
+    return None
+
+
+def _in_the_cluster(env: str, namespace: str, command: str, *, own_repository: bool) -> str | None:
+    kubectl = f"kubectl -n {namespace}"
+    if command in JOBS:
+        return (
+            f"On kubernetes the pods of '{env}' do this, where its exporter sees how it went; start one with "
+            f"`{kubectl} create job backup-{command}-now --from=cronjob/backup-{command}`, and read it with "
+            f"`{kubectl} logs -f job/backup-{command}-now`."
+        )
+    if not own_repository:
+        return None
+    if command == "restore":
+        return (
+            f"The repository of '{env}' is the claim backup-repository of its namespace, which a restore from this "
+            "machine cannot read; copy it out with `kubectl cp`, or set plinth:backup.repository to one that this "
+            "machine reaches."
+        )
+    return (
+        f"The repository of '{env}' is the claim backup-repository of its namespace; ask a pod with "
+        f"`{kubectl} create job backup-{command} --from=cronjob/backup-run --dry-run=client -o yaml | "
+        f"sed 's/- run$/- {command}/' | {kubectl} create -f -` and read `{kubectl} logs -f job/backup-{command}`, or "
+        "set plinth:backup.repository to one that this machine reaches."
+    )
 
 
 @contextmanager
 def config_of(
-    env: str, settings: Settings, outputs: Mapping[str, Any], home: Home, revision: str | None = None
+    env: str, command: str, settings: Settings, outputs: Mapping[str, Any], home: Home, revision: str | None = None
 ) -> Iterator[Config]:
-    """An environment's configuration; the files of its secrets are gone after the block."""
+    """An environment's configuration for a command; the files of its secrets are gone after the block.
+
+    Raises :class:`UserError` where there are no backups, and for a command that is not this machine's.
+    """
     if "backup" not in outputs:
-        raise UserError(f"'{env}' has no backups; set plinth:backup.enabled to true and run `plinth up {env}`.")
-    if settings.target is not TargetName.local and settings.backup.repository is None:
+        why = outputs.get("left_out", {}).get(NAME)
         raise UserError(
-            f"The repository of '{env}' is in a volume of its plinth-backup container; run "
-            "`python -m plinth.backup` there, or set plinth:backup.repository to one that this machine reaches."
+            f"'{env}' has no backups: {why}."
+            if why
+            else f"'{env}' has no backups; set plinth:backup.enabled to true and run `plinth up {env}`."
         )
+    refused = elsewhere(env, settings, command)
+    if refused:
+        raise UserError(refused)
     with TemporaryDirectory(prefix="plinth-") as directory:
         secrets = _Secrets(Path(directory))
         stores = _stores(settings, outputs, home, secrets)

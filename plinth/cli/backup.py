@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 @commands.command()
 def run(env: Env, json: Json = False) -> None:
     """Take every store, verify, keep; exit 1 when a part is missing. Example: plinth backup run local"""
-    with _config(env) as config:
+    with _config(env, "run") as config:
         taken = take.run(config, _say(json))
     if json:
         print_json(show.taken_json(taken))
@@ -48,7 +48,7 @@ def run(env: Env, json: Json = False) -> None:
 @commands.command("list")
 def list_(env: Env, json: Json = False) -> None:
     """The sets of the repository, newest first. Example: plinth backup list local"""
-    with _config(env) as config:
+    with _config(env, "list") as config:
         found = look.sets(config, _say(json))
     if json:
         print_json([show.set_json(each) for each in found])
@@ -59,7 +59,7 @@ def list_(env: Env, json: Json = False) -> None:
 @commands.command()
 def verify(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
     """Check the repository, and read every byte of a set. Example: plinth backup verify local"""
-    with _config(env) as config:
+    with _config(env, "verify") as config:
         verified = look.verify(config, _say(json), snapshot)
     if json:
         print_json(show.verified_json(verified))
@@ -72,7 +72,7 @@ def verify(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
 @commands.command()
 def check(env: Env) -> None:
     """Check the repository, and read this week's part of its data. Example: plinth backup check local"""
-    with _config(env) as config:
+    with _config(env, "check") as config:
         look.check(config, _say(False))
     console.print("The repository is whole.")
 
@@ -80,7 +80,7 @@ def check(env: Env) -> None:
 @commands.command()
 def drill(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
     """Restore a set into throw-away instances, and compare. Example: plinth backup drill local"""
-    with _config(env) as config:
+    with _config(env, "drill") as config:
         drilled = drills.run(config, _say(json), snapshot)
     if json:
         print_json(show.drilled_json(drilled))
@@ -93,7 +93,7 @@ def drill(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
 @commands.command()
 def prune(env: Env) -> None:
     """Let old sets go by the settings' retention, and free their room. Example: plinth backup prune local"""
-    with _config(env) as config:
+    with _config(env, "prune") as config:
         look.prune(config, _say(False))
 
 
@@ -133,7 +133,7 @@ def restore(
         incomplete=incomplete,
     )
     with ExitStack() as stack:
-        source = stack.enter_context(_config(env))
+        source = stack.enter_context(_config(env, "restore"))
         target = stack.enter_context(_stores(to)) if to else source
         if replace:
             _ask_for_name(to or env, yes)
@@ -159,12 +159,11 @@ def _ask_for_name(env: str, yes: bool) -> None:
 
 
 @contextmanager
-def _config(env: str) -> Iterator[Config]:
+def _config(env: str, command: str) -> Iterator[Config]:
     stack = stack_of(env)
-    revision = stack.automation.info()
-    with config_of(
-        env, stack.settings, outputs_of(stack), stack.home, str(revision.version) if revision else None
-    ) as config:
+    outputs, revision = outputs_of(stack), stack.automation.info()
+    version = str(revision.version) if revision else None
+    with config_of(env, command, stack.settings, outputs, stack.home, version) as config:
         yield config
 
 

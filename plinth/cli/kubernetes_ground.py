@@ -26,7 +26,7 @@ def must_answer(stack: Stack) -> None:
 def growths(stack: Stack) -> list[Growth]:
     """How the volumes of the running StatefulSets come to their sizes; refuses what cannot be."""
     target = kubernetes_target(stack.settings, stack.root, stack.home)
-    return plans(cluster_of(stack.settings), target.claims())
+    return plans(cluster_of(stack.settings), target.claims(), target.claims_alone())
 
 
 def made_again(stack: Stack, found: list[Growth]) -> list[str]:

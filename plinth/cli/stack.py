@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from pulumi import automation
 
+from plinth.backup.deployed import elsewhere
 from plinth.cli import collections, ground, load, status
 from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
 from plinth.deploy import check
@@ -161,13 +162,14 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
             console.print(f"  {name:<14} {value.get('dashboard', value['url'])}", highlight=False)
         elif isinstance(value, dict) and "port" in value:
             console.print(f"  {name:<14} {value['host']}:{value['port']}", highlight=False)
+    backs_up = "backup" in found and not elsewhere(env, stack.settings, "run")
     console.print("\n[bold]Next[/bold]")
     for command, what in (
         (f"plinth outputs {env} --show-secrets", "the keys and passwords"),
         (f"plinth status {env}", "is it well?"),
         (f"plinth collections diff {env}", "has a collection drifted from its file?"),
         (f"plinth load {env} --profile smoke", "the load gate again"),
-        *([(f"plinth backup run {env}", "a backup now; the schedule makes them too")] if "backup" in found else []),
+        *([(f"plinth backup run {env}", "a backup now; the schedule makes them too")] if backs_up else []),
         (f"plinth down {env}", "stop it; the data stays"),
     ):
         console.print(f"  .venv/bin/{command:<44} {what}", highlight=False)

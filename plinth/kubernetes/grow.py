@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 
 from plinth.errors import UserError
 from plinth.kubernetes.api import Cluster
-from plinth.kubernetes.growth import Claim, Expand, Growth, Orphan, plan
+from plinth.kubernetes.growth import Claim, Expand, Growth, Orphan, plan, plan_alone
 
 DEADLINE_S = 600.0
 INTERVAL_S = 1.0
 
 
-def plans(cluster: Cluster, wanted: Mapping[str, Mapping[str, int]]) -> list[Growth]:
-    """How every StatefulSet's volumes come to their sizes; refuses as one sentence.
+def plans(cluster: Cluster, wanted: Mapping[str, Mapping[str, int]], alone: Mapping[str, int]) -> list[Growth]:
+    """How every volume comes to its size; refuses as one sentence.
 
-    ``wanted`` are bytes by workload and claim template.
+    ``wanted`` are bytes by StatefulSet and claim template, ``alone`` bytes by claim.
     """
     claims = cluster.claims()
     if not claims:
@@ -25,7 +25,8 @@ def plans(cluster: Cluster, wanted: Mapping[str, Mapping[str, int]]) -> list[Gro
     default = cluster.default_class() or ""
     known = [Claim(claim.name, claim.size, claim.storage_class or default) for claim in claims]
     found = [
-        plan(workload, sizes, cluster.templates(workload), known, expandable) for workload, sizes in wanted.items()
+        *(plan(workload, sizes, cluster.templates(workload), known, expandable) for workload, sizes in wanted.items()),
+        plan_alone(alone, known, expandable),
     ]
     refusals = [sentence for growth in found for sentence in growth.refusals]
     if refusals:

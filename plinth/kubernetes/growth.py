@@ -73,18 +73,18 @@ def plan(
     ``wanted`` are bytes by claim template, ``templates`` None where the StatefulSet is not there, ``expandable`` says
     of each storage class whether its volumes can grow.
     """
-    refusals = tuple(_refusals(workload, wanted, claims, expandable))
-    if refusals:
-        return Growth(refusals=refusals)
-    expands = tuple(
-        Expand(claim.name, claim.size, wanted[template])
-        for template, claim in _claims_of(workload, wanted, claims)
-        if claim.size < wanted[template]
-    )
+    grown = _grown([(claim, wanted[template]) for template, claim in _claims_of(workload, wanted, claims)], expandable)
+    if grown.refusals:
+        return grown
     stale = templates is not None and any(
         templates.sizes.get(template) not in (None, size) for template, size in wanted.items()
     )
-    return Growth((*expands, *((Orphan(workload),) if stale else ())))
+    return Growth((*grown.steps, *((Orphan(workload),) if stale else ())))
+
+
+def plan_alone(wanted: Mapping[str, int], claims: Sequence[Claim], expandable: Mapping[str, bool]) -> Growth:
+    """How claims that no StatefulSet made come to their wanted sizes; ``wanted`` are bytes by claim."""
+    return _grown([(claim, wanted[claim.name]) for claim in claims if claim.name in wanted], expandable)
 
 
 def gib(size: int) -> str:
@@ -92,11 +92,15 @@ def gib(size: int) -> str:
     return f"{size / GIB:g} GiB"
 
 
-def _refusals(
-    workload: str, wanted: Mapping[str, int], claims: Sequence[Claim], expandable: Mapping[str, bool]
-) -> Iterator[str]:
-    for template, claim in _claims_of(workload, wanted, claims):
-        size = wanted[template]
+def _grown(wanted: Sequence[tuple[Claim, int]], expandable: Mapping[str, bool]) -> Growth:
+    refusals = tuple(_refusals(wanted, expandable))
+    if refusals:
+        return Growth(refusals=refusals)
+    return Growth(tuple(Expand(claim.name, claim.size, size) for claim, size in wanted if claim.size < size))
+
+
+def _refusals(wanted: Sequence[tuple[Claim, int]], expandable: Mapping[str, bool]) -> Iterator[str]:
+    for claim, size in wanted:
         if claim.size > size:
             yield (
                 f"The claim {claim.name} has {gib(claim.size)} and {gib(size)} are set: volumes only grow; "

@@ -24,6 +24,10 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
         found.append(redis.service(settings))
     if settings.neo4j.enabled and "neo4j" not in left_out:
         found.append(neo4j.service(settings))
+    backs_up = settings.backup.enabled and backup.NAME not in left_out
+    if backs_up and settings.target is TargetName.kubernetes and found:
+        # There the exporter uses the backups' volume, and not they the exporter's: they come first.
+        found.append(backup.service(settings, found))
     if settings.monitoring.exporters.enabled:
         found += [service for service in exporters.services(settings) if service.name not in left_out]
     if settings.monitoring.alertmanager.enabled:
@@ -33,11 +37,9 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
         found += logs.services(settings)
     if settings.monitoring.grafana.enabled and "grafana" not in left_out:
         found.append(monitoring.grafana(settings, root, logs=keeps_logs))
-    watches = settings.monitoring.exporters.enabled and settings.target is not TargetName.kubernetes
-    if watches and exporters.PLINTH not in left_out:
+    if settings.monitoring.exporters.enabled and exporters.PLINTH not in left_out:
         found.append(exporters.plinth(settings, found, root))
-    backs_up = settings.backup.enabled and settings.target is not TargetName.kubernetes
-    if backs_up and backup.NAME not in left_out:
+    if backs_up and settings.target is not TargetName.kubernetes:
         found.append(backup.service(settings, found))
     if settings.monitoring.prometheus.enabled:
         found.append(monitoring.prometheus(settings, found, root))

@@ -106,9 +106,16 @@ def schedule(wanted: Backup) -> dict[str, object]:
 
 def not_taken(settings: Settings) -> dict[str, str]:
     """The stores that are on and that no backup holds, each with what to do."""
-    if not settings.neo4j.enabled:
-        return {}
-    return {
-        "neo4j": "its community edition has no online backup; stop it and run "
-        "`neo4j-admin database dump` for neo4j and for system."
+    managed = settings.managed
+    used = {
+        "qdrant": managed.qdrant_url,
+        "postgres": settings.postgres.enabled and managed.postgres_url,
+        "redis": settings.redis.enabled and managed.redis_url,
     }
+    found = {name: f"{url} is run by someone else; ask there for its backups." for name, url in used.items() if url}
+    if settings.neo4j.enabled:
+        found["neo4j"] = (
+            "its community edition has no online backup; stop it and run "
+            "`neo4j-admin database dump` for neo4j and for system."
+        )
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from plinth.backup.state import FILE as BACKUP_STATE
 from plinth.monitoring.marks import FILE as MARKS
@@ -97,8 +98,6 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
 
     It asks Qdrant with the read-only key, and looks what the services ``beside`` it take of the machine.
     """
-    wanted = settings.collections
-    specs = load_specs(root / wanted.directory, wanted.only, wanted.overrides)
     key, ca = READ_ONLY_API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
     # It comes last, for it scrapes all others.
     scraper = {"prometheus": "http"} if settings.monitoring.prometheus.enabled else {}
@@ -106,9 +105,7 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         "key": key,
         "ca": ca,
         "scheme": "https" if settings.qdrant.tls else "http",
-        "peers": settings.qdrant.nodes,
-        "memory_limit_bytes": settings.size.memory_mib * 2**20,
-        "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
+        **watched(settings, root),
         "backup_state": BACKUP_STATE if settings.backup.enabled else None,
         "marks": MARKS,
         "services": {service.name: next(iter(service.ports)) for service in beside} | {PLINTH: "http"} | scraper,
@@ -138,6 +135,17 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         optional=True,
         reads_cgroups=True,
     )
+
+
+def watched(settings: Settings, root: Path) -> dict[str, Any]:
+    """What Plinth's own compares Qdrant with: what the settings ask for."""
+    wanted = settings.collections
+    specs = load_specs(root / wanted.directory, wanted.only, wanted.overrides)
+    return {
+        "peers": settings.qdrant.nodes,
+        "memory_limit_bytes": settings.size.memory_mib * 2**20,
+        "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
+    }
 
 
 def _exporter(

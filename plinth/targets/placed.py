@@ -17,13 +17,15 @@ from plinth.services.render import Place
 class Placed:
     """A service that a target has declared; ``instance`` changes whenever it was started anew.
 
-    ``rolled`` is set where a change does not restart its nodes: they are then changed one by one.
+    ``rolled`` is set where a change does not restart its nodes: they are then changed one by one. ``answers`` is False
+    for one that runs by schedule alone: between its times there is nobody to wait for.
     """
 
     name: str
     resource: pulumi.Resource
     instance: pulumi.Output[str]
     rolled: Rolled | None = None
+    answers: bool = True
 
 
 @dataclass(frozen=True)

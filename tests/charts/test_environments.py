@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 import yaml
 
+from plinth.backup.config import Config
+from plinth.deploy import collection_specs
 from plinth.environment import load_settings, parse
+from plinth.exporter.config import Config as ExporterConfig
 from plinth.images import images
 from plinth.services import services
+from plinth.services.backup import NAME as BACKUPS
 from plinth.settings import Settings
 from plinth.targets.kubernetes import KubernetesTarget
 from plinth.targets.kubernetes.names import object_name
-from tests.charts.rendering import needs_helm, text
+from tests.charts.rendering import needs_helm, pods, text
 from tests.charts.restricted import violations
 from tests.conftest import ROOT
 
@@ -27,6 +31,29 @@ SETTINGS: dict[str, Settings] = {
             "qdrant": {"tls": {}},
             "postgres": DATABASES,
             "monitoring": {"alertmanager": {"webhook_url": "https://page.test", "heartbeat_url": "https://beat.test"}},
+        },
+        source="x",
+    ),
+    "with-backups-in-a-bucket": parse(
+        {
+            "target": "kubernetes",
+            "kubernetes": {"images": {"plinth": "registry.test/plinth:0.1.0"}, "storage_class": "fast"},
+            "qdrant": {"nodes": 3, "replication_factor": 2, "tls": {}},
+            "postgres": DATABASES,
+            "backup": {
+                "repository": "s3:https://s3.test/bucket",
+                "s3": {"access_key_id": "id", "secret_access_key": "key", "region": "eu", "path_style": True},
+                "upload_kib": 2048,
+            },
+        },
+        source="x",
+    ),
+    "with-backups-in-a-claim": parse(
+        {
+            "target": "kubernetes",
+            "kubernetes": {"registry_mirror": "registry.test/hub"},
+            "redis": {"enabled": False},
+            "backup": {"disk_gib": 40},
         },
         source="x",
     ),
@@ -73,9 +100,8 @@ def made(request: pytest.FixtureRequest) -> KubernetesTarget:
 
 @pytest.mark.requirement("S1-14")
 def test_every_pod_keeps_to_restricted(made: KubernetesTarget) -> None:
-    for kind in ("StatefulSet", "Deployment"):
-        for name, found in of(kind, made).items():
-            assert violations(found["spec"]["template"]) == [], name
+    for name, pod in pods(objects(made)):
+        assert violations(pod) == [], name
 
 
 def test_volumes_are_called_and_sized_as_the_target_grows_them(made: KubernetesTarget) -> None:
@@ -90,7 +116,7 @@ def test_volumes_are_called_and_sized_as_the_target_grows_them(made: KubernetesT
 
 
 def test_every_way_in_leads_to_pods_that_there_are(made: KubernetesTarget) -> None:
-    pods = [
+    running = [
         {
             **found["spec"]["template"]["metadata"]["labels"],
             **({"statefulset.kubernetes.io/pod-name": f"{name}-{number}"} if kind == "StatefulSet" else {}),
@@ -106,7 +132,7 @@ def test_every_way_in_leads_to_pods_that_there_are(made: KubernetesTarget) -> No
     ]
     for route in made.routes():
         wanted = dict(part.split("=") for part in route.selector.split(","))
-        led = [pod for pod in pods if wanted.items() <= pod.items()]
+        led = [pod for pod in running if wanted.items() <= pod.items()]
         assert len(led) == 1, route
         assert route.port in led[0]["ports"], route
 
@@ -114,6 +140,9 @@ def test_every_way_in_leads_to_pods_that_there_are(made: KubernetesTarget) -> No
 def test_every_service_has_the_name_and_the_port_that_others_call(made: KubernetesTarget) -> None:
     named = of("Service", made)
     for service in made.services.values():
+        if service.name == BACKUPS:
+            # Its pods come and go, and nobody calls them.
+            continue
         ports = {port["port"] for port in named[object_name(service.name)]["spec"]["ports"]}
         assert ports == set(service.ports.values()), service.name
 
@@ -141,3 +170,96 @@ def secrets_read(found: Any) -> set[tuple[str, str]]:
             name = about.get("secretName") or about["name"]
             read |= {(name, item["key"]) for item in about["items"]}
     return read
+
+
+BACKED_UP = ["with-backups-in-a-bucket", "with-backups-in-a-claim"]
+
+
+@pytest.mark.requirement("S1-06")
+@pytest.mark.parametrize("name", BACKED_UP)
+def test_backups_take_every_store_at_its_address_with_its_secret(name: str) -> None:
+    settings = SETTINGS[name]
+    made = target(settings)
+    config = Config.model_validate(yaml.safe_load(of("ConfigMap", made)["backup-config"]["data"]["config.yaml"]))
+    scheme = "https" if settings.qdrant.tls else "http"
+    assert config.qdrant is not None
+    assert config.postgres is not None
+    assert config.qdrant.urls == tuple(f"{scheme}://{at}" for at in made.addresses("qdrant", "http"))
+    assert f"{config.postgres.host}:{config.postgres.port}" == made.address("postgres", "sql")
+    assert (config.redis is not None) == settings.redis.enabled
+    assert (config.qdrant.ca_file is not None) == (settings.qdrant.tls is not None)
+    assert config.schedule.backup == settings.backup.schedule
+    assert config.repository.limit_upload_kib == settings.backup.upload_kib
+    jobs = of("CronJob", made)
+    assert {job: about["spec"]["schedule"] for job, about in jobs.items()} == {
+        "backup-run": settings.backup.schedule,
+        "backup-check": settings.backup.check_schedule,
+        "backup-drill": settings.backup.drill_schedule,
+    }
+
+
+@pytest.mark.requirement("S1-06")
+def test_a_repository_that_is_named_nowhere_is_a_claim_of_its_own() -> None:
+    made = target(SETTINGS["with-backups-in-a-claim"])
+    claims = of("PersistentVolumeClaim", made)
+    assert set(claims) == {"backup-work", "backup-state", "backup-repository"}
+    sizes = {
+        name: int(claims[name]["spec"]["resources"]["requests"]["storage"].removesuffix("Gi")) << 30
+        for name in made.claims_alone()
+    }
+    assert sizes == made.claims_alone() == {"backup-work": 40 << 30, "backup-repository": 40 << 30}
+    config = of("ConfigMap", made)["backup-config"]["data"]["config.yaml"]
+    location = Config.model_validate(yaml.safe_load(config)).repository.location
+    for _, pod in pods(list(of("CronJob", made).values())):
+        mounts = {mount["mountPath"]: mount["name"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        assert volumes[mounts[location]]["persistentVolumeClaim"]["claimName"] == "backup-repository"
+    elsewhere = target(SETTINGS["with-backups-in-a-bucket"])
+    assert set(of("PersistentVolumeClaim", elsewhere)) == {"backup-work", "backup-state"}
+    assert set(elsewhere.claims_alone()) == {"backup-work"}
+
+
+@pytest.mark.parametrize("name", BACKED_UP)
+def test_a_backup_is_let_in_to_every_store_and_is_where_the_exporter_is(name: str) -> None:
+    made = target(SETTINGS[name])
+    stores = [store for store in ("qdrant", "postgres", "redis") if store in made.services]
+    exporter = of("Deployment", made)["monitoring-plinth-exporter"]["spec"]["template"]["metadata"]["labels"]
+    for job, pod in pods(list(of("CronJob", made).values())):
+        labels = pod["metadata"]["labels"]
+        for store in stores:
+            ways = of("NetworkPolicy", made)[store]["spec"]["ingress"]
+            peers = [peer for way in ways for peer in way.get("from", []) if "podSelector" in peer]
+            assert any(peer["podSelector"]["matchLabels"].items() <= labels.items() for peer in peers), (job, store)
+        (term,) = pod["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        assert term["labelSelector"]["matchLabels"].items() <= exporter.items()
+
+
+@pytest.mark.requirement("S1-09")
+@pytest.mark.parametrize("name", BACKED_UP)
+def test_the_exporter_reads_what_the_backups_leave_and_prometheus_scrapes_it(name: str) -> None:
+    settings = SETTINGS[name]
+    made = target(settings)
+    told = yaml.safe_load(of("ConfigMap", made)["monitoring-plinth-exporter-config"]["data"]["config.yaml"])
+    config = ExporterConfig.model_validate(told)
+    assert config.qdrant.url == f"{'https' if settings.qdrant.tls else 'http'}://{made.address('qdrant', 'http')}"
+    assert config.qdrant.peers == settings.qdrant.nodes
+    assert config.qdrant.memory_limit_bytes == settings.size.memory_mib << 20
+    assert list(config.collections) == collection_specs(settings, ROOT)
+    backups = Config.model_validate(yaml.safe_load(of("ConfigMap", made)["backup-config"]["data"]["config.yaml"]))
+    assert config.backup_state == backups.state
+    ((_, watcher),) = pods([of("Deployment", made)["monitoring-plinth-exporter"]])
+    ((_, job),) = pods([of("CronJob", made)["backup-run"]])
+    claims = [claim_at(pod, str(backups.state.parent)) for pod in (watcher, job)]
+    assert claims == ["backup-state", "backup-state"]
+    scrapes = yaml.safe_load(of("ConfigMap", made)["monitoring-prometheus-config"]["data"]["prometheus.yml"])
+    by_job = {scrape["job_name"]: scrape["static_configs"][0]["targets"] for scrape in scrapes["scrape_configs"]}
+    assert by_job["plinth-exporter"] == ["monitoring-plinth-exporter:9188"]
+
+
+def claim_at(pod: dict[str, Any], path: str) -> str:
+    """The claim that a pod has at a path."""
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    (mount,) = [m for m in pod["spec"]["containers"][0]["volumeMounts"] if m["mountPath"] == path]
+    name: str = volumes[mount["name"]]["persistentVolumeClaim"]["claimName"]
+    return name

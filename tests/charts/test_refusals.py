@@ -64,6 +64,12 @@ CASES = [
     ("backup", B, "repository.location is empty"),
     ("backup", B + "repository: {location: /data}", "repository.claim is empty"),
     ("backup", B + "repository: {location: /data, claim: c}", "set repository.location to that"),
+    ("backup", B + "repository: {location: 's3:b'}\npersistence: {repository: {size: 1Gi}}", "leave the claim out"),
+    (
+        "backup",
+        B + "repository: {location: /data, claim: c}\npersistence: {repository: {size: 1Gi}}",
+        "are both set, and one repository",
+    ),
     ("backup", B + "repository: {location: 's3:b'}", "repository.existingSecret is empty"),
     (
         "backup",

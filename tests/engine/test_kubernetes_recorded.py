@@ -7,85 +7,28 @@ nodes say what a test wants them to say.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from plinth.home import home
-from tests.containers.stack import is_free
 from tests.containers.wire import in_the_clear
-from tests.kubernetes.api import TOKEN, Api, serving
-from tests.kubernetes.provider import KubernetesProvider
-from tests.kubernetes.store import Store
-from tests.nodes import Nodes
-from tests.project import Environment, needs_pulumi
-from tests.provider import served
+from tests.kubernetes.story import HTTP, Story, story_of
+from tests.project import needs_pulumi
 
 pytestmark = [
     pytest.mark.engine,
     needs_pulumi,
 ]
 NODES = 3
-HTTP, GRPC = 6333, 6334
-
-
-class Story:
-    """One environment, its cluster, and the nodes that answer through the tunnels."""
-
-    def __init__(self, environment: Environment, store: Store, provider: KubernetesProvider, nodes: Nodes) -> None:
-        self.environment, self.store, self.provider, self.nodes = environment, store, provider, nodes
-
-    def up(self, expect: int | None = 0) -> str:
-        return self.environment.plinth("up", "t", "--no-verify", expect=expect)
-
-    def set(self, **qdrant: Any) -> None:
-        self.environment.settings["plinth:qdrant"] |= qdrant
-        self.environment.save()
-
-    def since(self, moment: int, *verbs: str) -> list[tuple[str, str, str]]:
-        return [call for call in self.store.calls[moment:] if not verbs or call[0] in verbs]
-
-
-def free_offset() -> int:
-    """Ports of the services and their nodes are free this much above."""
-    # Two runs at once start apart from each other, and below the ports that connections go out from.
-    first = 10000 + os.getpid() % 100 * 60
-    wanted = [port + 10 * node for node in range(NODES) for port in (HTTP, GRPC)]
-    return next(o for o in range(first, first + 9000, 60) if all(is_free(o + port) for port in wanted))
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    store, nodes = Store(), Nodes("qdrant-headless", [0] * NODES)
-    api, provider = Api(store), KubernetesProvider(store)
-    api.ports = {(f"qdrant-{number}", HTTP): port for number, port in enumerate(nodes.ports)}
-    settings = {
-        "plinth:target": "kubernetes",
-        "plinth:kubernetes": {"namespace": "vectors", "forward_offset": free_offset()},
-        "plinth:qdrant": {"nodes": NODES, "replication_factor": 2, "settle_timeout_sec": 20, "disk_gib": 10},
-        "plinth:postgres": {"enabled": False},
-        "plinth:redis": {"enabled": False},
-        "plinth:collections": {"only": []},
-        "plinth:monitoring": {
-            name: {"enabled": False} for name in ("prometheus", "alertmanager", "grafana", "exporters")
-        },
-    }
-    root = tmp_path_factory.mktemp("kubernetes")
-    kubeconfig = tmp_path_factory.mktemp("kube") / "config"
-    with served(provider) as debug, serving(api, kubeconfig):
-        variables = {"PULUMI_DEBUG_PROVIDERS": debug, "KUBECONFIG": str(kubeconfig)}
-        environment = Environment(root, settings, **variables)
-        # It may lie outside of the directory, where an earlier run in one of the same name left its own.
-        kept = home(root, "t").place
-        shutil.rmtree(kept, ignore_errors=True)
-        yield Story(environment, store, provider, nodes)
-        shutil.rmtree(kept, ignore_errors=True)
-        assert api.tokens == {f"Bearer {TOKEN}"}
-    nodes.close()
+    root, kubeconfig = tmp_path_factory.mktemp("kubernetes"), tmp_path_factory.mktemp("kube") / "config"
+    with story_of(root, kubeconfig, NODES, {}, {}) as story:
+        yield story
 
 
 def test_whichever_create_is_refused_the_next_up_goes_on_from_there(story: Story) -> None:

@@ -1,13 +1,14 @@
 """A kubernetes provider of our own, served to the real Pulumi engine over PULUMI_DEBUG_PROVIDERS; for tests alone.
 
-Objects land in a remembered cluster. A chart is a component of the provider: a stand-in makes what the StatefulSet of
-charts/qdrant would be, and it is registered as a child.
+Objects land in a remembered cluster. A chart is a component of the provider: stand-ins make what these tests look at of
+it, and they are registered as children.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -95,7 +96,7 @@ class KubernetesProvider(Provider):
                 )
             )
             # As the real one: what is not known yet makes a chart without children.
-            manifests = [] if UNKNOWN in json.dumps(inputs) else [stand_in(inputs)]
+            manifests = [] if UNKNOWN in json.dumps(inputs) else list(stand_ins(inputs))
             children = []
             for manifest in manifests:
                 _, namespace, name = key_of(manifest)
@@ -124,28 +125,76 @@ class KubernetesProvider(Provider):
         )
 
 
-def stand_in(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The StatefulSet of charts/qdrant, as far as these tests look at it."""
-    values, name = inputs["values"], inputs["values"]["fullnameOverride"]
+def stand_ins(inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a chart makes, as far as these tests look at it."""
+    values = inputs["values"]
+    match inputs["name"]:
+        case "qdrant":
+            auth, keys = values["auth"], {"QDRANT__SERVICE__API_KEY": {"key": "api-key"}}
+            if auth["altApiKeyKey"]:
+                keys["QDRANT__SERVICE__ALT_API_KEY"] = {"key": auth["altApiKeyKey"], "optional": True}
+            env = {name: {"name": auth["existingSecret"], **about} for name, about in keys.items()}
+            yield workload(inputs, "qdrant", "node", values, env)
+        case "redis":
+            secret = {"REDIS_PASSWORD": {"name": values["auth"]["existingSecret"], "key": "redis-password"}}
+            yield workload(
+                inputs, "redis", "server", {**values, "persistence": {"data": values["persistence"]}}, secret
+            )
+        case "monitoring":
+            for component in ("prometheus", "alertmanager", "plinth-exporter"):
+                words = component.split("-")
+                about = values["".join((words[0], *(word.title() for word in words[1:])))]
+                if about.get("enabled", True):
+                    claims = {"data": about["persistence"]} if "persistence" in about else {}
+                    part = {**about, "persistence": claims, "podAnnotations": values["podAnnotations"]}
+                    yield workload(inputs, f"monitoring-{component}", component, part, {})
+        case "backup":
+            yield from backups(inputs, values)
+
+
+def backups(inputs: dict[str, Any], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for volume in ("work", "state", "repository"):
+        size = values["persistence"].get(volume, {}).get("size", "16Mi" if volume == "state" else "")
+        if size:
+            yield {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": f"backup-{volume}", "namespace": inputs["namespace"]},
+                "spec": {"resources": {"requests": {"storage": size}}},
+            }
+    for command, when in values["schedules"].items():
+        yield {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": {"name": f"backup-{command}", "namespace": inputs["namespace"]},
+            "spec": {"schedule": when, "image": values["image"], "marked": values["podAnnotations"]},
+        }
+
+
+def workload(
+    inputs: dict[str, Any], name: str, component: str, values: dict[str, Any], env: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """A StatefulSet, or a Deployment where there is no volume."""
     labels = {
-        "app.kubernetes.io/name": "qdrant",
+        "app.kubernetes.io/name": inputs["name"],
         "app.kubernetes.io/instance": inputs["name"],
-        "app.kubernetes.io/component": "node",
+        "app.kubernetes.io/component": component,
     }
     read = {key: values[key] for key in ("image", "config", "resources", "podAnnotations") if key in values}
     annotations = {"checksum": hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()}
+    variables = [{"name": known, "valueFrom": {"secretKeyRef": where}} for known, where in env.items()]
     return {
         "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
+        "kind": "StatefulSet" if values["persistence"] else "Deployment",
         "metadata": {"name": name, "namespace": inputs["namespace"], "labels": labels},
         "spec": {
-            "replicas": values["replicas"],
+            "replicas": values.get("replicas", 1),
             "serviceName": f"{name}-headless",
             "selector": {"matchLabels": labels},
-            "updateStrategy": {"rollingUpdate": {"partition": values["updateStrategy"]["partition"]}},
+            "updateStrategy": {"rollingUpdate": {"partition": values.get("updateStrategy", {}).get("partition", 0)}},
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": {"containers": [{"name": "qdrant"}]},
+                "spec": {"containers": [{"name": component, "env": variables}]},
             },
             "volumeClaimTemplates": [
                 {"metadata": {"name": volume}, "spec": {"resources": {"requests": {"storage": about["size"]}}}}

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 Key = tuple[str, str, str]
+# What the pod of a Deployment is called after it.
+PART = "x"
 
 
 class Refused(Exception):
@@ -28,6 +30,9 @@ class Store:
         self.refuse_create: int | None = None
         self.expandable = True
         self.denied: set[str] = set()
+        # By pod: the variables that its template asks for, and what they were when it started.
+        self.wanted: dict[str, list[dict[str, Any]]] = {}
+        self.environment: dict[str, dict[str, str]] = {}
         self.not_ready: dict[str, str] = {}
         self.on_start: Callable[[str], None] = lambda name: None
         self.lock = threading.RLock()
@@ -59,7 +64,7 @@ class Store:
             if found is None:
                 return
             self.calls.append(("orphan" if orphan else "delete", key[0], key[2]))
-            if key[0] == "StatefulSet" and not orphan:
+            if key[0] in ("StatefulSet", "Deployment") and not orphan:
                 for name in [name for name in self.of("Pod") if owned(name, key[2])]:
                     del self.objects["Pod", key[1], name]
 
@@ -86,6 +91,12 @@ class Store:
         self.objects[key] = kept
         if key[0] == "StatefulSet":
             self._control(kept)
+        if key[0] == "Deployment":
+            self._start(kept, f"{key[2]}-{PART}", "")
+        if key[0] == "PersistentVolumeClaim":
+            size = kept["spec"]["resources"]["requests"]["storage"]
+            kept["spec"].setdefault("storageClassName", "fast")
+            kept["status"] = {"phase": "Bound", "capacity": {"storage": size}}
 
     def _control(self, workload: dict[str, Any]) -> None:
         """What the controller does: claims and pods that are missing, and pods from the partition on anew."""
@@ -100,10 +111,10 @@ class Store:
         for number in reversed(range(replicas)):
             pod = self.get("Pod", namespace, f"{name}-{number}")
             if pod is None:
-                self._start(workload, number, status["currentRevision"] if number < partition else revision)
+                self._start(workload, f"{name}-{number}", status["currentRevision"] if number < partition else revision)
             elif number >= partition and pod["metadata"]["labels"]["controller-revision-hash"] != revision:
                 self.calls.append(("restart", "Pod", f"{name}-{number}"))
-                self._start(workload, number, revision)
+                self._start(workload, f"{name}-{number}", revision)
                 self.on_start(f"{name}-{number}")
         revisions = {
             self.objects["Pod", namespace, f"{name}-{number}"]["metadata"]["labels"]["controller-revision-hash"]
@@ -114,9 +125,8 @@ class Store:
         for extra in [pod for pod in self.of("Pod") if owned(pod, name) and int(pod.rpartition("-")[2]) >= replicas]:
             del self.objects["Pod", namespace, extra]
 
-    def _start(self, workload: dict[str, Any], number: int, revision: str) -> None:
-        namespace, name = workload["metadata"]["namespace"], workload["metadata"]["name"]
-        pod = f"{name}-{number}"
+    def _start(self, workload: dict[str, Any], pod: str, revision: str) -> None:
+        namespace = workload["metadata"]["namespace"]
         for template in workload["spec"].get("volumeClaimTemplates", []):
             key = ("PersistentVolumeClaim", namespace, f"{template['metadata']['name']}-{pod}")
             if key not in self.objects:
@@ -136,6 +146,20 @@ class Store:
             "spec": {"containers": []},
             "status": {"phase": "Running"},
         }
+        self.wanted[pod] = [entry for each in containers(workload) for entry in each.get("env", [])]
+        self.environment[pod] = self.resolved(pod)
+
+    def resolved(self, pod: str) -> dict[str, str]:
+        """The environment that a pod would have if it started now; one whose secret lacks a key does not start."""
+        found = {}
+        for entry in self.wanted[pod]:
+            about = entry["valueFrom"]["secretKeyRef"]
+            held = self.of("Secret")[about["name"]]["stringData"]
+            if about["key"] in held:
+                found[entry["name"]] = held[about["key"]]
+            elif not about.get("optional"):
+                raise Refused(f"{pod} does not start: the Secret {about['name']} has no {about['key']}")
+        return found
 
     def pod_view(self, pod: dict[str, Any]) -> dict[str, Any]:
         """A pod with its conditions as they are now."""
@@ -152,6 +176,11 @@ def key_of(manifest: dict[str, Any]) -> Key:
     return manifest["kind"], manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
 
 
+def containers(workload: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = workload["spec"]["template"]["spec"]["containers"]
+    return found
+
+
 def owned(pod: str, workload: str) -> bool:
     head, _, number = pod.rpartition("-")
-    return head == workload and number.isdigit()
+    return head == workload and (number.isdigit() or number == PART)

@@ -107,6 +107,45 @@ def test_a_password_of_someone_elses_store_cannot_be_generated(run: Run, part: s
         run(parse({**MANAGED, part: {}}, source="x"))
 
 
+BACKED_UP: dict[str, Any] = {
+    "target": "kubernetes",
+    "kubernetes": {"images": {"plinth": "registry.test/plinth:0.1.0"}},
+    "backup": {"repository": "s3:https://s3.test/b", "s3": {"access_key_id": "given-id", "secret_access_key": "given"}},
+}
+
+
+@pytest.mark.requirement("S1-06")
+def test_backups_are_a_chart_behind_the_stores_and_before_the_exporter(run: Run) -> None:
+    recorder = run(parse(BACKED_UP, source="x"))
+    assert set(recorder.of("Chart")) == {"qdrant", "postgres", "redis", "backup", "monitoring"}
+    order = [name for name, (kind, _) in recorder.resources.items() if kind == "Chart"]
+    assert order.index("backup") == 3
+    # Claims wait for the first job, and there is no server to probe.
+    assert recorder.of("Chart")["backup"]["skipAwait"] is True
+    assert "plinth-backup-ready" not in recorder.of("Ready")
+    assert "plinth-exporter-ready" in recorder.of("Ready")
+    held = to_plain(recorder.of("Secret")["secret-backup-keys"])["stringData"]
+    assert held == {"restic-password": SECRET, "aws-access-key-id": "given-id", "aws-secret-access-key": "given"}
+    values = to_plain(recorder.of("Chart")["backup"])["values"]
+    assert values["repository"]["secretEnvironment"] == {
+        "AWS_ACCESS_KEY_ID": "aws-access-key-id",
+        "AWS_SECRET_ACCESS_KEY": "aws-secret-access-key",
+    }
+
+
+@pytest.mark.requirement("S1-06")
+def test_backups_in_a_claim_hold_no_key_of_a_bucket(run: Run) -> None:
+    recorder = run(parse({**BACKED_UP, "backup": {}}, source="x"))
+    assert set(to_plain(recorder.of("Secret")["secret-backup-keys"])["stringData"]) == {"restic-password"}
+    assert to_plain(recorder.of("Chart")["backup"])["values"]["repository"]["location"] == "/var/lib/plinth/repository"
+
+
+def test_an_image_that_no_registry_has_leaves_its_services_out(run: Run) -> None:
+    recorder = run(parse({**BACKED_UP, "kubernetes": {}}, source="x"))
+    assert "backup" not in recorder.of("Chart")
+    assert to_plain(recorder.of("Chart")["monitoring"])["values"]["plinthExporter"] == {"enabled": False}
+
+
 def test_where_qdrant_is_published_its_collections_go(run: Run) -> None:
     published = {"kubernetes": {"namespace": "vectors", "qdrant_url": "https://vectors.test:443"}}
     recorder = run(parse({**QDRANT_ALONE, **published}, source="x"))

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plinth.backup import layout, probes
+from plinth.backup.deployed import elsewhere
 from plinth.backup.look import part_of
 from plinth.backup.manifest import Piece, Question, Shard, differences
 from plinth.backup.plan import plan_collection
 from plinth.backup.roles import roles, statements
 from plinth.backup.schedule import RETRY_AFTER, due
 from plinth.backup.state import Run
+from plinth.environment import parse
 from plinth.services.backup import not_taken
 from plinth.settings import Settings
 
@@ -155,6 +157,38 @@ def test_only_missing_roles_are_made_and_no_password_of_an_existing_one_is_touch
     assert made[-1] == "GRANT pg_monitor TO core WITH INHERIT TRUE;"
     assert not any("postgres" in statement for statement in made)
     assert statements(GLOBALS, []) == []
+
+
+ON_KUBERNETES: dict[str, Any] = {"target": "kubernetes", "kubernetes": {"namespace": "vectors"}}
+BUCKET = {"repository": "s3:https://s3.test/b"}
+CREATE = "kubectl -n vectors create job"
+
+
+@pytest.mark.parametrize(
+    ("settings", "command", "words"),
+    [
+        (ON_KUBERNETES, "run", f"{CREATE} backup-run-now --from=cronjob/backup-run"),
+        ({**ON_KUBERNETES, "backup": BUCKET}, "drill", f"{CREATE} backup-drill-now --from=cronjob/backup-drill"),
+        (ON_KUBERNETES, "list", f"{CREATE} backup-list --from=cronjob/backup-run --dry-run=client -o yaml | sed"),
+        (ON_KUBERNETES, "restore", "kubectl cp"),
+        ({"target": "docker"}, "list", "`python -m plinth.backup` there"),
+        ({**ON_KUBERNETES, "backup": BUCKET}, "list", None),
+        ({**ON_KUBERNETES, "backup": BUCKET}, "restore", None),
+        ({"target": "docker", "backup": BUCKET}, "run", None),
+        ({"target": "local"}, "run", None),
+    ],
+)
+def test_what_is_not_this_machines_names_the_line_that_does_it(
+    settings: dict[str, Any], command: str, words: str | None
+) -> None:
+    said = elsewhere("prod", parse(settings, source="x"), command)
+    assert (said is None) == (words is None)
+    assert words is None or words in str(said)
+
+
+def test_a_store_that_someone_else_runs_is_said() -> None:
+    managed = {"kubernetes": {"managed": {"redis_url": "rediss://r.test:6379"}}}
+    assert set(not_taken(parse({"target": "kubernetes", **managed}, source="x"))) == {"redis"}
 
 
 def test_a_store_that_is_on_and_not_taken_is_said() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from plinth.kubernetes.growth import GIB, Claim, Expand, Growth, Orphan, Templates, plan
+from plinth.kubernetes.growth import GIB, Claim, Expand, Growth, Orphan, Templates, plan, plan_alone
 
 SIZES = st.integers(1, 500).map(lambda gib: gib * GIB)
 WANTED = st.fixed_dictionaries({"storage": SIZES, "snapshots": SIZES})
@@ -84,3 +84,16 @@ def test_a_step_says_what_it_does() -> None:
     assert str(Expand("storage-qdrant-0", 10 * GIB, 20 * GIB)) == (
         "expand the claim storage-qdrant-0 from 10 GiB to 20 GiB"
     )
+
+
+@given(SIZES, SIZES, CLASSES)
+def test_a_claim_of_its_own_grows_where_it_can_and_never_shrinks(size: int, wanted: int, storage_class: str) -> None:
+    claims = [Claim("backup-work", size, storage_class), Claim("data-redis-0", 1, "rigid")]
+    growth = plan_alone({"backup-work": wanted}, claims, EXPANDABLE)
+    if size == wanted:
+        assert growth == Growth()
+    elif size < wanted and EXPANDABLE[storage_class]:
+        assert growth == Growth((Expand("backup-work", size, wanted),))
+    else:
+        assert not growth.steps
+        assert [sentence.startswith("The claim backup-work ") for sentence in growth.refusals] == [True]

@@ -79,6 +79,13 @@ def test_disabled_services_claim_no_port() -> None:
     assert not [key for key in ports(wanted) if key.startswith(("redis", "neo4j")) or key.endswith("redis_port")]
 
 
+@pytest.mark.parametrize(("repository", "said"), [("/mnt/backups", True), ("backups", True), ("s3:https://h/b", False)])
+def test_a_repository_that_no_pod_has_is_refused(repository: str, said: bool) -> None:
+    wanted = settings(target="kubernetes", backup={"repository": repository})
+    assert any("a directory, and no pod has it" in sentence for sentence in refusals(wanted, {})) == said
+    assert not list(refusals(settings(target="docker", backup={"repository": repository}), {}))
+
+
 def test_a_service_that_would_be_left_out_in_silence_is_refused() -> None:
     assert any(
         "deploys no Neo4j" in sentence

@@ -6,11 +6,15 @@
 {{- if not $v.repository.location -}}
 {{- fail "repository.location is empty, so backups would go nowhere; name a restic repository, such as s3:https://host/bucket/prefix." -}}
 {{- end -}}
-{{- if and (hasPrefix "/" $v.repository.location) (not $v.repository.claim) -}}
-{{- fail (printf "repository.location is the directory %s and repository.claim is empty, so a backup would end with its pod; name a claim, or a repository elsewhere." $v.repository.location) -}}
+{{- $claim := include "backup.repositoryClaim" . -}}
+{{- if and $v.repository.claim $v.persistence.repository.size -}}
+{{- fail "repository.claim and persistence.repository.size are both set, and one repository is in one claim; name your claim, or have one made." -}}
 {{- end -}}
-{{- if and $v.repository.claim (ne $v.repository.location "/var/lib/plinth/repository") -}}
-{{- fail "repository.claim is mounted at /var/lib/plinth/repository; set repository.location to that, or leave the claim out." -}}
+{{- if and (hasPrefix "/" $v.repository.location) (not $claim) -}}
+{{- fail (printf "repository.location is the directory %s and repository.claim is empty, so a backup would end with its pod; name a claim, set persistence.repository.size, or name a repository elsewhere." $v.repository.location) -}}
+{{- end -}}
+{{- if and $claim (ne $v.repository.location "/var/lib/plinth/repository") -}}
+{{- fail "the claim of the repository is mounted at /var/lib/plinth/repository; set repository.location to that, or leave the claim out." -}}
 {{- end -}}
 {{- if not $v.repository.existingSecret -}}
 {{- fail (printf "repository.existingSecret is empty; make a Secret with the key %s and name it." $v.repository.passwordKey) -}}
@@ -30,6 +34,15 @@
 {{- end -}}
 {{- if not (or $v.schedules.run $v.schedules.check $v.schedules.drill) -}}
 {{- fail "schedules.run, check and drill are all empty, so nothing would ever run; set one." -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The claim that the repository is in, where it is in one: yours, or the chart's own. */}}
+{{- define "backup.repositoryClaim" -}}
+{{- if .Values.repository.claim -}}
+{{- .Values.repository.claim -}}
+{{- else if .Values.persistence.repository.size -}}
+{{- printf "%s-repository" (include "plinth.fullname" .) -}}
 {{- end -}}
 {{- end -}}
 
@@ -74,6 +87,7 @@ redis:
   port: {{ $v.redis.port }}
   password_file: /etc/plinth-secrets/redis-password
 {{- end }}
+not_taken: {{ toJson $v.notTaken }}
 keep: {{ toJson $v.keep }}
 {{- $schedule := dict "check_parts" (int $v.checkParts) -}}
 {{- with $v.schedules.run }}{{ $_ := set $schedule "backup" . }}{{ end -}}

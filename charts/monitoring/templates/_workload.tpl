@@ -1,7 +1,8 @@
 {{/*
 One part of the stack: its service, its network policy and what runs it.
 Call with (dict "root" $ "component" "prometheus" "uid" 65534 "gid" 65534 "command" (list) "path" "/-/ready"
-"mounts" "yaml" "volumes" "yaml" "env" "yaml" "checksum" "text" "data" "/prometheus" "callers" (list "grafana") "clients" true).
+"mounts" "yaml" "volumes" "yaml" "env" "yaml" "checksum" "text" "data" "/prometheus" "callers" (list "grafana") "clients" true
+"strategy" "Recreate").
 */}}
 {{- define "monitoring.workload" -}}
 {{- $root := .root -}}
@@ -62,6 +63,9 @@ metadata:
   {{- include "plinth.metadata" (merge (dict "name" $name) $of) | nindent 2 }}
 spec:
   replicas: 1
+  {{- with .strategy }}
+  strategy: {type: {{ . }}}
+  {{- end }}
   {{- if .data }}
   serviceName: {{ $name }}
   persistentVolumeClaimRetentionPolicy:

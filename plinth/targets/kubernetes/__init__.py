@@ -15,17 +15,27 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from plinth.errors import UserError
-from plinth.images import Images
+from plinth.images import Images, is_built_here
 from plinth.kubernetes.forward import LOOPBACK, Route
 from plinth.kubernetes.growth import GIB
 from plinth.kubernetes.steps import Rolled
 from plinth.resources.base import to_json
 from plinth.services import Service
+from plinth.services import backup as bk
 from plinth.settings import Settings
 from plinth.targets.digest import digest
-from plinth.targets.kubernetes import resources
+from plinth.targets.kubernetes import backup, resources
 from plinth.targets.kubernetes.charts import CHARTS, NOT_HERE
-from plinth.targets.kubernetes.names import Layout, chart_of, claims_of, managed_address, object_name, pods
+from plinth.targets.kubernetes.names import (
+    BACKUP,
+    Layout,
+    chart_of,
+    claims_of,
+    managed_address,
+    object_name,
+    pod_labels,
+    pods,
+)
 from plinth.targets.placed import Node, Placed
 
 
@@ -34,16 +44,16 @@ class KubernetesTarget(Layout):
 
     def __init__(self, stack: str, settings: Settings, root: Path, images: Images, services: Sequence[Service]) -> None:
         """Find every chart first: one that is missing is named before anything is touched."""
+        self.left_out = _left_out(settings, stack, images, services)
         super().__init__(
             stack,
             settings.kubernetes.namespace,
-            {service.name: service for service in services if service.name not in NOT_HERE},
+            {service.name: service for service in services if service.name not in self.left_out},
             settings.managed,
             settings.kubernetes.forward_offset,
         )
         self._settings, self._root, self._images = settings, root, images
         self._made: dict[str, tuple[kubernetes.helm.v4.Chart, pulumi.Output[str]]] = {}
-        self.left_out = {name: why for name, why in NOT_HERE.items() if name in {s.name for s in services}}
         for chart in self.charts():
             if not (root / "charts" / chart / "Chart.yaml").is_file():
                 raise UserError(
@@ -81,7 +91,7 @@ class KubernetesTarget(Layout):
         if name not in self._made:
             self._made[name] = self._chart(name, secrets, needs)
         made, instance = self._made[name]
-        return Placed(node.name, made, instance, self._rolled(service))
+        return Placed(node.name, made, instance, self._rolled(service), answers=not _is_scheduled(service))
 
     def charts(self) -> list[str]:
         """The charts that are deployed, in the order of their services."""
@@ -104,6 +114,7 @@ class KubernetesTarget(Layout):
                 number,
             )
             for service in self.services.values()
+            if not _is_scheduled(service)
             for node in self.nodes(service)
             for port, number in service.ports.items()
         ]
@@ -111,17 +122,20 @@ class KubernetesTarget(Layout):
     def selector(self, service: Service) -> str:
         """The labels of a service's pods."""
         chart = chart_of(service.name)
-        component = CHARTS[chart].components[service.name]
-        labels = {"name": chart, "instance": chart, "component": component}
-        return ",".join(f"app.kubernetes.io/{key}={value}" for key, value in labels.items())
+        labels = pod_labels(chart, CHARTS[chart].components[service.name])
+        return ",".join(f"{key}={value}" for key, value in labels.items())
 
     def claims(self) -> dict[str, dict[str, int]]:
         """The volume claims of each StatefulSet, bytes by template."""
         return {
             object_name(service.name): {volume: gib * GIB for volume, gib in claims_of(service).items()}
             for service in self.services.values()
-            if service.volumes
+            if claims_of(service) and not _is_scheduled(service)
         }
+
+    def claims_alone(self) -> dict[str, int]:
+        """The volume claims that belong to no StatefulSet, bytes by name."""
+        return backup.claims(self._settings, self)
 
     @cached_property
     def _provider(self) -> kubernetes.Provider:
@@ -154,8 +168,8 @@ class KubernetesTarget(Layout):
             {**values, **chart.marked(mark)},
             self._namespace,
             self._provider,
-            [*behind, *needs],
-            awaited=values.get("updateStrategy", {}).get("partition", 0) == 0,
+            [*behind, *needs, *(self._made[other][0] for other in chart.behind if other in self._made)],
+            awaited=chart.awaited and values.get("updateStrategy", {}).get("partition", 0) == 0,
         )
         # With what the chart made, so that whoever needs the service goes before its objects do.
         instance = pulumi.Output.all(to_json(values), mark, made.resources).apply(lambda all_: f"{all_[0]} {all_[1]}")
@@ -168,3 +182,24 @@ class KubernetesTarget(Layout):
         return Rolled(
             wanted.kubeconfig, wanted.context, self.namespace, object_name(service.name), self.selector(service)
         )
+
+
+def _left_out(settings: Settings, stack: str, images: Images, wanted: Sequence[Service]) -> dict[str, str]:
+    """The services that are wanted and not deployed, each with why."""
+    names = {service.name for service in wanted}
+    found = {name: why for name, why in NOT_HERE.items() if name in names}
+    for service in wanted:
+        reference = images.reference(service.program)
+        if service.optional and is_built_here(reference):
+            found[service.name] = (
+                f"no registry has its image {reference}; name one of yours in plinth:kubernetes.images."
+                f"{service.program.image}, make it with `plinth images build {stack}`, push it, and run up again"
+            )
+    if settings.backup.enabled and bk.NAME not in names:
+        found[bk.NAME] = "someone else runs every store, and has its backups"
+    return found
+
+
+def _is_scheduled(service: Service) -> bool:
+    """Whether its pods come by schedule and go again, so that nobody is there to ask."""
+    return chart_of(service.name) == BACKUP

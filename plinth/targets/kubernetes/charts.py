@@ -14,7 +14,7 @@ from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
 from plinth.settings import Settings
-from plinth.targets.kubernetes import monitoring, values
+from plinth.targets.kubernetes import backup, monitoring, values
 from plinth.targets.kubernetes.names import Layout
 
 Secrets = Mapping[str, Mapping[str, str]]
@@ -32,12 +32,15 @@ class Chart:
 
     ``values`` and ``secrets`` are pure; ``components`` are the chart's word for each service in it, by which its pods
     are labelled. ``marked`` gives the values that put a mark on the pods, so that they start anew when it changes.
+    ``behind`` are the charts whose objects come first; ``awaited`` is whether Pulumi may wait for its objects.
     """
 
     components: Mapping[str, str]
     values: Callable[[Settings, Layout, Images, Path], dict[str, Any]]
     secrets: Callable[[Settings], Secrets]
     marked: Callable[[pulumi.Input[str]], dict[str, Any]]
+    behind: tuple[str, ...] = ()
+    awaited: bool = True
 
 
 def _qdrant_values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
@@ -81,10 +84,29 @@ CHARTS: dict[str, Chart] = {
     "redis": Chart(
         {"redis": "server"}, _redis_values, lambda _: {values.REDIS: {"redis-password": rd.PASSWORD}}, _on_pods
     ),
+    "backup": Chart(
+        {},
+        lambda settings, names, images, _: backup.values(settings, names, images),
+        backup.secrets,
+        _on_pods,
+        # A claim gets its volume when the first pod comes, and that is by schedule.
+        awaited=False,
+    ),
     "monitoring": Chart(
-        {name: name for name in ("prometheus", "alertmanager", "grafana", "redis-exporter", "postgres-exporter")},
-        lambda settings, names, images, _: monitoring.values(settings, names, images),
+        {
+            name: name
+            for name in (
+                "prometheus",
+                "alertmanager",
+                "grafana",
+                "redis-exporter",
+                "postgres-exporter",
+                "plinth-exporter",
+            )
+        },
+        monitoring.values,
         monitoring.secrets,
         _on_pods,
+        behind=("backup",),
     ),
 }

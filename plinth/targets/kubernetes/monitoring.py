@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from plinth.images import Images
+from plinth.services import backup, exporters
 from plinth.services import monitoring as mon
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
 from plinth.services.spec import Service
 from plinth.settings import Settings
-from plinth.targets.kubernetes.names import Layout, managed_address
+from plinth.targets.kubernetes.names import STATE_CLAIM, Layout, managed_address
 from plinth.targets.kubernetes.values import image, resources, volume
 
 # Secrets of its own: whoever watches holds no key that writes.
@@ -20,7 +22,7 @@ QDRANT, ALERTS, GRAFANA = "monitoring-qdrant", "monitoring-alerts", "monitoring-
 POSTGRES, REDIS = "monitoring-postgres", "monitoring-redis"
 
 
-def values(settings: Settings, names: Layout, images: Images) -> dict[str, Any]:
+def values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
     """What an environment decides of its monitoring."""
     wanted, running = settings.monitoring, names.services
     return {
@@ -42,6 +44,7 @@ def values(settings: Settings, names: Layout, images: Images) -> dict[str, Any]:
         else {"enabled": True, **_program(settings, running["grafana"], images), "existingSecret": GRAFANA},
         "redisExporter": _exporter(settings, names, images, "redis", "resp", REDIS),
         "postgresExporter": _exporter(settings, names, images, "postgres", "sql", POSTGRES),
+        "plinthExporter": _plinth(settings, names, images, root),
     }
 
 
@@ -64,11 +67,10 @@ def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
 
 def _qdrant(settings: Settings, names: Layout) -> dict[str, Any]:
     elsewhere = managed_address(settings.managed, "qdrant", "http")
-    tls = (settings.managed.qdrant_url or "").startswith("https") or settings.qdrant.tls is not None
     return {
         "targets": [elsewhere] if elsewhere else list(names.addresses("qdrant", "http")),
         "existingSecret": QDRANT,
-        "tls": tls,
+        "tls": _is_secured(settings),
         "caSecret": QDRANT if qd.tls_ca(settings.qdrant.tls) else "",
     }
 
@@ -90,7 +92,7 @@ def _program(settings: Settings, service: Service, images: Images) -> dict[str, 
         "port": service.ports["http"],
         "resources": resources(service.limits),
     }
-    if service.volumes:
+    if "data" in service.volumes:
         found["persistence"] = volume(settings, service.volumes["data"])
     return found
 
@@ -107,3 +109,25 @@ def _exporter(
         "address": names.address(watched, port),
         "existingSecret": secret,
     }
+
+
+def _plinth(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
+    service = names.services.get(exporters.PLINTH)
+    if service is None:
+        return {"enabled": False}
+    wanted = exporters.watched(settings, root)
+    scheme = "https" if _is_secured(settings) else "http"
+    return {
+        "enabled": True,
+        **_program(settings, service, images),
+        "url": f"{scheme}://{names.address('qdrant', 'http')}",
+        "peers": wanted["peers"],
+        "memoryLimitBytes": wanted["memory_limit_bytes"],
+        "collections": wanted["collections"],
+        "stateClaim": STATE_CLAIM if backup.NAME in names.services else "",
+    }
+
+
+def _is_secured(settings: Settings) -> bool:
+    """Whether Qdrant is reached by TLS."""
+    return (settings.managed.qdrant_url or "").startswith("https") or settings.qdrant.tls is not None

@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from plinth.services.backup import NAME as BACKUPS
+from plinth.services.exporters import STATE
 from plinth.services.qdrant import AUDIT
 from plinth.services.spec import NODE_PORT_STEP, Service
 from plinth.settings import Managed
 
 CONFIG = "/etc/plinth"
+# The chart of the backups, which its objects are called after.
+BACKUP = "backup"
+STATE_CLAIM = f"{BACKUP}-state"
 
 
 @dataclass(frozen=True)
@@ -88,12 +93,23 @@ def object_name(service: str) -> str:
 
 def chart_of(service: str) -> str:
     """The chart that deploys a service."""
+    if service == BACKUPS:
+        return BACKUP
     return service if service in ("qdrant", "postgres", "redis") else "monitoring"
 
 
+def pod_labels(chart: str, component: str) -> dict[str, str]:
+    """What selects the pods of a part of a chart."""
+    labels = {"name": chart, "instance": chart, "component": component}
+    return {f"app.kubernetes.io/{key}": value for key, value in labels.items()}
+
+
 def claims_of(service: Service) -> Mapping[str, int]:
-    """The volumes that have claims of their own, GiB by name: the audit log lies with Qdrant's storage."""
-    return {name: gib for name, gib in service.volumes.items() if name != AUDIT}
+    """The volumes that have claims of their own, GiB by name.
+
+    The audit log lies with Qdrant's storage; the state that the exporter reads is in the backups' claim.
+    """
+    return {name: gib for name, gib in service.volumes.items() if name not in (AUDIT, STATE)}
 
 
 def pods(service: Service) -> list[str]:

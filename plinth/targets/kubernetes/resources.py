@@ -12,6 +12,7 @@ import pulumi_kubernetes as kubernetes
 from plinth.kubernetes.api import STACK_LABEL
 
 STATEFUL_SET = "kubernetes:apps/v1:StatefulSet"
+CLAIM = "kubernetes:core/v1:PersistentVolumeClaim"
 
 
 def provider(stack: str, kubeconfig: str | None, context: str | None) -> kubernetes.Provider:
@@ -73,7 +74,7 @@ def chart(
     *,
     awaited: bool,
 ) -> kubernetes.helm.v4.Chart:
-    """A chart of a directory, its StatefulSets protected.
+    """A chart of a directory, its StatefulSets protected and its claims kept.
 
     ``awaited`` is whether Pulumi waits for its objects: one whose pods are let go one by one is never as Pulumi would
     have it, so its own gate waits.
@@ -85,13 +86,20 @@ def chart(
         namespace=within.metadata.name,
         values=dict(values),
         skip_await=not awaited,
-        opts=pulumi.ResourceOptions(provider=with_provider, depends_on=list(needs), transforms=[_protected]),
+        opts=pulumi.ResourceOptions(provider=with_provider, depends_on=list(needs), transforms=[_kept]),
     )
 
 
-def _protected(arguments: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
-    """Refuse to delete or replace a StatefulSet: its pods would all stop at once."""
-    if arguments.type_ != STATEFUL_SET:
+def _kept(arguments: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
+    """Refuse to delete or replace a StatefulSet, whose pods would all stop at once; never delete a claim, only let go.
+
+    What Pulumi calls a replacement of a claim is then an update of the one that is there.
+    """
+    kept = {
+        STATEFUL_SET: pulumi.ResourceOptions(protect=True),
+        CLAIM: pulumi.ResourceOptions(retain_on_delete=True),
+    }
+    if arguments.type_ not in kept:
         return None
-    options = pulumi.ResourceOptions.merge(arguments.opts, pulumi.ResourceOptions(protect=True))
+    options = pulumi.ResourceOptions.merge(arguments.opts, kept[arguments.type_])
     return pulumi.ResourceTransformResult(arguments.props, options)

@@ -62,7 +62,7 @@ repository:
   {{- end }}
   options: {{ toJson $v.repository.options }}
   {{- with $v.repository.limitUploadKib }}
-  limit_upload_kib: {{ . }}
+  limit_upload_kib: {{ int64 . }}
   {{- end }}
 {{- if $v.qdrant.urls }}
 qdrant:

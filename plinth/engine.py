@@ -63,12 +63,20 @@ class Stack:
     def _recorded(self) -> list[dict[str, Any]]:
         return (self.automation.export_stack().deployment or {}).get("resources") or []
 
-    def unprotect(self) -> None:
+    def unprotect_all(self) -> None:
         """Let the engine delete what is protected: a destroy that was asked for means all of it."""
+        self._unprotect("--all")
+
+    def unprotect(self, urns: Sequence[str]) -> None:
+        """Let the engine delete some of what is protected."""
+        if urns:
+            self._unprotect(*urns)
+
+    def _unprotect(self, *what: str) -> None:
         workspace = self.automation.workspace
         home = {"PULUMI_HOME": workspace.pulumi_home} if workspace.pulumi_home else {}
         workspace.pulumi_command.run(
-            ["state", "unprotect", "--all", "--yes", "--stack", self.env],
+            ["state", "unprotect", *what, "--yes", "--stack", self.env],
             workspace.work_dir,
             {**home, **workspace.env_vars},
         )

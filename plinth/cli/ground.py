@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from plinth.cli.common import console
@@ -21,9 +22,17 @@ from plinth.targets.local.supervisor import Supervisor
 from plinth.targets.ports import refuse_taken
 
 
-def make_sure(stack: Stack, outputs: dict[str, Any]) -> None:
-    """Refuse a deploy that the machine, the engine or the running cluster stands in the way of."""
+def make_sure(stack: Stack, outputs: dict[str, Any], removed: Sequence[str]) -> None:
+    """Refuse a deploy that the machine, the engine or the running cluster stands in the way of.
+
+    ``removed`` are the services that a person named to be stopped.
+    """
     settings = stack.settings
+    if removed and settings.target is not TargetName.kubernetes:
+        raise UserError(
+            f"--remove is for kubernetes; on {settings.target} `plinth up {stack.env}` stops what the settings turn "
+            "off and keeps its data, so leave it out."
+        )
     if settings.target is TargetName.local:
         supervisor = Supervisor(stack.home.run)
         ours = {stray.pid for stray in supervisor.strays()} | {supervisor.pid() or 0}
@@ -37,11 +46,12 @@ def make_sure(stack: Stack, outputs: dict[str, Any]) -> None:
         open_reach(settings, stack.root, stack.home)
     _refuse_leaving_nodes(stack, outputs)
     if settings.target is TargetName.kubernetes:
+        kubernetes_ground.release(stack, removed)
         kubernetes_ground.grow_volumes(stack, _say)
 
 
 def show_growth(stack: Stack) -> list[str]:
-    """Say how volumes would grow; the URNs of what would be made again around its pods, which Pulumi leaves alone."""
+    """Say how volumes would grow and what would stop; the URNs of StatefulSets that Pulumi's preview leaves alone."""
     if stack.settings.target is not TargetName.kubernetes:
         return []
     from plinth.cli import kubernetes_ground
@@ -49,7 +59,13 @@ def show_growth(stack: Stack) -> list[str]:
     found = kubernetes_ground.growths(stack)
     for step in (step for growth in found for step in growth.steps):
         _say(f"would {step}")
-    return kubernetes_ground.made_again(stack, found)
+    gone = kubernetes_ground.leaving(stack)
+    for service, about in gone.items():
+        _say(
+            f"{about.setting} turns {service} off: `plinth up {stack.env} --remove {service}` stops it, "
+            "keeps its claims"
+        )
+    return [*kubernetes_ground.made_again(stack, found), *(about.urn for about in gone.values())]
 
 
 def _say(words: str) -> None:
@@ -92,7 +108,7 @@ def must_answer(stack: Stack) -> None:
 def release(stack: Stack) -> None:
     """Take the protection off what a `down` is to remove."""
     if stack.settings.target is TargetName.kubernetes:
-        stack.unprotect()
+        stack.unprotect_all()
 
 
 def clear(stack: Stack) -> None:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from plinth.engine import Stack
+from plinth.errors import UserError
 from plinth.kubernetes import before
 from plinth.kubernetes.grow import grow, plans
 from plinth.kubernetes.growth import Growth, Orphan
+from plinth.kubernetes.leaving import refusal, setting
 from plinth.kubernetes.ways import cluster_of
 from plinth.targets.choose import kubernetes_target
+from plinth.targets.kubernetes.names import object_name
+
+STATEFUL = ("qdrant", "postgres", "redis", "prometheus", "alertmanager", "grafana")
+
+
+class Leaving(NamedTuple):
+    """What turns a service off, and the StatefulSet that the engine has of it."""
+
+    setting: str
+    urn: str
 
 
 def make_sure(stack: Stack) -> None:
@@ -33,6 +46,26 @@ def made_again(stack: Stack, found: list[Growth]) -> list[str]:
     """The URNs of the StatefulSets that growing makes again."""
     names = {step.workload for growth in found for step in growth.steps if isinstance(step, Orphan)}
     return [urn for urn in stack.urns("kubernetes:apps/v1:StatefulSet") if urn.rpartition("/")[2] in names]
+
+
+def leaving(stack: Stack) -> dict[str, Leaving]:
+    """The services that run as StatefulSets and that the settings turn off, by name."""
+    wanted = kubernetes_target(stack.settings, stack.root, stack.home).claims()
+    recorded = {urn.rpartition("/")[2]: urn for urn in stack.urns("kubernetes:apps/v1:StatefulSet")}
+    return {
+        service: Leaving(setting(stack.settings, service), recorded[workload])
+        for service, workload in {service: object_name(service) for service in STATEFUL}.items()
+        if workload in recorded and workload not in wanted
+    }
+
+
+def release(stack: Stack, named: Sequence[str]) -> None:
+    """Let the engine stop the services that the person named, and nothing else; refuse as one sentence."""
+    found = leaving(stack)
+    refused = refusal(stack.env, {service: about.setting for service, about in found.items()}, named)
+    if refused:
+        raise UserError(refused)
+    stack.unprotect([found[service].urn for service in named])
 
 
 def grow_volumes(stack: Stack, say: Callable[[str], None]) -> None:

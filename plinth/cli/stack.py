@@ -35,6 +35,10 @@ def register(app: typer.Typer) -> None:
 def up(
     env: Env,
     verify: Annotated[bool, typer.Option(help="End with status and the smoke load gate.")] = True,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(help="A service that the settings turn off, to be stopped on kubernetes. May be repeated."),
+    ] = None,
 ) -> None:
     """Stand an environment up, or bring it to its settings, and prove that it serves.
 
@@ -44,7 +48,7 @@ def up(
     stack = stack_of(env)
     deployed = stack.outputs()
     check(stack.settings, stack.root, stack.home, deployed.get("deployed") or last_deployed(stack.home))
-    ground.make_sure(stack, deployed)
+    ground.make_sure(stack, deployed, remove or ())
     console.print(f"[bold]plinth up {env}[/bold]  {_describe(stack)}")
     changes = 0
     for keys in runs(stack, deployed):

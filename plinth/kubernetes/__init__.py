@@ -1,4 +1,4 @@
 """A Kubernetes cluster through its API, beside Pulumi: asking first, ways in, growing volumes, pods one by one.
 
-`growth.py` and `steps.py` are pure and plan; `grow.py` and `roll.py` carry the plans out.
+`growth.py`, `steps.py` and `leaving.py` are pure and plan; `grow.py` and `roll.py` carry the plans out.
 """

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from plinth.home import home
 from tests.containers.wire import in_the_clear
-from tests.kubernetes.story import NAMESPACE, OFF, Story, story_of
+from tests.kubernetes.story import NAMESPACE, OFF, Story, page, story_of
 from tests.project import needs_pulumi
 
 pytestmark = [
@@ -34,24 +32,8 @@ PAGES = {
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     root, kubeconfig = tmp_path_factory.mktemp("backups"), tmp_path_factory.mktemp("kube") / "config"
-    page = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    threading.Thread(target=page.serve_forever, daemon=True).start()
-    with story_of(root, kubeconfig, 1, SETTINGS, dict.fromkeys(PAGES, page.server_address[1])) as story:
+    with page() as port, story_of(root, kubeconfig, 1, SETTINGS, dict.fromkeys(PAGES, port)) as story:
         yield story
-    page.shutdown()
-    page.server_close()
-
-
-class Page(BaseHTTPRequestHandler):
-    """A page that is there."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 @pytest.mark.requirement("S1-06")

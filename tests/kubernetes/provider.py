@@ -141,7 +141,7 @@ def stand_ins(inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 inputs, "redis", "server", {**values, "persistence": {"data": values["persistence"]}}, secret
             )
         case "monitoring":
-            for component in ("prometheus", "alertmanager", "plinth-exporter"):
+            for component in ("prometheus", "alertmanager", "grafana", "plinth-exporter"):
                 words = component.split("-")
                 about = values["".join((words[0], *(word.title() for word in words[1:])))]
                 if about.get("enabled", True):

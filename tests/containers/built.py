@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -34,6 +35,8 @@ PROGRAMS = {
     "redis_exporter": "prometheus-redis-exporter",
     "bin/busybox": "busybox",
 }
+# Loki and its agent by their keys; they come as binaries of nobody's packages.
+COLLECTORS = {"loki": "usr/bin/loki", "fluent-bit": "fluent-bit/bin/fluent-bit"}
 FILES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/usr/share/zoneinfo/UTC",
@@ -47,7 +50,10 @@ OWNED = {
     "data": 999,
     "prometheus": 65534,
     "alertmanager": 65534,
+    "loki": 10001,
+    "home/nonroot": 65532,
     "tmp": 0,
+    "var/tmp": 0,
 }
 LINKS = {
     "lib": "usr/lib",
@@ -97,23 +103,38 @@ def missing() -> str | None:
 
 def build(client: docker.DockerClient) -> dict[str, str]:
     """Image references by key; built unless the same programs were built before."""
-    files = _files()
+    return _build(client, "base", _files(), KEYS)
+
+
+def build_collectors(client: docker.DockerClient) -> dict[str, str]:
+    """The same of Loki and its agent, which not every machine has: an image of their own, so that others stay small."""
+    programs = collectors()
+    files = {COLLECTORS[name]: path for name, path in programs.items()}
+    return _build(client, "collectors", files | libraries(list(programs.values())), tuple(COLLECTORS))
+
+
+def collectors() -> dict[str, Path]:
+    """Loki's and the agent's programs by key; empty unless both are here."""
+    found = {key: os.environ.get(f"PLINTH_{key.upper().replace('-', '_')}") or shutil.which(key) for key in COLLECTORS}
+    return {key: Path(path).resolve() for key, path in found.items() if path} if all(found.values()) else {}
+
+
+def _build(client: docker.DockerClient, name: str, files: dict[str, Path], keys: tuple[str, ...]) -> dict[str, str]:
     made = version(files)
-    references = {key: f"plinth-tests/{key}:{made}" for key in KEYS}
-    base = f"plinth-tests/base:{made}"
+    base = f"plinth-tests/{name}:{made}"
     if not client.images.list(base):
         with tempfile.NamedTemporaryFile(suffix=".tar") as packed:
             pack(files, Path(packed.name), LINKS)
-            client.api.import_image_from_file(packed.name, "plinth-tests/base", made, CHANGES)
-    for key in KEYS:
+            client.api.import_image_from_file(packed.name, f"plinth-tests/{name}", made, CHANGES)
+    for key in keys:
         client.images.get(base).tag(f"plinth-tests/{key}", made)
-    return references
+    return {key: f"plinth-tests/{key}:{made}" for key in keys}
 
 
 def version(files: dict[str, Path]) -> str:
-    """A name for some files that changes with them."""
-    lines = (f"{path} {source.stat().st_size} {source.stat().st_mtime_ns}\n" for path, source in sorted(files.items()))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+    """A name for some files that changes with them, and with the directories that they lie among."""
+    lines = [f"{path} {source.stat().st_size} {source.stat().st_mtime_ns}\n" for path, source in sorted(files.items())]
+    return hashlib.sha256("".join([*lines, repr(OWNED)]).encode()).hexdigest()[:12]
 
 
 CHANGES = [
@@ -198,7 +219,7 @@ def libraries(programs: list[Path]) -> dict[str, Path]:
 def pack(files: dict[str, Path], packed: Path, links: dict[str, str]) -> None:
     with tarfile.open(packed, mode="w") as tar:
         for path, owner in OWNED.items():
-            _directory(tar, path, owner, 0o1777 if path == "tmp" else 0o755)
+            _directory(tar, path, owner, 0o1777 if path in ("tmp", "var/tmp") else 0o755)
         for path, target in links.items():
             entry = tarfile.TarInfo(path)
             entry.type, entry.linkname = tarfile.SYMTYPE, target

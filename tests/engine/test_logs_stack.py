@@ -7,18 +7,16 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
 from plinth.dashboards.board import expressions
 from tests.conftest import ROOT, free_port, real_qdrant
 from tests.engine.project import Project
+from tests.loki import LABELS, MARKED, Loki, ask_qdrant, fail_in_postgres
 from tests.project import needs_pulumi
 
 pytestmark = [
@@ -37,40 +35,18 @@ needs_audit = pytest.mark.skipif(
     real_qdrant() is None,
     reason="no qdrant binary: set PLINTH_QDRANT or put it on PATH; the embedded engine audits nothing",
 )
-# Digits that are in no log by chance.
-MARKED = 0.13371337
-LABELS = {"stack", "service", "node", "level", "kind"}
 
 
-class Live:
+class Live(Loki):
     """A stack that keeps its logs."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.outputs = project.outputs()
-        self.url = self.outputs["loki"]["url"]
-
-    def get(self, path: str, **asked: str) -> Any:
-        answer = httpx.get(f"{self.url}/loki/api/v1/{path}", params={"since": "1h", **asked}, timeout=30)
-        assert answer.is_success, answer.text
-        return answer.json()["data"]
-
-    def lines(self, expression: str) -> list[str]:
-        streams = self.get("query_range", query=expression, limit="1000")["result"]
-        return [line for stream in streams for _, line in stream["values"]]
-
-    def wait_for(self, expression: str) -> list[str]:
-        deadline = time.monotonic() + 60
-        while not (found := self.lines(expression)):
-            assert time.monotonic() < deadline, f"nothing came for {expression}"
-            time.sleep(1)
-        return found
+        super().__init__(self.outputs["loki"]["url"])
 
     def fail_in_postgres(self, word: str) -> None:
-        """Have Postgres print an error with a word of its own."""
-        where = {key: self.outputs["postgres"][key] for key in ("host", "port", "user", "password")}
-        with psycopg.connect(**where, dbname="postgres") as connection, pytest.raises(psycopg.Error):
-            connection.execute(f"SELECT {word}")  # type: ignore[arg-type]
+        fail_in_postgres(self.outputs["postgres"], word)
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +65,10 @@ def live() -> Iterator[Live]:
         try:
             project.plinth("up", "t", "--no-verify")
             found = Live(project)
-            ask(found.outputs["qdrant"])
+            ask_qdrant(found.outputs["qdrant"])
             yield found
         finally:
             project.plinth("down", "t", "--yes")
-
-
-def ask(where: dict[str, Any]) -> None:
-    """A write, a search, and a write that is refused."""
-    point = {"id": 1, "vector": [MARKED] * 384, "payload": {"org_id": f"secret-{MARKED}"}}
-    with httpx.Client(base_url=f"{where['url']}/collections/embeddings", timeout=30) as client:
-        key, weak = {"api-key": where["api_key"]}, {"api-key": where["read_only_api_key"]}
-        assert client.put("/points?wait=true", json={"points": [point]}, headers=key).is_success
-        assert client.post("/points/query", json={"query": [MARKED] * 384}, headers=weak).is_success
-        assert client.put("/points", json={"points": [point]}, headers=weak).status_code == 403
 
 
 def test_what_services_print_is_there_by_service_and_level(live: Live) -> None:

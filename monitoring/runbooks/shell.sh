@@ -13,17 +13,22 @@ for key in sys.argv[1:]: found = found.get(key) or {}
 print(found or "", end="")' "$@"
 }
 
-q() {
-  local known node=url method=GET key=read_only_api_key body=() ca=()
-  case $1 in /*) ;; *) method=$1 key=api_key && shift ;; esac
-  known=$(_outputs) || return
+q() (
+  node=url method=GET key=read_only_api_key body=() trusted=()
+  case ${1:-} in /*) ;; *) method=${1:-} key=api_key && shift ;; esac
+  known=$(_outputs) || exit
   [ -z "${NODE:-}" ] || node="nodes $NODE"
-  [ -z "${2:-}" ] || body=(--header 'content-type: application/json' --data "$2")
-  [ -z "$(_from qdrant ca_cert <<<"$known")" ] || ca=(--cacert <(_from qdrant ca_cert <<<"$known"))
   # shellcheck disable=SC2086
-  curl --silent --show-error --fail-with-body --request "$method" "${body[@]}" "${ca[@]}" \
-    --config <(echo "header = \"api-key: $(_from qdrant $key <<<"$known")\"") "$(_from qdrant $node <<<"$known")$1" && echo
-}
+  address=$(_from qdrant $node <<<"$known")
+  [ -n "$address" ] || { echo "there is no node '${NODE:-}' of Qdrant; plinth status $ENV names them" >&2; exit 1; }
+  [ -z "${2:-}" ] || body=(--header 'content-type: application/json' --data "$2")
+  # No secret, and read more than once, which a pipe is not.
+  ca=$(mktemp) && trap 'rm -f "$ca"' EXIT
+  _from qdrant ca_cert <<<"$known" >"$ca"
+  [ ! -s "$ca" ] || trusted=(--cacert "$ca")
+  curl --silent --show-error --fail-with-body --request "$method" "${body[@]}" "${trusted[@]}" \
+    --config <(echo "header = \"api-key: $(_from qdrant $key <<<"$known")\"") "$address$1" && echo
+)
 
 prom() {
   curl --silent --show-error --get --data-urlencode "query=$1" "$(url prometheus /api/v1/query)" |

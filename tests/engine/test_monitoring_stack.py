@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 import tempfile
 import time
@@ -31,6 +30,7 @@ from tests.conftest import ROOT, free_port, real_qdrant
 from tests.engine.project import Project
 from tests.project import needs_prometheus, needs_pulumi
 from tests.promql import names, selectors
+from tests.runbooks import shown, typed
 
 pytestmark = [
     pytest.mark.engine,
@@ -307,28 +307,9 @@ def test_every_question_of_a_runbook_can_be_asked(live: Live) -> None:
         assert names(expression) <= there | live.absent.keys(), text
 
 
-def in_a_shell(live: Live, *lines: str) -> str:
-    """What lines of a runbook print; each must succeed. The outputs are asked for once, for all of them."""
-    words = [
-        f". {ROOT}/monitoring/runbooks/shell.sh t",
-        "KNOWN=$(_outputs)",
-        '_outputs() { printf %s "$KNOWN"; }',
-        "C=trades_v1",
-    ]
-    script = "\n".join(
-        [*words, *(f"{{ {line}; }} || {{ echo failed: {shlex.quote(line)}; exit 1; }}" for line in lines)]
-    )
-    path = f"{ROOT}/.venv/bin:/usr/local/bin:/usr/bin:/bin"
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=live.project.root, env={"PATH": path}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-500:] + done.stderr
-    return done.stdout
-
-
 def test_the_runbooks_words_work_in_a_shell(live: Live) -> None:
-    said = in_a_shell(
-        live,
+    said = typed(
+        live.project.root,
         "q /readyz",
         'prom "up == 1"',
         "logs qdrant",
@@ -348,15 +329,14 @@ def test_the_runbooks_words_work_in_a_shell(live: Live) -> None:
 
 
 def test_what_a_runbook_asks_can_be_typed_as_it_stands(live: Live) -> None:
-    pages = (ROOT / "monitoring" / "runbooks").glob("[A-Z]*.md")
-    lines = {line for page in pages for line in re.findall(r"`((?:q /|logs |sql |redis |url ).+?)`", page.read_text())}
+    lines = shown("q /|logs |sql |redis |url ")
     assert len(lines) > 18
-    elsewhere = {"logs fluent-bit", "logs loki", "logs SERVICE", "url SERVICE [PATH]"}
+    elsewhere = {"logs fluent-bit", "logs loki"}
     # Ids come from what was asked before; a cluster's nodes are not here.
-    typed = sorted(line for line in lines - elsewhere if not re.search(r"\b(PID|PATH|STATEMENT|COMMAND)\b", line))
+    lines = {line for line in lines - elsewhere if not re.search(r"\b(PID|PATH)\b", line)}
     if NOT_EMBEDDED in live.absent.values():
-        typed = [line for line in typed if "/cluster" not in line and "/memory" not in line]
-    in_a_shell(live, *typed)
+        lines = {line for line in lines if "/cluster" not in line and "/memory" not in line}
+    typed(live.project.root, *sorted(lines))
 
 
 @pytest.mark.requirement("S0-05")

@@ -19,16 +19,17 @@ from tests.conftest import free_port, real_qdrant
 from tests.containers import built
 from tests.containers.applied import Applied
 from tests.containers.engine import Containers, why_not
-from tests.containers.provider import DockerProvider, served
+from tests.containers.provider import DockerProvider
 from tests.containers.stack import Stack, settings
 from tests.loki import LABELS, MARKED, Loki, ask_qdrant, fail_in_postgres
-from tests.project import pulumi_missing
+from tests.project import needs_pulumi
+from tests.provider import served
 
 WHY_NOT = why_not()
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.docker,
-    pytest.mark.skipif(pulumi_missing(), reason="no pulumi binary: run `make bootstrap`"),
+    needs_pulumi,
     pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
     pytest.mark.skipif(
         not built.collectors(), reason="no loki or no fluent-bit binary: set PLINTH_LOKI and PLINTH_FLUENT_BIT, or PATH"
@@ -164,7 +165,11 @@ def test_lines_outlive_a_restart_and_wait_for_who_is_away(stack: Logged) -> None
     stack.loki.wait_for('{service="postgres"} |= "while_loki_was_away"')
     assert stack.loki.lines('{service="postgres"} |= "before_it_went"')
     running["fluent-bit"].stop(timeout=30)
-    stack.fail("while_the_agent_was_away")
+    # Several: the engine notices that nobody listens by the first that it sends.
+    words = [f"while_the_agent_was_away_{number}" for number in range(3)]
+    for word in words:
+        stack.fail(word)
     running["fluent-bit"].start()
     stack.wait_ready()
-    stack.loki.wait_for('{service="postgres"} |= "while_the_agent_was_away"')
+    for word in words:
+        stack.loki.wait_for(f'{{service="postgres"}} |= "{word}"')

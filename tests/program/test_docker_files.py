@@ -164,6 +164,7 @@ def test_what_containers_print_goes_to_the_agent_by_the_engine_and_nothing_of_th
         assert options["fluentd-address"] == "tcp://127.0.0.1:24224", name
         # One that starts or stops before the agent does not wait for it.
         assert options["fluentd-async"] == "true", name
+        assert options["fluentd-request-ack"] == "true", name
         assert options["tag"] == f"{'qdrant' if name.startswith('qdrant') else name}.{name}"
     agent = found["fluent-bit"]
     assert {mount["type"] for mount in agent["mounts"]} == {"volume"}

@@ -129,8 +129,9 @@ def declare(service: Service, names: Layout, options: Options) -> Declared:
 def logs(service: Service, names: Layout) -> Logs:
     """To who takes it, where somebody does.
 
-    Asynchronous: a container starts, runs and stops whether or not anybody listens. `docker logs` reads what the engine
-    keeps beside it.
+    Asynchronous: a container starts, runs and stops whether or not anybody listens. Acknowledged: else whatever is
+    written between the agent's end and the engine's notice of it is lost, some lines at each restart of the agent.
+    `docker logs` reads what the engine keeps beside it.
     """
     takers = ((found, found.takes_output) for found in names.services.values() if found.takes_output)
     taker, intake = next(takers, (None, None))
@@ -141,6 +142,7 @@ def logs(service: Service, names: Layout) -> Logs:
         {
             "fluentd-address": f"tcp://{LOOPBACK}:{taker.ports[intake.port]}",
             "fluentd-async": "true",
+            "fluentd-request-ack": "true",
             "fluentd-sub-second-precision": "true",
             "tag": f"{service.name}.{node_names(service)[names.node]}",
             "cache-max-size": KEPT.options["max-size"],

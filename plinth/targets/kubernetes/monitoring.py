@@ -27,6 +27,7 @@ def values(settings: Settings, names: Layout, images: Images, root: Path) -> dic
     wanted, running = settings.monitoring, names.services
     return {
         "fullnameOverride": "monitoring",
+        "stack": names.stack,
         "rules": {"runbooksUrl": wanted.runbooks_url or ""},
         "qdrant": _qdrant(settings, names),
         "prometheus": {

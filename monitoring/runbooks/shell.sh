@@ -1,6 +1,13 @@
 # Words for the runbooks: `. monitoring/runbooks/shell.sh ENV`, in bash, in the project's directory.
 ENV=${1:?the name of an environment, such as local}
 PATH=$PWD/.venv/bin:$PATH
+# Where its files are on this machine: another project may have an environment of this name.
+PLACE=$(python -c 'import sys
+from plinth.environment import project_root
+from plinth.errors import UserError
+from plinth.home import home
+try: print(home(project_root(), sys.argv[1]).place)
+except UserError as error: sys.exit(str(error))' "$ENV") || return
 
 # Keys and passwords go over pipes: an argument list is everybody's to read.
 _outputs() {
@@ -58,12 +65,10 @@ except redis.RedisError as error: sys.exit(str(error))' "$@"
 
 logs() {
   local found containers
-  for found in {.plinth,/var/lib/plinth/*}/"$ENV"/run/logs/"$1".log; do
-    if [ -f "$found" ]; then
-      tail -n 40 "$found"
-      return
-    fi
-  done
+  if [ -f "$PLACE/run/logs/$1.log" ]; then
+    tail -n 40 "$PLACE/run/logs/$1.log"
+    return
+  fi
   containers=$(docker ps -aq --filter "label=plinth.stack=$ENV" --filter "label=plinth.service=$1" 2>/dev/null)
   if [ -z "$containers" ]; then
     echo "there is no log of '$1' here; ask kubectl logs, or the machine that it runs on" >&2
@@ -76,12 +81,26 @@ logs() {
 }
 
 restart() {
-  local found
-  for found in {.plinth,/var/lib/plinth/*}/"$ENV"/run/supervisord.conf; do
-    if [ -f "$found" ]; then
-      supervisorctl --serverurl "unix://$(sed -n 's/^file=//p' "$found")" restart "$1"
-      return
-    fi
-  done
-  docker restart --time 60 "plinth-$ENV-$1"
+  if [ -f "$PLACE/run/supervisord.conf" ]; then
+    supervisorctl --serverurl "unix://$(sed -n 's/^file=//p' "$PLACE/run/supervisord.conf")" restart "$1"
+  else
+    docker restart --time 60 "plinth-$ENV-$1"
+  fi
+}
+
+sizes() {
+  if [ -f "$PLACE/run/supervisord.conf" ]; then
+    du --one-file-system --human-readable --max-depth=2 "$@" "$PLACE/data" | sort -h | tail
+  else
+    docker system df --verbose | grep "^plinth-$ENV-" | sort -h -k 3
+  fi
+}
+
+alerts() {
+  curl --silent --show-error "$(url prometheus /api/v1/alerts)" | python -c 'import json, sys
+for alert in json.load(sys.stdin)["data"]["alerts"]:
+    labels, words = alert["labels"], alert["annotations"]
+    if labels["severity"] != "info":
+        print(f"""{labels["severity"]} {labels["alertname"]} ({alert["state"]} since {alert["activeAt"][:16]}Z)""")
+        print(*(f"    {words[key]}" for key in ("summary", "description", "runbook_url")), sep="\n")'
 }

@@ -16,6 +16,8 @@ GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
 RULES = "monitoring/prometheus/rules"
 DASHBOARDS = "monitoring/grafana/dashboards"
 OVERVIEW = "plinth-overview"
+# Where alerts lead back to; by default the machine's or the container's name, at which nothing is published.
+_PAGE = "--web.external-url=http://127.0.0.1:{{ port('http') }}"
 LOGS_BOARD = "logs.json"
 
 
@@ -39,6 +41,7 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
             "--storage.tsdb.path={{ volume('data') }}",
             f"--storage.tsdb.retention.time={wanted.retention_days}d",
             "--web.listen-address={{ bind }}:{{ port('http') }}",
+            _PAGE,
         ),
         files={
             "prometheus.yml": File(
@@ -79,6 +82,7 @@ def alertmanager(settings: Settings) -> Service:
             "--config.file={{ file('alertmanager.yml') }}",
             "--storage.path={{ volume('data') }}",
             "--web.listen-address={{ bind }}:{{ port('http') }}",
+            _PAGE,
             "--cluster.listen-address=",
         ),
         files={"alertmanager.yml": File("monitoring/alertmanager/alertmanager.yml.j2", _receivers(settings))},

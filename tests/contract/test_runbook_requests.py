@@ -35,6 +35,8 @@ class Desk:
         self.project = project
         command = project / ".venv" / "bin" / "plinth"
         command.parent.mkdir(parents=True)
+        (project / "stacks").mkdir()
+        (project / "Pulumi.yaml").touch()
         (project / "outputs.json").write_text(json.dumps({"qdrant": qdrant}))
         command.write_text('#!/bin/sh\n[ "$*" = "outputs t --json --show-secrets" ] && cat outputs.json\n')
         command.chmod(0o755)

@@ -103,6 +103,8 @@ def test_every_alert_leads_to_a_runbook_with_the_five_headings() -> None:
     pages = {name: ROOT / rule["annotations"]["runbook_url"] for name, rule in alerts().items()}
     for name, page in pages.items():
         assert page == RUNBOOKS / f"{name}.md"
+        # Somebody who was woken comes here by a link, and has not read the README.
+        assert "`. monitoring/runbooks/shell.sh ENV`" in page.read_text().partition("\n## ")[0]
         sections = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]
         assert [section.partition("\n")[0] for section in sections] == HEADINGS, name
         assert all(section.partition("\n")[2].strip() for section in sections), name

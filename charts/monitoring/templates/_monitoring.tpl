@@ -69,6 +69,8 @@
 global:
   scrape_interval: {{ $v.prometheus.scrapeIntervalSec }}s
   evaluation_interval: {{ $v.prometheus.scrapeIntervalSec }}s
+  external_labels:
+    stack: {{ $v.stack | default .Release.Namespace | quote }}
 rule_files:
 {{- range include "monitoring.rules" . | splitList " " }}
   - /etc/plinth-rules/{{ . }}

@@ -96,6 +96,12 @@ sizes() {
   fi
 }
 
+targets() {
+  curl --silent --show-error "$(url prometheus '/api/v1/targets?state=active')" | python -c 'import json, sys
+for target in json.load(sys.stdin)["data"]["activeTargets"]:
+    if target["health"] != "up": print(target["labels"]["job"], target["scrapeUrl"], target["lastError"], sep="\t")'
+}
+
 alerts() {
   curl --silent --show-error "$(url prometheus /api/v1/alerts)" | python -c 'import json, sys
 for alert in json.load(sys.stdin)["data"]["alerts"]:

@@ -15,6 +15,8 @@ def selectors(expression: str) -> set[str]:
     text = _CLAUSE.sub(" ", expression)
     # Durations and what follows a number are no names; strings outside of matchers belong to functions not used here.
     text = re.sub(r"\[[^\]]*\]", "", text)
+    # Matchers alone are of every metric.
+    text = re.sub(r"\(\{[^{}]*\}", "(", text)
     found = set()
     for match in _SELECTOR.finditer(text):
         name, matchers = match.groups()

@@ -112,7 +112,7 @@ def containers(pod: Object) -> list[Object]:
 class Place:
     """Where charts put a service, as far as its configuration asks: each test says what is particular."""
 
-    stack, bind, node, output = "t", "0.0.0.0", 0, None
+    stack, bind, node, output, cgroups = "t", "0.0.0.0", 0, None, None
 
     def address(self, service: str, port: str) -> str:
         raise AssertionError((service, port))

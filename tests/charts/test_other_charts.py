@@ -29,10 +29,6 @@ class Pods(Place):
     def __init__(self, paths: dict[str, str], ports: dict[str, int]) -> None:
         self.paths, self.ports = paths, ports
 
-    @property
-    def stack(self) -> str:
-        return "r"
-
     def address(self, service: str, port: str) -> str:
         return "loki:3100" if service == "loki" else f"r-monitoring-{service}:{self.ports[service]}"
 
@@ -119,7 +115,7 @@ def test_prometheus_scrapes_as_elsewhere(tls: bool) -> None:
     ports = {"qdrant": 6333, "alertmanager": 9093, "grafana": 3000, "prometheus": 9090}
     wanted = yaml.safe_load(written(service, paths, secrets, **ports)["prometheus.yml"])
     given = {**M["qdrant"], "tls": tls, "caSecret": "t" if tls else ""}
-    found = objects("monitoring", {**M, "stack": "r", "qdrant": given})
+    found = objects("monitoring", {**M, "stack": "t", "qdrant": given})
     assert yaml.safe_load(one(found, "ConfigMap", "r-monitoring-prometheus-config")["data"]["prometheus.yml"]) == wanted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,13 +12,16 @@ from typing import Any
 class Nodes:
     """A cluster whose nodes are `qdrant-N.DOMAIN` to each other; a port of 0 is any that is free.
 
-    ``restless`` nodes have a replica that is not active.
+    ``restless`` nodes have a replica that is not active; ``takes`` says whether a node lets in who shows a key, and
+    ``refused`` are those whom it did not.
     """
 
     def __init__(self, domain: str, ports: Sequence[int]) -> None:
         self.domain = domain
         self.restless: set[int] = set()
         self.payload = ""
+        self.takes: Callable[[int, str], bool] = lambda number, key: True
+        self.refused: list[tuple[int, str]] = []
         self._numbers = range(len(ports))
         self._servers = [self._serve(number, port) for number, port in enumerate(ports)]
         self.ports = [server.server_address[1] for server in self._servers]
@@ -58,9 +61,13 @@ class Nodes:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                known = nodes.answer(number, self.path)
+                known, key = nodes.answer(number, self.path), self.headers.get("api-key", "")
                 body = json.dumps({"result": known, "status": "ok"}).encode()
-                self.send_response(404 if known is None else 200)
+                code = 404 if known is None else 200
+                if key and not nodes.takes(number, key):
+                    nodes.refused.append((number, key))
+                    code = 401
+                self.send_response(code)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

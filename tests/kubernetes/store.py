@@ -21,7 +21,7 @@ class Refused(Exception):
 class Store:
     """``calls`` are verb, kind and name in their order; ``refuse_create`` counts down to the create that is refused.
 
-    ``on_start`` hears of each pod that is started anew.
+    ``on_start`` hears of each pod that starts, ``on_put`` of each object that is made or changed.
     """
 
     def __init__(self) -> None:
@@ -35,6 +35,7 @@ class Store:
         self.environment: dict[str, dict[str, str]] = {}
         self.not_ready: dict[str, str] = {}
         self.on_start: Callable[[str], None] = lambda name: None
+        self.on_put: Callable[[str, str], None] = lambda kind, name: None
         self.lock = threading.RLock()
 
     def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
@@ -97,6 +98,7 @@ class Store:
             size = kept["spec"]["resources"]["requests"]["storage"]
             kept["spec"].setdefault("storageClassName", "fast")
             kept["status"] = {"phase": "Bound", "capacity": {"storage": size}}
+        self.on_put(key[0], key[2])
 
     def _control(self, workload: dict[str, Any]) -> None:
         """What the controller does: claims and pods that are missing, and pods from the partition on anew."""
@@ -115,7 +117,6 @@ class Store:
             elif number >= partition and pod["metadata"]["labels"]["controller-revision-hash"] != revision:
                 self.calls.append(("restart", "Pod", f"{name}-{number}"))
                 self._start(workload, f"{name}-{number}", revision)
-                self.on_start(f"{name}-{number}")
         revisions = {
             self.objects["Pod", namespace, f"{name}-{number}"]["metadata"]["labels"]["controller-revision-hash"]
             for number in range(replicas)
@@ -148,6 +149,7 @@ class Store:
         }
         self.wanted[pod] = [entry for each in containers(workload) for entry in each.get("env", [])]
         self.environment[pod] = self.resolved(pod)
+        self.on_start(pod)
 
     def resolved(self, pod: str) -> dict[str, str]:
         """The environment that a pod would have if it started now; one whose secret lacks a key does not start."""

@@ -181,9 +181,9 @@ def test_the_tier_sets_the_limits(run: Run) -> None:
         node = containers(run(parse({"target": "docker", "tier": tier}, source="x")))["qdrant-0"]
         return node["cpus"], node["memory"]
 
-    assert limits("small") == ("1", 2048)
-    assert limits("medium") == ("4", 8192)
-    assert limits("large") == ("8", 16384)
+    assert limits("small") == ("1.0", 2048)
+    assert limits("medium") == ("4.0", 8192)
+    assert limits("large") == ("8.0", 16384)
 
 
 def test_each_node_is_reached_on_a_port_of_its_own(run: Run) -> None:

@@ -23,7 +23,7 @@ from plinth.preflight import ports, refusals
 from plinth.targets.docker import digest, own
 from plinth.targets.docker.before import make_sure
 from plinth.targets.docker.daemon import Daemon
-from plinth.targets.docker.declared import go_duration, initialising, outside
+from plinth.targets.docker.declared import decimal, go_duration, initialising, outside
 from tests.conftest import ROOT, free_port
 from tests.containers.scripted import Engine
 
@@ -80,6 +80,17 @@ def test_a_duration_reads_back_as_the_seconds_it_was(seconds: int) -> None:
         else:
             total, number = total + int(number) * {"h": 3600, "m": 60, "s": 1}[letter], ""
     assert total == seconds
+
+
+@pytest.mark.parametrize(("cpus", "spelled"), [(1, "1.0"), (0.25, "0.25"), (1.5, "1.5"), (12, "12.0"), (10, "10.")])
+def test_cores_are_spelled_as_the_provider_reads_them_back(cpus: float, spelled: str) -> None:
+    # Of pulumi-docker 5: another spelling replaces the container at every deploy.
+    assert decimal(cpus) == spelled
+
+
+@given(st.integers(1, 128 * 10**9))
+def test_cores_lose_nothing_by_their_spelling(nano: int) -> None:
+    assert round(float(decimal(nano / 10**9)) * 10**9) == nano
 
 
 def test_nodes_never_share_a_published_port() -> None:

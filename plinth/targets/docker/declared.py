@@ -199,3 +199,9 @@ def go_duration(seconds: int) -> str:
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def decimal(cpus: float) -> str:
+    """Cores as the provider reads them back: `1.0`, `0.25`, `10.`; any other spelling would read as drift."""
+    text = f"{cpus:.9f}".rstrip("0")
+    return f"{text}0" if text.endswith(".") and "0" not in text else text

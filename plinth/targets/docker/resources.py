@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 import pulumi_docker as docker
 
-from plinth.targets.docker.declared import Declared, go_duration
+from plinth.targets.docker.declared import Declared, decimal, go_duration
 from plinth.targets.docker.names import CONFIG
 
 # A stop takes the service's own grace and a little more for the engine.
@@ -136,7 +136,7 @@ def container(
         destroy_grace_seconds=declared.stop_grace_s + GRACE_MARGIN_S,
         log_driver=declared.logs.driver,
         log_opts=dict(declared.logs.options),
-        cpus=f"{declared.cpus:g}" if declared.cpus else None,
+        cpus=decimal(declared.cpus) if declared.cpus else None,
         memory=declared.memory_mib or None,
         # The same as the memory: none of it is swapped.
         memory_swap=declared.memory_mib or None,

@@ -25,7 +25,7 @@ from plinth.kubernetes.roll import roll
 from plinth.kubernetes.steps import Rolled
 from tests.conftest import free_port
 from tests.kubernetes.api import Api, serving
-from tests.kubernetes.provider import stand_in
+from tests.kubernetes.provider import workload
 from tests.kubernetes.store import Store
 from tests.nodes import Nodes
 
@@ -49,7 +49,8 @@ class There:
     kubeconfig: Path
 
     def deploy(self, **values: Any) -> None:
-        self.store.update(stand_in({"name": "qdrant", "namespace": NAMESPACE, "values": VALUES | values}))
+        chart = {"name": "qdrant", "namespace": NAMESPACE}
+        self.store.update(workload(chart, "qdrant", "node", VALUES | values, {}))
 
 
 @pytest.fixture
@@ -206,17 +207,17 @@ def test_a_pod_that_does_not_come_up_stops_the_change_and_says_why(there: There)
 def test_volumes_grow_and_the_pods_stay(there: There) -> None:
     wanted = {"qdrant": {"storage": 20 * GIB}}
     said: list[str] = []
-    grow(there.cluster, plans(there.cluster, wanted), said.append)
+    grow(there.cluster, plans(there.cluster, wanted, {}), said.append)
     assert said[-1] == "re-create the StatefulSet qdrant around its running pods"
     assert {claim.size for claim in there.cluster.claims()} == {20 * GIB}
     assert there.cluster.templates("qdrant") is None
     assert len(there.store.of("Pod")) == 3
-    assert plans(there.cluster, wanted) == []
+    assert plans(there.cluster, wanted, {}) == []
 
 
 def test_a_storage_class_that_cannot_grow_is_a_sentence_and_nothing_is_touched(there: There) -> None:
     there.store.expandable = False
     before = len(there.store.calls)
     with pytest.raises(UserError, match="its storage class 'fast' does not allow"):
-        plans(there.cluster, {"qdrant": {"storage": 20 * GIB}})
+        plans(there.cluster, {"qdrant": {"storage": 20 * GIB}}, {})
     assert there.store.calls[before:] == []

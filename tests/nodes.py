@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from tests.answers import Answers, close, serve
 
 
 class Nodes:
@@ -28,8 +28,7 @@ class Nodes:
 
     def close(self) -> None:
         for server in self._servers:
-            server.shutdown()
-            server.server_close()
+            close(server)
 
     def answer(self, number: int, path: str) -> Any:
         if path == "/cluster":
@@ -57,24 +56,15 @@ class Nodes:
     def _serve(self, number: int, port: int) -> ThreadingHTTPServer:
         nodes = self
 
-        class Node(BaseHTTPRequestHandler):
+        class Node(Answers):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
                 known, key = nodes.answer(number, self.path), self.headers.get("api-key", "")
-                body = json.dumps({"result": known, "status": "ok"}).encode()
                 code = 404 if known is None else 200
                 if key and not nodes.takes(number, key):
                     nodes.refused.append((number, key))
                     code = 401
-                self.send_response(code)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.reply(code, {"result": known, "status": "ok"})
 
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", port), Node)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return server
+        return serve(Node, port)

@@ -11,13 +11,19 @@ from typing import Any
 
 import docker
 import docker.errors
+import pytest
 from docker.types import EndpointConfig, Healthcheck, LogConfig, Mount, Ulimit
 
+from tests.containers.engine import why_not
 from tests.containers.provider import DockerProvider, HalfMade, Refused
 from tests.provider import served
 
 NANO = 10**9
 UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+WHY_NOT = why_not()
+needs_containers = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 
 
 @contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.answers import Answers, close, serve
 
 
 class Engine:
@@ -21,7 +20,7 @@ class Engine:
         self.answer_to_post: list[dict[str, Any]] = []
         engine = self
 
-        class Api(BaseHTTPRequestHandler):
+        class Api(Answers):
             def do_GET(self) -> None:
                 if self.path == "/version":
                     self.reply(200, {"Version": "28.0"})
@@ -38,26 +37,14 @@ class Engine:
 
             def do_POST(self) -> None:
                 engine.posts.append(self.path)
-                engine.bodies.append(self.rfile.read(int(self.headers.get("content-length", 0))))
+                engine.bodies.append(self.content())
                 self.reply(200, *engine.answer_to_post)
 
-            def reply(self, status: int, *documents: Any) -> None:
-                body = "\n".join(json.dumps(document) for document in documents).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = serve(Api)
 
     @property
     def host(self) -> str:
         return f"tcp://127.0.0.1:{self.server.server_port}"
 
     def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        close(self.server)

@@ -29,18 +29,17 @@ from plinth.qdrant.observe import observe_others
 from plinth.resources.certificate import kept_authority
 from tests.conftest import real_qdrant
 from tests.containers import built
-from tests.containers.applied import provided
-from tests.containers.engine import Containers, why_not
+from tests.containers.applied import needs_containers, provided
+from tests.containers.engine import Containers
 from tests.containers.stack import settings
 from tests.project import Environment, needs_pulumi
 
-WHY_NOT = why_not()
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.docker,
     pytest.mark.qdrant,
     needs_pulumi,
-    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+    needs_containers,
     pytest.mark.skipif(real_qdrant() is None, reason="no qdrant binary: the embedded engine is one node"),
 ]
 NODES, POINTS = 3, 200

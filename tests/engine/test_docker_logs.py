@@ -17,20 +17,17 @@ import pytest
 
 from tests.conftest import free_port, real_qdrant
 from tests.containers import built
-from tests.containers.applied import Applied
-from tests.containers.engine import Containers, why_not
-from tests.containers.provider import DockerProvider
+from tests.containers.applied import needs_containers, provided
+from tests.containers.engine import Containers
 from tests.containers.stack import Stack, settings
 from tests.loki import LABELS, MARKED, Loki, ask_qdrant, fail_in_postgres
 from tests.project import needs_pulumi
-from tests.provider import served
 
-WHY_NOT = why_not()
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.docker,
     needs_pulumi,
-    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+    needs_containers,
     pytest.mark.skipif(
         not built.collectors(), reason="no loki or no fluent-bit binary: set PLINTH_LOKI and PLINTH_FLUENT_BIT, or PATH"
     ),
@@ -72,8 +69,8 @@ def stack() -> Iterator[Logged]:
         backup=OFF,
         collections={"only": ["embeddings"]},
     )
-    with served(DockerProvider(Applied(client))) as debug, tempfile.TemporaryDirectory(prefix="plinth-") as directory:
-        made = Logged(Path(directory), wanted, env, PULUMI_DEBUG_PROVIDERS=debug)
+    with provided(client) as plugin, tempfile.TemporaryDirectory(prefix="plinth-") as directory:
+        made = Logged(Path(directory), wanted, env, **plugin)
         made.containers = Containers(client, env)
         try:
             made.up()

@@ -22,17 +22,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import free_port, real_qdrant
 from tests.containers import built, own
-from tests.containers.applied import provided
-from tests.containers.engine import Containers, why_not
+from tests.containers.applied import needs_containers, provided
+from tests.containers.engine import Containers
 from tests.containers.stack import Stack, settings
 from tests.project import Environment, needs_pulumi
 
-WHY_NOT = why_not()
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.docker,
     needs_pulumi,
-    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+    needs_containers,
 ]
 SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager", "plinth-backup"} | {
     f"{name}-exporter" for name in ("node", "redis", "postgres", "plinth")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from plinth.home import home
+from tests.answers import Answers, close, serve
 from tests.containers.stack import is_free
 from tests.kubernetes.api import TOKEN, Api, serving
 from tests.kubernetes.provider import KubernetesProvider
@@ -89,25 +88,18 @@ def story_of(
     told.close()
 
 
-class Page(BaseHTTPRequestHandler):
+class Page(Answers):
     """A page that is there."""
 
     def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+        self.reply(200)
 
 
 @contextmanager
 def page() -> Iterator[int]:
     """The port of a server that answers 200 to everything."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = serve(Page)
     try:
         yield server.server_address[1]
     finally:
-        server.shutdown()
-        server.server_close()
+        close(server)

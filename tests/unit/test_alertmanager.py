@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -17,6 +15,7 @@ import yaml
 from plinth.environment import parse
 from plinth.services.monitoring import alertmanager, alertmanager_urls
 from plinth.services.render import files
+from tests.answers import Answers, close, serve
 from tests.conftest import ROOT, free_port
 from tests.unit.test_services import Elsewhere
 
@@ -81,20 +80,15 @@ def heard() -> Iterator[tuple[str, list[str]]]:
     """A server's address, and the paths that were posted to."""
     paths: list[str] = []
 
-    class Hook(BaseHTTPRequestHandler):
+    class Hook(Answers):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            self.content()
             paths.append(self.path)
-            self.send_response(200)
-            self.end_headers()
+            self.reply(200)
 
-        def log_message(self, *words: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", paths
-        server.shutdown()
+    server = serve(Hook)
+    yield f"http://127.0.0.1:{server.server_port}", paths
+    close(server)
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
 from plinth.errors import UserError
 from plinth.resources.grafana import AdminProvider
+from tests.answers import Answers, close, serve
 from tests.conftest import free_port
 
 
@@ -24,13 +22,13 @@ class Grafana:
         self.asked: list[str] = []
         grafana = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Api(Answers):
             def do_GET(self) -> None:
                 if self.is_let_in():
                     self.reply(200, {"login": "admin"})
 
             def do_PUT(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body = json.loads(self.content())
                 if not self.is_let_in():
                     return
                 if body["oldPassword"] != grafana.password:
@@ -49,18 +47,7 @@ class Grafana:
                 self.reply(401, {"message": "Invalid username or password"})
                 return False
 
-            def reply(self, status: int, document: dict[str, str]) -> None:
-                body = json.dumps(document).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = serve(Api)
 
     def props(self, password: str) -> dict[str, str]:
         return {"url": f"http://127.0.0.1:{self.server.server_port}", "password": password}
@@ -70,8 +57,7 @@ class Grafana:
 def grafana() -> Iterator[Grafana]:
     made = Grafana("first")
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    close(made.server)
 
 
 def follow(grafana: Grafana, before: str, after: str) -> None:

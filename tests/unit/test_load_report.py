@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,6 +25,7 @@ from plinth.load.report import Report
 from plinth.load.rounds import Result
 from plinth.load.slo import Profile, load_slo
 from plinth.load.verdict import Measured, Recall, Verdict
+from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
 
 SLO = load_slo(ROOT / "load" / "slo.yaml")
@@ -236,20 +235,15 @@ def grafana() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A server that takes annotations as Grafana does; its address and what it was sent."""
     taken: list[dict[str, Any]] = []
 
-    class Stub(BaseHTTPRequestHandler):
+    class Api(Answers):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = json.loads(self.content())
             taken.append({"path": self.path, "authorization": self.headers["authorization"], **body})
-            self.send_response(200 if "admin" not in self.path else 404)
-            self.end_headers()
+            self.reply(200 if "admin" not in self.path else 404)
 
-        def log_message(self, *_: object) -> None:
-            """Be quiet."""
-
-    server = HTTPServer(("127.0.0.1", 0), Stub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", taken
-    server.shutdown()
+    server = serve(Api)
+    yield f"http://127.0.0.1:{server.server_port}", taken
+    close(server)
 
 
 def test_a_run_is_marked_in_grafana_and_a_verdict_does_not_hang_on_it(

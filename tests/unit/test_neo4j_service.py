@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
@@ -21,6 +19,7 @@ from plinth.services.neo4j import PASSWORD, credential
 from plinth.services.neo4j import service as neo4j
 from plinth.services.render import command, files
 from plinth.services.secrets import secrets
+from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
 from tests.unit.test_services import Elsewhere
 
@@ -82,28 +81,19 @@ def test_a_password_that_neo4j_would_refuse_is_refused_before() -> None:
 def server() -> Iterator[int]:
     """A server that answers as Neo4j does: 401 with an error, or the row, to who shows the password `right`."""
 
-    class Answer(BaseHTTPRequestHandler):
+    class Api(Answers):
         def do_POST(self) -> None:
             login = base64.b64decode((self.headers.get("authorization") or "").removeprefix("Basic ")).decode()
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            asked = json.loads(self.content())
             good = login == "neo4j:right" and asked["statements"] and self.path == "/db/neo4j/tx/commit"
             errors = (
                 [] if good else [{"code": "Neo.ClientError.Security.Unauthorized", "message": "Invalid credential."}]
             )
-            body = json.dumps({"results": [], "errors": errors}).encode()
-            self.send_response(200 if good else 401)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.reply(200 if good else 401, {"results": [], "errors": errors})
 
-        def log_message(self, *_: object) -> None:
-            """Be quiet."""
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    made = serve(Api)
     yield made.server_address[1]
-    made.shutdown()
-    made.server_close()
+    close(made)
 
 
 @pytest.mark.parametrize(("password", "detail"), [("right", None), ("wrong", "Invalid credential")])

@@ -86,7 +86,6 @@ def config_of(
         raise UserError(refused)
     with TemporaryDirectory(prefix="plinth-") as directory:
         secrets = _Secrets(Path(directory))
-        stores = _stores(settings, outputs, home, secrets)
         about = outputs["backup"]
         keys = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key"}
         words: Any = repository_words(settings.backup)
@@ -102,11 +101,7 @@ def config_of(
                 options=words["repository_options"],
                 limit_upload_kib=settings.backup.upload_kib,
             ),
-            qdrant=stores.qdrant,
-            postgres=stores.postgres,
-            redis=stores.redis,
-            grafana=stores.grafana,
-            data=stores.data,
+            **dict(_stores(settings, outputs, home, secrets)),
             not_taken=not_taken(settings),
             keep=Keep(**settings.backup.keep.model_dump()),
             schedule=Schedule.model_validate(schedule(settings.backup)),

@@ -114,8 +114,8 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
         done = work.run(
             [
                 tool("pg_dump", CLIENT),
-                # Restic compresses, and finds again what did not change, in plain data alone.
                 "--format=custom",
+                # Restic compresses, and finds again what did not change, in plain data alone.
                 "--compress=0",
                 f"--snapshot={row[0]}",
                 "--file",

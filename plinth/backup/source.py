@@ -45,7 +45,7 @@ class Source:
         """A file of the set, compared with its checksum."""
         piece = self.manifest.piece(path)
         to = self._directory / path
-        if to.exists() and to.stat().st_size == piece.size and sha256(to) == piece.sha256:
+        if self.is_here(path) and sha256(to) == piece.sha256:
             return to, piece
         to.parent.mkdir(parents=True, exist_ok=True)
         self.work.say(f"fetching {path}")

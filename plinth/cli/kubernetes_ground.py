@@ -54,8 +54,8 @@ def leaving(stack: Stack) -> dict[str, Leaving]:
     recorded = {urn.rpartition("/")[2]: urn for urn in stack.urns("kubernetes:apps/v1:StatefulSet")}
     return {
         service: Leaving(setting(stack.settings, service), recorded[workload])
-        for service, workload in {service: object_name(service) for service in STATEFUL}.items()
-        if workload in recorded and workload not in wanted
+        for service in STATEFUL
+        if (workload := object_name(service)) in recorded and workload not in wanted
     }
 
 

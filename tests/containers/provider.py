@@ -15,9 +15,10 @@ from pulumi.runtime.proto import provider_pb2, status_pb2
 from tests.containers.wire import UNKNOWN, from_struct, to_plain, to_struct
 from tests.provider import Provider
 
-# What the real provider changes in place; everything else is replaced, the old one first.
-IN_PLACE = {"restart", "memory", "memorySwap", "cpuShares", "cpuSet", "mustRun"}
-REPLACED_BESIDE = {"volume", "remoteImage"}
+# What the real provider changes in place; all else is replaced, the old one first, since each has its name given.
+IN_PLACE = {"restart", "memory", "memorySwap", "cpuShares", "cpuSet", "mustRun", "destroyGraceSeconds"}
+# It says the same of these and then leaves them as they were.
+LEFT = {"healthcheck", "labels", "mounts", "tmpfs"}
 
 
 class Refused(Exception):
@@ -54,7 +55,6 @@ class DockerProvider(Provider):
         self.engine = engine
 
     def Diff(self, request: Any, context: Any) -> Any:
-        kind = _kind(request.type or request.urn)
         olds, news = to_plain(from_struct(request.olds)), to_plain(from_struct(request.news))
         before = to_plain(from_struct(request.old_inputs))
         changed = [
@@ -65,8 +65,8 @@ class DockerProvider(Provider):
         return provider_pb2.DiffResponse(
             changes=provider_pb2.DiffResponse.DIFF_SOME if changed else provider_pb2.DiffResponse.DIFF_NONE,
             diffs=changed,
-            replaces=[key for key in changed if key not in IN_PLACE],
-            deleteBeforeReplace=kind not in REPLACED_BESIDE,
+            replaces=[key for key in changed if key not in IN_PLACE | LEFT],
+            deleteBeforeReplace=True,
         )
 
     def Create(self, request: Any, context: Any) -> Any:

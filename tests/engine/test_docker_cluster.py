@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import secrets
@@ -250,11 +251,11 @@ class Reader(threading.Thread):
         return None
 
 
-def test_a_change_rolls_through_the_nodes_and_no_read_fails(cluster: Cluster) -> None:
+def roll(cluster: Cluster) -> None:
+    """Have a change of the settings go through every node; no read fails meanwhile."""
     before = {name: container.id for name, container in cluster.containers.running().items()}
     reader = Reader(cluster.nodes())
     reader.start()
-    cluster.settings["plinth:qdrant"]["flush_interval_sec"] = 4
     cluster.save()
     cluster.up()
     reader.done.set()
@@ -265,6 +266,20 @@ def test_a_change_rolls_through_the_nodes_and_no_read_fails(cluster: Cluster) ->
     assert reader.reads > 10
     assert reader.wrong == []
     cluster.wait_settled()
+
+
+def test_a_change_rolls_through_the_nodes_and_no_read_fails(cluster: Cluster) -> None:
+    cluster.settings["plinth:qdrant"]["flush_interval_sec"] = 4
+    roll(cluster)
+
+
+def test_another_image_rolls_through_the_nodes_and_no_read_fails(cluster: Cluster) -> None:
+    images = cluster.settings["plinth:docker"]["images"]
+    other = f"{images['qdrant']}-patched"
+    recipe = f"FROM {images['qdrant']}\nLABEL patched=yes\n"
+    cluster.containers.client.images.build(fileobj=io.BytesIO(recipe.encode()), tag=other, rm=True)
+    images["qdrant"] = other
+    roll(cluster)
 
 
 def test_a_node_added_to_the_settings_is_a_peer_more(cluster: Cluster) -> None:

@@ -145,13 +145,28 @@ def test_a_change_goes_from_node_to_node_and_each_waits_for_the_one_before(story
     story.environment.settings["plinth:qdrant"]["wal_capacity_mb"] = 64
     story.environment.save()
     story.up()
-    containers = of("container", story.recorded.calls[before:])
-    nodes = [(verb, name) for verb, name in containers if not name.endswith("-config")]
-    assert nodes == [(verb, f"plinth-t-qdrant-{n}") for n in range(NODES) for verb in ("delete", "create")]
-    volumes = of("volume", story.recorded.calls[before:])
+    calls = story.recorded.calls[before:]
+    assert_one_by_one(calls)
+    volumes = of("volume", calls)
     # The new files lie in a volume of their own until the last node is done with the old ones.
     assert [verb for verb, _ in volumes] == ["create", "delete"]
-    assert story.recorded.calls[before:][-1][:2] == ("delete", "volume")
+    assert calls[-1][:2] == ("delete", "volume")
+
+
+def test_another_image_goes_from_node_to_node(story: Story) -> None:
+    before = len(story.recorded.calls)
+    story.environment.settings["plinth:docker"] = {"images": {"qdrant": "mirror.example/qdrant:v1.18.3-patched"}}
+    story.environment.save()
+    story.up()
+    calls = story.recorded.calls[before:]
+    assert_one_by_one(calls)
+    assert ("create", "mirror.example/qdrant:v1.18.3-patched") in of("remoteImage", calls)
+
+
+def assert_one_by_one(calls: list[tuple[str, str, str]]) -> None:
+    """Each node's container went only when that of the one before was there again."""
+    nodes = [(verb, name) for verb, name in of("container", calls) if not name.endswith("-config")]
+    assert nodes == [(verb, f"plinth-t-qdrant-{n}") for n in range(NODES) for verb in ("delete", "create")]
 
 
 def test_a_node_that_does_not_settle_stops_the_change_before_the_next(story: Story) -> None:

@@ -1,4 +1,8 @@
-"""Declared containers as pulumi_docker's resources."""
+"""Declared containers as pulumi_docker's resources.
+
+Where two can be there at once, ``delete_before_replace`` is off in so many words: the provider asks for it wherever a
+name is given, and then Pulumi deletes all that mounts the volume or runs the image beforehand, every node together.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +40,17 @@ def volume(
         resource,
         name=name,
         labels=[docker.VolumeLabelArgs(label=key, value=value) for key, value in labels.items()],
-        opts=pulumi.ResourceOptions(provider=provider, retain_on_delete=keep),
+        opts=pulumi.ResourceOptions(provider=provider, retain_on_delete=keep, delete_before_replace=False),
     )
 
 
 def image(reference: str, resource: str, provider: docker.Provider) -> docker.RemoteImage:
     """An image, pulled unless it is there; it stays, for others may use it."""
     return docker.RemoteImage(
-        resource, name=reference, keep_locally=True, opts=pulumi.ResourceOptions(provider=provider)
+        resource,
+        name=reference,
+        keep_locally=True,
+        opts=pulumi.ResourceOptions(provider=provider, delete_before_replace=False),
     )
 
 
@@ -149,7 +156,7 @@ def container(
             # Two containers can have neither one name nor one published port.
             delete_before_replace=True,
             # The provider takes these for changes in place and then leaves them as they were.
-            replace_on_changes=["healthcheck", "tmpfs"],
+            replace_on_changes=["healthcheck", "labels", "mounts", "tmpfs"],
         ),
     )
 

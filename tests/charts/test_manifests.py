@@ -175,13 +175,21 @@ def test_what_is_secret_comes_from_a_secret(path: Path) -> None:
                     assert where, f"{name} {entry['name']}"
             given = " ".join([*container.get("command", []), *container.get("args", [])])
             assert not re.search(r"--\w*-?(password|api-?key|token)[= ][^$/\s]", given, re.IGNORECASE), name
-    for found in of(path):
-        for key, text in found.get("data", {}).items() if found["kind"] == "ConfigMap" else ():
-            for line in text.splitlines() if key.endswith((".yaml", ".conf", ".ini", ".yml")) else ():
-                setting = re.match(r"\s*(\w*(?:password|api_key|secret|token))\s*[:= ]\s*(\S+)", line, re.IGNORECASE)
-                assert setting is None or setting[2].startswith(("$__file{", "/")), (
-                    f"{found['metadata']['name']}: {line}"
-                )
+    for name, text in configurations(of(path)):
+        for line in text.splitlines():
+            setting = re.match(r"\s*(\w*(?:password|api_key|secret|token))\s*[:= ]\s*(\S+)", line, re.IGNORECASE)
+            assert setting is None or setting[2].startswith(("$__file{", "/")), f"{name}: {line}"
+
+
+def configurations(found: list[Object]) -> Iterator[tuple[str, str]]:
+    """What is configured in plain sight: in ConfigMaps, and in the annotations of pods."""
+    for made in (o for o in found if o["kind"] == "ConfigMap"):
+        for key, text in made["data"].items():
+            if key.endswith((".yaml", ".conf", ".ini", ".yml")):
+                yield named_object(made), text
+    for name, pod in pods(found):
+        for text in pod.get("metadata", {}).get("annotations", {}).values():
+            yield name, text
 
 
 @each

@@ -18,7 +18,9 @@ pytestmark = needs_helm
 KEYS = {"auth": {"existingSecret": "keys"}}
 TWICE = {"config": {"storage": {"collection": {"replication_factor": 2}}}}
 CLUSTER = {**KEYS, **TWICE, "replicas": 3}
+DEBUG = {"log_level": "DEBUG"}
 TLS = {"tls": {"enabled": True, "existingSecret": "tls"}}
+CONFIG = "plinth.dev/config"
 FROM_SECRET = {"api_key", "read_only_api_key"}
 
 
@@ -39,7 +41,8 @@ class Pod(Place):
 
 
 def configured(found: list[Object]) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load(one(found, "ConfigMap", "r-qdrant-config")["data"]["config.yaml"])
+    template = one(found, "StatefulSet")["spec"]["template"]
+    config: dict[str, Any] = yaml.safe_load(template["metadata"]["annotations"][CONFIG])
     return config
 
 
@@ -108,8 +111,16 @@ def test_another_number_of_nodes_starts_no_node_again() -> None:
     assert one(objects("qdrant", {**CLUSTER, "replicas": 5}), "ConfigMap", "r-qdrant-nodes")["data"] == {"nodes": "5"}
 
 
-def test_another_configuration_starts_every_node_again() -> None:
-    assert stateful_set(KEYS)["template"] != stateful_set({**KEYS, "config": {"log_level": "DEBUG"}})["template"]
+def test_a_node_that_is_held_back_starts_again_with_the_configuration_that_it_had() -> None:
+    """Its configuration is of its revision: no object beside the StatefulSet holds it."""
+    before, after = (objects("qdrant", {**CLUSTER, "config": {**TWICE["config"], **more}}) for more in ({}, DEBUG))
+    assert configured(before)["log_level"] == "INFO"
+    assert configured(after)["log_level"] == "DEBUG"
+    mounted = next(v for v in stateful_set(CLUSTER)["template"]["spec"]["volumes"] if v["name"] == "config")
+    item = {"path": "config.yaml", "fieldRef": {"fieldPath": f"metadata.annotations['{CONFIG}']"}}
+    assert mounted["downwardAPI"]["items"] == [item]
+    beside = [[o for o in found if o["kind"] != "StatefulSet"] for found in (before, after)]
+    assert beside[0] == beside[1]
 
 
 def test_clients_are_not_given_the_port_of_the_nodes() -> None:

@@ -102,12 +102,12 @@ failureThreshold: {{ .probe.failureThreshold }}
 {{- end -}}
 {{- range list "api_key" "read_only_api_key" "alt_api_key" -}}
 {{- if hasKey $service . -}}
-{{- fail (printf "config.service.%s would put a key into a ConfigMap; put it into a Secret and name that as auth.existingSecret." .) -}}
+{{- fail (printf "config.service.%s would show a key to whoever may look at pods; put it into a Secret and name that as auth.existingSecret." .) -}}
 {{- end -}}
 {{- end -}}
 {{- $s3 := default (dict) (default (dict) $storage.snapshots_config).s3_config -}}
 {{- if or (hasKey $s3 "secret_key") (hasKey $s3 "access_key") -}}
-{{- fail "config.storage.snapshots_config.s3_config would put the bucket's keys into a ConfigMap; give them from a Secret as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY with extraEnvFrom." -}}
+{{- fail "config.storage.snapshots_config.s3_config would show the bucket's keys to whoever may look at pods; give them from a Secret as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY with extraEnvFrom." -}}
 {{- end -}}
 {{- range $key, $instead := dict "http_port" "service.httpPort" "grpc_port" "service.grpcPort" "enable_tls" "tls.enabled" "enforce_internal_auth" "auth.enabled" -}}
 {{- if hasKey $service $key -}}

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from pulumi import automation
 from pydantic import SecretStr
 
 from plinth.deploy import deploy
-from plinth.environment import load_settings, settings_file, settings_of_program
+from plinth.encrypted import refuse_plain
+from plinth.environment import NAMESPACE, load_settings, read_config, settings_file, settings_of_program
 from plinth.errors import UserError
 from plinth.home import Home, home
 from plinth.qdrant.rotation import Keys, steps
@@ -90,18 +92,65 @@ def open_stack(root: Path, env: str) -> Stack:
     """The stack of an environment, made when it is new; validates its settings first."""
     settings = load_settings(root, env)
     place = home(root, env)
-    workspace = _workspace(root, env, place)
-    stack = automation.create_or_select_stack(
-        stack_name=env,
-        project_name=PROJECT,
-        program=lambda: program(root, env),
-        opts=workspace,
+    return Stack(env, root, place, settings, _selected(root, env, place))
+
+
+def encrypt(root: Path, env: str, key: str, value: str) -> None:
+    """Write a setting into the environment's file, encrypted as its state is; comments there stay.
+
+    The other settings may still be wrong or missing: there is an order in which a file is written.
+    """
+    path = settings_file(root, env)
+    read_config(path)
+    place = home(root, env)
+    workspace = _selected(root, env, place).workspace
+    words = ["config", "set", "--non-interactive", "--secret", "--path", f"{NAMESPACE}:{key}"]
+    done = subprocess.run(
+        [workspace.pulumi_command.command, *words, "--stack", env, "--config-file", str(path)],
+        # An argument could be read by every user of the machine.
+        input=value,
+        cwd=workspace.work_dir,
+        env={**os.environ, **workspace.env_vars},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    return Stack(env, root, place, settings, stack)
+    if done.returncode:
+        raise _refused(done.stderr, env, place)
+
+
+def _selected(root: Path, env: str, place: Home) -> automation.Stack:
+    try:
+        return automation.create_or_select_stack(
+            stack_name=env,
+            project_name=PROJECT,
+            program=lambda: program(root, env),
+            opts=_workspace(root, env, place),
+        )
+    except automation.CommandError as error:
+        raise _refused(str(error), env, place) from error
+
+
+def _refused(said: str, env: str, place: Home) -> UserError:
+    """What Pulumi refused before anything began, as a sentence."""
+    if "incorrect passphrase" in said:
+        return UserError(
+            f"stacks/Pulumi.{env}.yaml holds secrets that were encrypted with another passphrase; set "
+            f"PULUMI_CONFIG_PASSPHRASE to it, or put the {place.passphrase.name} file of the clone that encrypted them "
+            f"at {place.passphrase}."
+        )
+    return UserError(f"Pulumi cannot open the stack '{env}': {last_error(said)}", exit_code=1)
+
+
+def last_error(said: str) -> str:
+    """The last error in what Pulumi printed."""
+    lines = [line.strip() for line in said.splitlines() if "error: " in line]
+    return lines[-1].rpartition("error: ")[2] if lines else said.strip().splitlines()[-1]
 
 
 def program(root: Path, env: str, keys: Keys | None = None) -> None:
     """The Pulumi program: settings from Pulumi's config, with other keys where some are given, then the composition."""
+    refuse_plain(root, env)
     settings = settings_of_program(pulumi.runtime.config.CONFIG.get() | pulumi.runtime.config.get_config_env())
     open_reach(settings, root, home(root, env))
     deploy(with_keys(settings, keys) if keys else settings, root, home(root, env))

@@ -76,7 +76,7 @@ def parse(values: Mapping[str, Any], *, source: str) -> Settings:
 
 def stack_schema() -> dict[str, Any]:
     """The JSON schema of a stack file, so that an editor completes and checks it."""
-    settings = Settings.model_json_schema()
+    settings = _encrypted(Settings.model_json_schema())
     keys = {f"{NAMESPACE}:{name}": schema for name, schema in settings["properties"].items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -86,6 +86,19 @@ def stack_schema() -> dict[str, Any]:
         "properties": {"config": {"type": "object", "required": [f"{NAMESPACE}:target"], "properties": keys}},
         "$defs": settings["$defs"],
     }
+
+
+def _encrypted(node: Any) -> Any:
+    """A schema in which a secret is what Pulumi makes of it in a file."""
+    if isinstance(node, list):
+        return [_encrypted(inner) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("writeOnly") is not True:
+        return {key: _encrypted(inner) for key, inner in node.items()}
+    about = {key: node[key] for key in ("title", "description") if key in node}
+    secure = {"secure": {"type": "string"}}
+    return about | {"type": "object", "required": ["secure"], "properties": secure, "additionalProperties": False}
 
 
 def _own_keys(config: Mapping[str, Any]) -> dict[str, Any]:

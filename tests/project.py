@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from plinth.encrypted import in_the_clear
 from plinth.qdrant.client import Qdrant
 from tests.conftest import ROOT
 
@@ -32,22 +33,35 @@ class Environment:
 
     def __init__(self, root: Path, settings: dict[str, Any], env: str = "t", **variables: str) -> None:
         self.root, self.settings, self.env, self.variables = root, settings, env, variables
+        self.salt: dict[str, str] = {}
         for name in ("charts", "config", "containers", "monitoring", "load"):
             shutil.copytree(ROOT / name, root / name)
         shutil.copy(ROOT / "Pulumi.yaml", root)
         (root / "stacks").mkdir()
         self.save()
 
+    @property
+    def file(self) -> Path:
+        return self.root / "stacks" / f"Pulumi.{self.env}.yaml"
+
     def save(self) -> None:
-        (self.root / "stacks" / f"Pulumi.{self.env}.yaml").write_text(yaml.safe_dump({"config": self.settings}))
+        """Write the settings, and encrypt what is secret of them as a person would."""
+        self.write()
+        for key in list(in_the_clear(self.settings)):
+            self.plinth("secret", self.env, key, said=at(self.settings, key))
+        self.salt = yaml.safe_load(self.file.read_text())
+        self.settings = self.salt.pop("config")
 
-    def plinth(self, *arguments: str, expect: int = 0, **variables: str) -> str:
-        """Run a command; its exit code must be the expected one, and no traceback may show."""
-        said = self.run("from plinth.cli import main; main()", *arguments, expect=expect, **variables)
-        assert "Traceback" not in said, said
-        return said
+    def write(self) -> None:
+        self.file.write_text(yaml.safe_dump({"config": self.settings, **self.salt}))
 
-    def run(self, program: str, *arguments: str, expect: int | None = 0, **variables: str) -> str:
+    def plinth(self, *arguments: str, expect: int = 0, said: str = "", **variables: str) -> str:
+        """Run a command, with this said to it; its exit code must be the expected one, and no traceback may show."""
+        answer = self.run("from plinth.cli import main; main()", *arguments, expect=expect, said=said, **variables)
+        assert "Traceback" not in answer, answer
+        return answer
+
+    def run(self, program: str, *arguments: str, expect: int | None = 0, said: str = "", **variables: str) -> str:
         """Run a Python program in the project; None expects nothing of its exit code."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         path = f"{BUILT}{os.pathsep}{os.environ['PATH']}"
@@ -55,15 +69,15 @@ class Environment:
             [sys.executable, "-c", program, *arguments],
             cwd=self.root,
             env={**inherited, "PATH": path, **self.variables, **variables},
-            stdin=subprocess.DEVNULL,
+            input=said,
             capture_output=True,
             text=True,
             timeout=400,
             check=False,
         )
-        said = done.stdout + done.stderr
-        assert expect is None or done.returncode == expect, said
-        return said
+        answer = done.stdout + done.stderr
+        assert expect is None or done.returncode == expect, answer
+        return answer
 
     def up(self, expect: int = 0, **variables: str) -> str:
         return self.plinth("up", self.env, "--no-verify", expect=expect, **variables)
@@ -92,3 +106,12 @@ class Environment:
     def states(self) -> str:
         """Everything that Pulumi's backend holds, as text."""
         return "".join(path.read_text() for path in (self.root / ".plinth" / "backend").rglob("*.json*"))
+
+
+def at(settings: dict[str, Any], key: str) -> Any:
+    """A setting by its key, such as `postgres.databases[0].password`."""
+    first, *rest = key.replace("[", ".").replace("]", "").split(".")
+    found = settings[f"plinth:{first}"]
+    for word in rest:
+        found = found[int(word) if isinstance(found, list) else word]
+    return found

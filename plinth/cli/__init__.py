@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from plinth.cli import backup, collections, images, load, migrate, size, stack, status, tune
+from plinth.cli import backup, collections, images, load, migrate, secret, size, stack, status, tune
 from plinth.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ status.register(app)
 collections.register(app)
 load.register(app)
 images.register(app)
+secret.register(app)
 size.register(app)
 tune.register(app)
 backup.register(app)

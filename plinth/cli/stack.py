@@ -14,7 +14,8 @@ from plinth.backup.deployed import elsewhere
 from plinth.cli import collections, ground, load, status
 from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
 from plinth.deploy import check
-from plinth.engine import Stack, break_stale_lock, forget, runs
+from plinth.encrypted import refuse_plain
+from plinth.engine import Stack, break_stale_lock, forget, last_error, runs
 from plinth.environment import stack_schema
 from plinth.errors import UserError
 from plinth.home import last_deployed, remember_deployed
@@ -46,6 +47,7 @@ def up(
     """
     began = time.monotonic()
     stack = stack_of(env)
+    refuse_plain(stack.root, env)
     deployed = stack.outputs()
     check(stack.settings, stack.root, stack.home, deployed.get("deployed") or last_deployed(stack.home))
     ground.make_sure(stack, deployed, remove or ())
@@ -72,6 +74,7 @@ def up(
 def preview(env: Env) -> None:
     """Show what `up` would change; touches nothing. Example: plinth preview prod"""
     stack = stack_of(env)
+    refuse_plain(stack.root, env)
     check(stack.settings, stack.root, stack.home, stack.outputs().get("deployed") or last_deployed(stack.home))
     growing = ground.show_growth(stack)
     progress = Progress(console, preview=True)
@@ -203,12 +206,7 @@ def _engine(stack: Stack, progress: Progress, again: str) -> Iterator[None]:
             f"Another run is changing '{stack.env}' right now; wait until it has ended, then `{again}`.", exit_code=1
         ) from error
     except automation.CommandError as error:
-        failures = progress.failures or [_last_line(str(error))]
+        failures = progress.failures or [last_error(str(error))]
         raise UserError(
             f"{' '.join(failures)} What was done so far is recorded; `{again}` goes on from there.", exit_code=1
         ) from error
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("error:")]
-    return lines[-1].removeprefix("error:").strip() if lines else text.strip().splitlines()[-1]

@@ -1,0 +1,93 @@
+"""Which settings are secret, and which of a file are in the clear."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from plinth.encrypted import in_the_clear, is_secret, refuse_plain, secret_keys
+from plinth.environment import stack_schema
+from plinth.errors import UserError
+from plinth.settings import Settings
+
+SECURE = {"secure": "v1:abc:def"}
+
+
+def test_every_secret_that_the_settings_have_is_known_by_its_key() -> None:
+    filled = Settings.model_validate(
+        {
+            "target": "local",
+            "qdrant": dict.fromkeys(("api_key", "alt_api_key", "read_only_api_key"), "s" * 8),
+            "postgres": {"superuser_password": "s", "databases": [{"name": "a", "password": "s"}]},
+            "redis": {"password": "s"},
+            "neo4j": {"password": "s" * 8},
+            "monitoring": {
+                "grafana": {"admin_password": "s"},
+                "alertmanager": dict.fromkeys(("webhook_url", "ticket_webhook_url", "heartbeat_url"), "s"),
+            },
+            "backup": {
+                "password": "s",
+                "repository": "s3:https://store.example/b",
+                "s3": {"access_key_id": "s", "secret_access_key": "s"},
+            },
+        }
+    )
+    held = set(_secrets(filled, ""))
+    assert held == secret_keys()
+
+
+def _secrets(value: object, key: str) -> list[str]:
+    if isinstance(value, SecretStr):
+        return [key]
+    if isinstance(value, list | tuple):
+        return [found for inner in value for found in _secrets(inner, f"{key}[]")]
+    fields = getattr(type(value), "model_fields", {})
+    return [found for name in fields for found in _secrets(getattr(value, name), f"{key}.{name}".removeprefix("."))]
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"plinth:redis": {"password": SECURE, "port": 6379}}, []),
+        ({"plinth:redis": {"password": None}}, []),
+        ({"plinth:redis": {"password": ""}}, ["redis.password"]),
+        ({"plinth:redis": SECURE}, []),
+        (
+            {"plinth:postgres": {"databases": [{"name": "a", "password": SECURE}, {"name": "b", "password": "x"}]}},
+            ["postgres.databases[1].password"],
+        ),
+        ({"plinth:backup": {"s3": {"access_key_id": "id", "region": "eu"}}}, ["backup.s3.access_key_id"]),
+        ({"plinth:target": "local", "pulumi:tags": {"password": "no setting of Plinth's"}}, []),
+    ],
+)
+def test_what_is_in_the_clear_is_named_by_its_key(config: dict[str, object], found: list[str]) -> None:
+    assert list(in_the_clear(config)) == found
+
+
+def test_a_key_of_a_list_is_a_secret_whichever_its_entry() -> None:
+    assert is_secret("postgres.databases[12].password")
+    assert not is_secret("postgres.databases[12].name")
+    assert not is_secret("postgres.databases.password")
+
+
+def test_the_refusal_says_where_and_what_to_type_and_not_the_secret(tmp_path: Path) -> None:
+    (tmp_path / "stacks").mkdir()
+    config = {"plinth:target": "local", "plinth:redis": {"password": "open-sesame"}}
+    (tmp_path / "stacks" / "Pulumi.dev.yaml").write_text(yaml.safe_dump({"config": config}))
+    with pytest.raises(
+        UserError, match=r"plinth:redis\.password in the clear.*`plinth secret dev redis\.password`"
+    ) as no:
+        refuse_plain(tmp_path, "dev")
+    assert "open-sesame" not in str(no.value)
+
+
+def test_an_editor_takes_a_secret_as_the_file_holds_it_and_not_in_the_clear() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    check = jsonschema.Draft202012Validator(stack_schema())
+    file = {"config": {"plinth:target": "local", "plinth:redis": {"password": SECURE}}}
+    assert list(check.iter_errors(file)) == []
+    file["config"]["plinth:redis"] = {"password": "open-sesame"}
+    assert list(check.iter_errors(file))

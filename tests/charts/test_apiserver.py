@@ -232,9 +232,28 @@ def test_helm_installs_upgrades_and_is_refused_what_would_cost_data(api: Api) ->
     assert api.helm("uninstall", "q").returncode == 0
 
 
-def test_notes_warn_of_what_is_open(api: Api) -> None:
-    done = api.helm("install", "o", str(CHARTS / "qdrant"), "--set", "auth.enabled=false", "--dry-run=client")
-    assert "WARNING: there is no API key." in done.stdout, done.stderr
+@pytest.mark.parametrize(
+    ("chart", "values", "words"),
+    [
+        ("qdrant", "auth.enabled=false", "there is no API key."),
+        (
+            "qdrant",
+            "auth.existingSecret=k,serviceMonitor.enabled=true",
+            "one elsewhere has to be in networkPolicy.clients",
+        ),
+        (
+            "qdrant",
+            "auth.existingSecret=k,tls.enabled=true,tls.existingSecret=t,"
+            "ingress.enabled=true,ingress.host=h,ingress.tlsSecret=s",
+            "what is before them has to as well",
+        ),
+        ("postgres", "operator.enabled=true", "who may reach the Cluster's pods is a policy of yours"),
+    ],
+)
+def test_notes_warn_of_what_is_easy_to_miss(api: Api, chart: str, values: str, words: str) -> None:
+    done = api.helm("install", "o", str(CHARTS / chart), "--set", values, "--dry-run=server")
+    assert "WARNING: " in done.stdout, done.stderr
+    assert words in done.stdout
 
 
 @pytest.mark.parametrize("chart", ["redis", "postgres", "monitoring", "backup"])

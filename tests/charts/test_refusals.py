@@ -45,6 +45,17 @@ CASES = [
     ("qdrant", Q + "preStopSeconds: 70", "preStopSeconds is 70 of the 70"),
     ("qdrant", Q + "updateStrategy: {partition: 4}", "updateStrategy.partition is 4"),
     ("qdrant", Q + "image: {tag: latest}", "has the tag latest"),
+    ("qdrant", Q + "config: {service: {host: '::'}}", "set networkPolicy.clients"),
+    ("qdrant", Q + "config: {storage: {storage_path: /x}}", "config.storage.storage_path is where"),
+    ("qdrant", "auth: {existingSecret: k, readOnlyApiKeyKey: api-key}", "are both api-key"),
+    (
+        "qdrant",
+        Q + "service: {loadBalancerSourceRanges: [10.0.0.0/8]}",
+        "keep nobody out of a service of type ClusterIP",
+    ),
+    ("qdrant", Q + "podAntiAffinity: hard\naffinity: {nodeAffinity: {}}", "which affinity replaces"),
+    ("qdrant", C + "podDisruptionBudget: {maxUnavailable: 2}", "lets 2 of 3 nodes go"),
+    ("qdrant", C + "podDisruptionBudget: {maxUnavailable: 34%}", "lets 2 of 3 nodes go"),
     ("redis", "", "auth.existingSecret is empty"),
     ("redis", P + "image: {tag: latest}", "has the tag latest"),
     ("postgres", "", "auth.existingSecret is empty"),
@@ -53,6 +64,8 @@ CASES = [
     ("postgres", P + "databases: [{name: postgres, passwordKey: a}]", "would belong to the superuser"),
     ("postgres", "operator: {enabled: true}\ndatabases: [{name: a}]", "a has no passwordSecret"),
     ("postgres", "operator: {enabled: true, instances: 2}", "operator.instances is 2"),
+    ("postgres", P + "operator: {enabled: true}", "auth is for the chart's own server"),
+    ("postgres", P + "config: {port: 5433}", "config.port is not yours to set"),
     ("monitoring", "", "qdrant.targets is empty"),
     ("monitoring", "qdrant: {targets: ['q:6333']}", "grafana.existingSecret is empty"),
     ("monitoring", "qdrant: {targets: ['q:1'], caSecret: t}\ngrafana: {existingSecret: g}", "qdrant.tls is false"),
@@ -60,6 +73,14 @@ CASES = [
     ("monitoring", M + "postgresExporter: {enabled: true}", "postgresExporter.existingSecret is empty"),
     ("monitoring", M + "plinthExporter: {enabled: true}", "plinthExporter.image.repository is empty"),
     ("monitoring", M + "rules: {leaveOut: [nothing.yml]}", "no such file of rules"),
+    ("monitoring", M + "plinthExporter: {enabled: true, url: 'https://q:1', image: {repository: p}}", "set them alike"),
+    ("monitoring", M + "mode: operator", "does not run"),
+    (
+        "monitoring",
+        "qdrant: {targets: ['q:1']}\ngrafana: {enabled: false, lokiUrl: 'http://l:1'}",
+        "nobody would read it",
+    ),
+    ("monitoring", M + "alertmanager: {heartbeatKey: h}", "lead nowhere"),
     ("backup", "", "image.repository is empty"),
     ("backup", B, "repository.location is empty"),
     ("backup", B + "repository: {location: /data}", "repository.claim is empty"),
@@ -79,10 +100,39 @@ CASES = [
     ("backup", "image: {repository: plinth}\n" + R, "nothing is taken"),
     ("backup", B + R + "postgres: {enabled: true}", "postgres.existingSecret is empty"),
     ("backup", B + R + "schedules: {run: '', check: '', drill: ''}", "would ever run"),
+    ("backup", B + R + "postgres: {existingSecret: k}", "set postgres.enabled"),
+    (
+        "backup",
+        "image: {repository: p}\n" + R + "qdrant: {existingSecret: k}\nredis: {enabled: true, existingSecret: k}",
+        "set qdrant.urls",
+    ),
+    ("backup", B.replace("]", "], caSecret: c") + R, "give it as https"),
+    (
+        "backup",
+        B + "repository: {location: 's3:b', existingSecret: k, environment: {A: b}, secretEnvironment: {A: c}}",
+        "both set A",
+    ),
+]
+POLICIES = [
+    ("networkPolicy: {allowAnyClient: true, clients: [{podSelector: {}}]}", "lets everyone in"),
+    ("networkPolicy: {enabled: false, allowAnyClient: true}", "keep nobody out"),
+]
+OF_EACH = [
+    ("podLabels: {app.kubernetes.io/name: x}", "podLabels has the label"),
+    ("commonLabels: {app.kubernetes.io/component: x}", "commonLabels has the label"),
+    ("serviceAccount: {create: false, annotations: {a: b}}", "no account would have them"),
+]
+WHOLE = {"qdrant": Q, "redis": P, "postgres": P, "monitoring": M, "backup": B + R}
+SHARED = [
+    (chart, whole + given, words)
+    for chart, whole in WHOLE.items()
+    for given, words in (*OF_EACH, *(POLICIES if chart != "backup" else ()))
 ]
 
 
-@pytest.mark.parametrize(("chart", "values", "words"), CASES, ids=[f"{chart}: {words}" for chart, _, words in CASES])
+@pytest.mark.parametrize(
+    ("chart", "values", "words"), CASES + SHARED, ids=[f"{chart}: {words}" for chart, _, words in CASES + SHARED]
+)
 def test_a_contradiction_is_refused_with_one_sentence(chart: str, values: str, words: str) -> None:
     said = refusal(chart, values)
     assert words in said
@@ -100,7 +150,7 @@ def test_a_contradiction_is_refused_with_one_sentence(chart: str, values: str, w
         ("qdrant", Q + "httpRoute: {enabled: true, parentRefs: [{name: g}]}", "HTTPRoute"),
         ("qdrant", Q + "grpcRoute: {enabled: true, parentRefs: [{name: g}]}", "GRPCRoute"),
         ("postgres", "operator: {enabled: true}", "Cluster"),
-        ("monitoring", M + "mode: operator", "PrometheusRule"),
+        ("monitoring", "qdrant: {targets: ['q:6333']}\nmode: operator", "PrometheusRule"),
     ],
 )
 def test_a_kind_that_the_cluster_does_not_know_is_refused(chart: str, values: str, kind: str) -> None:
@@ -122,6 +172,10 @@ def test_a_kind_that_the_cluster_does_not_know_is_refused(chart: str, values: st
         ("postgres", "databases: [{name: Upper}]", "/databases/0/name"),
         ("monitoring", "mode: both", "/mode"),
         ("backup", "schedules: {run: daily}", "/schedules/run"),
+        ("backup", "qdrant: {urls: ['qdrant-0:6333']}", "/qdrant/urls/0"),
+        ("monitoring", "qdrant: {targets: ['http://qdrant-0:6333']}", "/qdrant/targets/0"),
+        ("qdrant", "podDisruptionBudget: {maxUnavailable: 0}", "/podDisruptionBudget/maxUnavailable"),
+        ("qdrant", "podDisruptionBudget: {maxUnavailable: most}", "/podDisruptionBudget/maxUnavailable"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_the_schema(chart: str, values: str, words: str) -> None:

@@ -1,4 +1,5 @@
 {{- define "backup.refuse" -}}
+{{- include "plinth.refuse" . -}}
 {{- $v := .Values -}}
 {{- if not $v.image.repository -}}
 {{- fail "image.repository is empty, for Plinth's image is one that you build (plinth images build); name its registry and repository." -}}
@@ -24,12 +25,27 @@
 {{- fail (printf "repository.environment.%s would put a secret into a ConfigMap; name its key of the Secret in repository.secretEnvironment." $key) -}}
 {{- end -}}
 {{- end -}}
+{{- range $key, $_ := $v.repository.secretEnvironment -}}
+{{- if hasKey $v.repository.environment $key -}}
+{{- fail (printf "repository.environment and repository.secretEnvironment both set %s; leave one out." $key) -}}
+{{- end -}}
+{{- end -}}
+{{- range $url := $v.qdrant.urls -}}
+{{- if and $v.qdrant.caSecret (hasPrefix "http:" $url) -}}
+{{- fail (printf "qdrant.caSecret is for TLS and qdrant.urls has %s; give it as https, or leave the Secret out." $url) -}}
+{{- end -}}
+{{- end -}}
 {{- if not (or $v.qdrant.urls $v.postgres.enabled $v.redis.enabled) -}}
 {{- fail "nothing is taken: set qdrant.urls to the address of every node, postgres.enabled or redis.enabled." -}}
 {{- end -}}
 {{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis -}}
 {{- if and $values.enabled (not $values.existingSecret) -}}
 {{- fail (printf "%s.existingSecret is empty; name the Secret that holds its password as %s." $store $values.passwordKey) -}}
+{{- end -}}
+{{- end -}}
+{{- range $store, $taken := dict "qdrant" (not (empty $v.qdrant.urls)) "postgres" $v.postgres.enabled "redis" $v.redis.enabled -}}
+{{- if and (not $taken) (get $v $store).existingSecret -}}
+{{- fail (printf "%s.existingSecret is set and %s is not taken; set %s, or leave the Secret out." $store $store (ternary "qdrant.urls" (printf "%s.enabled" $store) (eq $store "qdrant"))) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (or $v.schedules.run $v.schedules.check $v.schedules.drill) -}}

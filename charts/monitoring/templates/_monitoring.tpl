@@ -1,4 +1,5 @@
 {{- define "monitoring.refuse" -}}
+{{- include "plinth.refuse" . -}}
 {{- $v := .Values -}}
 {{- if not $v.qdrant.targets -}}
 {{- fail "qdrant.targets is empty, so nothing would be watched; name each node as host:port, such as qdrant-0.qdrant-headless:6333." -}}
@@ -17,6 +18,18 @@
 {{- end -}}
 {{- if and $v.plinthExporter.enabled (not $v.plinthExporter.image.repository) -}}
 {{- fail "plinthExporter.image.repository is empty, for Plinth's image is one that you build; name its registry and repository." -}}
+{{- end -}}
+{{- if and $v.plinthExporter.enabled (ne (hasPrefix "https:" $v.plinthExporter.url) $v.qdrant.tls) -}}
+{{- fail (printf "plinthExporter.url is %s and qdrant.tls is %t; both are about the same Qdrant, so set them alike." $v.plinthExporter.url $v.qdrant.tls) -}}
+{{- end -}}
+{{- if and (eq $v.mode "operator") (or $v.grafana.existingSecret $v.alertmanager.existingSecret) -}}
+{{- fail "grafana.existingSecret and alertmanager.existingSecret are for what mode operator does not run; leave them out, or set mode to standalone." -}}
+{{- end -}}
+{{- if and (eq $v.mode "standalone") $v.grafana.lokiUrl (not $v.grafana.enabled) -}}
+{{- fail "grafana.lokiUrl is set and grafana.enabled is false, so nobody would read it; set it to true, or leave the address out." -}}
+{{- end -}}
+{{- if and (or $v.alertmanager.ticketWebhookKey $v.alertmanager.heartbeatKey) (not $v.alertmanager.existingSecret) -}}
+{{- fail "alertmanager.existingSecret is empty, so alertmanager.ticketWebhookKey and heartbeatKey lead nowhere; name the Secret that has them." -}}
 {{- end -}}
 {{- range $v.rules.leaveOut -}}
 {{- if not ($.Files.Get (printf "files/rules/%s" .)) -}}

@@ -1,7 +1,16 @@
 {{- define "postgres.refuse" -}}
+{{- include "plinth.refuse" . -}}
 {{- $v := .Values -}}
 {{- if and (not $v.operator.enabled) (not $v.auth.existingSecret) -}}
 {{- fail (printf "auth.existingSecret is empty; make a Secret with the key %s and name it." $v.auth.superuserKey) -}}
+{{- end -}}
+{{- if and $v.operator.enabled (or $v.auth.existingSecret $v.auth.monitorKey) -}}
+{{- fail "auth is for the chart's own server and operator.enabled is true; leave it out, and name operator.superuserSecret and each database's passwordSecret." -}}
+{{- end -}}
+{{- range list "listen_addresses" "port" "unix_socket_directories" "hba_file" -}}
+{{- if hasKey $v.config . -}}
+{{- fail (printf "config.%s is not yours to set, for probes and the network policy must agree with it; leave it out, or set service.port." .) -}}
+{{- end -}}
 {{- end -}}
 {{- $names := list -}}
 {{- range $v.databases -}}

@@ -106,6 +106,28 @@ seccompProfile:
 {{- end -}}
 {{- end -}}
 
+{{/* Refuse what values of every chart can say against each other. */}}
+{{- define "plinth.refuse" -}}
+{{- $v := .Values -}}
+{{- range $value, $labels := dict "commonLabels" $v.commonLabels "podLabels" $v.podLabels -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+{{- if hasKey (default (dict) $labels) $label -}}
+{{- fail (printf "%s has the label %s, by which the chart's selectors know its pods; leave it out, or set nameOverride." $value $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and (not $v.serviceAccount.create) $v.serviceAccount.annotations -}}
+{{- fail "serviceAccount.annotations are set and serviceAccount.create is false, so no account would have them; set it to true, or annotate the account that serviceAccount.name names." -}}
+{{- end -}}
+{{- $policy := $v.networkPolicy -}}
+{{- if and $policy.allowAnyClient $policy.clients -}}
+{{- fail "networkPolicy.clients names who may come in and networkPolicy.allowAnyClient lets everyone in; set it to false, or leave the clients out." -}}
+{{- end -}}
+{{- if and (not $policy.enabled) (or $policy.clients $policy.allowAnyClient) -}}
+{{- fail "networkPolicy.enabled is false, so networkPolicy.clients and networkPolicy.allowAnyClient keep nobody out; set it to true, or leave them out." -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Objects of one's own, with templates in them. */}}
 {{- define "plinth.extraObjects" -}}
 {{- range .Values.extraObjects }}

@@ -86,6 +86,7 @@ failureThreshold: {{ .probe.failureThreshold }}
 
 {{/* What values cannot say of each other in the schema. */}}
 {{- define "qdrant.refuse" -}}
+{{- include "plinth.refuse" . -}}
 {{- $v := .Values -}}
 {{- $service := default (dict) $v.config.service -}}
 {{- $storage := default (dict) $v.config.storage -}}
@@ -109,9 +110,14 @@ failureThreshold: {{ .probe.failureThreshold }}
 {{- if or (hasKey $s3 "secret_key") (hasKey $s3 "access_key") -}}
 {{- fail "config.storage.snapshots_config.s3_config would show the bucket's keys to whoever may look at pods; give them from a Secret as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY with extraEnvFrom." -}}
 {{- end -}}
-{{- range $key, $instead := dict "http_port" "service.httpPort" "grpc_port" "service.grpcPort" "enable_tls" "tls.enabled" "enforce_internal_auth" "auth.enabled" -}}
+{{- range $key, $instead := dict "host" "networkPolicy.clients" "http_port" "service.httpPort" "grpc_port" "service.grpcPort" "enable_tls" "tls.enabled" "enforce_internal_auth" "auth.enabled" -}}
 {{- if hasKey $service $key -}}
 {{- fail (printf "config.service.%s is not yours to set, for the chart's other objects must agree with it; set %s." $key $instead) -}}
+{{- end -}}
+{{- end -}}
+{{- range list "storage_path" "snapshots_path" -}}
+{{- if hasKey $storage . -}}
+{{- fail (printf "config.storage.%s is where the chart mounts the volume; leave it out." .) -}}
 {{- end -}}
 {{- end -}}
 {{- if or (hasKey $v.config "cluster") (hasKey $v.config "tls") -}}
@@ -122,6 +128,9 @@ failureThreshold: {{ .probe.failureThreshold }}
 {{- end -}}
 {{- if and (not $v.auth.enabled) $v.auth.existingSecret -}}
 {{- fail "auth.existingSecret names a Secret and auth.enabled is false, so its keys would not be asked for; set auth.enabled to true, or leave the Secret out." -}}
+{{- end -}}
+{{- if and $v.auth.enabled (has $v.auth.apiKeyKey (list $v.auth.readOnlyApiKeyKey $v.auth.altApiKeyKey)) -}}
+{{- fail (printf "auth.apiKeyKey and another key of the Secret are both %s, so the full API key would be the read-only or the second one too; give each its own." $v.auth.apiKeyKey) -}}
 {{- end -}}
 {{- $public := or (ne $v.service.type "ClusterIP") $v.ingress.enabled $v.httpRoute.enabled $v.grpcRoute.enabled -}}
 {{- if and (not $v.auth.enabled) $public -}}
@@ -144,6 +153,9 @@ failureThreshold: {{ .probe.failureThreshold }}
 {{- fail (printf "port %d is the nodes' own; choose another for service.httpPort or service.grpcPort." (int .)) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $v.service.loadBalancerSourceRanges (ne $v.service.type "LoadBalancer") -}}
+{{- fail (printf "service.loadBalancerSourceRanges keep nobody out of a service of type %s; set service.type to LoadBalancer, or name who may come in as networkPolicy.clients." $v.service.type) -}}
+{{- end -}}
 {{- if and $v.ingress.enabled (not $v.ingress.host) -}}
 {{- fail "ingress.enabled is true and ingress.host is empty; name the host." -}}
 {{- end -}}
@@ -158,6 +170,14 @@ failureThreshold: {{ .probe.failureThreshold }}
 {{- end -}}
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled -}}
 {{- fail "serviceMonitor.enabled and podMonitor.enabled are both true, so every node would be scraped twice; choose one." -}}
+{{- end -}}
+{{- if and $v.affinity (eq $v.podAntiAffinity "hard") -}}
+{{- fail "affinity is set and podAntiAffinity is hard, which affinity replaces, so two nodes could share a machine; set podAntiAffinity to none and say it within affinity." -}}
+{{- end -}}
+{{- $away := $v.podDisruptionBudget.maxUnavailable -}}
+{{- if kindIs "string" $away }}{{ $away = divf (mulf (trimSuffix "%" $away) $v.replicas) 100 | ceil }}{{ end -}}
+{{- if and $cluster $v.podDisruptionBudget.enabled (ge (mul 2 (int $away)) (int $v.replicas)) -}}
+{{- fail (printf "podDisruptionBudget.maxUnavailable lets %d of %d nodes go at once, so maintenance could take the majority; lower it." (int $away) (int $v.replicas)) -}}
 {{- end -}}
 {{- if ge (int $v.preStopSeconds) (int $v.terminationGracePeriodSeconds) -}}
 {{- fail (printf "preStopSeconds is %d of the %d of terminationGracePeriodSeconds, so nothing is left for Qdrant to stop; lower the one or raise the other." (int $v.preStopSeconds) (int $v.terminationGracePeriodSeconds)) -}}

@@ -1,4 +1,5 @@
 {{- define "redis.refuse" -}}
+{{- include "plinth.refuse" . -}}
 {{- if not .Values.auth.existingSecret -}}
 {{- fail (printf "auth.existingSecret is empty; make a Secret with the key %s and name it." .Values.auth.passwordKey) -}}
 {{- end -}}

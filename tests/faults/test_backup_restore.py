@@ -101,6 +101,21 @@ def test_over_live_data_nothing_is_restored_unasked(stocked: Backups, live: Live
     assert contents(live.postgres, "core") == before
 
 
+def test_a_redis_that_would_evict_keys_for_it_is_not_touched_nor_anything_else(stocked: Backups, live: Live) -> None:
+    before, used = keyspace(live.redis), int(live.redis.info("memory")["used_memory"])
+    live.redis.config_set("maxmemory", used + 1000)
+    try:
+        with pytest.raises(
+            BackupError, match=r"would evict keys; raise plinth:redis\.maxmemory_mib.*Nothing was touched"
+        ):
+            into(stocked, live, Wish(replace=True))
+    finally:
+        live.redis.config_set("maxmemory", 0)
+    assert keyspace(live.redis) == before
+    with live.node as node:
+        assert set(node.collections()) == {"trades_v1", "a b%"}
+
+
 def test_one_collection_comes_back_beside_the_live_one(stocked: Backups, live: Live) -> None:
     with live.node as node:
         node.call("POST", "/collections/trades_v1/points/delete?wait=true", {"points": list(range(100))})

@@ -125,7 +125,8 @@ def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
         name="grafana",
         program=Program(
             image="grafana",
-            binaries=("grafana", "grafana-server"),
+            # Not grafana-server: it is a wrapper that puts in the word `server` itself.
+            binaries=("grafana",),
             package="",
             variable="PLINTH_GRAFANA",
             search=("/usr/share/grafana/bin",),
@@ -135,14 +136,17 @@ def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
                 volumes={"data": "/var/lib/grafana"},
                 check=wget("http", "/api/health"),
             ),
+            home="/usr/share/grafana",
+            landmark="conf/defaults.ini",
         ),
-        arguments=("server", "--homepath=/usr/share/grafana", "--config={{ file('grafana.ini') }}"),
+        arguments=("server", "--homepath={{ home }}", "--config={{ file('grafana.ini') }}"),
         files={
             "grafana.ini": File("monitoring/grafana/grafana.ini.j2"),
             "provisioning/datasources/plinth.yaml": File("monitoring/grafana/datasource.yaml.j2", {"logs": logs}),
             "provisioning/dashboards/plinth.yaml": File("monitoring/grafana/dashboards.yaml.j2"),
             **{f"dashboards/{name}": Copy(f"{DASHBOARDS}/{name}") for name in boards},
         },
+        secret_files=(GRAFANA_PASSWORD,),
         ports={"http": settings.monitoring.grafana.port},
         volumes={"data": 1},
         health=Health("http", "http", "/api/health"),

@@ -67,7 +67,7 @@ class Command:
 def command(service: Service, place: Place) -> Command:
     """Fill the arguments and the environment.
 
-    Templates may ask for ``stack``, ``bind``, ``node``, ``port(name)``, ``address(service, port)``,
+    Templates may ask for ``stack``, ``bind``, ``home``, ``node``, ``port(name)``, ``address(service, port)``,
     ``addresses(service, port)``, ``peer(node, port)``, ``file(name)``, ``volume(name)``, ``secret_file(name)``,
     ``output``, ``cgroups`` and ``read(service, volume)``; one that asks for anything else is a bug and raises. Secrets
     are open to files alone, so that none ends in an argument list or an environment.
@@ -109,6 +109,7 @@ def _names(service: Service, place: Place) -> dict[str, Any]:
     return {
         "stack": place.stack,
         "bind": place.bind,
+        "home": service.program.home,
         "node": place.node,
         "port": {**service.ports, **(service.peers.ports if service.peers else {})}.__getitem__,
         "address": place.address,

@@ -38,7 +38,8 @@ class Program:
 
     ``version`` is the one to run where it is not the pinned one. ``variable`` is an environment variable that names the
     executable; ``search`` holds directory globs beside PATH; ``package`` is the Debian package to name when nothing is
-    found; ``substitute`` is the argument vector of what serves instead.
+    found; ``substitute`` is the argument vector of what serves instead. ``home`` is where packages and images have what
+    the program reads beside itself, and ``landmark`` a file there: one that was unpacked elsewhere has it there.
     """
 
     image: str
@@ -49,6 +50,8 @@ class Program:
     substitute: tuple[str, ...] = ()
     version: str | None = None
     container: Container = Container()
+    home: str = ""
+    landmark: str = ""
 
 
 @dataclass(frozen=True)

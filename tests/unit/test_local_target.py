@@ -23,7 +23,7 @@ from plinth.resources.secret import kept_secret
 from plinth.services import services
 from plinth.services.spec import Program
 from plinth.targets.local.process import ProcessSpec, running, start, stop
-from plinth.targets.local.programs import find, locate
+from plinth.targets.local.programs import Found, find, home, locate
 from plinth.targets.local.supervisor import ProgramFailed, Supervisor
 from plinth.targets.ports import refuse_taken
 from tests.conftest import ROOT, free_port
@@ -161,6 +161,21 @@ def test_a_program_is_its_variable_then_its_directories_then_path_then_its_subst
     assert (found.argv, found.substitute) == (("sub",), True)
     with pytest.raises(UserError, match="TOOL is /nowhere/tool, which is not an executable"):
         find(program, {"TOOL": "/nowhere/tool"})
+
+
+def test_a_program_unpacked_as_a_whole_has_its_files_above_it_and_another_where_packages_do(
+    tmp_path: Path,
+) -> None:
+    program = Program("i", ("tool",), "pkg", home="/usr/share/tool", landmark="conf/defaults")
+    for place in ("whole/bin", "whole/conf", "bin"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "whole/bin/tool").touch(mode=0o755)
+    (tmp_path / "bin/tool").symlink_to(tmp_path / "whole/bin/tool")
+    found = Found((str(tmp_path / "bin/tool"),))
+    assert home(program, found) == "/usr/share/tool"
+    (tmp_path / "whole/conf/defaults").touch()
+    assert home(program, found) == str(tmp_path / "whole")
+    assert home(Program("i", ("tool",), "pkg"), found) == ""
 
 
 def test_a_missing_program_names_the_package_and_grafana_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

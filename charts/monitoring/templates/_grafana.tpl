@@ -12,11 +12,24 @@ mode = console
 [security]
 admin_user = admin
 admin_password = $__file{/etc/plinth-secrets/admin-password}
+disable_gravatar = true
+[auth.anonymous]
+enabled = false
 [users]
 allow_sign_up = false
 [analytics]
 reporting_enabled = false
 check_for_updates = false
+check_for_plugin_updates = false
+feedback_links_enabled = false
+[news]
+news_feed_enabled = false
+[snapshots]
+external_enabled = false
+[plugins]
+# Else it fetches some from the internet at every start until it has them.
+preinstall_disabled = true
+public_key_retrieval_disabled = true
 [dashboards]
 default_home_dashboard_path = /etc/plinth-dashboards/overview.json
 {{- end -}}

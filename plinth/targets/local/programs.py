@@ -45,6 +45,12 @@ def find(program: Program, environment: Mapping[str, str] = os.environ) -> Found
     return Found(program.substitute, substitute=True) if program.substitute else None
 
 
+def home(program: Program, found: Found) -> str:
+    """Where a program has what it reads beside itself: above its executable where it was unpacked as a whole."""
+    unpacked = Path(found.argv[0]).resolve().parent.parent
+    return str(unpacked) if program.landmark and (unpacked / program.landmark).exists() else program.home
+
+
 def beside(program: Found, tool: str) -> str:
     """A tool that ships with a program, such as `initdb` with `postgres`."""
     sibling = Path(program.argv[0]).with_name(tool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pulumi
@@ -12,7 +13,7 @@ from plinth.home import Home
 from plinth.services import Service
 from plinth.services.render import command, files
 from plinth.targets.local.process import ProcessSpec
-from plinth.targets.local.programs import Found, beside, locate
+from plinth.targets.local.programs import Found, beside, home, locate
 from plinth.targets.local.resource import Process
 from plinth.targets.local.supervisor import Supervisor
 from plinth.targets.placed import Node, Placed
@@ -114,7 +115,8 @@ class LocalTarget:
         return self._programs[service].substitute
 
     def _spec(self, service: Service, found: Found) -> ProcessSpec:
-        filled = command(service, self)
+        at_home = replace(service.program, home=home(service.program, found))
+        filled = command(replace(service, program=at_home), self)
         initialise = filled.initialise
         if initialise:
             initialise = (beside(found, initialise[0]), *initialise[1:])

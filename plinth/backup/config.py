@@ -73,6 +73,15 @@ class RedisStore(_Model):
     password_file: Path | None = None
 
 
+class Neo4jStore(_Model):
+    """A Neo4j server, by Bolt."""
+
+    host: str
+    port: int
+    user: str = "neo4j"
+    password_file: Path
+
+
 class GrafanaStore(_Model):
     """Grafana's own database: an SQLite file."""
 
@@ -109,6 +118,7 @@ class Stores(_Model):
     qdrant: QdrantStore | None = None
     postgres: PostgresStore | None = None
     redis: RedisStore | None = None
+    neo4j: Neo4jStore | None = None
     grafana: GrafanaStore | None = None
     data: Path | None = Field(None, description="Where they keep their data, as seen from here.")
 

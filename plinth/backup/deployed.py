@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 from plinth.backup.config import (
     Config,
     GrafanaStore,
     Keep,
+    Neo4jStore,
     PostgresStore,
     QdrantStore,
     RedisStore,
@@ -121,6 +123,7 @@ def _stores(settings: Settings, outputs: Mapping[str, Any], home: Home, secrets:
         qdrant=_qdrant(outputs["qdrant"], settings, home, secrets),
         postgres=_postgres(outputs, secrets),
         redis=_redis(outputs, secrets),
+        neo4j=_neo4j(outputs, secrets),
         grafana=_grafana(outputs, settings, home),
         data=home.data if settings.target is TargetName.local else None,
     )
@@ -166,6 +169,19 @@ def _redis(outputs: Mapping[str, Any], secrets: _Secrets) -> RedisStore | None:
     about = outputs.get("redis")
     return about and RedisStore(
         host=about["host"], port=int(about["port"]), password_file=secrets.file(about["password"])
+    )
+
+
+def _neo4j(outputs: Mapping[str, Any], secrets: _Secrets) -> Neo4jStore | None:
+    about = outputs.get("neo4j")
+    if about is None:
+        return None
+    where = urlsplit(about["bolt_url"])
+    return Neo4jStore(
+        host=where.hostname or "127.0.0.1",
+        port=where.port or 7687,
+        user=about["user"],
+        password_file=secrets.file(about["password"]),
     )
 
 

@@ -1,7 +1,7 @@
 """The drill: the newest set into throw-away instances, compared with what was saved. A checksum is no drill.
 
 What it restores into is this machine's own: a real qdrant or the embedded engine, Postgres, Redis. A store whose
-program is not here fails the drill.
+program is not here fails the drill; but for Neo4j, which few machines have: its files are read, and it is said.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 import redis as redis_py
+from neo4j import WRITE_ACCESS
+from neo4j.exceptions import GqlError
 
-from plinth.backup import databases, instances, rebuild, room
+from plinth.backup import databases, instances, into_neo4j, rebuild, room
 from plinth.backup.config import Config
 from plinth.backup.look import manifest_of
-from plinth.backup.manifest import GrafanaPart, Manifest, Piece, PostgresPart, QdrantPart, RedisPart
+from plinth.backup.manifest import GrafanaPart, Manifest, Neo4jPart, Piece, PostgresPart, QdrantPart, RedisPart
+from plinth.backup.neo4j import connect as connect_neo4j
+from plinth.backup.neo4j import version, words
 from plinth.backup.node import Node
 from plinth.backup.redis import connect, digest, keyspace
 from plinth.backup.restic import Restic, Snapshot
@@ -29,6 +33,8 @@ from plinth.backup.take import newest
 from plinth.backup.work import BackupError, Say, Work, emptied, working
 from plinth.errors import UserError
 from plinth.qdrant.client import collection_path
+from plinth.services.neo4j import PROGRAM as NEO4J
+from plinth.targets.local.programs import find
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,21 @@ class Drilled:
     manifest: Manifest
     seconds: dict[str, float]
     problems: dict[str, tuple[str, ...]]
+    unproven: dict[str, str] = field(default_factory=dict)
 
     @property
     def result(self) -> Result:
         """`ok` when every store of the set came back as it was."""
         return "failed" if any(self.problems.values()) else "ok"
+
+    def result_of(self, store: str) -> Result:
+        """Of one store; `incomplete` where only its files were read."""
+        return "failed" if self.problems[store] else "incomplete" if store in self.unproven else "ok"
+
+    @property
+    def told(self) -> dict[str, tuple[str, ...]]:
+        """What is to be said of each store: what was not as it was saved, or is not proven."""
+        return {s: said or tuple(filter(None, (self.unproven.get(s),))) for s, said in self.problems.items()}
 
 
 class Drill:
@@ -51,6 +67,7 @@ class Drill:
 
     def __init__(self, work: Work, restic: Restic, snapshot: Snapshot, manifest: Manifest) -> None:
         self._work, self._restic, self._snapshot, self._manifest = work, restic, snapshot, manifest
+        self.unproven: dict[str, str] = {}
 
     def stores(self) -> dict[str, Callable[[], list[str]]]:
         """What is in the set, by store."""
@@ -62,6 +79,8 @@ class Drill:
             found["qdrant"] = lambda part=known.qdrant: self._qdrant(part)  # type: ignore[misc]
         if known.redis:
             found["redis"] = lambda part=known.redis: self._redis(part)  # type: ignore[misc]
+        if known.neo4j:
+            found["neo4j"] = lambda part=known.neo4j: self._neo4j(part)  # type: ignore[misc]
         if known.grafana:
             found["grafana"] = lambda part=known.grafana: self._grafana(part)  # type: ignore[misc]
         return found
@@ -117,6 +136,26 @@ class Drill:
                     said.append(f"database {number}: {len(changed)} sampled keys are not as they were")
         return said
 
+    def _neo4j(self, part: Neo4jPart) -> list[str]:
+        nodes, relationships = self.fetch(part.nodes_path)[0], self.fetch(part.relationships_path)[0]
+        if wrong := into_neo4j.compared(part, into_neo4j.lines(nodes), into_neo4j.lines(relationships)):
+            return wrong
+        program = find(NEO4J)
+        if program is None:
+            self.unproven["neo4j"] = (
+                f"its files hold {into_neo4j.total(part)} as they were saved, and were restored nowhere, for this "
+                f"machine has no neo4j; run the drill where one is on PATH or in {NEO4J.variable}"
+            )
+            return []
+        with (
+            instances.neo4j(self._work.scratch / "neo4j", program.argv[0]) as store,
+            connect_neo4j(store, WRITE_ACCESS) as session,
+        ):
+            if said := into_neo4j.too_old(version(session), part.version):
+                return [said]
+            into_neo4j.rebuild(session, part, nodes, relationships, self._work.say, everything=True)
+        return []
+
     def _grafana(self, part: GrafanaPart) -> list[str]:
         file, _ = self.fetch(part.path)
         with closing(sqlite3.connect(file)) as database:
@@ -142,8 +181,8 @@ def run(config: Config, say: Say, wanted: str | None = None, *, wait_s: float = 
             result=drilled.result,
             duration_s=time.monotonic() - began,
             size_bytes=drilled.manifest.size,
-            stores={store: "failed" if said else "ok" for store, said in drilled.problems.items()},
-            detail=" ".join(f"{store}: {sentence}." for store, said in drilled.problems.items() for sentence in said),
+            stores={store: drilled.result_of(store) for store in drilled.problems},
+            detail=" ".join(f"{store}: {sentence}." for store, said in drilled.told.items() for sentence in said),
         )
         record(config.state, "drill", done)
         return drilled
@@ -165,9 +204,9 @@ def _drill(work: Work, wanted: str | None) -> Drilled:
         began = time.monotonic()
         try:
             said = restore()
-        except (UserError, psycopg.Error, redis_py.RedisError) as error:
-            said = [" ".join(str(error).split())]
+        except (UserError, psycopg.Error, redis_py.RedisError, GqlError) as error:
+            said = [words(error)]
         seconds[store] = time.monotonic() - began
         problems[store] = tuple(said)
-        work.say(f"drilled {store}: {'; '.join(said) or 'as it was saved'}")
-    return Drilled(snapshot, manifest, seconds, problems)
+        work.say(f"drilled {store}: {'; '.join(said) or drill.unproven.get(store) or 'as it was saved'}")
+    return Drilled(snapshot, manifest, seconds, problems, drill.unproven)

@@ -17,14 +17,18 @@ from pathlib import Path
 
 import psutil
 import redis
+from neo4j.exceptions import GqlError
 
 from plinth.accounts import first_account
+from plinth.backup.config import Neo4jStore
+from plinth.backup.neo4j import connect as connect_neo4j
 from plinth.backup.redis import Client, connect
 from plinth.backup.work import BackupError, tool
 from plinth.child import Child
 from plinth.errors import UserError
 from plinth.postgres import Server
 from plinth.scratch import Kind, Scratch, free_port, scratch
+from plinth.services.neo4j import credential
 
 STOP_DEADLINE_S = 30.0
 
@@ -105,6 +109,37 @@ def redis_server(directory: Path, rdb: Path | None) -> Iterator[tuple[Client, in
 
 
 @contextmanager
+def neo4j(directory: Path, program: str) -> Iterator[Neo4jStore]:
+    """An empty Neo4j, by its program; ``directory`` is made and removed."""
+    store = Neo4jStore(host="127.0.0.1", port=free_port(), password_file=directory / "password")
+    password = secrets.token_hex(16)
+    lines = (
+        f"server.bolt.listen_address={store.host}:{store.port}",
+        "server.http.enabled=false",
+        "server.https.enabled=false",
+        *(f"server.directories.{name}={directory / name}" for name in ("data", "logs", "run", "import", "plugins")),
+        "db.tx_log.preallocate=false",
+        "server.memory.heap.max_size=512m",
+        "server.memory.pagecache.size=128m",
+        "dbms.usage_report.enabled=false",
+    )
+    (directory / "data" / "dbms").mkdir(parents=True)
+    try:
+        (directory / "neo4j.conf").write_text("\n".join((*lines, "")))
+        for path, text in (
+            (store.password_file, password),
+            (directory / "data" / "dbms" / "auth.ini", f"{store.user}:{credential(password)}:\n"),
+        ):
+            path.touch(mode=0o600)
+            path.write_text(text)
+        with Child([program, "console"], directory, environment={"NEO4J_CONF": str(directory)}) as child:
+            child.wait(f"A throw-away Neo4j in {directory}", lambda: _answers(store), GqlError)
+            yield store
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
 def qdrant(kind: Kind, directory: Path) -> Iterator[Scratch]:
     """An empty Qdrant; a real server runs as the only node of a cluster, for shard keys need one."""
     if kind == "embedded":
@@ -113,6 +148,11 @@ def qdrant(kind: Kind, directory: Path) -> Iterator[Scratch]:
         return
     with scratch("server", directory, peer_port=free_port()) as engine:
         yield engine
+
+
+def _answers(store: Neo4jStore) -> None:
+    with connect_neo4j(store) as session:
+        session.run("RETURN 1").consume()
 
 
 def end_strays(directory: Path) -> None:

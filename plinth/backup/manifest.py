@@ -145,6 +145,34 @@ class RedisPart(_Model):
     samples: dict[int, dict[str, str]]
 
 
+class Counted(_Model):
+    """How many nodes have exactly these labels, or how many relationships this type."""
+
+    names: tuple[str, ...]
+    count: int
+
+
+class Statement(_Model):
+    """A constraint or an index by its name, and the Cypher that makes it."""
+
+    name: str
+    statement: str
+
+
+class Neo4jPart(_Model):
+    """What is in the set of Neo4j, with checksums over all nodes and relationships that no order changes."""
+
+    version: str
+    nodes_path: str
+    relationships_path: str
+    nodes: tuple[Counted, ...]
+    relationships: tuple[Counted, ...]
+    nodes_checksum: str
+    relationships_checksum: str
+    constraints: tuple[Statement, ...]
+    indexes: tuple[Statement, ...]
+
+
 class GrafanaPart(_Model):
     """What is in the set of Grafana."""
 
@@ -167,6 +195,7 @@ class Manifest(_Model):
     qdrant: QdrantPart | None = None
     postgres: PostgresPart | None = None
     redis: RedisPart | None = None
+    neo4j: Neo4jPart | None = None
     grafana: GrafanaPart | None = None
     pieces: tuple[Piece, ...]
 

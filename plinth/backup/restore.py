@@ -1,7 +1,7 @@
 """Restoring a set: everything is made under a name that nobody uses and compared, and only then takes the live one's.
 
 A restore that was killed is run again: what it had fetched and made is compared and kept. Postgres comes first, then
-Qdrant with its aliases last, then Redis.
+Qdrant with its aliases last, then Redis, then Neo4j.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psycopg
 import redis as redis_py
+from neo4j.exceptions import GqlError
 
-from plinth.backup import into_postgres, into_qdrant, into_redis, room
+from plinth.backup import into_neo4j, into_postgres, into_qdrant, into_redis, neo4j, room
 from plinth.backup.config import Config, Stores
 from plinth.backup.instances import end_strays
 from plinth.backup.look import manifest_of
@@ -89,7 +90,7 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
 def _identity(target: Stores) -> str:
     """What tells one target's record from another's: where its stores are."""
     qdrant = target.qdrant.urls if target.qdrant else ()
-    others = [f"{store.host}:{store.port}" for store in (target.postgres, target.redis) if store]
+    others = [f"{store.host}:{store.port}" for store in (target.postgres, target.redis, target.neo4j) if store]
     return hashlib.sha256(" ".join((*qdrant, *others)).encode()).hexdigest()[:8]
 
 
@@ -111,6 +112,8 @@ def _needs(source: Source, target: Stores, wish: Wish, stores: Sequence[str]) ->
     collections = [each for each in collections if f"qdrant/{each.name}" not in made]
     paths = [each.path for each in databases] + [shard.path for each in collections for shard in each.shards]
     paths += [part.path for store in ("redis", "grafana") if store in stores and (part := getattr(known, store))]
+    if known.neo4j and "neo4j" in stores:
+        paths += [known.neo4j.nodes_path, known.neo4j.relationships_path]
     needs = room.of_restore(
         source.work.fetched,
         target.data,
@@ -120,6 +123,8 @@ def _needs(source: Source, target: Stores, wish: Wish, stores: Sequence[str]) ->
         collections,
         twice=wish.replace,
     )
+    if known.neo4j and "neo4j" in stores and target.data:
+        needs[target.data] += room.graph(known)
     if known.redis and "redis" in stores:
         # A throw-away server reads a copy of it.
         needs[source.work.scratch] = known.piece(known.redis.path).size
@@ -129,8 +134,8 @@ def _needs(source: Source, target: Stores, wish: Wish, stores: Sequence[str]) ->
 def _said(store: str, call: Callable[[], list[str]]) -> list[str]:
     try:
         return call()
-    except (psycopg.Error, redis_py.RedisError) as error:
-        words = " ".join(str(error).split())
+    except (psycopg.Error, redis_py.RedisError, GqlError) as error:
+        words = neo4j.words(error)
         raise BackupError(f"{store} was not restored: {words}; run the restore again, it goes on.") from error
 
 
@@ -145,6 +150,9 @@ def _step(store: str, source: Source, target: Stores, wish: Wish) -> Step:
     if store == "redis" and known.redis and target.redis:
         redis = (source, known.redis, target.redis, wish)
         return Step(lambda: into_redis.refusals(*redis), lambda: into_redis.restore(*redis))
+    if store == "neo4j" and known.neo4j and target.neo4j:
+        graph = (source, known.neo4j, target.neo4j, wish)
+        return Step(lambda: into_neo4j.refusals(*graph), lambda: into_neo4j.restore(*graph))
     if store == "grafana" and known.grafana:
         part = known.grafana
         return Step(list, lambda: _grafana(source, part))

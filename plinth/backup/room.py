@@ -19,6 +19,8 @@ UNPACKED = 2
 COPIES = 3
 # A throw-away Postgres with nothing in it, and its log.
 EMPTY_POSTGRES = 96 << 20
+# What a Neo4j takes for each byte of its lines, with its log.
+GRAPH = 3
 _BYTES = {"float16": 2, "uint8": 1}
 
 
@@ -81,6 +83,12 @@ def unpacked(manifest: Manifest, database: DatabasePart) -> int:
     return database.live_bytes or UNPACKED * manifest.piece(database.path).size
 
 
+def graph(manifest: Manifest) -> int:
+    """The bytes that the set's Neo4j takes in a server."""
+    part = manifest.neo4j
+    return GRAPH * sum(manifest.piece(path).size for path in (part.nodes_path, part.relationships_path)) if part else 0
+
+
 def of_backup(
     stage: Path,
     repository: Path | None,
@@ -116,7 +124,7 @@ def of_drill(scratch: Path, manifest: Manifest) -> dict[Path, int]:
         *(COPIES * held(manifest, each) for each in collections),
     ]
     small = sum(2 * piece.size for piece in manifest.pieces if not piece.path.startswith(("qdrant/", "postgres/")))
-    return {scratch: max(fullest, default=0) + small + (EMPTY_POSTGRES if databases else 0)}
+    return {scratch: max(fullest, default=0) + small + graph(manifest) + (EMPTY_POSTGRES if databases else 0)}
 
 
 def of_restore(

@@ -66,6 +66,7 @@ def set_json(each: Set) -> dict[str, Any]:
         if known and known.qdrant
         else {},
         "databases": [database.name for database in known.postgres.databases] if known and known.postgres else [],
+        "nodes": sum(each.count for each in known.neo4j.nodes) if known and known.neo4j else None,
         "revision": known.revision if known else None,
     }
 
@@ -108,8 +109,8 @@ def drilled_lines(drilled: Drilled) -> list[str]:
         f"Set {drilled.snapshot.short}, {old / 3600:.1f} h old, "
         + ("came back as it was saved." if drilled.result == "ok" else "did NOT come back as it was saved.")
     ]
-    for store, problems in drilled.problems.items():
-        lines.append(f"  {store:<10} {drilled.seconds[store]:8.1f} s  {'; '.join(problems) or 'as it was saved'}")
+    for store, said in drilled.told.items():
+        lines.append(f"  {store:<10} {drilled.seconds[store]:8.1f} s  {'; '.join(said) or 'as it was saved'}")
     return lines
 
 
@@ -121,6 +122,7 @@ def drilled_json(drilled: Drilled) -> dict[str, Any]:
         "at": drilled.manifest.ended_at,
         "seconds": {store: round(seconds, 3) for store, seconds in drilled.seconds.items()},
         "problems": {store: list(problems) for store, problems in drilled.problems.items()},
+        "unproven": drilled.unproven,
     }
 
 
@@ -138,7 +140,8 @@ def _told(run: Run | None, now: float) -> str:
     if run is None:
         return "never ran"
     good = "none good yet" if run.succeeded_at is None else f"last good {_age(now - run.succeeded_at)} ago"
-    return run.result + f" ({good})" if run.result == "ok" else f"{run.result.upper()} ({good}): {run.detail}"
+    word = run.result if run.result == "ok" else run.result.upper()
+    return f"{word} ({good})" + (f": {run.detail}" if run.detail else "")
 
 
 def _age(seconds: float) -> str:

@@ -12,7 +12,7 @@ from plinth.backup.restic import Restic, Snapshot
 from plinth.backup.work import BackupError, Work
 from plinth.files import sha256, write_whole
 
-STORES = ("postgres", "qdrant", "redis", "grafana")
+STORES = ("postgres", "qdrant", "redis", "neo4j", "grafana")
 
 
 @dataclass(frozen=True)

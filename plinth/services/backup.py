@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from plinth.backup.state import FILE
+from plinth.services import neo4j as neo
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
 from plinth.services.checks import bash_tcp
@@ -40,6 +41,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
     stores = {
         "postgres": {"user": pg.SUPERUSER, "password": pg.SUPERUSER_PASSWORD},
         "redis": {"password": rd.PASSWORD},
+        "neo4j": {"user": neo.USER, "password": neo.PASSWORD},
     }
     taken = {name: about for name, about in stores.items() if name in names}
     local = settings.target is TargetName.local
@@ -112,10 +114,4 @@ def not_taken(settings: Settings) -> dict[str, str]:
         "postgres": settings.postgres.enabled and managed.postgres_url,
         "redis": settings.redis.enabled and managed.redis_url,
     }
-    found = {name: f"{url} is run by someone else; ask there for its backups." for name, url in used.items() if url}
-    if settings.neo4j.enabled:
-        found["neo4j"] = (
-            "its community edition has no online backup; stop it and run "
-            "`neo4j-admin database dump` for neo4j and for system."
-        )
-    return found
+    return {name: f"{url} is run by someone else; ask there for its backups." for name, url in used.items() if url}

@@ -29,12 +29,12 @@ OFF = {"enabled": False}
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    settings = {
+    settings: dict[str, Any] = {
         "plinth:target": "local",
         "plinth:qdrant": {"engine": "embedded", "http_port": free_port(), "grpc_port": free_port()},
         "plinth:postgres": OFF,
         "plinth:redis": OFF,
-        "plinth:backup": OFF,
+        "plinth:backup": {"port": free_port()} if shutil.which("restic") else OFF,
         "plinth:collections": {"only": []},
         "plinth:neo4j": {"enabled": True, "http_port": free_port(), "bolt_port": free_port()},
         "plinth:monitoring": dict.fromkeys(("prometheus", "alertmanager", "grafana", "exporters"), OFF),
@@ -85,6 +85,19 @@ def test_the_server_comes_back_after_a_kill_with_its_data(project: Environment) 
     psutil.wait_procs([server], timeout=30)
     project.wait_ready(180)
     assert ask(project, "MATCH (kept:Kept) RETURN kept.answer") == [[42]]
+
+
+@pytest.mark.requirement("S1-06")
+@pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not on this machine: run `make bootstrap`")
+def test_it_is_backed_up_and_comes_back(project: Environment) -> None:
+    assert "neo4j" in project.plinth("backup", "list", project.env) + project.plinth("backup", "run", project.env)
+    (one,) = project.json("backup", "list", project.env)
+    assert one["stores"]["neo4j"] == "ok"
+    ask(project, "MATCH (kept:Kept) DETACH DELETE kept")
+    project.plinth("backup", "restore", project.env, "--store", "neo4j")
+    assert ask(project, "MATCH (kept:Kept) RETURN kept.answer, labels(kept), keys(kept)") == [
+        [42, ["Kept"], ["answer"]]
+    ]
 
 
 def test_the_data_is_there_after_a_down(project: Environment) -> None:

@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -117,12 +117,19 @@ def fill_redis(client: Any) -> None:
     client.set("fleeting", "soon gone", ex=3600)
 
 
+class Stored(Protocol):
+    """What backups are made of."""
+
+    def stores(self) -> dict[str, Any]:
+        """The keys of the configuration that name the stores."""
+
+
 @dataclass
 class Backups:
     """A repository and what works on it. ``progress`` are the lines of calls within this process."""
 
     directory: Path
-    live: Live
+    live: Stored
     settings: dict[str, Any] = field(default_factory=dict)
     progress: list[str] = field(default_factory=list)
 

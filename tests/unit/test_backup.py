@@ -20,7 +20,6 @@ from plinth.backup.schedule import RETRY_AFTER, due
 from plinth.backup.state import Run
 from plinth.environment import parse
 from plinth.services.backup import not_taken
-from plinth.settings import Settings
 
 STATES = ("Active", "Dead", "Partial", "Initializing", "Recovery")
 
@@ -189,8 +188,3 @@ def test_what_is_not_this_machines_names_the_line_that_does_it(
 def test_a_store_that_someone_else_runs_is_said() -> None:
     managed = {"kubernetes": {"managed": {"redis_url": "rediss://r.test:6379"}}}
     assert set(not_taken(parse({"target": "kubernetes", **managed}, source="x"))) == {"redis"}
-
-
-def test_a_store_that_is_on_and_not_taken_is_said() -> None:
-    assert not_taken(Settings.model_validate({"target": "local"})) == {}
-    assert "neo4j-admin" in not_taken(Settings.model_validate({"target": "local", "neo4j": {"enabled": True}}))["neo4j"]

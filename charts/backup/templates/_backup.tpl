@@ -35,10 +35,10 @@
 {{- fail (printf "qdrant.caSecret is for TLS and qdrant.urls has %s; give it as https, or leave the Secret out." $url) -}}
 {{- end -}}
 {{- end -}}
-{{- if not (or $v.qdrant.urls $v.postgres.enabled $v.redis.enabled) -}}
-{{- fail "nothing is taken: set qdrant.urls to the address of every node, postgres.enabled or redis.enabled." -}}
+{{- if not (or $v.qdrant.urls $v.postgres.enabled $v.redis.enabled $v.neo4j.enabled) -}}
+{{- fail "nothing is taken: set qdrant.urls to the address of every node, postgres.enabled, redis.enabled or neo4j.enabled." -}}
 {{- end -}}
-{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis -}}
+{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis "neo4j" $v.neo4j -}}
 {{- if and $values.enabled (not $values.existingSecret) -}}
 {{- fail (printf "%s.existingSecret is empty; name the Secret that holds its password as %s." $store $values.passwordKey) -}}
 {{- end -}}
@@ -103,6 +103,13 @@ redis:
   port: {{ $v.redis.port }}
   password_file: /etc/plinth-secrets/redis-password
 {{- end }}
+{{- if $v.neo4j.enabled }}
+neo4j:
+  host: {{ $v.neo4j.host | quote }}
+  port: {{ $v.neo4j.port }}
+  user: {{ $v.neo4j.user | quote }}
+  password_file: /etc/plinth-secrets/neo4j-password
+{{- end }}
 not_taken: {{ toJson $v.notTaken }}
 keep: {{ toJson $v.keep }}
 {{- $schedule := dict "check_parts" (int $v.checkParts) -}}
@@ -123,7 +130,7 @@ schedule: {{ toJson $schedule }}
 {{- if and $v.qdrant.urls $v.qdrant.caSecret -}}
 {{- $sources = append $sources (dict "secret" (dict "name" $v.qdrant.caSecret "items" (list (dict "key" $v.qdrant.caKey "path" "qdrant-ca")))) -}}
 {{- end -}}
-{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis -}}
+{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis "neo4j" $v.neo4j -}}
 {{- if $values.enabled -}}
 {{- $sources = append $sources (dict "secret" (dict "name" $values.existingSecret "items" (list (dict "key" $values.passwordKey "path" (printf "%s-password" $store))))) -}}
 {{- end -}}

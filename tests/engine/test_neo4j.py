@@ -90,7 +90,7 @@ def test_the_server_comes_back_after_a_kill_with_its_data(project: Environment) 
 @pytest.mark.requirement("S1-06")
 @pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not on this machine: run `make bootstrap`")
 def test_it_is_backed_up_and_comes_back(project: Environment) -> None:
-    assert "neo4j" in project.plinth("backup", "list", project.env) + project.plinth("backup", "run", project.env)
+    project.plinth("backup", "run", project.env)
     (one,) = project.json("backup", "list", project.env)
     assert one["stores"]["neo4j"] == "ok"
     ask(project, "MATCH (kept:Kept) DETACH DELETE kept")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plinth.backup import room
-from plinth.backup.manifest import Collection, Manifest, Piece, QdrantPart, Range, Shard
+from plinth.backup.manifest import Collection, Manifest, Neo4jPart, Piece, QdrantPart, Range, Shard
 from plinth.backup.remote import directory, server
 
 DIRECTORIES = [Path(f"/{name}") for name in "abcd"]
@@ -70,6 +70,25 @@ def test_a_first_backup_needs_at_least_its_vectors(datatype: str | None, width: 
     stage, repository = DIRECTORIES[:2]
     needs = room.of_backup(stage, repository, None, None, {"c": described(1000, size=768, datatype=datatype)})
     assert needs == {stage: 768_000 * width, repository: 768_000 * width}
+
+
+def test_a_graph_is_larger_in_a_server_than_in_a_set() -> None:
+    part = Neo4jPart(
+        version="5.26.10",
+        nodes_path="neo4j/nodes.jsonl",
+        relationships_path="neo4j/relationships.jsonl",
+        nodes=(),
+        relationships=(),
+        nodes_checksum="",
+        relationships_checksum="",
+        constraints=(),
+        indexes=(),
+    )
+    pieces = tuple(Piece(path=path, size=100, sha256="") for path in (part.nodes_path, part.relationships_path))
+    known = last(10, 1000)
+    held = known.model_copy(update={"neo4j": part, "pieces": (*known.pieces, *pieces)})
+    more = room.of_drill(DIRECTORIES[0], held)[DIRECTORIES[0]] - room.of_drill(DIRECTORIES[0], known)[DIRECTORIES[0]]
+    assert more == (2 + room.GRAPH) * 200
 
 
 def test_a_drill_needs_its_fullest_moment() -> None:

@@ -8,9 +8,11 @@ import json
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plinth.backup.config import Config
 from plinth.environment import load_settings, parse
 from plinth.errors import UserError
 from plinth.health import Policy, check, dependencies
@@ -75,6 +77,29 @@ def test_a_credential_follows_from_the_password_and_can_be_checked(password: str
 def test_a_password_that_neo4j_would_refuse_is_refused_before() -> None:
     with pytest.raises(UserError, match=r"neo4j\.password"):
         parse({"target": "local", "neo4j": {"enabled": True, "password": "short"}}, source="x")
+
+
+class Reached(Elsewhere):
+    """A place with numbers for ports."""
+
+    def address(self, service: str, port: str) -> str:
+        return f"{service}.test:{7687 if port == 'bolt' else 1}"
+
+
+@pytest.mark.requirement("S1-06")
+@pytest.mark.parametrize("target", ["local", "docker"])
+def test_the_backups_beside_it_know_its_address_and_a_file_of_its_password(target: str) -> None:
+    settings = parse({**ON, "target": target}, source="x")
+    known = dict.fromkeys(secrets(settings), "the-password-itself")
+    (backups,) = [each for each in services(settings, ROOT) if each.name == "plinth-backup"]
+    assert PASSWORD in backups.secret_files
+    assert "neo4j" in backups.needs
+    text = files(backups, Reached(), known, ROOT)["config.yaml"]
+    assert "the-password-itself" not in text
+    config = Config.model_validate(yaml.safe_load(text))
+    assert config.neo4j is not None
+    assert (config.neo4j.host, config.neo4j.port, config.neo4j.user) == ("neo4j.test", 7687, "neo4j")
+    assert config.not_taken == {}
 
 
 @pytest.fixture

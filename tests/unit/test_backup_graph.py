@@ -88,6 +88,13 @@ def test_batches_are_all_lines_in_order_within_their_bounds(lines: list[bytes], 
         assert len(batch) == rows or sum(map(len, batch)) + len(following[0]) > size
 
 
+@given(st.lists(TYPED, min_size=2, max_size=4), st.lists(TEXT, unique=True, min_size=1), st.randoms())
+def test_one_node_has_one_line(typed: list[Any], labels: list[str], chance: random.Random) -> None:
+    properties = [[str(n), *about] for n, about in enumerate(typed)]
+    again = graph.node_line("1", chance.sample(labels, len(labels)), chance.sample(properties, len(properties)))
+    assert again == graph.node_line("1", labels, properties)
+
+
 def test_a_type_that_cannot_be_kept_is_named() -> None:
     with pytest.raises(TypeError, match="complex"):
         graph.node_line("1", [], [["k", None, [1j]]])

@@ -56,26 +56,28 @@ class Nodes:
         # The engine writes no spaces.
         (self.storage(node) / "raft_state.json").write_text(json.dumps(record, separators=(",", ":")))
 
+    def given(self, node: int, founding: str = "auto") -> dict[str, str]:
+        """A pod's environment."""
+        return {
+            "POD_NAME": f"qdrant-{node}",
+            "PLINTH_HOSTS": HOSTS,
+            "PLINTH_SCHEME": "http",
+            "PLINTH_FOUNDING": founding,
+            "PLINTH_STORAGE": str(self.storage(node)),
+            "PLINTH_NODES_FILE": str(self.directory / "nodes"),
+            "PLINTH_QDRANT": str(self.qdrant),
+            "PLINTH_LISTEN": HOSTS % node,
+            "PLINTH_PEER_PORT": str(self.peer_port),
+            "PLINTH_FOUNDING_PORT": str(self.founding_port),
+            **self.environment,
+        }
+
     def start(self, *nodes: int, founding: str = "auto", **environment: str) -> None:
         for node in nodes:
-            given = {
-                "POD_NAME": f"qdrant-{node}",
-                "PLINTH_HOSTS": HOSTS,
-                "PLINTH_SCHEME": "http",
-                "PLINTH_FOUNDING": founding,
-                "PLINTH_STORAGE": str(self.storage(node)),
-                "PLINTH_NODES_FILE": str(self.directory / "nodes"),
-                "PLINTH_QDRANT": str(self.qdrant),
-                "PLINTH_LISTEN": HOSTS % node,
-                "PLINTH_PEER_PORT": str(self.peer_port),
-                "PLINTH_FOUNDING_PORT": str(self.founding_port),
-                **self.environment,
-                **environment,
-            }
             with (self.directory / f"log{node}").open("ab") as log:
                 self.running[node] = subprocess.Popen(
                     ["bash", str(SCRIPT), "--config-path", "c"],
-                    env={**os.environ, **given},
+                    env={**os.environ, **self.given(node, founding), **environment},
                     cwd=self.storage(node),
                     stdout=log,
                     stderr=log,

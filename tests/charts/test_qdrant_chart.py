@@ -87,7 +87,8 @@ def stateful_set(values: dict[str, Any]) -> Object:
 
 def test_qdrant_is_process_1_and_has_time_to_stop() -> None:
     alone = container(objects("qdrant", KEYS))
-    assert alone["command"] == ["./qdrant"]
+    assert alone["command"][:2] == ["bash", "-c"]
+    assert alone["command"][2].endswith('exec ./qdrant "$@"')
     assert (CHARTS / "qdrant/files/start.sh").read_text().count('exec "$QDRANT"') == 1
     assert stateful_set(KEYS)["template"]["spec"]["terminationGracePeriodSeconds"] > 60
     assert alone["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]

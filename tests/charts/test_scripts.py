@@ -16,7 +16,7 @@ import redis
 import yaml
 
 from tests.charts.rendering import CHARTS, Object, needs_helm, objects, one
-from tests.charts.test_founding import wait_for
+from tests.charts.test_founding import JOINED, SCRIPT, Nodes, wait_for
 from tests.conftest import KEY, Server, free_port
 from tests.conftest import server as server
 
@@ -206,6 +206,18 @@ def test_redis_asks_for_the_password_of_its_secret(tmp_path: Path, password: str
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+@pytest.mark.parametrize("more", ["", "replicas: 3\ncluster: {allowSingleReplica: true}"])
+def test_a_node_takes_as_many_open_files_as_it_may(tmp_path: Path, more: str) -> None:
+    command, _ = script("qdrant", f"auth: {{existingSecret: k}}\n{more}", "StatefulSet")
+    nodes = Nodes(tmp_path, tmp_path / "qdrant")
+    nodes.qdrant.write_text("#!/usr/bin/env bash\necho $(ulimit -Sn) $(ulimit -Hn) $1\n")
+    nodes.qdrant.chmod(0o755)
+    nodes.record(0, JOINED)
+    fewer = ["bash", "-c", 'ulimit -Sn 256; ulimit -Hn 512; cd "$0"; exec "$@"', str(tmp_path)]
+    done = run([*fewer, *command], {"/opt/plinth/start.sh": str(SCRIPT)}, **nodes.given(0))
+    assert done.stdout == "512 512 --config-path\n", done.stderr
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck")

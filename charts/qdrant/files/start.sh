@@ -5,6 +5,8 @@
 # and only when every other node says that it is empty too: a node that merely does not answer may hold the data of a
 # cluster and be slow to load it, and a second cluster beside that one would split it.
 set -euo pipefail
+# Many machines give 1024 open files where they allow more, and every segment holds dozens.
+ulimit -Sn hard
 
 # What a pod is given is PLINTH_HOSTS (a node's host, its number as %s), PLINTH_SCHEME, PLINTH_FOUNDING and POD_NAME; the
 # rest is as the chart mounts it.

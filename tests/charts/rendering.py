@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -11,8 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_validate import utils
 
 from tests.conftest import ROOT
 
@@ -25,6 +28,9 @@ APIS = [
     "postgresql.cnpg.io/v1/Cluster",
     "postgresql.cnpg.io/v1/Database",
 ]
+VERSIONS = ("1.30", "1.34", "1.37")
+# The validator reads its definitions, megabytes, anew for every object.
+utils.schema_contents = functools.cache(utils.schema_contents)
 HELM = shutil.which("helm") or (built if os.access(built := str(ROOT / ".plinth/bin/helm"), os.X_OK) else None)
 needs_helm = pytest.mark.skipif(HELM is None, reason="no helm binary: run scripts/helm-binary, or put it on PATH")
 
@@ -82,6 +88,12 @@ def parsed(rendered: str) -> list[Object]:
 def of(path: Path) -> list[Object]:
     """The objects of a chart with one of its ci files."""
     return objects(path.parent.parent.name, path.read_text())
+
+
+def check(found: Object, version: str) -> None:
+    """Hold an object strictly against the API of a Kubernetes; one of a kind that others bring is not known there."""
+    if not any(api.rpartition("/")[0] == found["apiVersion"] for api in APIS):
+        kubernetes_validate.validate(found, version, strict=True)
 
 
 def one(found: list[Object], kind: str, name: str | None = None) -> Object:

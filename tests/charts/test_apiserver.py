@@ -20,6 +20,8 @@ import pytest
 import yaml
 
 from tests.charts.rendering import APIS, CHARTS, HELM, Object, ci_files, named, needs_helm, of, pods
+from tests.charts.test_environments import SETTINGS, target
+from tests.charts.test_environments import objects as environment
 from tests.charts.test_founding import wait_for
 from tests.conftest import free_port
 
@@ -175,17 +177,28 @@ def served(api: Api, version: str, kind: str) -> bool:
     return said.is_success and any(resource["kind"] == kind for resource in said.json()["resources"])
 
 
-def with_accounts(api: Api, path: Path) -> None:
+def with_accounts(api: Api, found: list[Object]) -> None:
     """Pods are asked for their service account, so that is there first."""
-    for made in of(path):
+    for made in found:
         if made["kind"] == "ServiceAccount":
             assert api.apply(made).is_success
 
 
 @each
 def test_every_object_is_taken(api: Api, path: Path) -> None:
-    with_accounts(api, path)
-    for made in of(path):
+    with_accounts(api, of(path))
+    take(api, of(path))
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_every_object_of_an_environment_is_taken(api: Api, name: str) -> None:
+    found = environment(target(SETTINGS[name]))
+    with_accounts(api, found)
+    take(api, found)
+
+
+def take(api: Api, found: list[Object]) -> None:
+    for made in found:
         said = api.apply(made, dryRun="All")
         assert said.is_success, f"{made['kind']}/{made['metadata']['name']}: {said.text}"
         assert "Warning" not in said.headers, said.headers["Warning"]
@@ -193,7 +206,7 @@ def test_every_object_is_taken(api: Api, path: Path) -> None:
 
 @each
 def test_every_pod_is_let_in(api: Api, path: Path) -> None:
-    with_accounts(api, path)
+    with_accounts(api, of(path))
     for made in of(path):
         for name, pod in pods([made]):
             # What the controller adds for each claim.

@@ -17,7 +17,7 @@ from plinth.services.backup import NAME as BACKUPS
 from plinth.settings import Settings
 from plinth.targets.kubernetes import KubernetesTarget
 from plinth.targets.kubernetes.names import object_name
-from tests.charts.rendering import needs_helm, pods, text
+from tests.charts.rendering import VERSIONS, check, containers, needs_helm, parsed, pods, text
 from tests.charts.restricted import violations
 from tests.conftest import ROOT
 
@@ -85,7 +85,7 @@ def target(settings: Settings) -> KubernetesTarget:
 def objects(made: KubernetesTarget) -> list[dict[str, Any]]:
     """Everything that the charts of an environment make; tests of the charts' own are Helm's to run."""
     rendered = [text(chart, yaml.safe_dump(made.values(chart)), chart) for chart in made.charts()]
-    found = [found for one in rendered for found in yaml.safe_load_all(one) if found]
+    found = [found for one in rendered for found in parsed(one)]
     return [found for found in found if "helm.sh/hook" not in (found["metadata"].get("annotations") or {})]
 
 
@@ -98,10 +98,27 @@ def made(request: pytest.FixtureRequest) -> KubernetesTarget:
     return target(SETTINGS[request.param])
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_one_of_that_kubernetes(made: KubernetesTarget, version: str) -> None:
+    for found in objects(made):
+        check(found, version)
+
+
 @pytest.mark.requirement("S1-14")
 def test_every_pod_keeps_to_restricted(made: KubernetesTarget) -> None:
     for name, pod in pods(objects(made)):
         assert violations(pod) == [], name
+
+
+def test_the_bound_of_the_namespace_has_room_for_every_pod_and_one_in_its_place(made: KubernetesTarget) -> None:
+    found = objects(made)
+    count = {f"{o['kind']}/{o['metadata']['name']}": o.get("spec", {}).get("replicas", 1) for o in found}
+    written = [
+        count[name] * int(container["resources"]["limits"]["ephemeral-storage"].removesuffix("Gi"))
+        for name, pod in pods(found)
+        for container in containers(pod)
+    ]
+    assert 0 < 2 * sum(written) <= made.ephemeral_gib()
 
 
 def test_volumes_are_called_and_sized_as_the_target_grows_them(made: KubernetesTarget) -> None:

@@ -93,6 +93,13 @@ def test_the_namespace_lets_restricted_pods_in_alone(run: Run) -> None:
     assert labels["plinth.dev/stack"] == "test"
 
 
+def test_the_namespace_bounds_what_its_pods_write_on_their_machines(run: Run) -> None:
+    recorder = run(parse(QDRANT_ALONE, source="x"))
+    assert to_plain(recorder.of("ResourceQuota")["quota"])["spec"] == {"hard": {"limits.ephemeral-storage": "6Gi"}}
+    silent = to_plain(recorder.of("LimitRange")["limit-range"])["spec"]["limits"][0]
+    assert set(silent["default"]) == set(silent["defaultRequest"]) == {"ephemeral-storage"}
+
+
 def test_what_others_run_is_used_and_not_deployed(run: Run) -> None:
     recorder = run(parse(MANAGED, source="x"))
     assert recorder.of("Chart") == recorder.of("Ready") == recorder.of("Namespace") == {}

@@ -36,7 +36,11 @@ from plinth.targets.kubernetes.names import (
     pod_labels,
     pods,
 )
+from plinth.targets.kubernetes.values import SCRATCH_LIMIT_GIB
 from plinth.targets.placed import Node, Placed
+
+# A backup, a check, a drill, and one that a person starts.
+RUNS = 4
 
 
 class KubernetesTarget(Layout):
@@ -137,6 +141,11 @@ class KubernetesTarget(Layout):
         """The volume claims that belong to no StatefulSet, bytes by name."""
         return backup.claims(self._settings, self)
 
+    def ephemeral_gib(self) -> int:
+        """What all pods may write on their machines' own disks, GiB: room for each and for one in its place."""
+        pods = sum(RUNS if _is_scheduled(each) else len(self.nodes(each)) for each in self.services.values())
+        return 2 * SCRATCH_LIMIT_GIB * pods
+
     @cached_property
     def _provider(self) -> kubernetes.Provider:
         wanted = self._settings.kubernetes
@@ -145,6 +154,10 @@ class KubernetesTarget(Layout):
     @cached_property
     def _namespace(self) -> kubernetes.core.v1.Namespace:
         return resources.namespace(self.namespace, self.stack, self._provider)
+
+    @cached_property
+    def _bounds(self) -> list[pulumi.Resource]:
+        return resources.bounds(self.ephemeral_gib(), self._namespace, self._provider)
 
     def _chart(
         self, name: str, secrets: Mapping[str, pulumi.Output[str]], needs: Sequence[pulumi.Resource]
@@ -168,7 +181,7 @@ class KubernetesTarget(Layout):
             {**values, **chart.marked(mark)},
             self._namespace,
             self._provider,
-            [*behind, *needs, *(self._made[other][0] for other in chart.behind if other in self._made)],
+            [*self._bounds, *behind, *needs, *(self._made[other][0] for other in chart.behind if other in self._made)],
             awaited=chart.awaited and values.get("updateStrategy", {}).get("partition", 0) == 0,
         )
         # With what the chart made, so that whoever needs the service goes before its objects do.

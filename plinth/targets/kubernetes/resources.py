@@ -13,6 +13,7 @@ from plinth.kubernetes.api import STACK_LABEL
 
 STATEFUL_SET = "kubernetes:apps/v1:StatefulSet"
 CLAIM = "kubernetes:core/v1:PersistentVolumeClaim"
+STORAGE = "ephemeral-storage"
 
 
 def provider(stack: str, kubeconfig: str | None, context: str | None) -> kubernetes.Provider:
@@ -46,6 +47,22 @@ def namespace(name: str, stack: str, with_provider: kubernetes.Provider) -> kube
         },
         opts=pulumi.ResourceOptions(provider=with_provider, retain_on_delete=True),
     )
+
+
+def bounds(
+    ephemeral_gib: int, within: kubernetes.core.v1.Namespace, with_provider: kubernetes.Provider
+) -> list[pulumi.Resource]:
+    """What all pods of a namespace may write on their machines' own disks, GiB; and what one that says nothing may."""
+    core = kubernetes.core.v1
+    metadata = kubernetes.meta.v1.ObjectMetaArgs(name=STORAGE, namespace=within.metadata.name)
+    opts = pulumi.ResourceOptions(provider=with_provider)
+    # Under a quota a container without a limit would not be let in.
+    silent = core.LimitRangeItemArgs(type="Container", default={STORAGE: "512Mi"}, default_request={STORAGE: "64Mi"})
+    hard = {f"limits.{STORAGE}": f"{ephemeral_gib}Gi"}
+    return [
+        core.LimitRange("limit-range", metadata=metadata, spec=core.LimitRangeSpecArgs(limits=[silent]), opts=opts),
+        core.ResourceQuota("quota", metadata=metadata, spec=core.ResourceQuotaSpecArgs(hard=hard), opts=opts),
+    ]
 
 
 def secret(

@@ -22,7 +22,7 @@ from plinth.targets.kubernetes.names import Layout, claims_of, object_name
 KEYS, TLS = "qdrant-keys", "qdrant-tls"
 POSTGRES, REDIS = "postgres-keys", "redis-keys"
 # What a pod may write beside its volumes: logs, /tmp and its own layer.
-SCRATCH_REQUEST, SCRATCH_LIMIT = "256Mi", "1Gi"
+SCRATCH_REQUEST, SCRATCH_LIMIT_GIB = "256Mi", 1
 # A stop takes the service's own grace, and the time in which the services forget the pod.
 GRACE_MARGIN_S = 10
 # Who scrapes and who exports, for the network policies.
@@ -62,7 +62,7 @@ def resources(limits: Limits) -> dict[str, dict[str, str]]:
     wanted = {"cpu": f"{limits.cpus:g}", "memory": f"{limits.memory_mib}Mi"}
     return {
         "requests": {**wanted, "ephemeral-storage": SCRATCH_REQUEST},
-        "limits": {**wanted, "ephemeral-storage": SCRATCH_LIMIT},
+        "limits": {**wanted, "ephemeral-storage": f"{SCRATCH_LIMIT_GIB}Gi"},
     }
 
 

@@ -8,26 +8,18 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-import psycopg
 import pytest
-import redis
 import yaml
-from qdrant_client import QdrantClient
 
-from plinth.backup.state import FILE, Run, record
 from plinth.dashboards.board import expressions
-from plinth.monitoring.marks import FILE as MARKS
-from plinth.monitoring.marks import mark_load
 from tests.conftest import ROOT, free_port, real_qdrant
-from tests.engine.project import Project
+from tests.engine.watched import ABSENT, ABSENT_EMBEDDED, AGENTS, CONTAINERS, NOT_EMBEDDED, Live, is_absent, watched
 from tests.project import needs_prometheus, needs_pulumi
 from tests.promql import names, selectors
 from tests.runbooks import shown, typed
@@ -40,74 +32,11 @@ pytestmark = [
 
 BOARDS = sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json"))
 RULES = sorted((ROOT / "monitoring" / "prometheus" / "rules").glob("*.yml"))
-ALONE = "one node has no consensus; the names are read from a cluster of one below"
-NO_LOGS = "logs are not kept here; test_logs_stack.py has a stack that keeps them"
-AGENTS = (
-    "fluentbit_output_proc_records_total",
-    "fluentbit_output_retries_total",
-    "fluentbit_output_dropped_records_total",
-)
-CONTAINERS = tuple(
-    f"plinth_service_{name}"
-    for name in (
-        *("working_set_bytes", "unreclaimable_bytes", "memory_limit_bytes"),
-        *("cpu_throttled_periods_total", "cpu_throttled_seconds_total"),
-    )
-)
-NO_CONTAINERS = "nothing limits a process; test_docker_stack.py has a stack of containers"
-# A metric that the stack here cannot have, and why.
-ABSENT = (
-    dict.fromkeys(
-        (
-            "cluster_peers_total",
-            "cluster_working_state",
-            "cluster_pending_operations_total",
-            "cluster_term",
-            "cluster_commit",
-        ),
-        ALONE,
-    )
-    | dict.fromkeys(AGENTS, NO_LOGS)
-    | dict.fromkeys(CONTAINERS, NO_CONTAINERS)
-)
-NOT_EMBEDDED = "the embedded engine is one process without gRPC, shards, jemalloc or a count of its work"
-ABSENT_EMBEDDED = dict.fromkeys(
-    (
-        "grpc_responses_total",
-        "grpc_responses_duration_seconds_bucket",
-        "grpc_responses_duration_seconds_count",
-        "memory_resident_bytes",
-        "collection_hardware_metric_cpu",
-        "plinth_collection_active_replicas_min",
-        "collection_shard_transfer_incoming",
-        "collection_shard_transfer_outgoing",
-        "collection_dead_replicas",
-        "snapshot_creation_running",
-        "snapshot_recovery_running",
-    ),
-    NOT_EMBEDDED,
-)
 # Selectors whose series begin with the first such event, which a healthy stack has not had.
 NO_EVENT = {
     'rest_responses_total{status=~"5..|408"}': "no request has failed",
     'grpc_responses_total{status=~"2|4|9|13|14|15"}': "no request has failed",
 }
-
-
-class Live:
-    """A stack with some traffic, and its Prometheus."""
-
-    def __init__(self, project: Project, engine: str) -> None:
-        self.project = project
-        self.absent = ABSENT | (ABSENT_EMBEDDED if engine == "embedded" else {})
-        self.outputs = project.outputs()
-        self.url = self.outputs["prometheus"]["url"]
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=30).json()
-        assert answer["status"] == "success", f"{expression}: {answer.get('error')}"
-        found: list[dict[str, Any]] = answer["data"]["result"]
-        return found
 
 
 @pytest.fixture(
@@ -126,83 +55,8 @@ class Live:
     ],
 )
 def live(request: pytest.FixtureRequest) -> Iterator[Live]:
-    # Not pytest's own directory, which it closes to others: Postgres runs as another user, who must be able to enter.
-    with tempfile.TemporaryDirectory(prefix="plinth-watched-") as directory:
-        Path(directory).chmod(0o711)
-        project = Project(Path(directory), request.param)
-        project.settings["plinth:monitoring"]["prometheus"]["scrape_interval_sec"] = 5
-        project.save()
-        try:
-            project.plinth("up", "t", "--no-verify")
-            state = project.root / ".plinth" / "t" / "data" / "plinth-exporter" / "state"
-            leave_results(state)
-            found = Live(project, request.param)
-            # Twice, with scrapes between: a rate wants a change.
-            for _ in range(2):
-                make_traffic(found.outputs, request.param)
-                settle(found)
-            yield found
-        finally:
-            project.plinth("down", "t", "--yes")
-
-
-def leave_results(state: Path) -> None:
-    """What a backup, a check, a drill and a load run leave behind."""
-    run = Run(attempted_at=time.time(), duration_s=3, result="ok", size_bytes=10**6, stores={"qdrant": "ok"})
-    for kind in ("backup", "check", "drill"):
-        record(state / FILE, kind, run)  # type: ignore[arg-type]
-    row = {"p95_ms": 4, "p99_ms": 6, "target_ms": 50, "rps": 20, "errors": 0, "recall_at_10": 0.99}
-    mark_load(state / MARKS, {"verdict": "pass", "operations": {"search": row}})
-
-
-def make_traffic(outputs: dict[str, Any], engine: str) -> None:
-    """Points, searches, a snapshot; a table, a key."""
-    where, generator = outputs["qdrant"], np.random.default_rng(0)
-    with httpx.Client(base_url=where["url"], headers={"api-key": where["api_key"]}, timeout=30) as client:
-        for name, size, field in (("trades", 768, "user_id"), ("embeddings", 384, "org_id")):
-            vectors = generator.normal(size=(60, size)).tolist()
-            points = [{"id": n, "vector": v, "payload": {field: f"t{n % 2}"}} for n, v in enumerate(vectors)]
-            assert client.put(f"/collections/{name}/points?wait=true", json={"points": points}).is_success
-            for vector in vectors[:20]:
-                body = {"query": vector, "limit": 5, "filter": {"must": [{"key": field, "match": {"value": "t0"}}]}}
-                assert client.post(f"/collections/{name}/points/query", json=body).is_success
-        assert client.post("/collections/trades/snapshots").is_success
-    if engine == "server":
-        http, grpc = (int(where[key].rpartition(":")[2]) for key in ("url", "grpc_url"))
-        with pytest.warns(UserWarning, match="insecure"):
-            remote = QdrantClient(
-                "127.0.0.1", port=http, grpc_port=grpc, prefer_grpc=True, https=False, api_key=where["api_key"]
-            )
-        for _ in range(10):
-            remote.query_points("embeddings", query=[0.1] * 384, limit=3)
-        remote.close()
-    store = outputs["postgres"]
-    with psycopg.connect(
-        host=store["host"], port=store["port"], user=store["user"], password=store["password"], dbname="postgres"
-    ) as connection:
-        connection.execute("SELECT count(*) FROM pg_class")
-    cache = redis.Redis(**outputs["redis"])
-    cache.set("k", "v")
-    cache.get("k")
-    cache.close()
-
-
-def settle(live: Live) -> None:
-    """Until the exporter has ended a round that began after the traffic, and Prometheus has read it three times."""
-    began, deadline = time.time(), time.monotonic() + 120
-    while True:
-        rounds = live.query("plinth_exporter_last_round_timestamp_seconds")
-        reads = live.query("min(count_over_time(up[1m]))")
-        if rounds and float(rounds[0]["value"][1]) > began and float(reads[0]["value"][1]) >= 4:
-            break
-        assert time.monotonic() < deadline, "the exporter ended no round"
-        time.sleep(1)
-    time.sleep(11)
-
-
-def is_absent(live: Live, expression: str) -> bool:
-    """Whether an expression rests on a metric that cannot be here."""
-    return bool(live.absent.keys() & names(expression))
+    with watched(request.param) as found:
+        yield found
 
 
 @pytest.mark.requirement("S1-05")

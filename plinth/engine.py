@@ -200,7 +200,10 @@ def break_stale_lock(stack: Stack) -> str | None:
 
 
 def forget(stack: Stack) -> None:
-    """Remove what the engine kept of a destroyed stack; with the last one, the whole local state."""
+    """Remove what the engine kept of a destroyed stack; with the last one, the whole local state.
+
+    The passphrase stays: what `plinth secret` wrote into files of stacks/ opens with no other.
+    """
     stack.automation.workspace.remove_stack(stack.env)
     (stack.home.engine / f"Pulumi.{stack.env}.yaml").unlink(missing_ok=True)
     if any(stack.home.engine.glob("Pulumi.*.yaml")):
@@ -208,7 +211,6 @@ def forget(stack: Stack) -> None:
     shutil.rmtree(stack.home.engine)
     for directory in (stack.home.backend, stack.home.base / "pulumi"):
         shutil.rmtree(directory, ignore_errors=True)
-    stack.home.passphrase.unlink(missing_ok=True)
 
 
 def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspaceOptions:

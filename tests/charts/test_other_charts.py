@@ -59,7 +59,7 @@ def test_redis_is_configured_as_elsewhere_but_for_where_its_password_is() -> Non
     values = {"maxmemoryMib": 512, "maxmemoryPolicy": "noeviction", "appendonly": False}
     found = lines(one(objects("redis", {**values, "auth": {"existingSecret": "k"}}), "ConfigMap")["data"]["redis.conf"])
     assert found - wanted == {"include /run/plinth/password.conf"}
-    assert wanted - found == {"requirepass pw"}
+    assert wanted - found == {'requirepass "pw"'}
 
 
 @pytest.mark.requirement("S1-01")

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from tests.conftest import free_port
 from tests.project import Environment, needs_pulumi
@@ -13,6 +14,7 @@ from tests.project import Environment, needs_pulumi
 pytestmark = [pytest.mark.engine, needs_pulumi]
 OFF = {"enabled": False}
 KEY = "a-key: of {one's} own"
+PASSWORD = 'with "quotes", \\ and $x; #'
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
         "plinth:target": "local",
         "plinth:qdrant": {"engine": "embedded", "http_port": free_port(), "grpc_port": free_port()},
         "plinth:postgres": OFF,
-        "plinth:redis": OFF,
+        "plinth:redis": {"port": free_port()},
         "plinth:backup": OFF,
         "plinth:collections": {"only": []},
         "plinth:monitoring": dict.fromkeys(("prometheus", "alertmanager", "grafana", "exporters"), OFF),
@@ -47,12 +49,22 @@ def test_an_encrypted_one_is_applied_and_is_plain_in_no_file_of_pulumi(project: 
     assert f"plinth up {project.env}" in said
     assert KEY not in said + project.file.read_text()
     assert project.file.read_text().startswith("# Ours.\n")
+    project.plinth("secret", project.env, "plinth:redis.password", said=PASSWORD)
     project.up()
     assert project.outputs()["qdrant"]["api_key"] == KEY
+    where = project.outputs()["redis"]
+    assert where["password"] == PASSWORD
+    assert redis.Redis(host=where["host"], port=where["port"], password=PASSWORD).ping()
     with project.qdrant() as qdrant:
         assert qdrant.call("GET", "/collections") == {"collections": []}
     assert KEY not in project.states()
     assert "nothing to change" in project.up()
+
+
+def test_after_a_down_it_still_opens(project: Environment) -> None:
+    project.plinth("down", project.env, "--yes")
+    project.up()
+    assert project.outputs()["qdrant"]["api_key"] == KEY
 
 
 def test_only_a_secret_is_taken_and_only_a_value(project: Environment) -> None:

@@ -20,6 +20,9 @@ from pathlib import Path
 
 import docker
 
+from plinth.environment import parse
+from plinth.services.monitoring import grafana as service
+from plinth.targets.local.programs import Found, find, home
 from tests.conftest import ROOT, real_qdrant
 
 POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")))
@@ -51,6 +54,7 @@ OWNED = {
     "prometheus": 65534,
     "alertmanager": 65534,
     "loki": 10001,
+    "var/lib/grafana": 472,
     "home/nonroot": 65532,
     "tmp": 0,
     "var/tmp": 0,
@@ -117,6 +121,25 @@ def collectors() -> dict[str, Path]:
     """Loki's and the agent's programs by key; empty unless both are here."""
     found = {key: os.environ.get(f"PLINTH_{key.upper().replace('-', '_')}") or shutil.which(key) for key in COLLECTORS}
     return {key: Path(path).resolve() for key, path in found.items() if path} if all(found.values()) else {}
+
+
+def build_grafana(client: docker.DockerClient) -> dict[str, str]:
+    """The same of Grafana; empty where it is not."""
+    program = service(parse({"target": "docker"}, source="tests"), ROOT, logs=False).program
+    found = find(program)
+    if found is None:
+        return {}
+    binary = Path(found.argv[0]).resolve()
+    whole = Path(home(program, Found((str(binary),))))
+    files = {
+        f"usr/share/grafana/{path.relative_to(whole)}": path
+        for name in ("conf", "public")
+        for path in (whole / name).rglob("*")
+        if path.is_file()
+    }
+    shell = {f"usr/bin/{name}": Path(which(name)) for name in SHELL} | {"bin/busybox": Path(which("busybox"))}
+    programs = {"usr/bin/grafana": binary, **shell}
+    return _build(client, "dashboards", files | programs | libraries(list(programs.values())), ("grafana",))
 
 
 def _build(client: docker.DockerClient, name: str, files: dict[str, Path], keys: tuple[str, ...]) -> dict[str, str]:

@@ -25,6 +25,7 @@ from tests.containers import built, own
 from tests.containers.applied import needs_containers, provided
 from tests.containers.engine import Containers
 from tests.containers.stack import Stack, settings
+from tests.grafana import Grafana, errors, has_grafana, needs_grafana
 from tests.project import Environment, needs_pulumi
 
 pytestmark = [
@@ -36,6 +37,8 @@ pytestmark = [
 SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager", "plinth-backup"} | {
     f"{name}-exporter" for name in ("node", "redis", "postgres", "plinth")
 }
+GRAFANA = {"grafana"} if has_grafana() else set()
+SERVICES |= GRAFANA
 EXPORTER = "plinth-exporter"
 OWN = {EXPORTER, "plinth-backup"}
 POINT = {"points": [{"id": 7, "vector": [0.1] * 384, "payload": {"kept": True}}]}
@@ -55,10 +58,13 @@ def plugin(client: docker.DockerClient) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def stack(client: docker.DockerClient, plugin: dict[str, str]) -> Iterator[Stack]:
     env = f"one{secrets.token_hex(3)}"
-    images = built.build(client)
+    images = built.build(client) | built.build_grafana(client)
     mine = {"python": own.base(client), "plinth": f"localhost/plinth-tests/plinth:{env}"}
     with tempfile.TemporaryDirectory(prefix="plinth-docker-") as directory:
-        made = Stack(Path(directory), settings(images | mine), env, **plugin)
+        wanted = settings(images | mine)
+        if GRAFANA:
+            wanted["plinth:monitoring"]["grafana"] = {"port": free_port()}
+        made = Stack(Path(directory), wanted, env, **plugin)
         made.containers, made.images = Containers(client, env), images | mine
         try:
             yield made
@@ -213,6 +219,29 @@ def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
     while not holds():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.5)
+
+
+@pytest.mark.requirement("S1-05")
+@needs_grafana
+def test_grafana_has_the_dashboards_and_reaches_prometheus(stack: Stack) -> None:
+    grafana = Grafana(stack.outputs()["grafana"])
+    assert set(grafana.boards()) >= {"plinth-overview", "plinth-qdrant", "plinth-host"}
+    assert grafana.get("/api/datasources/uid/plinth-prometheus/health")["status"] == "OK"
+    query = {"refId": "A", "datasource": {"type": "prometheus", "uid": "plinth-prometheus"}, "expr": "up"}
+    wait_for(lambda: grafana.rows([query])["A"] > 0)
+    about = stack.containers.inspected()["grafana"]
+    assert about["Config"]["User"] == "472:0"
+    assert about["HostConfig"]["ReadonlyRootfs"] is True
+    said = stack.containers.running()["grafana"].logs().decode()
+    assert not errors(said)
+    assert grafana.password not in said
+    before = grafana.password
+    stack.settings["plinth:monitoring"]["grafana"]["admin_password"] = "a;b #c $d"
+    stack.save()
+    stack.up()
+    changed = Grafana(stack.outputs()["grafana"])
+    assert changed.password != before
+    assert changed.get("/api/org")
 
 
 def test_a_second_up_changes_nothing(stack: Stack) -> None:

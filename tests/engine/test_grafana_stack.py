@@ -1,9 +1,11 @@
-"""A real Grafana on a live stack: its dashboards, what it asks, a load run's mark, its password, a backup."""
+"""A real Grafana on a live stack: its dashboards, what it asks, its marks, its password, and a backup put back."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,12 +196,43 @@ def grafana_uids() -> list[str]:
     return [json.loads(path.read_text())["uid"] for path in BOARDS]
 
 
+@pytest.mark.requirement("S1-05")
+def test_a_deploy_and_a_load_run_are_marked_in_every_dashboard(grafana: Grafana) -> None:
+    boards = [json.loads(path.read_text()) for path in BOARDS]
+    notes = {(note["name"], note["expr"]) for board in boards for note in board["annotations"]["list"]}
+    assert {name for name, _ in notes} == {"Deploys", "Load runs"}
+    deadline = time.monotonic() + 90
+    for name, expression in notes:
+        query = {"refId": "A", "datasource": {"type": "prometheus", "uid": SOURCE}, "expr": expression, "range": True}
+        while not grafana.rows([query])["A"]:
+            assert time.monotonic() < deadline, name
+            time.sleep(1)
+
+
 @pytest.mark.requirement("S1-06")
-def test_a_backup_holds_its_database_and_gives_it_back(live: Live, grafana: Grafana) -> None:
+def test_a_backup_holds_its_database_and_it_can_be_put_back(live: Live, grafana: Grafana) -> None:
     body = {"time": 1_700_000_000_000, "tags": ["kept"], "text": "by hand"}
     made = grafana.ask("POST", "/api/annotations", json=body)["id"]
     assert live.project.json("backup", "run", "t")["complete"] is True
     grafana.ask("DELETE", f"/api/annotations/{made}")
     said = live.project.plinth("backup", "restore", "t", "--store", "grafana", "--replace", "--yes")
     (file,) = re.findall(r"its database is in (\S+);", said)
-    assert Path(file).stat().st_size
+    live.project.plinth("down", "t", "--yes")
+    shutil.copyfile(file, live.project.root / ".plinth" / "t" / "data" / "grafana" / "data" / "grafana.db")
+    live.project.up()
+    (mark,) = grafana.get("/api/annotations", tags="kept")
+    assert mark["text"] == "by hand"
+    assert set(grafana.boards()) == set(grafana_uids())
+
+
+@pytest.mark.requirement("S1-14")
+def test_a_database_of_a_password_that_nobody_gave_is_a_sentence(live: Live, grafana: Grafana) -> None:
+    body = {"oldPassword": grafana.password, "newPassword": "by hand", "confirmNew": "by hand"}
+    grafana.ask("PUT", "/api/user/password", json=body)
+    live.project.settings["plinth:monitoring"]["grafana"]["admin_password"] = "another"
+    live.project.save()
+    assert "lets its admin in neither with" in live.project.up(expect=1)
+    live.project.settings["plinth:monitoring"]["grafana"]["admin_password"] = "by hand"
+    live.project.save()
+    live.project.up()
+    assert grafana.answer("GET", "/api/org", auth=("admin", "by hand")).is_success

@@ -47,10 +47,12 @@ class Environment:
     def save(self) -> None:
         """Write the settings, and encrypt what is secret of them as a person would."""
         self.write()
-        for key in list(in_the_clear(self.settings)):
+        secrets = list(in_the_clear(self.settings))
+        for key in secrets:
             self.plinth("secret", self.env, key, said=at(self.settings, key))
-        self.salt = yaml.safe_load(self.file.read_text())
-        self.settings = self.salt.pop("config")
+        if secrets:
+            self.salt = yaml.safe_load(self.file.read_text())
+            self.settings = self.salt.pop("config")
 
     def write(self) -> None:
         self.file.write_text(yaml.safe_dump({"config": self.settings, **self.salt}))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from plinth.backup.drill import Drilled
 from plinth.backup.look import Set, Verified
 from plinth.backup.state import Run, State
 from plinth.backup.take import Taken
+
+if TYPE_CHECKING:
+    from plinth.backup.drill import Drilled
 
 
 def size(count: float) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from plinth.backup import grafana, neo4j, postgres, redis, remote, room
+from plinth.backup import grafana, postgres, redis, remote, room
 from plinth.backup.config import Config
 from plinth.backup.manifest import NAME, Manifest, differences, parse, pieces_below
 from plinth.backup.node import Journal, nodes
@@ -141,6 +141,9 @@ def _staged(work: Work, began_at: float) -> Manifest:
     if config.grafana:
         keep("grafana", *grafana.take(work, config.grafana))
     if config.neo4j:
+        # Its driver is slow to import, and most have no Neo4j.
+        from plinth.backup import neo4j
+
         keep("neo4j", *neo4j.take(work, config.neo4j))
     if config.postgres:
         keep("postgres", *postgres.take(work, config.postgres))

@@ -9,9 +9,7 @@ from typing import Annotated
 
 import typer
 
-from plinth.backup import drill as drills
 from plinth.backup import look, show, take
-from plinth.backup import restore as restores
 from plinth.backup.config import Config, Stores
 from plinth.backup.deployed import config_of, stores_of
 from plinth.backup.source import STORES, Wish
@@ -80,6 +78,9 @@ def check(env: Env) -> None:
 @commands.command()
 def drill(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
     """Restore a set into throw-away instances, and compare. Example: plinth backup drill local"""
+    # Slow to import, for the driver of Neo4j: only where it is wanted.
+    from plinth.backup import drill as drills
+
     with _config(env, "drill") as config:
         drilled = drills.run(config, _say(json), snapshot)
     if json:
@@ -132,6 +133,8 @@ def restore(
         beside=beside,
         incomplete=incomplete,
     )
+    from plinth.backup import restore as restores
+
     with ExitStack() as stack:
         source = stack.enter_context(_config(env, "restore"))
         target = stack.enter_context(_stores(to)) if to else source

@@ -82,7 +82,7 @@ def test_qdrant_without_auth_has_no_key_in_its_config() -> None:
 def test_redis_is_persistent_bounded_and_locked() -> None:
     lines = rendered(redis={"maxmemory_mib": 64})["redis"]["redis.conf"].splitlines()
     assert {"appendonly yes", "maxmemory 64mb", "maxmemory-policy allkeys-lru"} <= set(lines)
-    assert "requirepass secret-of-redis_password" in lines
+    assert 'requirepass "secret-of-redis_password"' in lines
 
 
 @pytest.mark.requirement("S1-09")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = {"kubernetes", "locust", "matplotlib", "pulumi_kubernetes", "pyarrow", "qdrant_client"}
+HEAVY = {"kubernetes", "locust", "matplotlib", "neo4j", "pulumi_kubernetes", "pyarrow", "qdrant_client"}
 
 
 def test_no_command_pays_for_what_another_needs() -> None:

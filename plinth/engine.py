@@ -144,8 +144,9 @@ def _refused(said: str, env: str, place: Home) -> UserError:
 
 def last_error(said: str) -> str:
     """The last error in what Pulumi printed."""
-    lines = [line.strip() for line in said.splitlines() if "error: " in line]
-    return lines[-1].rpartition("error: ")[2] if lines else said.strip().splitlines()[-1]
+    lines = [line.strip().removeprefix("stderr: ") for line in said.splitlines()]
+    errors = [line.removeprefix("error:").strip() for line in lines if line.startswith("error:")]
+    return errors[-1] if errors else said.strip().splitlines()[-1]
 
 
 def program(root: Path, env: str, keys: Keys | None = None) -> None:

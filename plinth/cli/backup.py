@@ -78,7 +78,7 @@ def check(env: Env) -> None:
 @commands.command()
 def drill(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
     """Restore a set into throw-away instances, and compare. Example: plinth backup drill local"""
-    # Slow to import, for the driver of Neo4j: only where it is wanted.
+    # Slow to import, for the driver of Neo4j.
     from plinth.backup import drill as drills
 
     with _config(env, "drill") as config:
@@ -120,6 +120,9 @@ def restore(
     It goes where nothing is; --replace takes the live names, --beside new ones. One that was killed goes on when it is
     run again. Example: plinth backup restore prod --collection trades_v1 --beside
     """
+    # Slow to import, for the driver of Neo4j.
+    from plinth.backup import restore as restores
+
     if replace and beside:
         raise UserError("--replace and --beside contradict each other; choose one.")
     if to == env:
@@ -133,8 +136,6 @@ def restore(
         beside=beside,
         incomplete=incomplete,
     )
-    from plinth.backup import restore as restores
-
     with ExitStack() as stack:
         source = stack.enter_context(_config(env, "restore"))
         target = stack.enter_context(_stores(to)) if to else source

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from plinth.errors import UserError
 from plinth.settings import Settings
+from plinth.settings.secret import is_secret
 
 NAMESPACE = "plinth"
 ENCRYPTED = "(encrypted)"
-SECRET_KEYS = ("password", "api_key", "webhook_url", "heartbeat_url", "access_key_id", "secret_access_key")
 
 
 def project_root() -> Path:
@@ -126,6 +126,7 @@ def _without_ciphertext(value: Any) -> Any:
 def _sentence(error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     key = f"{NAMESPACE}:{'.'.join(location)}"
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).removeprefix(".")
     if error["type"] == "extra_forbidden":
         allowed = _allowed_keys(error["loc"][:-1])
         near = difflib.get_close_matches(location[-1], allowed, n=1)
@@ -133,7 +134,7 @@ def _sentence(error: Any) -> str:
         return f"unknown key {key}; {hint}allowed here: {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{key} is missing; set it"
-    shown = "a value that is not shown" if location[-1].endswith(SECRET_KEYS) else repr(error["input"])
+    shown = "a value that is not shown" if is_secret(path) else repr(error["input"])
     return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {shown}"
 
 

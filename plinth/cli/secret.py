@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from plinth.cli.common import Env, console
-from plinth.encrypted import is_secret, secret_keys
 from plinth.engine import encrypt
 from plinth.environment import NAMESPACE, project_root
 from plinth.errors import UserError
+from plinth.settings.secret import is_secret, secret_keys
 
 
 def register(app: typer.Typer) -> None:

@@ -8,10 +8,11 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from plinth.encrypted import in_the_clear, is_secret, refuse_plain, secret_keys
+from plinth.encrypted import in_the_clear, refuse_plain
 from plinth.environment import stack_schema
 from plinth.errors import UserError
 from plinth.settings import Settings
+from plinth.settings.secret import is_secret, secret_keys
 
 SECURE = {"secure": "v1:abc:def"}
 

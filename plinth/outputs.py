@@ -10,7 +10,7 @@ import pulumi
 from plinth.preflight import volumes_gib
 from plinth.services import Service, backup, neo4j, qdrant
 from plinth.services import postgres as pg
-from plinth.services.monitoring import OVERVIEW
+from plinth.services.monitoring import GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, OVERVIEW
 from plinth.settings import Settings, TargetName
 from plinth.targets.placed import Target
 
@@ -93,7 +93,8 @@ def outputs(
         found["grafana"] |= {
             "dashboard": f"{url('grafana')}/d/{OVERVIEW}",
             "user": "admin",
-            "password": secret("grafana_admin_password"),
+            "password": secret(GRAFANA_PASSWORD),
+            "secret_key": secret(GRAFANA_SECRET_KEY),
         }
     if backup.NAME in names:
         found["backup"] = {

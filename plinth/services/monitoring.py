@@ -13,6 +13,7 @@ from plinth.services.spec import Container, Copy, File, Health, Limits, Program,
 from plinth.settings import Settings
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
+GRAFANA_SECRET_KEY = "grafana_secret_key"  # noqa: S105 - likewise
 RULES = "monitoring/prometheus/rules"
 DASHBOARDS = "monitoring/grafana/dashboards"
 OVERVIEW = "plinth-overview"
@@ -146,7 +147,7 @@ def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
             "provisioning/dashboards/plinth.yaml": File("monitoring/grafana/dashboards.yaml.j2"),
             **{f"dashboards/{name}": Copy(f"{DASHBOARDS}/{name}") for name in boards},
         },
-        secret_files=(GRAFANA_PASSWORD,),
+        secret_files=(GRAFANA_PASSWORD, GRAFANA_SECRET_KEY),
         ports={"http": settings.monitoring.grafana.port},
         volumes={"data": 1},
         health=Health("http", "http", "/api/health"),

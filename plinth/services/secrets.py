@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from plinth.services.backup import PASSWORD as BACKUP_PASSWORD
 from plinth.services.backup import S3_KEY_ID, S3_SECRET
-from plinth.services.monitoring import GRAFANA_PASSWORD, alertmanager_urls
+from plinth.services.monitoring import GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, alertmanager_urls
 from plinth.services.neo4j import PASSWORD as NEO4J_PASSWORD
 from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
 from plinth.services.qdrant import ALT_API_KEY, API_KEY, READ_ONLY_API_KEY
@@ -32,6 +32,7 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         found[NEO4J_PASSWORD] = settings.neo4j.password
     if settings.monitoring.grafana.enabled:
         found[GRAFANA_PASSWORD] = settings.monitoring.grafana.admin_password
+        found[GRAFANA_SECRET_KEY] = settings.monitoring.grafana.secret_key
     found |= alertmanager_urls(settings)
     if settings.backup.enabled:
         found[BACKUP_PASSWORD] = settings.backup.password

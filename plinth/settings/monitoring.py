@@ -34,6 +34,10 @@ class Grafana(Model):
     enabled: bool = True
     port: Port = 3000
     admin_password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Encrypts the passwords of sources that were made in Grafana. Generated and kept when absent.",
+    )
 
 
 class Loki(Model):

@@ -148,9 +148,12 @@ def test_grafana_is_configured_as_elsewhere(logs: bool) -> None:
         "dashboards": "/etc/plinth-dashboards",
         "provisioning": "/etc/plinth/provisioning",
         "grafana_admin_password.secret": "/etc/plinth-secrets/admin-password",
+        "grafana_secret_key.secret": "/etc/plinth-secrets/secret-key",
     }
     service = monitoring.grafana(settings(), ROOT, logs=logs)
-    wanted = written(service, paths, {"grafana_admin_password": "of nobody"}, prometheus=9090)
+    wanted = written(
+        service, paths, {"grafana_admin_password": "of nobody", "grafana_secret_key": "of nobody"}, prometheus=9090
+    )
     found = one(objects("monitoring", with_logs(logs)), "ConfigMap", "r-monitoring-grafana-config")["data"]
     assert lines(found["grafana.ini"]) == lines(wanted["grafana.ini"])
     assert "of nobody" not in wanted["grafana.ini"]

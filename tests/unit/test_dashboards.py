@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from plinth.dashboards.board import expressions
 from plinth.environment import parse
 from plinth.services.monitoring import DASHBOARDS, OVERVIEW, grafana
 from plinth.services.render import files
+from plinth.services.secrets import secrets
 from tests.conftest import ROOT
 from tests.grafana_schema import complaints
 from tests.promql import selectors
@@ -66,7 +68,12 @@ def test_what_grafanas_schema_does_not_know_is_found(at: tuple[Any, ...], value:
 def sources() -> list[dict[str, str]]:
     """The data sources that are provisioned, as panels refer to them."""
     settings = parse({"target": "local"}, source="x")
-    contents = files(grafana(settings, ROOT, logs=True), Elsewhere(), {"grafana_admin_password": "p"}, ROOT)
+    contents = files(
+        grafana(settings, ROOT, logs=True),
+        Elsewhere(),
+        {"grafana_admin_password": "p", "grafana_secret_key": "k"},
+        ROOT,
+    )
     found = yaml.safe_load(contents["provisioning/datasources/plinth.yaml"])["datasources"]
     return [{"type": source["type"], "uid": source["uid"]} for source in found]
 
@@ -114,11 +121,30 @@ def test_a_panel_turns_red_where_an_alert_pages() -> None:
 @pytest.mark.requirement("S1-05")
 def test_grafana_is_given_every_dashboard_and_one_to_open_with() -> None:
     settings = parse({"target": "local"}, source="x")
-    contents = files(grafana(settings, ROOT, logs=True), Elsewhere(), {"grafana_admin_password": "p"}, ROOT)
+    contents = files(
+        grafana(settings, ROOT, logs=True),
+        Elsewhere(),
+        {"grafana_admin_password": "p", "grafana_secret_key": "k"},
+        ROOT,
+    )
     provider = yaml.safe_load(contents["provisioning/dashboards/plinth.yaml"])["providers"][0]
     assert provider["options"]["path"] == "/etc/grafana/dashboards"
     assert {name for name in contents if name.startswith("dashboards/")} == {f"dashboards/{p.name}" for p in FILES}
     assert "default_home_dashboard_path = /etc/grafana/dashboards/overview.json" in contents["grafana.ini"]
+
+
+@pytest.mark.requirement("S1-14")
+def test_grafana_encrypts_with_a_key_of_its_own() -> None:
+    settings = parse({"target": "local"}, source="x")
+    assert secrets(settings)["grafana_secret_key"] is None, "it is generated"
+    contents = files(
+        grafana(settings, ROOT, logs=True),
+        Elsewhere(),
+        {"grafana_admin_password": "p", "grafana_secret_key": "k"},
+        ROOT,
+    )
+    (told,) = re.findall(r"^secret_key = \$__file\{(.+)\}$", contents["grafana.ini"], re.MULTILINE)
+    assert contents[Path(told).name] == "k"
 
 
 def test_expressions_are_found_and_taken_apart() -> None:

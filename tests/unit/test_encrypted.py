@@ -26,7 +26,7 @@ def test_every_secret_that_the_settings_have_is_known_by_its_key() -> None:
             "redis": {"password": "s"},
             "neo4j": {"password": "s" * 8},
             "monitoring": {
-                "grafana": {"admin_password": "s"},
+                "grafana": dict.fromkeys(("admin_password", "secret_key"), "s"),
                 "alertmanager": dict.fromkeys(("webhook_url", "ticket_webhook_url", "heartbeat_url"), "s"),
             },
             "backup": {

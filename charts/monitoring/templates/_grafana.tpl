@@ -12,6 +12,7 @@ mode = console
 [security]
 admin_user = admin
 admin_password = $__file{/etc/plinth-secrets/admin-password}
+secret_key = $__file{/etc/plinth-secrets/secret-key}
 disable_gravatar = true
 [auth.anonymous]
 enabled = false

@@ -58,7 +58,7 @@ def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
     if mon.alertmanager_urls(settings):
         found[ALERTS] = {name: secret for _, name, secret in _urls(settings) if secret}
     if settings.monitoring.grafana.enabled:
-        found[GRAFANA] = {"admin-password": mon.GRAFANA_PASSWORD}
+        found[GRAFANA] = {"admin-password": mon.GRAFANA_PASSWORD, "secret-key": mon.GRAFANA_SECRET_KEY}
     if settings.monitoring.exporters.enabled and settings.redis.enabled and not settings.managed.redis_url:
         found[REDIS] = {"redis-password": rd.PASSWORD}
     if settings.monitoring.exporters.enabled and settings.postgres.enabled and not settings.managed.postgres_url:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +19,16 @@ from plinth.errors import UserError
 START_DEADLINE_S = 120.0
 STOP_DEADLINE_S = 60.0
 INTERVAL_S = 0.05
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within the block a SIGTERM unwinds as a Ctrl-C does, so that whatever was started is ended. Main thread only."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Child:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json as jsonlib
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
+from plinth import machine
+from plinth.child import terminable
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
 from plinth.deploy import collection_specs
 from plinth.engine import Stack
@@ -22,15 +27,17 @@ from plinth.load.annotate import annotate
 from plinth.load.dataset import dataset
 from plinth.load.gate import Prepared, Server, measured, run
 from plinth.load.page import page
+from plinth.load.record import ReportRecord
 from plinth.load.report import COLOURS, Report
 from plinth.load.slo import load_slo
 from plinth.load.verdict import Verdict, soundness
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_load
-from plinth.qdrant.client import Qdrant
+from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.spec import CollectionSpec
 
 TUNED = "embeddings"
+Say = Callable[[str], None]
 
 
 class Protocol(StrEnum):
@@ -62,23 +69,54 @@ def load(
     json: Json = False,
 ) -> None:
     """Judge an environment under load: exit 0 pass, 1 fail, 3 void. Example: plinth load local --profile smoke"""
+    files = {"--json-out": json_out, "--html-out": html_out, "--junit-out": junit_out}
+    _require_places(files)
     then = baselines.read(baseline) if baseline else None
     stack = stack_of(env)
-    if against:
-        raise typer.Exit(_take_turns(stack, stack_of(against), profile, protocol))
-    report = measure(stack, outputs_of(stack), profile, protocol, url)
+    with terminable(), _no_verdict():
+        if against:
+            _refuse_beside_against({**files, "--baseline": baseline, "--url": url, "--json": json})
+            raise typer.Exit(_take_turns(stack, stack_of(against), profile, protocol))
+        say = _teller(json)
+        if then:
+            baselines.require_alike(_kind(stack, profile, protocol, say), then)
+        report = measure(stack, outputs_of(stack), profile, protocol, url, then, say)
     _write(report, json_out, html_out, junit_out)
     if json:
         print_json(report.to_json())
     else:
         show(report)
-    slower = []
-    if then:
-        baselines.require_alike(report.to_record(), then)
-        slower = list(baselines.slower(report.to_record(), then))
-        for words in slower or ["No operation is slower than in the baseline"]:
-            console.print(f"  {words}.", highlight=False)
-    raise typer.Exit(1 if slower and report.verdict.word == "pass" else report.verdict.exit_code)
+    raise typer.Exit(report.verdict.exit_code)
+
+
+@contextmanager
+def _no_verdict() -> Iterator[None]:
+    """A server that is not there, or refuses to be prepared, was not measured: that is no verdict on its speed."""
+    try:
+        yield
+    except QdrantError as error:
+        raise UserError(f"No verdict: {error}", exit_code=3) from error
+
+
+def _require_places(files: Mapping[str, Path | None]) -> None:
+    """A report that has nowhere to go is refused before the run, not after."""
+    for option, path in files.items():
+        if path and (path.is_dir() or not path.parent.is_dir()):
+            raise UserError(f"{option} {path} cannot be written: its directory is not there; name another file.")
+
+
+def _refuse_beside_against(options: Mapping[str, object]) -> None:
+    given = [option for option, value in options.items() if value]
+    if given:
+        raise UserError(f"--against compares rounds in turn and makes no report; leave {', '.join(given)} out.")
+
+
+def _kind(stack: Stack, profile_name: str, protocol: Protocol, say: Say) -> baselines.Kind:
+    """What kind of run is asked for."""
+    profile = load_slo(stack.root / stack.settings.slo.file).profile(profile_name)
+    rate = (profile.steps or (profile.rate_per_s,))[0]
+    data = dataset(profile.data, stack.home.cache, say).described
+    return baselines.Kind(profile_name, protocol.value, rate, data, machine.described())
 
 
 def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protocol) -> int:
@@ -122,24 +160,32 @@ def measure(
     profile: str,
     protocol: Protocol = Protocol.rest,
     url: str | None = None,
+    then: ReportRecord | None = None,
+    say: Say | None = None,
 ) -> Report:
-    """Run a profile against a deployed environment, and mark it in Grafana where there is one."""
-    began = time.monotonic()
+    """Run a profile against a deployed environment, and mark it in Grafana where there is one.
+
+    ``then`` is an earlier run of the same kind, which it must not be slower than.
+    """
+    began, slo = time.monotonic(), load_slo(stack.root / stack.settings.slo.file)
     report = run(
         _server(outputs, url),
         profile,
-        load_slo(stack.root / stack.settings.slo.file),
+        slo,
         _tuned(stack),
         protocol=protocol.value,
         cache=stack.home.cache,
         locustfile=stack.root / "load" / "locustfile.py",
-        on_progress=_say,
+        on_progress=say or _say,
     )
+    if then:
+        compared = baselines.verdict(report.to_record(), then, slo.generator.max_lag_p95_ms)
+        report = replace(report, compared=compared)
     mark_load(stack.home.watched / MARKS, report.to_json())
     if "grafana" in outputs:
         failed = annotate(outputs["grafana"], report, time.monotonic() - began)
         if failed:
-            _say(f"{failed}.")
+            (say or _say)(f"{failed}.")
     return report
 
 
@@ -159,6 +205,8 @@ def show(report: Report) -> None:
     """The table and the verdict."""
     console.print(report.table())
     _conclude(report.verdict)
+    if report.compared and report.compared.word == "pass":
+        console.print("  No operation is slower than in the baseline.")
     if report.highest_rate_per_s:
         console.print(f"The highest rate that passed is {report.highest_rate_per_s:g} requests/s.", highlight=False)
 
@@ -172,6 +220,12 @@ def _conclude(verdict: Verdict) -> None:
 
 def _say(words: str) -> None:
     console.print(f"  {words}", highlight=False)
+
+
+def _teller(json: bool) -> Say:
+    """Progress goes beside the answer where a machine reads that."""
+    out = Console(stderr=True, soft_wrap=True) if json else console
+    return lambda words: out.print(f"  {words}", highlight=False, markup=False)
 
 
 def _write(report: Report, json_out: Path | None, html_out: Path | None, junit_out: Path | None) -> None:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from plinth.child import terminable
 from plinth.cli.common import Json, console, outputs_of, print_json, stack_of
 from plinth.deploy import collection_specs
 from plinth.environment import project_root
@@ -86,6 +87,7 @@ def _swept(
     """What was found, and the engine that it was found on."""
     own = quantization_name(spec.quantization_config)
     with (
+        terminable(),
         tempfile.TemporaryDirectory(prefix="plinth-tune-") as directory,
         scratch(kind, Path(directory) / "engine") as server,
     ):
@@ -139,7 +141,7 @@ def _sampled(
     if sample not in ("auto", "live"):
         return spec, offline(sample, spec, points, queries, stack.home.cache, tell)
     where = outputs_of(stack)["qdrant"]
-    with Qdrant(where["url"], where["api_key"]) as client:
+    with Qdrant(where["url"], where["api_key"], ca_cert=where.get("ca_cert")) as client:
         return spec, live(client, spec, points, queries, tell)
 
 

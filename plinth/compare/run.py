@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,12 +15,14 @@ from typing import Any
 import numpy as np
 import psutil
 
+from plinth.child import terminable
 from plinth.compare import servers
 from plinth.compare.measure import CLIENTS, Measured, Run, load, search
 from plinth.compare.report import markdown, to_json
 from plinth.compare.servers import Server
 from plinth.errors import UserError
 from plinth.load.generated import generate, intrinsic_dimension
+from plinth.machine import cpu
 
 TENANTS = 20
 GRAPH = {"m": 16, "payload_m": 16, "ef_construct": 100, "full_scan_threshold": 100}
@@ -51,11 +52,9 @@ def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
 
 def machine() -> dict[str, Any]:
     """What it ran on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "cores": os.cpu_count(),
-        "cpu": models[0] if models else platform.machine(),
+        "cpu": cpu(),
         "memory_gib": round(psutil.virtual_memory().total / 1024**3),
         "load_average": os.getloadavg()[0],
         "clients": f"{CLIENTS} processes on the same machine",
@@ -96,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Compare, write compare.json, and print the tables."""
     options = _options(arguments)
     left_out: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="plinth-compare-") as directory:
+    with terminable(), tempfile.TemporaryDirectory(prefix="plinth-compare-") as directory:
         # Postgres runs as another user and has to get through.
         Path(directory).chmod(0o711)
         run = Run(

@@ -8,15 +8,27 @@ than the tolerance.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from plinth.errors import UserError
 from plinth.load.record import OperationRecord, ReportRecord
+from plinth.load.verdict import Verdict
 
 TOLERANCE = 1.1
-ALIKE = ("profile", "protocol", "data", "machine")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What two runs must have in common to be compared; ``rate_per_s`` is the first one of a climb."""
+
+    profile: str
+    protocol: str
+    rate_per_s: float
+    data: str
+    machine: str
 
 
 def read(path: Path) -> ReportRecord:
@@ -33,16 +45,33 @@ def read(path: Path) -> ReportRecord:
         ) from None
 
 
-def require_alike(now: ReportRecord, then: ReportRecord) -> None:
-    """Refuse to compare what cannot be compared; raises :class:`UserError`."""
+def kind(then: ReportRecord) -> Kind:
+    """What kind of run a report is of."""
+    return Kind(then.profile, then.protocol, then.steps[0].rate_per_s, then.data, then.machine)
+
+
+def require_alike(now: Kind, then: ReportRecord) -> None:
+    """Refuse to compare what cannot be compared, before a run; raises :class:`UserError`."""
     if then.verdict == "void":
         raise UserError("The baseline is a void run, which says nothing; name one that passed.")
-    for key in ALIKE:
-        ours, theirs = getattr(now, key), getattr(then, key)
+    for key, theirs in vars(kind(then)).items():
+        ours = getattr(now, key)
         if ours != theirs:
             raise UserError(
                 f"The baseline differs in its {key} ('{theirs}', this run '{ours}'); measure one of the same kind."
             )
+
+
+def verdict(now: ReportRecord, then: ReportRecord, max_lag_p95_ms: float) -> Verdict:
+    """Fail where an operation is surely slower than then; void where the generator was late, as for a target."""
+    found = tuple(slower(now, then))
+    if not found:
+        return Verdict("pass")
+    lag = now.generator.lag_p95_ms
+    if lag <= max_lag_p95_ms:
+        return Verdict("fail", found)
+    late = f"the generator ran {lag:.1f} ms late at the 95th percentile: this machine is too busy to compare on"
+    return Verdict("void", (late, *found))
 
 
 def slower(now: ReportRecord, then: ReportRecord, tolerance: float = TOLERANCE) -> Iterator[str]:

@@ -15,9 +15,11 @@ from plinth.load.verdict import Recall
 from plinth.load.wire.rest import within
 from plinth.load.workload import SCRATCH
 from plinth.qdrant.apply import converge
-from plinth.qdrant.client import Qdrant
+from plinth.qdrant.client import Qdrant, collection_path
 from plinth.qdrant.index import PayloadIndex
+from plinth.qdrant.plan import plan_collection
 from plinth.qdrant.spec import CollectionSpec
+from plinth.qdrant.state import read_collection
 
 INDEX_DEADLINE_S = 1800.0
 WORD_EVERY_S = 60.0
@@ -65,7 +67,12 @@ def _kilobytes(dataset: Dataset, spec: CollectionSpec) -> int:
 
 
 def prepare(client: Qdrant, spec: CollectionSpec, dataset: Dataset, on_progress: Callable[[str], None]) -> None:
-    """Make the collection if it is not there, fill it if it is not full, and wait until it is indexed."""
+    """Make the collection if it is not there, fill it if it is not full, and wait until it is indexed.
+
+    It is the gate's own: one of an earlier tuning that cannot become this one is made anew.
+    """
+    if plan_collection(spec, read_collection(client, spec.name)).refusals:
+        client.call("DELETE", collection_path(spec.name))
     if client.collection(spec.name) is None or _stored(client, spec) < len(dataset.vectors):
         converge(client, loading_spec(spec, dataset))
         insert(client, spec.name, dataset.vectors, partial(payload, dataset), spec.batch_size)

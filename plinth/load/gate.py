@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +11,8 @@ from pathlib import Path
 from typing import Protocol as Interface
 
 import numpy as np
-import psutil
 
+from plinth import machine
 from plinth.errors import UserError
 from plinth.load import generator, rounds
 from plinth.load.dataset import Dataset, dataset
@@ -26,7 +24,7 @@ from plinth.load.report import Report, Step
 from plinth.load.rounds import Result, Times
 from plinth.load.slo import CREATE, Profile, Slo
 from plinth.load.verdict import Measured, Recall, Verdict, judge
-from plinth.qdrant.client import Qdrant
+from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.spec import CollectionSpec
 
 
@@ -98,9 +96,13 @@ class Prepared:
             f"after {schedule.warmup_s:.0f} s of warm-up"
         )
         found = generator.send(self._aim, schedule, self.data, self._locustfile)
-        drop_scratch(self.client, self.spec)
-        # What the run wrote may still be indexed; what was there before must be.
-        left = (words for words in unready(self.client, self.spec) if "still being optimized" not in words)
+        try:
+            drop_scratch(self.client, self.spec)
+            # What the run wrote may still be indexed; what was there before must be.
+            left = [words for words in unready(self.client, self.spec) if "still being optimized" not in words]
+        except QdrantError as error:
+            # What a server that is gone answered until then is judged all the same.
+            left = [str(error)]
         self.not_ready.extend(f"after the run: {words}" for words in left)
         return found
 
@@ -133,15 +135,21 @@ def run(
 
 def create(client: Qdrant, spec: CollectionSpec, count: int) -> Times | None:
     """Make collections one after the other, and drop each: how long it took. None when none are wanted."""
-    took = []
-    for number in range(count):
-        name = f"{spec.name}_new_{number}"
-        began = time.perf_counter()
-        client.call("PUT", f"/collections/{name}", spec.create_body())
-        took.append((time.perf_counter() - began) * 1000)
-        client.call("DELETE", f"/collections/{name}")
-    if not took:
+    if not count:
         return None
+    prefix, took = f"{spec.name}_new_", []
+    for left in client.collections():
+        # By a run that was cut off.
+        if left.startswith(prefix):
+            client.call("DELETE", collection_path(left))
+    for number in range(count):
+        path = collection_path(f"{prefix}{number}")
+        try:
+            began = time.perf_counter()
+            client.call("PUT", path, spec.create_body())
+            took.append((time.perf_counter() - began) * 1000)
+        finally:
+            client.call("DELETE", path)
     values, counts = np.unique(np.round(took, 3), return_counts=True)
     found = Latencies(values, counts.astype(np.int64).reshape(1, -1), (0,))
     return Times(found, found, {}, None)
@@ -238,12 +246,6 @@ def report(
         url=url,
         protocol=protocol,
         data=data.described,
-        machine=_machine(),
+        machine=machine.described(),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _machine() -> str:
-    memory = psutil.virtual_memory().total / 2**30
-    system = f"{platform.system()} {platform.machine()}"
-    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {system}, generator on the same machine"

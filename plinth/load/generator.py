@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,7 +128,10 @@ def _run(job: Path, schedule: Schedule, locustfile: Path) -> str:
     try:
         said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.communicate()
         return f"it did not end within {seconds:.0f} s"
+    finally:
+        # After a Ctrl-C too: it is in a group of its own, and would go on to load the server.
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     return " / ".join(said.strip().splitlines()[-3:]) or f"exit {process.returncode}"

@@ -63,16 +63,18 @@ class Observer:
         self._watcher.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
         self._watcher.join()
+        if kind:
+            return
         answered = difference(self._search_buckets(), self._buckets)
         self.seen = ServerSide(
             searches=int(answered.get(float("inf"), 0)),
             search_p95_ms=bracket(answered, 0.95),
             samples=tuple(self._samples),
             before=self._before,
-            after=self._state(),
+            after=self._state_left(),
         )
 
     def _watch(self) -> None:
@@ -87,6 +89,13 @@ class Observer:
     def _search_buckets(self) -> Buckets:
         try:
             return search_buckets(self._client.metrics())
+        except QdrantError:
+            return {}
+
+    def _state_left(self) -> dict[str, float]:
+        """Nothing where the server is gone."""
+        try:
+            return self._state()
         except QdrantError:
             return {}
 
@@ -109,8 +118,9 @@ def search_buckets(page: str) -> Buckets:
 
 
 def difference(after: Buckets, before: Buckets) -> Buckets:
-    """What came between two pages."""
-    return {edge: value - before.get(edge, 0.0) for edge, value in after.items()}
+    """What came between two pages; a server that was started again meanwhile has counted anew."""
+    anew = any(value < before.get(edge, 0.0) for edge, value in after.items())
+    return {edge: value - (0.0 if anew else before.get(edge, 0.0)) for edge, value in after.items()}
 
 
 def bracket(buckets: Buckets, share: float) -> tuple[float, float] | None:

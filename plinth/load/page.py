@@ -63,7 +63,7 @@ def _facts(report: Report) -> dict[str, str]:
     facts = {
         "Server": f"{report.engine} at {report.url}",
         "Data": report.data,
-        "Machine": report.machine,
+        "Generator's machine": report.machine,
         "Generator": f"{generator.achieved} of {generator.planned} sent, {generator.lag_p95_ms:.1f} ms late at p95; "
         f"{generator.overhead_ms:.2f} ms of a core a request, so it could send {generator.headroom:.0f} times as much",
         "Little's law": f"{generator.in_flight:.2f} requests in flight, "
@@ -78,6 +78,7 @@ def _facts(report: Report) -> dict[str, str]:
             f"{when} {state['points_count']:.0f} points, {state['indexed_vectors_count']:.0f} indexed, "
             f"{state['segments_count']:.0f} segments"
             for when, state in (("before", server.before), ("after", server.after))
+            if state
         )
     if report.highest_rate_per_s:
         facts["Highest rate that passed"] = f"{report.highest_rate_per_s:g} requests a second"

@@ -117,6 +117,26 @@ def test_a_second_run_keeps_the_points_and_removes_what_was_written(client: Qdra
     client.call("DELETE", f"/collections/{spec.name}")
 
 
+def test_what_a_run_that_was_cut_off_left_is_in_no_ones_way(client: Qdrant) -> None:
+    spec = gate_spec(EMBEDDINGS, dataset("made"))
+    client.call("PUT", f"/collections/{spec.name}_new_1", spec.create_body())
+    created = gate.create(client, spec, 3)
+    assert created is not None
+    assert created.response.total == 3
+    assert [name for name in client.collections() if name.startswith(spec.name)] == []
+
+
+def test_a_collection_that_the_shipped_tuning_no_longer_fits_is_made_anew(client: Qdrant) -> None:
+    data = dataset("anew")
+    spec = gate_spec(EMBEDDINGS, data)
+    vectors = spec.vectors.model_copy(update={"distance": "Dot"})
+    prepare(client, spec.model_copy(update={"vectors": vectors}), data, quiet)
+    prepare(client, spec, data, quiet)
+    assert (client.collection(spec.name) or {})["config"]["params"]["vectors"]["distance"] == "Cosine"
+    assert list(unready(client, spec)) == []
+    client.call("DELETE", f"/collections/{spec.name}")
+
+
 @pytest.fixture
 def delayed() -> Iterator[Callable[[str, float], str]]:
     """Makes a proxy before a server that answers searches so many seconds later; returns its address."""

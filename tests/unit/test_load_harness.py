@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
 import threading
 import time
@@ -10,8 +12,10 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import psutil
 import pytest
 
+from plinth.child import terminable
 from plinth.load import rounds
 from plinth.load.dataset import Dataset
 from plinth.load.generator import Aim, Schedule, send
@@ -139,6 +143,28 @@ def test_a_connection_that_closes_under_a_request_is_no_error_and_one_in_fifty_i
     dropping, _ = load_against(stub(lambda number: (0 if number % 50 == 0 else 200, "t")), duration_s=4)
     assert dropping.errors > 0
     assert "the connection was closed" in (dropping.first_error or "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["Ctrl-C", "TERM"]
+)
+def test_a_run_that_is_interrupted_leaves_the_server_alone(
+    stub: Callable[..., str], sent: signal.Signals, raised: type[BaseException]
+) -> None:
+    def interrupt(number: int) -> tuple[int, str]:
+        if number == 1:
+            os.kill(os.getpid(), sent)
+        return 200, "t"
+
+    before = generators()
+    with terminable(), pytest.raises(raised):
+        load_against(stub(interrupt), duration_s=60)
+    assert generators() <= before
+
+
+def generators() -> set[int]:
+    """The load generators of this process that run."""
+    return {child.pid for child in psutil.Process().children(recursive=True) if "locust" in " ".join(child.cmdline())}
 
 
 def test_two_workers_share_the_rate_and_what_they_saw_adds_up(stub: Callable[..., str]) -> None:

@@ -157,11 +157,27 @@ def test_a_run_that_is_slower_than_its_baseline_is_told_by_ratio(tmp_path: Path)
     path.write_text(json.dumps(report(latency=lambda _: 3.0).to_json()))
     then = baseline.read(path)
     same, slower = report(latency=lambda _: 3.1).to_record(), report(latency=lambda _: 4.5).to_record()
-    baseline.require_alike(same, then)
-    assert list(baseline.slower(same, then)) == []
-    told = list(baseline.slower(slower, then))
-    assert len(told) == len(then.operations)
-    assert "search: p95 is at least 1." in told[0]
+    baseline.require_alike(baseline.kind(same), then)
+    assert baseline.verdict(same, then, 2.0) == Verdict("pass")
+    told = baseline.verdict(slower, then, 2.0)
+    assert (told.word, len(told.reasons)) == ("fail", len(then.operations))
+    assert "search: p95 is at least 1." in told.reasons[0]
+    # A busy machine is not blamed on the server.
+    busy = baseline.verdict(slower, then, 0.5)
+    assert (busy.word, busy.reasons[0]) == (
+        "void",
+        "the generator ran 1.0 ms late at the 95th percentile: this machine is too busy to compare on",
+    )
+
+
+def test_what_is_slower_than_before_is_so_in_every_report() -> None:
+    worse = replace(report(), compared=Verdict("fail", ("search: slower",)))
+    assert (worse.to_json()["verdict"], worse.to_json()["reasons"]) == ("fail", ["search: slower"])
+    assert ElementTree.fromstring(worse.to_junit()).get("failures") == "1"
+    assert "search: slower" in page(worse)
+    # A run that missed its targets says so, whatever it is compared with.
+    missed = report(latency=lambda _: 30.0)
+    assert replace(missed, compared=Verdict("pass")).verdict == missed.verdict
 
 
 @pytest.mark.parametrize(("times_as_slow", "word"), [(0.5, "pass"), (1.0, "pass"), (1.6, "fail"), (1.1, "void")])
@@ -200,9 +216,11 @@ def test_two_servers_take_turns_and_are_compared_by_ratio(times_as_slow: float, 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     now = report().to_record()
     with pytest.raises(UserError, match="differs in its machine"):
-        baseline.require_alike(now, now.model_copy(update={"machine": "64 cores"}))
+        baseline.require_alike(baseline.kind(now), now.model_copy(update={"machine": "64 cores"}))
+    with pytest.raises(UserError, match=r"differs in its rate_per_s \('50.0', this run '80'\)"):
+        baseline.require_alike(replace(baseline.kind(now), rate_per_s=80), now)
     with pytest.raises(UserError, match="a void run"):
-        baseline.require_alike(now, now.model_copy(update={"verdict": "void"}))
+        baseline.require_alike(baseline.kind(now), now.model_copy(update={"verdict": "void"}))
     path = tmp_path / "x.json"
     with pytest.raises(UserError, match="cannot be read"):
         baseline.read(path)
@@ -228,6 +246,8 @@ def test_the_servers_own_percentile_is_of_the_searches_of_the_run() -> None:
     assert bracket(seen, 0.95) == (1.0, 50.0)
     assert bracket(seen, 0.05) == (0.0, 1.0)
     assert bracket({}, 0.95) is None
+    # It was started again meanwhile, and counts from nothing.
+    assert difference({0.05: 8.0, float("inf"): 9.0}, after) == {0.05: 8.0, float("inf"): 9.0}
 
 
 @pytest.fixture

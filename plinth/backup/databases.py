@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from plinth.backup.manifest import DatabasePart, Table
-from plinth.backup.postgres import CLIENT, environment
+from plinth.backup.postgres import CLIENT, environment, quoted
 from plinth.backup.roles import roles, statements
 from plinth.backup.tables import canonical, differences, tables
 from plinth.backup.work import BackupError, Work, tool
@@ -72,7 +72,7 @@ def rebuild(work: Work, server: Server, saved: DatabasePart, dump: Path, name: s
     except psycopg.Error as error:
         raise BackupError(f"The database {name} cannot be made: {' '.join(str(error).split())}") from error
     done = work.run(
-        [tool("pg_restore", CLIENT), "--exit-on-error", "--single-transaction", f"--dbname={name}", dump],
+        [tool("pg_restore", CLIENT), "--exit-on-error", "--single-transaction", f"--dbname={quoted(name)}", dump],
         environment(server),
     )
     if done.code != 0:

@@ -8,14 +8,13 @@ from plinth.backup import databases
 from plinth.backup.config import PostgresStore
 from plinth.backup.manifest import DatabasePart, PostgresPart
 from plinth.backup.postgres import server_of
-from plinth.backup.source import Source, Wish
+from plinth.backup.source import BEGUN, DONE, LONGEST, Source, Wish, shortened
 from plinth.backup.work import BackupError
 from plinth.postgres import Server
 from plinth.versions import numbers
 
 # Everybody's entrance: it cannot be renamed while somebody asks for that.
 ENTRANCE = "postgres"
-BEGUN, DONE = "begun", "done"
 
 
 def wanted(part: PostgresPart, wish: Wish) -> list[DatabasePart]:
@@ -35,10 +34,16 @@ def refusals(source: Source, part: PostgresPart, store: PostgresStore, wish: Wis
             f"Postgres at {server.host}:{server.port} is {version} and the set was made by {part.version}: an older "
             "server does not read a newer one's dumps; upgrade it first."
         ]
-    if wish.replace or wish.beside:
-        return []
     made = source.made()
-    return [
+    copies = {source.beside(saved.name): saved for saved in wanted(part, wish)}
+    said = [
+        _in_the_way(copy)
+        for copy, saved in copies.items()
+        if f"postgres/{copy}" not in made and databases.exists(server, copy) and databases.compared(server, saved, copy)
+    ]
+    if wish.replace or wish.beside:
+        return said
+    return said + [
         f"The database {saved.name} holds rows."
         for saved in wanted(part, wish)
         if f"postgres/{saved.name}" not in made
@@ -60,12 +65,17 @@ def _one(source: Source, server: Server, saved: DatabasePart, wish: Wish) -> str
     name, copy = saved.name, source.beside(saved.name)
     if source.made().get(f"postgres/{name}") == DONE:
         return f"postgres: {name} was restored before."
+    beside = wish.beside or name == ENTRANCE
+    if beside and source.made().get(f"postgres/{copy}") == DONE and databases.exists(server, copy):
+        return f"postgres: {name} was restored before, as {copy}."
     _make(source, server, saved, copy)
-    if wish.beside or name == ENTRANCE:
+    if beside:
+        source.making(f"postgres/{copy}", DONE)
         return f"postgres: {name} is restored as {copy}."
     source.making(f"postgres/{name}", BEGUN)
     source.work.say(f"postgres {copy} takes the name {name}")
-    aside = f"{name[:40]}__before_{datetime.now(UTC):%Y%m%d%H%M%S}"
+    mark = f"__before_{datetime.now(UTC):%Y%m%d%H%M%S}"
+    aside = f"{shortened(name, LONGEST - len(mark))}{mark}"
     live = databases.exists(server, name)
     kept = live and databases.holds_rows(server, name)
     if live:
@@ -85,10 +95,17 @@ def _make(source: Source, server: Server, saved: DatabasePart, name: str) -> Non
         if not databases.compared(server, saved, name):
             source.work.say(f"postgres {name} is there already, as it was saved")
             return
+        if source.made().get(f"postgres/{name}") != BEGUN:
+            raise BackupError(_in_the_way(name))
         databases.drop(server, name)
+    source.making(f"postgres/{name}", BEGUN)
     dump, _ = source.fetch(saved.path)
     databases.rebuild(source.work, server, saved, dump, name)
     wrong = databases.compared(server, saved, name)
     if wrong:
         databases.drop(server, name)
         raise BackupError(f"{wrong[0]} in the restored copy; what was live is as it was.")
+
+
+def _in_the_way(copy: str) -> str:
+    return f"The database {copy} is there, and not as the set has it; drop or rename it, or choose another set."

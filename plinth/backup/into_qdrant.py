@@ -8,12 +8,13 @@ from plinth.backup import rebuild
 from plinth.backup.config import QdrantStore
 from plinth.backup.manifest import Collection, QdrantPart
 from plinth.backup.node import Node, nodes
-from plinth.backup.source import Source, Wish
+from plinth.backup.source import BEGUN, DONE, Source, Wish
 from plinth.backup.work import BackupError
 from plinth.qdrant.client import collection_path
 from plinth.versions import numbers
 
-BEGUN, DONE = "begun", "done"
+# Compared, under the live one's name; aliases and the copy are still to come.
+MADE = "made"
 
 
 def wanted(part: QdrantPart, wish: Wish) -> list[Collection]:
@@ -37,6 +38,11 @@ def refusals(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -
             )
     made, there = source.made(), set(first.collections())
     for saved in wanted(part, wish):
+        copy = source.beside(saved.name)
+        word = made.get(f"qdrant/{copy}")
+        needed = wish.replace or (wish.beside and word != DONE)
+        if needed and copy in there and word != BEGUN and rebuild.differences(first, saved, copy):
+            said.append(_in_the_way(copy))
         if wish.replace or wish.beside or saved.name not in there or f"qdrant/{saved.name}" in made:
             continue
         if count := first.count(saved.name):
@@ -57,32 +63,46 @@ class _Restoring:
 
     def one(self, saved: Collection, *, beside: bool) -> str:
         name, copy = saved.name, self._source.beside(saved.name)
-        if self._source.made().get(f"qdrant/{name}") == DONE:
+        word = self._source.made().get(f"qdrant/{name}")
+        if word == DONE:
             return f"qdrant: {name} was restored before."
         if beside:
+            if self._source.made().get(f"qdrant/{copy}") == DONE and copy in self._first.collections():
+                return f"qdrant: {name} was restored before, as {copy}."
             self._make(saved, copy)
+            self._source.making(f"qdrant/{copy}", DONE)
             return f"qdrant: {name} is restored as {copy}; no alias leads to it."
-        live = name in self._first.collections() and self._first.count(name) > 0
-        self._source.making(f"qdrant/{name}", BEGUN)
-        aliases = self._aliases(name, copy)
-        if live:
-            # Readers by an alias go to the compared copy while the name itself is made anew.
-            self._make(saved, copy)
-            self._lead(aliases, copy)
-        if not self._is_as_saved(saved, name):
-            self._first.call("DELETE", collection_path(name))
-            self._make(saved, name)
+        aliases = self._aliases(name, *([copy] if self._is_begun(copy) else []))
+        if word != MADE:
+            self._anew(saved, copy, aliases)
         self._lead(aliases, name)
-        self._first.call("DELETE", collection_path(copy))
+        if self._is_begun(copy):
+            self._first.call("DELETE", collection_path(copy))
         self._source.making(f"qdrant/{name}", DONE)
         return f"qdrant: {name} is restored with {self._first.count(name)} points{_told(aliases)}."
+
+    def _anew(self, saved: Collection, copy: str, aliases: Sequence[str]) -> None:
+        """Make a collection in the live one's place, however alike that looks: the comparison is one of samples."""
+        name = saved.name
+        self._source.making(f"qdrant/{name}", BEGUN)
+        if name in self._first.collections():
+            if self._first.count(name):
+                # Readers by an alias go to the compared copy while the name itself is made anew.
+                self._make(saved, copy)
+                self._lead(aliases, copy)
+            self._first.call("DELETE", collection_path(name))
+        self._make(saved, name)
+        self._source.making(f"qdrant/{name}", MADE)
 
     def _make(self, saved: Collection, name: str) -> None:
         if self._is_as_saved(saved, name):
             self._source.work.say(f"qdrant {name} is there already, as it was saved")
             return
         if name in self._first.collections():
+            if not self._is_begun(name):
+                raise BackupError(_in_the_way(name))
             self._first.call("DELETE", collection_path(name))
+        self._source.making(f"qdrant/{name}", BEGUN)
         if self._part.engine == "embedded":
             rebuild.recover(self._first, saved, name, self._source.fetch, self._store.snapshots, self._source.work.say)
         else:
@@ -92,6 +112,9 @@ class _Restoring:
             raise BackupError(
                 f"{saved.name} did not come back as it was saved ({wrong[0]}); what was live is as it was."
             )
+
+    def _is_begun(self, name: str) -> bool:
+        return self._source.made().get(f"qdrant/{name}") == BEGUN
 
     def _is_as_saved(self, saved: Collection, name: str) -> bool:
         return name in self._first.collections() and not rebuild.differences(self._first, saved, name)
@@ -115,6 +138,10 @@ class _Restoring:
             actions.append({"create_alias": {"alias_name": alias, "collection_name": name}})
         if actions:
             self._first.call("POST", "/collections/aliases", {"actions": actions})
+
+
+def _in_the_way(copy: str) -> str:
+    return f"The collection {copy} is there, and not as the set has it; delete it, or choose another set."
 
 
 def _told(aliases: Sequence[str]) -> str:

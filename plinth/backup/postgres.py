@@ -120,7 +120,7 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
                 f"--snapshot={row[0]}",
                 "--file",
                 work.stage / path,
-                f"--dbname={_quoted(name)}",
+                f"--dbname={quoted(name)}",
             ],
             environment(server),
         )
@@ -153,7 +153,7 @@ def _path(database: str) -> str:
     return f"{DIRECTORY}/{quote(database, safe='')}.dump"
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     """A connection string for a database, whatever its name: `a=b` would otherwise be read as a setting."""
     escaped = name.replace("\\", "\\\\").replace("'", "\\'")
     return f"dbname='{escaped}'"

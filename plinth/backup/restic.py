@@ -73,21 +73,24 @@ class Restic:
             raise BackupError(f"restic says '{said.strip()}' of its version; reinstall it: apt-get install restic.")
         return int(found[1]), int(found[2])
 
+    def open_or_make(self) -> None:
+        """Open the repository, and make it where there surely is none yet."""
+        if not self._pinned() and not self.is_there():
+            self._succeed("init")
+        self.open()
+
     def open(self) -> None:
-        """Find the repository, make it where there surely is none yet, and refuse another than before.
+        """Find the repository, and refuse another than before.
 
         What a killed run left locked is freed: the lock of this machine is ours, so nobody of ours is at work.
         """
         found = self._config()
         pinned = self._pinned()
-        if found.code != 0 and self._is_absent(found):
-            if pinned:
-                raise BackupError(
-                    f"The repository {self.location} is gone: {pinned} was there before. Bring it back, or delete "
-                    f"{self._pin_file} to begin a new one."
-                )
-            self._succeed("init")
-            found = self._run("cat", "config")
+        if pinned and found.code != 0 and self._is_absent(found):
+            raise BackupError(
+                f"The repository {self.location} is gone: {pinned} was there before. Bring it back, or delete "
+                f"{self._pin_file} to begin a new one."
+            )
         self._refuse(found, "cat config")
         identity = str(json.loads(found.out)["id"])
         if pinned and pinned != identity:
@@ -180,8 +183,20 @@ class Restic:
         return digest.hexdigest()
 
     def forget(self, keep: Keep) -> None:
-        """Let old sets go. Incomplete ones are counted apart, so that they never push a complete one out."""
-        ages = ("--keep-daily", str(keep.daily), "--keep-weekly", str(keep.weekly), "--keep-monthly", str(keep.monthly))
+        """Let old sets go. Incomplete ones are counted apart, so that they never push a complete one out.
+
+        Nor does one of what was lost today push out this morning's: all of the newest's last 24 hours stay.
+        """
+        ages = (
+            "--keep-within",
+            "1d",
+            "--keep-daily",
+            str(keep.daily),
+            "--keep-weekly",
+            str(keep.weekly),
+            "--keep-monthly",
+            str(keep.monthly),
+        )
         for kind, rule in ((COMPLETE, ages), (INCOMPLETE, ("--keep-last", str(keep.daily)))):
             self._succeed("forget", "--host", self._host, "--tag", f"{self._plan},{kind}", "--group-by", "tags", *rule)
 

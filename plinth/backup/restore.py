@@ -17,15 +17,17 @@ import psycopg
 import redis as redis_py
 from neo4j.exceptions import GqlError
 
-from plinth.backup import into_neo4j, into_postgres, into_qdrant, into_redis, neo4j, room
+from plinth.backup import into_neo4j, into_postgres, into_qdrant, into_redis, neo4j, room, turns
 from plinth.backup.config import Config, Stores
 from plinth.backup.instances import end_strays
 from plinth.backup.look import manifest_of
 from plinth.backup.manifest import GrafanaPart, Manifest
 from plinth.backup.restic import Restic, Snapshot
-from plinth.backup.source import STORES, Source, Wish
+from plinth.backup.source import STORES, Source, Wish, begun
 from plinth.backup.take import newest
 from plinth.backup.work import BackupError, Say, emptied, working
+
+_BY_NAME = " --replace restores over what is live, --beside under new names."
 
 
 @dataclass
@@ -54,18 +56,19 @@ def chosen(manifest: Manifest, wish: Wish) -> tuple[str, ...]:
     _refuse_unknown("collection", wish.collections, [each.name for each in qdrant.collections] if qdrant else [])
     _refuse_unknown("database", wish.databases, [each.name for each in postgres.databases] if postgres else [])
     named = {"qdrant": wish.collections, "postgres": wish.databases}
-    wanted = wish.stores or tuple(store for store, names in named.items() if names) or there
+    wanted = {*wish.stores, *(store for store, names in named.items() if names)} or there
     return tuple(store for store in STORES if store in wanted)
 
 
 def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
     """Restore a set of ``source``'s repository into ``target``'s stores, which may be another environment's."""
-    with working(source, say) as work:
+    with working(source, say) as work, turns.restoring(target.postgres):
         restic = Restic(work)
         restic.open()
         end_strays(work.scratch)
         emptied(work.scratch)
-        snapshot = newest(restic, wish.snapshot)
+        snapshot, identity = newest(restic, wish.snapshot), _identity(target)
+        _refuse_another(wish, snapshot, begun(work.fetched, identity))
         manifest = manifest_of(restic, snapshot)
         if not manifest.complete and not wish.incomplete:
             raise BackupError(
@@ -73,10 +76,10 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
                 "--incomplete to restore what it holds."
             )
         restored = Restored(snapshot, manifest)
-        fetching = Source(work, restic, snapshot, manifest, _identity(target))
+        fetching = Source(work, restic, snapshot, manifest, identity)
         stores = chosen(manifest, wish)
         steps = {store: _step(store, fetching, target, wish) for store in stores}
-        _refuse(steps)
+        _refuse(steps, wish)
         room.require(f"A restore of set {snapshot.short}", _needs(fetching, target, wish, stores))
         for store, step in steps.items():
             began = time.monotonic()
@@ -94,13 +97,22 @@ def _identity(target: Stores) -> str:
     return hashlib.sha256(" ".join((*qdrant, *others)).encode()).hexdigest()[:8]
 
 
-def _refuse(steps: dict[str, Step]) -> None:
+def _refuse_another(wish: Wish, newest_one: Snapshot, unended: Sequence[str]) -> None:
+    """A set that came since a restore was killed may be one of half-restored stores: which is meant has to be said."""
+    others = [short for short in unended if short != newest_one.short]
+    if others and not wish.snapshot:
+        raise BackupError(
+            f"A restore of set {others[0]} was begun there and has not ended, and {newest_one.short} is newer; go on "
+            f"with --snapshot {others[0]}, or begin with the newer one: --snapshot {newest_one.short}."
+        )
+
+
+def _refuse(steps: dict[str, Step], wish: Wish) -> None:
     """Before anything is touched: all that stands against any store."""
     said = [sentence for store, step in steps.items() for sentence in _said(store, step.refusals)]
     if said:
-        raise BackupError(
-            f"{' '.join(said)} Nothing was touched. --replace restores over what is live, --beside under new names."
-        )
+        more = "" if wish.replace or wish.beside else _BY_NAME
+        raise BackupError(f"{' '.join(said)} Nothing was touched.{more}")
 
 
 def _needs(source: Source, target: Stores, wish: Wish, stores: Sequence[str]) -> dict[Path, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -13,6 +14,13 @@ from plinth.backup.work import BackupError, Work
 from plinth.files import sha256, write_whole
 
 STORES = ("postgres", "qdrant", "redis", "neo4j", "grafana")
+
+
+# Bytes of a database's name; Postgres cuts off what is beyond, in silence.
+LONGEST = 63
+# What a restore records of what it makes.
+BEGUN, DONE = "begun", "done"
+RECORD = "made.json"
 
 
 @dataclass(frozen=True)
@@ -32,14 +40,28 @@ class Wish:
     incomplete: bool = False
 
 
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many bytes; two that begin alike stay two."""
+    if len(name.encode()) <= most:
+        return name
+    mark = f"_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name.encode()[: most - len(mark)].decode(errors='ignore')}{mark}"
+
+
+def begun(fetched: Path, target: str) -> list[str]:
+    """The sets of which a restore into a target has made something and has not ended."""
+    return sorted(record.parent.name.partition("-")[0] for record in fetched.glob(f"*-{target}/{RECORD}"))
+
+
 class Source:
     """A set whose files are fetched once. A restore that is run again finds those that came whole, and what it made."""
 
     def __init__(self, work: Work, restic: Restic, snapshot: Snapshot, manifest: Manifest, target: str) -> None:
         self.work, self.snapshot, self.manifest = work, snapshot, manifest
         self._restic = restic
+        self._target = target
         self._directory = work.fetched / f"{snapshot.short}-{target}"
-        self._record = self._directory / "made.json"
+        self._record = self._directory / RECORD
 
     def fetch(self, path: str) -> tuple[Path, Piece]:
         """A file of the set, compared with its checksum."""
@@ -76,9 +98,11 @@ class Source:
         write_whole(self._record, json.dumps(self.made() | {name: word}))
 
     def beside(self, name: str) -> str:
-        """A name of this set's own for what is called ``name``."""
-        return f"{name[:50]}__{self.snapshot.short}"
+        """A name of this set's own for what is called ``name``; no two share one."""
+        mark = f"__{self.snapshot.short}"
+        return f"{shortened(name, LONGEST - len(mark))}{mark}"
 
     def forget(self) -> None:
-        """Remove what was fetched and recorded."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        """Remove what was fetched and recorded for this target, of other sets too: this one has taken their place."""
+        for each in self.work.fetched.glob(f"*-{self._target}"):
+            shutil.rmtree(each, ignore_errors=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from plinth.backup import grafana, postgres, redis, remote, room
+from plinth.backup import grafana, postgres, redis, remote, room, turns
 from plinth.backup.config import Config
 from plinth.backup.manifest import NAME, Manifest, differences, parse, pieces_below
 from plinth.backup.node import Journal, nodes
@@ -84,12 +84,13 @@ def clean(work: Work) -> None:
 def _run(work: Work, began: float) -> Taken:
     work.say("opening the repository")
     restic = Restic(work)
-    restic.open()
+    restic.open_or_make()
     clean(work)
     room.require("The backup", _needs(work, restic))
     emptied(work.stage)
     try:
-        manifest = _staged(work, time.time())
+        with turns.backing_up(work.config.postgres):
+            manifest = _staged(work, time.time())
         work.say(f"storing {manifest.size} bytes in {restic.location}")
         snapshot_id, added = restic.save(work.stage, complete=manifest.complete)
         snapshot_id = _compare(restic, snapshot_id, manifest)

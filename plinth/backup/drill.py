@@ -49,8 +49,8 @@ class Drilled:
 
     @property
     def result(self) -> Result:
-        """`ok` when every store of the set came back as it was."""
-        return "failed" if any(self.problems.values()) else "ok"
+        """`ok` when every store of a complete set came back as it was."""
+        return "failed" if any(self.problems.values()) else "ok" if self.manifest.complete else "incomplete"
 
     def result_of(self, store: str) -> Result:
         """Of one store; `incomplete` where only its files were read."""

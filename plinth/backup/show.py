@@ -109,11 +109,11 @@ def drilled_lines(drilled: Drilled) -> list[str]:
     old = time.time() - drilled.manifest.ended_at
     lines = [
         f"Set {drilled.snapshot.short}, {old / 3600:.1f} h old, "
-        + ("came back as it was saved." if drilled.result == "ok" else "did NOT come back as it was saved.")
+        + ("did NOT come back as it was saved." if drilled.result == "failed" else "came back as it was saved.")
     ]
     for store, said in drilled.told.items():
         lines.append(f"  {store:<10} {drilled.seconds[store]:8.1f} s  {'; '.join(said) or 'as it was saved'}")
-    return lines
+    return [*lines, *(f"  lacking: {sentence}" for sentence in drilled.manifest.failures)]
 
 
 def drilled_json(drilled: Drilled) -> dict[str, Any]:

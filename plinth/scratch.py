@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -22,6 +23,7 @@ from plinth.services.qdrant import program
 from plinth.targets.local.programs import find
 
 Kind = Literal["auto", "server", "embedded"]
+PORTS = range(20_000, 30_000)
 
 
 class Memory(NamedTuple):
@@ -137,10 +139,16 @@ def memory_of(pid: int) -> Memory:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody listens on now.
+
+    It is none of those that the kernel gives to outgoing connections (32768 and up by default): one of them may have it
+    again before the server binds.
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise UserError(f"Every port of 127.0.0.1 from {PORTS.start} to {PORTS.stop - 1} is taken; end what listens there.")
 
 
 def _memory(pid: int) -> Memory:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ import pytest
 import yaml
 from hypothesis import settings
 
+from plinth.scratch import free_port
+
 # How long an example takes depends on the machine.
 settings.register_profile("plinth", deadline=None)
 settings.load_profile("plinth")
@@ -29,12 +30,6 @@ START_DEADLINE_S = 60
 def real_qdrant() -> str | None:
     """The real server's binary, where there is one."""
     return os.environ.get("PLINTH_QDRANT") or shutil.which("qdrant")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

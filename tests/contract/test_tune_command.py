@@ -52,7 +52,7 @@ def engines() -> set[int]:
 
 def test_the_lines_it_prints_make_a_collection_that_meets_the_floor(file: Path) -> None:
     before = engines()
-    said = tune(file, "--floor", "0.9", "--budget-s", "90")
+    said = tune(file, "--floor", "0.9", "--budget-s", "900")
     assert said.exit_code == 0, said.output
     found = json.loads(said.stdout)
     assert "embedded" in found["engine"]
@@ -73,7 +73,7 @@ def test_the_lines_it_prints_make_a_collection_that_meets_the_floor(file: Path) 
 
 
 def test_a_floor_that_nothing_meets_is_said_plainly(file: Path) -> None:
-    said = tune(file, "--floor", "1", "--budget-s", "15")
+    said = tune(file, "--floor", "1", "--budget-s", "900")
     assert said.exit_code == 1, said.output
     found = json.loads(said.stdout)
     assert found["verdict"].startswith("Nothing that was tried meets recall 1 for every size of tenant")

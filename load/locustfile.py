@@ -103,7 +103,8 @@ class Scheduled(User):
         runner = self.environment.runner
         self.worker = runner.worker_index if isinstance(runner, WorkerRunner) else 0
         truth = [frozenset(row[row >= 0].tolist()) for row in DATA["truth"]]
-        queries = Queries(DATA["tenants"].tolist(), DATA["parts"].tolist(), DATA["words"].tolist(), truth)
+        tenants, parts, words, matched = (DATA[name].tolist() for name in ("tenants", "parts", "words", "matched"))
+        queries = Queries(tenants, parts, words, truth, matched)
         self.workload = Workload(queries, JOB["points"], self.worker)
         wire = Grpc if JOB["protocol"] == "grpc" else Rest
         self.wire: Any = wire(JOB["collection"], JOB["params"], DATA["queries"])

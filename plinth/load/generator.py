@@ -76,12 +76,15 @@ def _queries(dataset: Dataset) -> dict[str, Any]:
     truth = np.full((len(dataset.queries), TOP), -1, dtype=np.int64)
     for row, nearest in enumerate(dataset.truth):
         truth[row, : len(nearest)] = sorted(nearest)
+    stored = set(zip(dataset.tenants, dataset.parts, strict=True))
+    asked = zip(dataset.query_tenants, dataset.query_parts, strict=True)
     return {
         "queries": dataset.queries,
         "tenants": np.array(dataset.query_tenants),
         "parts": np.array(dataset.query_parts),
         "words": np.array(dataset.query_words),
         "truth": truth,
+        "matched": np.array([both in stored for both in asked]),
     }
 
 

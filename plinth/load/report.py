@@ -25,7 +25,7 @@ from plinth.load.record import (
 )
 from plinth.load.rounds import Result, Times, times
 from plinth.load.slo import CREATE, Profile, Slo
-from plinth.load.verdict import Measured, Operation, Verdict
+from plinth.load.verdict import Measured, Operation, Verdict, below_floor
 
 COLOURS = {"pass": "green", "fail": "red", "void": "yellow"}
 
@@ -140,18 +140,19 @@ class Report:
             said = f"p{percentile} {found.value:.1f} ms ({found.low:.1f} to {found.high:.1f}), target {target:.0f} ms"
             case = _case(suite, f"{name} p{percentile} < {target:.0f} ms", found.value / 1000)
             if operation.errors or found.low > target:
-                ElementTree.SubElement(case, "failure", message=operation.first_error or said)
+                ElementTree.SubElement(case, "failure", message=_words(operation.first_error or said))
             elif found.high > target:
                 ElementTree.SubElement(case, "skipped", message=f"open: {said}")
         for when, recall in self.measured.recall.items():
             case = _case(suite, f"recall@10 {when} >= {self.slo.recall.overall}", 0)
-            if recall.overall < self.slo.recall.overall:
-                ElementTree.SubElement(case, "failure", message=f"{recall.overall:.3f}")
+            missed = list(below_floor(when, recall, self.slo.recall))
+            if missed:
+                ElementTree.SubElement(case, "failure", message=_words("; ".join(missed)))
         case = _case(suite, "the run", 0)
         if self.verdict.word == "void":
-            ElementTree.SubElement(case, "error", message="; ".join(self.verdict.reasons))
+            ElementTree.SubElement(case, "error", message=_words("; ".join(self.verdict.reasons)))
         elif self.verdict.word == "fail":
-            ElementTree.SubElement(case, "failure", message="; ".join(self.verdict.reasons))
+            ElementTree.SubElement(case, "failure", message=_words("; ".join(self.verdict.reasons)))
         for kind in ("failure", "error", "skipped"):
             suite.set(
                 {"failure": "failures", "error": "errors", "skipped": "skipped"}[kind],
@@ -241,6 +242,11 @@ class Report:
 def span(found: Estimate) -> str:
     """An interval in milliseconds, for a cell."""
     return f"{found.low:.1f} - {'?' if isinf(found.high) else f'{found.high:.1f}'}"
+
+
+def _words(text: str) -> str:
+    """Without what XML has no place for: a server's error may hold any byte."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _case(suite: ElementTree.Element, name: str, seconds: float) -> ElementTree.Element:

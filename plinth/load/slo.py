@@ -41,9 +41,13 @@ class Promises(_Model):
 
 
 class Recall(_Model):
-    """Floors of recall@10, 0 to 1. A tenant is large with more than 5 % of the points."""
+    """Floors of recall@10, 0 to 1. A tenant is large with more than 5 % of the points.
+
+    ``tenant_band`` is for the tenants of each size together: over 5 %, 1 to 5 %, under 1 %.
+    """
 
     overall: float = Field(ge=0, le=1)
+    tenant_band: float = Field(ge=0, le=1)
     large_tenant: float = Field(ge=0, le=1)
 
 

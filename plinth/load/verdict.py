@@ -9,6 +9,7 @@ from typing import Literal
 
 from plinth.load.percentiles import Estimate
 from plinth.load.slo import CREATE, Profile, Slo
+from plinth.load.slo import Recall as Floors
 
 Word = Literal["pass", "fail", "void"]
 Again = Literal["beside", "instead"]
@@ -134,12 +135,19 @@ def _wrong(measured: Measured, slo: Slo) -> Iterator[str]:
             total = operation.count + operation.errors
             yield f"{name}: {operation.errors} of {total} failed; first: {operation.first_error}"
     for when, recall in measured.recall.items():
-        if recall.overall < slo.recall.overall:
-            yield f"recall@10 {when} is {recall.overall:.3f}, below {slo.recall.overall}"
-        for tenant, found in recall.large_tenants.items():
-            if found < slo.recall.large_tenant:
-                floor = slo.recall.large_tenant
-                yield f"recall@10 {when} within the large tenant {tenant} is {found:.3f}, below {floor}"
+        yield from below_floor(when, recall, slo.recall)
+
+
+def below_floor(when: str, recall: Recall, floors: Floors) -> Iterator[str]:
+    """Where recall misses a floor: over all, within the tenants of a size, within a large one."""
+    if recall.overall < floors.overall:
+        yield f"recall@10 {when} is {recall.overall:.3f}, below {floors.overall}"
+    for band, found in recall.bands.items():
+        if found < floors.tenant_band:
+            yield f"recall@10 {when} within tenants of {band} of the points is {found:.3f}, below {floors.tenant_band}"
+    for tenant, found in recall.large_tenants.items():
+        if found < floors.large_tenant:
+            yield f"recall@10 {when} within the large tenant {tenant} is {found:.3f}, below {floors.large_tenant}"
 
 
 def _saturated(measured: Measured, slo: Slo) -> Iterator[str]:

@@ -44,12 +44,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Queries:
-    """For each query its tenant, its part of speech, its word and the ids of the exact nearest."""
+    """For each query its tenant, its part of speech, its word and the ids of the exact nearest.
+
+    ``matched`` says whether the tenant has a point of that part.
+    """
 
     tenants: Sequence[str]
     parts: Sequence[str]
     words: Sequence[str]
     truth: Sequence[frozenset[int]]
+    matched: Sequence[bool]
 
 
 class Workload:
@@ -91,8 +95,8 @@ class Workload:
             if strangers:
                 return Outcome(f"a request within {value} returned a point of {strangers[0]}")
         # A tenant has points; those of it with a further condition may be none.
-        if not answer.points and ask.name != "filtered_search":
-            return Outcome(f"found nothing within {ask.tenant}")
+        if not answer.points and (ask.name != "filtered_search" or self._queries.matched[ask.row]):
+            return Outcome(f"found nothing within {', '.join((ask.tenant, *ask.conditions.values()))}")
         if ask.name != "search":
             return Outcome()
         truth = self._queries.truth[ask.row]

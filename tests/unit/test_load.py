@@ -61,6 +61,11 @@ def recalled(overall: float, large: float) -> dict[str, Recall]:
         (with_search(count=5), "void", "5 answers are too few"),
         (well(recall=recalled(0.9, 0.98)), "fail", "recall@10 during the run is 0.900"),
         (well(recall=recalled(0.99, 0.4)), "fail", "large tenant noun.act is 0.400"),
+        (
+            well(recall={"x": Recall(0.99, {}, {"under 1 %": 0.8})}),
+            "fail",
+            "x within tenants of under 1 % of the points",
+        ),
         (well(generator=replace(GENERATOR, achieved=600)), "void", "600 of 700"),
         (well(generator=LATE), "pass", ""),
         (with_p95(55.0, 60.0, 65.0, generator=LATE), "void", "50.0 ms late"),

@@ -137,8 +137,22 @@ def test_junit_has_a_case_for_each_target_and_one_for_the_run() -> None:
     assert failed == {"upsert", "delete", "get", "the"}
     assert int(suite.get("failures") or 0) == len(failed)
     assert int(suite.get("tests") or 0) == len(suite) == len(SLO.profile("smoke").mix) + 3
+    step = (made := report()).decisive
+    measured = replace(step.measured, recall={"now": Recall(0.99, {}, {"under 1 %": 0.5})})
+    fell = ElementTree.fromstring(replace(made, steps=(replace(step, measured=measured),)).to_junit())
+    assert [case.get("name") for case in fell if case.find("failure") is not None] == ["recall@10 now >= 0.97"]
     passed = ElementTree.fromstring(report().to_junit())
     assert (passed.get("failures"), passed.get("errors"), passed.get("skipped")) == ("0", "0", "0")
+
+
+def test_junit_can_be_read_whatever_a_server_says() -> None:
+    made = report()
+    step = made.decisive
+    said = replace(step.measured.operations["get"], errors=1, first_error="500 \x00\x1b[31m\ufffe")
+    measured = replace(step.measured, operations={**step.measured.operations, "get": said})
+    told = replace(step, measured=measured, verdicts=[Verdict("fail", ("get: \x00",))])
+    suite = ElementTree.fromstring(replace(made, steps=(told,)).to_junit())
+    assert [str(found.get("message")).strip() for found in suite.iter("failure")] == ["500   [31m", "get:"]
 
 
 def test_a_climb_ends_where_it_misses_and_passes_when_the_least_rate_holds() -> None:

@@ -104,7 +104,7 @@ def config_of(
                 limit_upload_kib=settings.backup.upload_kib,
             ),
             **dict(_stores(settings, outputs, home, secrets)),
-            not_taken=not_taken(settings),
+            not_taken=not_taken(settings) | _out_of_reach(settings, outputs),
             keep=Keep(**settings.backup.keep.model_dump()),
             schedule=Schedule.model_validate(schedule(settings.backup)),
             revision=revision,
@@ -183,6 +183,13 @@ def _neo4j(outputs: Mapping[str, Any], secrets: _Secrets) -> Neo4jStore | None:
         user=about["user"],
         password_file=secrets.file(about["password"]),
     )
+
+
+def _out_of_reach(settings: Settings, outputs: Mapping[str, Any]) -> dict[str, str]:
+    """What runs and this machine cannot take, and why."""
+    if "grafana" not in outputs or settings.target is not TargetName.docker:
+        return {}
+    return {"grafana": f"its database is in a volume of its container; {NAME} takes it by schedule."}
 
 
 def _grafana(outputs: Mapping[str, Any], settings: Settings, home: Home) -> GrafanaStore | None:

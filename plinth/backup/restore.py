@@ -175,7 +175,7 @@ def _grafana(source: Source, part: GrafanaPart) -> list[str]:
     file, _ = source.fetch(part.path)
     kept = source.work.config.directory / f"grafana-{source.snapshot.short}.db"
     shutil.copyfile(file, kept)
-    return [f"grafana: its database is in {kept}; stop Grafana and put it in the place of grafana.db."]
+    return [f"grafana: its database is in {kept}; docs/backup.md has the command that puts it into Grafana."]
 
 
 def _refuse_unknown(what: str, wanted: Sequence[str], there: Sequence[str]) -> None:

@@ -60,7 +60,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         "ca": ca,
         # In containers the volumes of others are theirs alone.
         "snapshots": local,
-        "grafana": local and "grafana" in names,
+        "grafana": "grafana" in names,
         "not_taken": not_taken(settings),
         "keep": wanted.keep.model_dump(),
         "schedule": schedule(wanted),
@@ -78,6 +78,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         ports={"http": wanted.port},
         volumes={"work": wanted.disk_gib, "repository": wanted.disk_gib},
         shares={EXPORTER: STATE} if EXPORTER in names else {},
+        reads=(("grafana", "data"),) if "grafana" in names else (),
         health=Health("http", "http", "/metrics", deadline_s=30),
         # restic holds the index of its repository in memory, and a drill runs second copies of the stores.
         limits=Limits(1, 1024),

@@ -134,11 +134,11 @@ class Service:
 
     ``arguments``, ``environment`` and ``initialise`` are templates. ``initialise`` runs once on an empty first
     volume, where the image does not do that by itself. ``secret_files`` become files of one secret each.
-    ``shares`` are volumes of other services, by service, that this one uses too.
-    ``run_as`` lists accounts, the first that exists is used when the target starts as root. ``optional`` services are
-    left out, with the reason in the outputs, where their program cannot be had. ``peers`` is set for a service that may
-    run as several nodes, each with volumes of its own and the same files. ``reads_cgroups`` is set for one that tells
-    what containers take of the machine.
+    ``shares`` are volumes of other services, by service, that this one uses too; ``reads`` are those that it only
+    reads, each as the service and the volume. ``run_as`` lists accounts, the first that exists is used when the target
+    starts as root. ``optional`` services are left out, with the reason in the outputs, where their program cannot be
+    had. ``peers`` is set for a service that may run as several nodes, each with volumes of its own and the same files.
+    ``reads_cgroups`` is set for one that tells what containers take of the machine.
     """
 
     name: str

@@ -125,6 +125,7 @@ class Applied:
             cap_drop=inputs.get("capabilities", {}).get("drops"),
             cap_add=inputs.get("capabilities", {}).get("adds"),
             security_opt=inputs.get("securityOpts"),
+            group_add=inputs.get("groupAdds"),
             read_only=inputs.get("readOnly"),
             tmpfs=inputs.get("tmpfs"),
             mounts=[

@@ -8,6 +8,7 @@ import re
 import secrets
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import free_port, real_qdrant
+from tests.conftest import ROOT, free_port, real_qdrant
 from tests.containers import built, own
 from tests.containers.applied import needs_containers, provided
 from tests.containers.engine import Containers
@@ -197,21 +198,48 @@ def test_the_own_image_holds_what_backups_need_and_nothing_of_its_build(
 
 @pytest.mark.requirement("S1-06")
 def test_the_backup_container_takes_every_store_and_the_exporter_tells_of_it(stack: Stack) -> None:
-    def backup(command: str) -> Any:
-        asked = ["python3", "-m", "plinth.backup", "--config", "/etc/plinth/config.yaml", "--json", command]
-        done = stack.containers.running()["plinth-backup"].exec_run(asked, demux=True)
-        assert done.exit_code == 0, (done.output[0] or b"").decode() + done.output[1].decode()
-        return json.loads(done.output[0])
-
-    backup("run")
-    (kept,) = backup("list")
+    backup(stack, "run")
+    (kept,) = backup(stack, "list")
     assert kept["complete"] is True
-    backup("verify")
+    backup(stack, "verify")
     if real_qdrant():
-        backup("drill")
+        backup(stack, "drill")
     page = f"http://127.0.0.1:{stack.settings['plinth:monitoring']['exporters']['plinth_port']}/metrics"
-    stores = [f'plinth_backup_store_ok{{store="{name}"}} 1.0' for name in ("qdrant", "postgres", "redis")]
+    stores = [f'plinth_backup_store_ok{{store="{name}"}} 1.0' for name in ("qdrant", "postgres", "redis", *GRAFANA)]
     wait_for(lambda: all(line in httpx.get(page).text for line in stores))
+
+
+def backup(stack: Stack, command: str) -> Any:
+    """What the container of the backups answers."""
+    asked = ["python3", "-m", "plinth.backup", "--config", "/etc/plinth/config.yaml", "--json", command]
+    done = stack.containers.running()["plinth-backup"].exec_run(asked, demux=True)
+    assert done.exit_code == 0, (done.output[0] or b"").decode() + done.output[1].decode()
+    return json.loads(done.output[0])
+
+
+@pytest.mark.requirement("S1-06")
+@needs_grafana
+def test_grafanas_database_is_in_the_set_and_the_documented_commands_put_it_back(stack: Stack, tmp_path: Path) -> None:
+    def documented(words: str) -> None:
+        (line,) = [line.strip() for line in (ROOT / "docs" / "backup.md").read_text().splitlines() if words in line]
+        subprocess.run(
+            ["sh", "-c", line.replace("prod", stack.env).replace("FILE", "kept.db")], cwd=tmp_path, check=True
+        )
+
+    reader = stack.containers.running()["plinth-backup"]
+    for command in (": >>/read/grafana/data/grafana.db", ": >/read/grafana/data/x"):
+        assert b"Read-only file system" in reader.exec_run(["sh", "-c", command]).output, command
+    grafana = Grafana(stack.outputs()["grafana"])
+    marked = {"time": 1_700_000_000_000, "tags": ["kept"], "text": "by hand"}
+    made = grafana.ask("POST", "/api/annotations", json=marked)["id"]
+    backup(stack, "run")
+    assert backup(stack, "list")[0]["stores"]["grafana"] == "ok"
+    grafana.ask("DELETE", f"/api/annotations/{made}")
+    documented("dump latest")
+    documented("docker exec -i")
+    wait_for(lambda: stack.containers.inspected()["grafana"]["State"]["Health"]["Status"] == "healthy")
+    (mark,) = grafana.get("/api/annotations", tags="kept")
+    assert mark["text"] == "by hand"
 
 
 def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:

@@ -86,6 +86,21 @@ def test_a_container_writes_to_its_volumes_alone_and_reads_its_config(run: Run, 
     ]
 
 
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_backups_read_grafanas_volume_by_its_group_and_nobody_else_is_in_one(run: Run, env: str) -> None:
+    found = containers(run(load_settings(ROOT, env)))
+    assert {name: about["groupAdds"] for name, about in found.items() if "groupAdds" in about} == {
+        "plinth-backup": ["0"]
+    }
+    (mount,) = [each for each in found["plinth-backup"]["mounts"] if each["source"].endswith("grafana-data")]
+    assert mount == {
+        "type": "volume",
+        "source": "plinth-test-grafana-data",
+        "target": "/read/grafana/data",
+        "readOnly": True,
+    }
+
+
 @pytest.mark.requirement("S1-14")
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_ports_are_published_on_loopback_and_none_twice(run: Run, env: str) -> None:

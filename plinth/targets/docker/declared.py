@@ -61,7 +61,8 @@ class Declared:
 
     ``networks`` are names with the aliases that the container has in each. ``check`` is empty where the image cannot
     run one. ``seen`` are directories of the engine's machine that it reads, with where they are in the container.
-    ``cgroup`` is the one above its own. Memory and shared memory are MiB, times seconds.
+    ``cgroup`` is the one above its own. ``groups`` are those that it is in beside its account's. Memory and shared
+    memory are MiB, times seconds.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Declared:
     nofile: int
     cgroup: str
     seen: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
     logs: Logs = KEPT
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -121,6 +123,7 @@ def declare(service: Service, names: Layout, options: Options) -> Declared:
         nofile=options.nofile,
         cgroup=names.cgroup(service),
         seen={CGROUPS: READ_CGROUPS} if service.reads_cgroups else {},
+        groups=tuple(sorted({_group(names.services[other]) for other, _ in service.reads} - {_group(service)})),
         logs=logs(service, names),
         labels={"plinth.stack": names.stack, "plinth.service": service.name},
     )
@@ -167,6 +170,12 @@ def _others(service: Service, names: Layout) -> Iterator[Mount]:
         for number, path in enumerate(names.read(other, volume).values()):
             node = Layout(names.stack, names.services, number)
             yield Mount(node.volume_name(names.services[other], volume), path, read_only=True)
+
+
+def _group(service: Service) -> str:
+    """The group that a service's files are open to."""
+    uid, _, gid = service.program.container.user.partition(":")
+    return gid or uid
 
 
 def outside(port: int, node: int) -> int:

@@ -120,6 +120,7 @@ def container(
         command=list(declared.command),
         envs=list(declared.environment),
         user=declared.user,
+        group_adds=list(declared.groups) or None,
         read_only=True,
         tmpfs=dict(declared.tmpfs),
         capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),

@@ -88,6 +88,13 @@ class GrafanaStore(_Model):
     database: Path
 
 
+class LentGrafana(_Model):
+    """The same database, from who lends a copy of it (:mod:`plinth.backup.lend`)."""
+
+    url: str
+    password_file: Path
+
+
 class Keep(_Model):
     """How many sets of each age are kept."""
 
@@ -119,7 +126,7 @@ class Stores(_Model):
     postgres: PostgresStore | None = None
     redis: RedisStore | None = None
     neo4j: Neo4jStore | None = None
-    grafana: GrafanaStore | None = None
+    grafana: GrafanaStore | LentGrafana | None = None
     data: Path | None = Field(None, description="Where they keep their data, as seen from here.")
 
 

@@ -4,51 +4,76 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 
-from plinth.backup.config import GrafanaStore
+import httpx
+
+from plinth.backup import sqlite_copy
+from plinth.backup.config import GrafanaStore, LentGrafana, secret
+from plinth.backup.lend import MOST_BYTES
 from plinth.backup.manifest import GrafanaPart
 from plinth.backup.work import Work
 
 PATH = "grafana/grafana.db"
-# Grafana holds the lock for as long as one of its writes takes.
-LOCKED_S = 60.0
+# Between two answers of who lends it, which makes the copy before the first; and for all of it.
+SILENT_S, LENT_S = 300.0, 900.0
 
 
-def take(work: Work, store: GrafanaStore) -> tuple[GrafanaPart | None, list[str]]:
+class NotLent(Exception):
+    """Who lends it did not, or gave what is none."""
+
+
+def take(work: Work, store: GrafanaStore | LentGrafana) -> tuple[GrafanaPart | None, list[str]]:
     """The database, checked, and sentences for what is not in it."""
     work.say("taking grafana")
     to = work.stage / PATH
     to.parent.mkdir()
     try:
-        copy(store.database, to)
-    except sqlite3.Error as error:
+        if isinstance(store, LentGrafana):
+            borrow(store, to)
+        else:
+            sqlite_copy.copy(store.database, to)
+    except (sqlite3.Error, httpx.HTTPError, NotLent) as error:
         to.unlink(missing_ok=True)
-        return None, [
-            f"Grafana's database {store.database} was not taken: {error}; see in `plinth status` that Grafana is well, "
-            "and run the backup again."
-        ]
+        return None, [_said(store, error)]
     return GrafanaPart(path=PATH), []
 
 
-def copy(database: Path, to: Path, locked_s: float = LOCKED_S) -> None:
-    """Copy a database that may be written meanwhile, and check the copy; raises :class:`sqlite3.Error`.
+def _said(store: GrafanaStore | LentGrafana, error: Exception) -> str:
+    if isinstance(store, LentGrafana):
+        return (
+            f"Grafana's database was not taken from {store.url}: {error}; see that the container `copy` of Grafana's "
+            "pod runs and what it logs, and run the backup again."
+        )
+    return (
+        f"Grafana's database {store.database} was not taken: {error}; see in `plinth status` that Grafana is well, and "
+        "run the backup again."
+    )
 
-    The original is only read: its directory may be mounted read-only. One that is locked is waited for, ``locked_s``
-    seconds.
+
+def borrow(store: LentGrafana, to: Path, within_s: float = LENT_S) -> None:
+    """Fetch the copy that :mod:`plinth.backup.lend` makes, and check it.
+
+    Raises :class:`NotLent`, httpx.HTTPError or :class:`sqlite3.Error`. Neither its length nor its slowness can fill the
+    disk or hold a backup up.
     """
-    end = time.monotonic() + locked_s
-
-    def waited(status: int, _remaining: int, _pages: int) -> None:
-        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > end:
-            raise sqlite3.OperationalError(f"it was locked for {locked_s:.0f} s")
-
+    end, size = time.monotonic() + within_s, 0
+    wanted = {"Authorization": f"Bearer {secret(store.password_file)}"}
+    patience = httpx.Timeout(10, read=min(SILENT_S, within_s))
     with (
-        closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=0)) as source,
-        closing(sqlite3.connect(to)) as copied,
+        httpx.stream("GET", store.url, headers=wanted, timeout=patience, trust_env=False) as answer,
+        to.open("wb") as file,
     ):
-        source.backup(copied, progress=waited)
-        found = copied.execute("PRAGMA integrity_check").fetchone()[0]
-    if found != "ok":
-        raise sqlite3.DatabaseError(f"it is damaged ({found})")
+        # As they come: gathered ones would let a slow drip pass for ever.
+        pieces = answer.iter_raw()
+        if answer.status_code != httpx.codes.OK:
+            words = next(pieces, b"")[:200].decode(errors="replace").strip()
+            raise NotLent(f"it answers {answer.status_code} ({words})")
+        for piece in pieces:
+            size += len(piece)
+            if size > MOST_BYTES:
+                raise NotLent(f"it gives more than {MOST_BYTES} bytes")
+            if time.monotonic() > end:
+                raise NotLent(f"it takes longer than {within_s:.0f} s")
+            file.write(piece)
+    sqlite_copy.check(to)

@@ -14,6 +14,8 @@ from plinth.settings import Settings
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
 GRAFANA_SECRET_KEY = "grafana_secret_key"  # noqa: S105 - likewise
+# Of who lends its database to backups, where they cannot have its volume.
+GRAFANA_COPY_PASSWORD = "grafana_copy_password"  # noqa: S105 - the secret's name
 RULES = "monitoring/prometheus/rules"
 DASHBOARDS = "monitoring/grafana/dashboards"
 OVERVIEW = "plinth-overview"

@@ -6,12 +6,17 @@ from pydantic import SecretStr
 
 from plinth.services.backup import PASSWORD as BACKUP_PASSWORD
 from plinth.services.backup import S3_KEY_ID, S3_SECRET
-from plinth.services.monitoring import GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, alertmanager_urls
+from plinth.services.monitoring import (
+    GRAFANA_COPY_PASSWORD,
+    GRAFANA_PASSWORD,
+    GRAFANA_SECRET_KEY,
+    alertmanager_urls,
+)
 from plinth.services.neo4j import PASSWORD as NEO4J_PASSWORD
 from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
 from plinth.services.qdrant import ALT_API_KEY, API_KEY, READ_ONLY_API_KEY
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
-from plinth.settings import Settings
+from plinth.settings import Settings, TargetName
 
 
 def secrets(settings: Settings) -> dict[str, SecretStr | None]:
@@ -33,6 +38,8 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
     if settings.monitoring.grafana.enabled:
         found[GRAFANA_PASSWORD] = settings.monitoring.grafana.admin_password
         found[GRAFANA_SECRET_KEY] = settings.monitoring.grafana.secret_key
+        if settings.target is TargetName.kubernetes and settings.backup.enabled:
+            found[GRAFANA_COPY_PASSWORD] = None
     found |= alertmanager_urls(settings)
     if settings.backup.enabled:
         found[BACKUP_PASSWORD] = settings.backup.password

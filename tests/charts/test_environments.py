@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from plinth.backup.config import Config
+from plinth.backup.config import Config, LentGrafana
 from plinth.deploy import collection_specs
 from plinth.environment import load_settings, parse
 from plinth.exporter.config import Config as ExporterConfig
 from plinth.images import images
 from plinth.services import services
 from plinth.services.backup import NAME as BACKUPS
+from plinth.services.secrets import secrets
 from plinth.settings import Settings
 from plinth.targets.kubernetes import KubernetesTarget
 from plinth.targets.kubernetes.names import object_name
@@ -213,6 +214,51 @@ def test_backups_take_every_store_at_its_address_with_its_secret(name: str) -> N
         "backup-check": settings.backup.check_schedule,
         "backup-drill": settings.backup.drill_schedule,
     }
+
+
+@pytest.mark.requirement("S1-06")
+@pytest.mark.parametrize("name", BACKED_UP)
+def test_backups_take_grafanas_database_from_beside_it_and_nobody_else_is_let_in(name: str) -> None:
+    made = target(SETTINGS[name])
+    told = Config.model_validate(yaml.safe_load(of("ConfigMap", made)["backup-config"]["data"]["config.yaml"]))
+    service = of("Service", made)["monitoring-grafana-copy"]
+    (port,) = service["spec"]["ports"]
+    assert isinstance(told.grafana, LentGrafana)
+    assert told.grafana.url == f"http://monitoring-grafana-copy.{made.namespace}.svc:{port['port']}/database"
+    ((_, pod),) = pods([of("StatefulSet", made)["monitoring-grafana"]])
+    grafana, lender = pod["spec"]["containers"]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    data = {each["name"]: {m["name"]: m for m in each["volumeMounts"]}["data"] for each in (grafana, lender)}
+    assert [("readOnly" in mount, mount["mountPath"]) for mount in data.values()] == [
+        (False, "/var/lib/grafana"),
+        (True, "/var/lib/grafana"),
+    ]
+    ((_, run),) = pods([of("CronJob", made)["backup-run"]])
+    assert lender["image"] == run["spec"]["containers"][0]["image"]
+    assert {"secrets", "config"}.isdisjoint(mount["name"] for mount in lender["volumeMounts"])
+    (way,) = of("NetworkPolicy", made)["monitoring-grafana-copy"]["spec"]["ingress"]
+    (peer,) = way["from"]
+    assert way["ports"] == [{"port": "copy", "protocol": "TCP"}]
+    for _, job in pods(list(of("CronJob", made).values())):
+        assert peer["podSelector"]["matchLabels"].items() <= job["metadata"]["labels"].items()
+    (others,) = of("NetworkPolicy", made)["monitoring-grafana"]["spec"]["ingress"]
+    assert others["ports"] == [{"port": "http", "protocol": "TCP"}]
+    shared = {name: keys["copy-password"] for name, keys in made.secrets().items() if "copy-password" in keys}
+    assert shared == dict.fromkeys(("monitoring-grafana", "backup-keys"), "grafana_copy_password")
+
+
+@pytest.mark.requirement("S1-06")
+@pytest.mark.parametrize("without", ["backup", "monitoring"])
+def test_without_backups_or_grafana_nothing_is_lent(without: str) -> None:
+    off = {"backup": {"enabled": False}, "monitoring": {"grafana": {"enabled": False}}}[without]
+    settings = parse({"target": "kubernetes", without: off}, source="x")
+    made = target(settings)
+    assert "monitoring-grafana-copy" not in of("Service", made)
+    assert "monitoring-grafana-copy" not in of("NetworkPolicy", made)
+    assert not [name for name, keys in made.secrets().items() if "copy-password" in keys]
+    assert "grafana_copy_password" not in secrets(settings)
+    for name, pod in pods(objects(made)):
+        assert "copy" not in [each["name"] for each in pod["spec"]["containers"]], name
 
 
 @pytest.mark.requirement("S1-06")

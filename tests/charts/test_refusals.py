@@ -13,6 +13,7 @@ Q = "auth: {existingSecret: k}\n"
 C = Q + "replicas: 3\nconfig: {storage: {collection: {replication_factor: 2}}}\n"
 P = "auth: {existingSecret: k}\n"
 M = "qdrant: {targets: ['q:6333']}\ngrafana: {existingSecret: g}\n"
+G = "qdrant: {targets: ['q:6333']}\ngrafana: {existingSecret: g, copy: {enabled: true, "
 B = "image: {repository: plinth}\nqdrant: {urls: ['http://q:6333']}\n"
 R = "repository: {location: 's3:b', existingSecret: k}\n"
 CASES = [
@@ -81,6 +82,13 @@ CASES = [
         "nobody would read it",
     ),
     ("monitoring", M + "alertmanager: {heartbeatKey: h}", "lead nowhere"),
+    ("monitoring", G + "image: {repository: ''}}}", "grafana.copy.image.repository is empty"),
+    ("monitoring", G + "image: {repository: p}, port: 3000}}", "are both 3000"),
+    (
+        "monitoring",
+        G.replace("existingSecret: g", "enabled: false") + "image: {repository: p}}}",
+        "no Grafana runs",
+    ),
     ("backup", "", "image.repository is empty"),
     ("backup", B, "repository.location is empty"),
     ("backup", B + "repository: {location: /data}", "repository.claim is empty"),
@@ -99,6 +107,7 @@ CASES = [
     ),
     ("backup", "image: {repository: plinth}\n" + R, "nothing is taken"),
     ("backup", B + R + "postgres: {enabled: true}", "postgres.existingSecret is empty"),
+    ("backup", B + R + "grafana: {enabled: true}", "grafana.existingSecret is empty"),
     ("backup", B + R + "schedules: {run: '', check: '', drill: ''}", "would ever run"),
     ("backup", B + R + "postgres: {existingSecret: k}", "set postgres.enabled"),
     (

@@ -132,7 +132,8 @@ def test_backups_are_a_chart_behind_the_stores_and_before_the_exporter(run: Run)
     assert "plinth-backup-ready" not in recorder.of("Ready")
     assert "plinth-exporter-ready" in recorder.of("Ready")
     held = to_plain(recorder.of("Secret")["secret-backup-keys"])["stringData"]
-    assert held == {"restic-password": SECRET, "aws-access-key-id": "given-id", "aws-secret-access-key": "given"}
+    keys = {"restic-password": SECRET, "aws-access-key-id": "given-id", "aws-secret-access-key": "given"}
+    assert held == {**keys, "copy-password": SECRET}
     values = to_plain(recorder.of("Chart")["backup"])["values"]
     assert values["repository"]["secretEnvironment"] == {
         "AWS_ACCESS_KEY_ID": "aws-access-key-id",
@@ -143,7 +144,10 @@ def test_backups_are_a_chart_behind_the_stores_and_before_the_exporter(run: Run)
 @pytest.mark.requirement("S1-06")
 def test_backups_in_a_claim_hold_no_key_of_a_bucket(run: Run) -> None:
     recorder = run(parse({**BACKED_UP, "backup": {}}, source="x"))
-    assert set(to_plain(recorder.of("Secret")["secret-backup-keys"])["stringData"]) == {"restic-password"}
+    assert set(to_plain(recorder.of("Secret")["secret-backup-keys"])["stringData"]) == {
+        "restic-password",
+        "copy-password",
+    }
     assert to_plain(recorder.of("Chart")["backup"])["values"]["repository"]["location"] == "/var/lib/plinth/repository"
 
 

@@ -35,10 +35,10 @@
 {{- fail (printf "qdrant.caSecret is for TLS and qdrant.urls has %s; give it as https, or leave the Secret out." $url) -}}
 {{- end -}}
 {{- end -}}
-{{- if not (or $v.qdrant.urls $v.postgres.enabled $v.redis.enabled $v.neo4j.enabled) -}}
-{{- fail "nothing is taken: set qdrant.urls to the address of every node, postgres.enabled, redis.enabled or neo4j.enabled." -}}
+{{- if not (or $v.qdrant.urls $v.postgres.enabled $v.redis.enabled $v.neo4j.enabled $v.grafana.enabled) -}}
+{{- fail "nothing is taken: set qdrant.urls to the address of every node, postgres.enabled, redis.enabled, neo4j.enabled or grafana.enabled." -}}
 {{- end -}}
-{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis "neo4j" $v.neo4j -}}
+{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis "neo4j" $v.neo4j "grafana" $v.grafana -}}
 {{- if and $values.enabled (not $values.existingSecret) -}}
 {{- fail (printf "%s.existingSecret is empty; name the Secret that holds its password as %s." $store $values.passwordKey) -}}
 {{- end -}}
@@ -110,6 +110,11 @@ neo4j:
   user: {{ $v.neo4j.user | quote }}
   password_file: /etc/plinth-secrets/neo4j-password
 {{- end }}
+{{- if $v.grafana.enabled }}
+grafana:
+  url: {{ $v.grafana.url | quote }}
+  password_file: /etc/plinth-secrets/grafana-password
+{{- end }}
 not_taken: {{ toJson $v.notTaken }}
 keep: {{ toJson $v.keep }}
 {{- $schedule := dict "check_parts" (int $v.checkParts) -}}
@@ -130,7 +135,7 @@ schedule: {{ toJson $schedule }}
 {{- if and $v.qdrant.urls $v.qdrant.caSecret -}}
 {{- $sources = append $sources (dict "secret" (dict "name" $v.qdrant.caSecret "items" (list (dict "key" $v.qdrant.caKey "path" "qdrant-ca")))) -}}
 {{- end -}}
-{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis "neo4j" $v.neo4j -}}
+{{- range $store, $values := dict "postgres" $v.postgres "redis" $v.redis "neo4j" $v.neo4j "grafana" $v.grafana -}}
 {{- if $values.enabled -}}
 {{- $sources = append $sources (dict "secret" (dict "name" $values.existingSecret "items" (list (dict "key" $values.passwordKey "path" (printf "%s-password" $store))))) -}}
 {{- end -}}

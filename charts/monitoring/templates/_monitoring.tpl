@@ -28,6 +28,15 @@
 {{- if and (eq $v.mode "standalone") $v.grafana.lokiUrl (not $v.grafana.enabled) -}}
 {{- fail "grafana.lokiUrl is set and grafana.enabled is false, so nobody would read it; set it to true, or leave the address out." -}}
 {{- end -}}
+{{- if and $v.grafana.copy.enabled (or (eq $v.mode "operator") (not $v.grafana.enabled)) -}}
+{{- fail "grafana.copy.enabled is true and no Grafana runs here whose database it could copy; set it to false, or run Grafana." -}}
+{{- end -}}
+{{- if and $v.grafana.copy.enabled (not $v.grafana.copy.image.repository) -}}
+{{- fail "grafana.copy.image.repository is empty, for Plinth's image is one that you build; name its registry and repository." -}}
+{{- end -}}
+{{- if and $v.grafana.copy.enabled (eq (int $v.grafana.copy.port) (int $v.grafana.port)) -}}
+{{- fail (printf "grafana.port and grafana.copy.port are both %d, in one pod; set another." (int $v.grafana.port)) -}}
+{{- end -}}
 {{- if and (or $v.alertmanager.ticketWebhookKey $v.alertmanager.heartbeatKey) (not $v.alertmanager.existingSecret) -}}
 {{- fail "alertmanager.existingSecret is empty, so alertmanager.ticketWebhookKey and heartbeatKey lead nowhere; name the Secret that has them." -}}
 {{- end -}}

@@ -2,7 +2,7 @@
 One part of the stack: its service, its network policy and what runs it.
 Call with (dict "root" $ "component" "prometheus" "uid" 65534 "gid" 65534 "command" (list) "path" "/-/ready"
 "mounts" "yaml" "volumes" "yaml" "env" "yaml" "checksum" "text" "data" "/prometheus" "callers" (list "grafana") "clients" true
-"strategy" "Recreate").
+"strategy" "Recreate" "beside" "yaml of containers").
 */}}
 {{- define "monitoring.workload" -}}
 {{- $root := .root -}}
@@ -134,6 +134,9 @@ spec:
             {{- with .mounts }}
             {{- . | nindent 12 }}
             {{- end }}
+        {{- with .beside }}
+        {{- . | nindent 8 }}
+        {{- end }}
       volumes:
         - name: tmp
           emptyDir: {sizeLimit: 64Mi}

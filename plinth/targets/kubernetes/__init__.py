@@ -24,7 +24,7 @@ from plinth.services import Service
 from plinth.services import backup as bk
 from plinth.settings import Settings
 from plinth.targets.digest import digest
-from plinth.targets.kubernetes import backup, resources
+from plinth.targets.kubernetes import backup, monitoring, resources
 from plinth.targets.kubernetes.charts import CHARTS, NOT_HERE
 from plinth.targets.kubernetes.names import (
     BACKUP,
@@ -144,7 +144,8 @@ class KubernetesTarget(Layout):
     def ephemeral_gib(self) -> int:
         """What all pods may write on their machines' own disks, GiB: room for each and for one in its place."""
         pods = sum(RUNS if _is_scheduled(each) else len(self.nodes(each)) for each in self.services.values())
-        return 2 * SCRATCH_LIMIT_GIB * pods
+        beside = int(monitoring.lends_grafana(self.services))
+        return 2 * SCRATCH_LIMIT_GIB * (pods + beside)
 
     @cached_property
     def _provider(self) -> kubernetes.Provider:

@@ -8,10 +8,12 @@ from typing import Any
 from plinth.images import Images
 from plinth.kubernetes.growth import GIB
 from plinth.services import backup as bk
+from plinth.services import monitoring as mon
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services.exporters import PLINTH
 from plinth.settings import Settings
+from plinth.targets.kubernetes.monitoring import COPY_PASSWORD, copy_url, lends_grafana
 from plinth.targets.kubernetes.names import BACKUP, Layout, pod_labels
 from plinth.targets.kubernetes.values import KEYS, POSTGRES, REDIS, TLS, image, resources, volume
 
@@ -58,7 +60,8 @@ def values(settings: Settings, names: Layout, images: Images) -> dict[str, Any]:
 def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
     """Its Secret: which of the environment's secrets is under which key."""
     s3 = {_key(name): secret for name, secret in S3.items()} if settings.backup.s3 else {}
-    return {SECRET: {PASSWORD: bk.PASSWORD, **s3}}
+    copy = {COPY_PASSWORD: mon.GRAFANA_COPY_PASSWORD} if settings.monitoring.grafana.enabled else {}
+    return {SECRET: {PASSWORD: bk.PASSWORD, **s3, **copy}}
 
 
 def claims(settings: Settings, names: Layout) -> dict[str, int]:
@@ -83,6 +86,9 @@ def _stores(settings: Settings, names: Layout) -> dict[str, Any]:
         found["postgres"] = {**_at(names, "postgres", "sql"), "user": pg.SUPERUSER, "existingSecret": POSTGRES}
     if "redis" in names.services:
         found["redis"] = {**_at(names, "redis", "resp"), "existingSecret": REDIS}
+    if lends_grafana(names.services):
+        about = {"url": copy_url(names), "existingSecret": SECRET, "passwordKey": COPY_PASSWORD}
+        found["grafana"] = {"enabled": True, **about}
     return found
 
 

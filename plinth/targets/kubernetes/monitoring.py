@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from plinth.backup.lend import PATH as LENT
 from plinth.images import Images
 from plinth.services import backup, exporters
 from plinth.services import monitoring as mon
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
-from plinth.services.spec import Service
+from plinth.services.spec import Limits, Service
 from plinth.settings import Settings
 from plinth.targets.kubernetes.names import STATE_CLAIM, Layout, managed_address
 from plinth.targets.kubernetes.values import image, resources, volume
@@ -20,6 +21,8 @@ from plinth.targets.kubernetes.values import image, resources, volume
 # Secrets of its own: whoever watches holds no key that writes.
 QDRANT, ALERTS, GRAFANA = "monitoring-qdrant", "monitoring-alerts", "monitoring-grafana"
 POSTGRES, REDIS = "monitoring-postgres", "monitoring-redis"
+# Beside Grafana, what gives its database to backups: the key of its password, and what it may take.
+COPY_PASSWORD, LENDER = "copy-password", Limits(0.25, 128)
 
 
 def values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
@@ -40,9 +43,7 @@ def values(settings: Settings, names: Layout, images: Images, root: Path) -> dic
             "existingSecret": ALERTS if mon.alertmanager_urls(settings) else "",
             **{key: name if secret else "" for key, name, secret in _urls(settings)},
         },
-        "grafana": {"enabled": False}
-        if "grafana" not in running
-        else {"enabled": True, **_program(settings, running["grafana"], images), "existingSecret": GRAFANA},
+        "grafana": _grafana(settings, names, images),
         "redisExporter": _exporter(settings, names, images, "redis", "resp", REDIS),
         "postgresExporter": _exporter(settings, names, images, "postgres", "sql", POSTGRES),
         "plinthExporter": _plinth(settings, names, images, root),
@@ -58,11 +59,39 @@ def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
     if mon.alertmanager_urls(settings):
         found[ALERTS] = {name: secret for _, name, secret in _urls(settings) if secret}
     if settings.monitoring.grafana.enabled:
-        found[GRAFANA] = {"admin-password": mon.GRAFANA_PASSWORD, "secret-key": mon.GRAFANA_SECRET_KEY}
+        copy = {COPY_PASSWORD: mon.GRAFANA_COPY_PASSWORD} if settings.backup.enabled else {}
+        found[GRAFANA] = {"admin-password": mon.GRAFANA_PASSWORD, "secret-key": mon.GRAFANA_SECRET_KEY, **copy}
     if settings.monitoring.exporters.enabled and settings.redis.enabled and not settings.managed.redis_url:
         found[REDIS] = {"redis-password": rd.PASSWORD}
     if settings.monitoring.exporters.enabled and settings.postgres.enabled and not settings.managed.postgres_url:
         found[POSTGRES] = {"monitor-password": pg.MONITOR_PASSWORD}
+    return found
+
+
+def lends_grafana(services: Mapping[str, Service]) -> bool:
+    """Whether a container beside Grafana gives its database to backups."""
+    return "grafana" in services and backup.NAME in services
+
+
+def copy_url(names: Layout) -> str:
+    """Where that container answers: a port above Grafana's own."""
+    host = names.address("grafana", "http").partition(":")[0].replace("grafana", "grafana-copy", 1)
+    return f"http://{host}:{names.services['grafana'].ports['http'] + 1}{LENT}"
+
+
+def _grafana(settings: Settings, names: Layout, images: Images) -> dict[str, Any]:
+    service = names.services.get("grafana")
+    if service is None:
+        return {"enabled": False}
+    found = {"enabled": True, **_program(settings, service, images), "existingSecret": GRAFANA}
+    if lends_grafana(names.services):
+        found["copy"] = {
+            "enabled": True,
+            "image": image(images.reference(backup.PROGRAM)),
+            "port": service.ports["http"] + 1,
+            "passwordKey": COPY_PASSWORD,
+            "resources": resources(LENDER),
+        }
     return found
 
 

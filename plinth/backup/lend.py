@@ -1,0 +1,136 @@
+"""`python -m plinth.backup.lend`: give a copy of a database, of one moment, to who knows the password.
+
+It runs beside Grafana in its pod: a volume is on one machine at a time, and backups must not wait for that machine. It
+reads the database, writes to a directory of its own and answers one request. :mod:`plinth.backup.grafana` asks it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import logging
+import shutil
+import signal
+import sqlite3
+import sys
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from plinth.backup.sqlite_copy import copy
+
+PATH = "/database"
+# What the directory of the copy has room for; Grafana's own is a hundredth of it.
+MOST_BYTES = 960 << 20
+# A client that says nothing and takes nothing is left.
+SILENT_S = 60
+
+log = logging.getLogger("plinth.backup.lend")
+
+
+class TooLarge(Exception):
+    """A database that is not copied for its size."""
+
+
+class Lender(ThreadingHTTPServer):
+    """The server. ``directory`` is for its copies, which are made one after another."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], database: Path, password: str, directory: Path) -> None:
+        super().__init__(address, _Handler)
+        self.authorization = f"Bearer {password}".encode()
+        self.lending = Lock()
+        self._database, self._place = database, directory / "copy"
+
+    def copied(self) -> Path:
+        """A new copy; raises :class:`TooLarge`, OSError or :class:`sqlite3.Error`."""
+        self.forget()
+        self._place.mkdir()
+        size = self._database.stat().st_size
+        if size > MOST_BYTES:
+            raise TooLarge(f"it has {size} bytes, and {MOST_BYTES} are the most")
+        to = self._place / "database"
+        copy(self._database, to)
+        return to
+
+    def forget(self) -> None:
+        """Remove the copy, one of a killed run too."""
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def handle_error(self, _request: Any, client_address: Any) -> None:
+        """In one line: mostly somebody who went away."""
+        log.warning("%s: %r", client_address[0], sys.exc_info()[1])
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = SILENT_S
+    server_version, sys_version = "plinth", ""
+    server: Lender
+
+    def do_GET(self) -> None:
+        """The copy, for its path and the password alone."""
+        given = self.headers.get("Authorization", "").encode()
+        if not hmac.compare_digest(given, self.server.authorization):
+            self._answer(HTTPStatus.UNAUTHORIZED, "the password is another")
+        elif self.path != PATH:
+            self._answer(HTTPStatus.NOT_FOUND, f"there is nothing but {PATH}")
+        else:
+            with self.server.lending:
+                self._lend()
+
+    def _lend(self) -> None:
+        try:
+            copied = self.server.copied()
+            with copied.open("rb") as content:
+                self._head(HTTPStatus.OK, "application/vnd.sqlite3", copied.stat().st_size)
+                shutil.copyfileobj(content, self.wfile)
+        except (TooLarge, FileNotFoundError, sqlite3.Error) as error:
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        finally:
+            self.server.forget()
+
+    def _answer(self, status: HTTPStatus, sentence: str) -> None:
+        content = f"{sentence}\n".encode()
+        self._head(status, "text/plain; charset=utf-8", len(content))
+        self.wfile.write(content)
+
+    def _head(self, status: HTTPStatus, kind: str, size: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """A line for each request, whatever signs are in it; no header is."""
+        log.info("%s %a", self.client_address[0], format % arguments)
+
+
+def main() -> None:
+    """Lend until it is stopped."""
+    parser = argparse.ArgumentParser(prog="python -m plinth.backup.lend")
+    parser.add_argument("--database", type=Path, required=True)
+    parser.add_argument("--password-file", type=Path, required=True)
+    parser.add_argument("--directory", type=Path, required=True, help="for the copy")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    given = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    # Process 1 of a container hears no signal that it does not listen for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        password = given.password_file.read_text().strip()
+        if not password:
+            sys.exit(f"{given.password_file} is empty, and a password was expected; write one, and start again.")
+        with Lender((given.host, given.port), given.database, password, given.directory) as lender:
+            lender.forget()
+            log.info("lending %s at port %s", given.database, lender.server_port)
+            lender.serve_forever()
+    except OSError as error:
+        sys.exit(f"plinth.backup.lend: {error}")
+
+
+if __name__ == "__main__":
+    main()

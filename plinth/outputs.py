@@ -106,6 +106,8 @@ def outputs(
                 "access_key_id": secret(backup.S3_KEY_ID),
                 "secret_access_key": secret(backup.S3_SECRET),
             }
+        if settings.backup.ca_cert:
+            found["backup"]["ca_cert"] = secret(backup.CA)
     found["exporters"] = {
         name.removesuffix("-exporter"): {"url": f"{url(name)}/metrics"}
         for name in sorted(names)

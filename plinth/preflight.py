@@ -18,6 +18,7 @@ from plinth.settings.backup import Backup
 from plinth.versions import numbers
 
 HIGHEST_PORT = 65535
+TLS = re.compile(r"s3:(?!http:)|rest:https:")
 LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
@@ -228,6 +229,11 @@ def _repository(backup: Backup) -> Iterator[str]:
         yield (
             "plinth:backup.s3 holds keys, and plinth:backup.repository is none in S3; set it to "
             "s3:https://host/bucket/prefix, or remove the keys."
+        )
+    if backup.ca_cert and not TLS.match(where):
+        yield (
+            "plinth:backup.ca_cert is who signed the certificate of a repository's server, and "
+            "plinth:backup.repository names none with TLS; set it to s3:https://host/bucket/prefix, or remove ca_cert."
         )
     if LOGIN.search(where):
         yield (

@@ -11,24 +11,31 @@ from pathlib import Path
 
 import httpx
 
+from plinth.certificates import Pair
+
 KEY_ID, SECRET = "AKIDPLINTHTEST", "a/secret+of+the+tests=="
 BUCKET = "backups"
 
 
 @dataclass
 class S3:
-    """One server; it has the bucket :data:`BUCKET`."""
+    """One server; it has the bucket :data:`BUCKET`. With a certificate and its key it speaks TLS."""
 
     directory: Path
     port: int
+    pair: Pair | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.pair else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         (self.directory / BUCKET).mkdir(parents=True, exist_ok=True)
+        tls = []
+        for name, text in (("cert", self.pair.cert), ("key", self.pair.key)) if self.pair else ():
+            (self.directory.parent / name).write_text(text)
+            tls += [f"--{name}", str(self.directory.parent / name)]
         with (self.directory.parent / "s3.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -37,6 +44,7 @@ class S3:
                     "s3",
                     "--addr",
                     f"127.0.0.1:{self.port}",
+                    *tls,
                     self.directory,
                 ],
                 env={**os.environ, "RCLONE_AUTH_KEY": f'"{KEY_ID},{SECRET}"', "RCLONE_CONFIG": "/dev/null"},
@@ -46,7 +54,7 @@ class S3:
         end = time.monotonic() + 60
         while True:
             try:
-                httpx.head(self.url, timeout=2)
+                httpx.head(self.url, timeout=2, verify=False)
                 return
             except httpx.HTTPError:
                 assert time.monotonic() < end

@@ -100,6 +100,7 @@ def config_of(
                 password_file=secrets.file(about["password"]),
                 environment=words["repository_environment"],
                 environment_files={name: secrets.file(about[key]) for name, key in keys.items() if key in about},
+                ca_file=secrets.file(about["ca_cert"]) if "ca_cert" in about else None,
                 options=words["repository_options"],
                 limit_upload_kib=settings.backup.upload_kib,
             ),

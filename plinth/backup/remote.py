@@ -43,11 +43,16 @@ def silence(location: str, shown: str, ca_file: Path | None) -> str | None:
     url = server(location)
     if url is None:
         return None
-    trusted = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    try:
+        trusted = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    except OSError as error:
+        return f"No authority can be read for the server of {shown} ({error}); correct plinth:backup.ca_cert."
     try:
         httpx.head(url, verify=trusted, timeout=ANSWER_S)
     except httpx.HTTPError as error:
         why = str(error) or type(error).__name__
+        if "CERTIFICATE_VERIFY_FAILED" in why:
+            return f"The server of {shown} is not trusted ({why}); name who signed for it in plinth:backup.ca_cert."
         return f"The server of {shown} does not answer ({why}); bring it back, or correct plinth:backup.repository."
     return None
 

@@ -238,7 +238,9 @@ class Restic:
         # 0.16 learned to wait for a lock.
         patience = ("--retry-lock", "10m") if self.version >= (0, 16) else ()
         options = [word for option in self._settings.options for word in ("-o", option)]
-        return [tool("restic", "restic"), *patience, *options, *arguments]
+        # 0.14 does not read RESTIC_CACERT.
+        trusted = ("--cacert", str(ca)) if (ca := self._settings.ca_file) else ()
+        return [tool("restic", "restic"), *patience, *trusted, *options, *arguments]
 
     def _environment(self) -> dict[str, str]:
         settings = self._settings
@@ -250,7 +252,6 @@ class Restic:
             "RESTIC_PASSWORD_FILE": str(settings.password_file),
             "RESTIC_CACHE_DIR": str(self._work.cache),
             "RESTIC_PROGRESS_FPS": "0.02",
-            **({"RESTIC_CACERT": str(settings.ca_file)} if settings.ca_file else {}),
         }
 
     def _upload_limit(self) -> Sequence[str]:

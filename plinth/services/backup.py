@@ -30,6 +30,7 @@ PROGRAM = Program(
     ),
 )
 S3_KEY_ID, S3_SECRET = "backup_s3_access_key_id", "backup_s3_secret_access_key"
+CA = "backup_ca"
 
 
 def service(settings: Settings, beside: Sequence[Service]) -> Service:
@@ -37,6 +38,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
     names = {service.name for service in beside}
     wanted = settings.backup
     key, ca = API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
+    repository_ca = CA if wanted.ca_cert else None
     s3 = {"AWS_ACCESS_KEY_ID": S3_KEY_ID, "AWS_SECRET_ACCESS_KEY": S3_SECRET} if wanted.s3 else {}
     stores = {
         "postgres": {"user": pg.SUPERUSER, "password": pg.SUPERUSER_PASSWORD},
@@ -53,6 +55,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         "repository": wanted.repository,
         "password": PASSWORD,
         "repository_secrets": s3,
+        "repository_ca": repository_ca,
         **repository_words(wanted),
         "upload_kib": wanted.upload_kib,
         "scheme": "https" if settings.qdrant.tls else "http",
@@ -66,7 +69,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         "schedule": schedule(wanted),
         **{name: taken.get(name) for name in stores},
     }
-    secrets = (PASSWORD, *s3.values(), key, ca, *(about["password"] for about in taken.values()))
+    secrets = (PASSWORD, *s3.values(), repository_ca, key, ca, *(about["password"] for about in taken.values()))
     return Service(
         name=NAME,
         program=PROGRAM,

@@ -38,6 +38,11 @@ class Backup(Model):
     repository: str | None = Field(None, description="A restic repository; a local one beside the data when absent.")
     password: SecretStr | None = Field(None, description="Generated and kept when absent.")
     s3: S3 | None = None
+    ca_cert: str | None = Field(
+        None,
+        description="Who signed the certificate of the repository's server, where none of the machine's authorities "
+        "did: a PEM file, relative to the project.",
+    )
     schedule: str = Field("0 3 * * *", description="Cron, in UTC.", pattern=CRON)
     check_schedule: str = Field("0 4 * * 6", description="When the repository is checked: cron, in UTC.", pattern=CRON)
     drill_schedule: str = Field("0 5 * * 0", description="When a restore is drilled: cron, in UTC.", pattern=CRON)

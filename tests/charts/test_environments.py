@@ -44,6 +44,7 @@ SETTINGS: dict[str, Settings] = {
             "backup": {
                 "repository": "s3:https://s3.test/bucket",
                 "s3": {"access_key_id": "id", "secret_access_key": "key", "region": "eu", "path_style": True},
+                "ca_cert": "s3-ca.pem",
                 "upload_kib": 2048,
             },
         },
@@ -208,6 +209,7 @@ def test_backups_take_every_store_at_its_address_with_its_secret(name: str) -> N
     assert (config.qdrant.ca_file is not None) == (settings.qdrant.tls is not None)
     assert config.schedule.backup == settings.backup.schedule
     assert config.repository.limit_upload_kib == settings.backup.upload_kib
+    assert (config.repository.ca_file is not None) == (settings.backup.ca_cert is not None)
     jobs = of("CronJob", made)
     assert {job: about["spec"]["schedule"] for job, about in jobs.items()} == {
         "backup-run": settings.backup.schedule,

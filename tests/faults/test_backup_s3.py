@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import pytest
 
 from plinth.backup import drill, look, restore, take
+from plinth.backup.restic import Restic
 from plinth.backup.source import Wish
-from plinth.backup.work import BackupError
+from plinth.backup.work import BackupError, working
+from plinth.certificates import issue, make_authority
 from tests.conftest import free_port
 from tests.faults.world import POINTS, Backups, Live
 from tests.s3 import BUCKET, KEY_ID, S3, SECRET
@@ -85,6 +89,47 @@ def test_what_the_server_refuses_is_one_sentence_and_makes_nothing(
     assert made.state.backup.result == "failed"
     assert SECRET not in made.state.backup.detail
     assert [each.name for each in s3.directory.iterdir()] == [BUCKET]
+
+
+@pytest.mark.requirement("S1-06")
+def test_a_server_whose_certificate_an_own_authority_signed_is_trusted_by_its_file_alone(
+    place: Path, live: Live
+) -> None:
+    authority = make_authority("the site's own")
+    server = S3(place / "s3-tls" / "data", free_port(), issue(authority, "s3", ["127.0.0.1"]))
+    server.start()
+    try:
+        ca = place / "s3-tls" / "ca.pem"
+        ca.write_text(authority.cert)
+        made = in_s3(place / "to-s3-tls", live, server, ca_file=str(ca))
+        made.settings |= {"qdrant": None, "postgres": None}
+        assert take.run(made.config, made.say).manifest.complete
+        assert look.verify(made.config, made.say).problems == ()
+        unknown = in_s3(place / "s3-untrusted", live, server)
+        with pytest.raises(BackupError, match=r"is not trusted \(.*name who signed for it in plinth:backup\.ca_cert"):
+            take.run(unknown.config, unknown.say)
+        ca.write_text("no certificate")
+        with pytest.raises(BackupError, match=r"No authority can be read for the server .*plinth:backup\.ca_cert"):
+            take.run(made.config, made.say)
+    finally:
+        server.stop()
+
+
+def test_an_upload_goes_no_faster_than_it_may(place: Path, live: Live, s3: S3) -> None:
+    seconds = []
+    for number, limit in enumerate(({}, {"limit_upload_kib": 200})):
+        directory = place / f"upload-{number}"
+        made = in_s3(directory, live, s3, **limit)
+        made.settings["repository"]["location"] += str(number)
+        (directory / "noise").write_bytes(os.urandom(3 << 20))
+        with working(made.config, made.say) as work:
+            restic = Restic(work)
+            restic.open_or_make()
+            began = time.monotonic()
+            restic.save(directory / "noise", complete=True)
+            seconds.append(time.monotonic() - began)
+    # A quarter of a minute for three MiB, whatever else the machine does.
+    assert seconds[1] > 2 * seconds[0]
 
 
 def test_a_server_that_is_down_is_one_sentence(place: Path, live: Live, s3: S3) -> None:

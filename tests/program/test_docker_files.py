@@ -95,6 +95,15 @@ def test_the_backup_container_leaves_its_results_where_the_exporter_looks(run: R
     assert {str(path) for path in (config.repository.password_file, config.qdrant.api_key_file)} <= set(files)
 
 
+@pytest.mark.requirement("S1-06")
+def test_who_signed_for_the_repositorys_server_is_a_file_of_the_backup_container(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("PEM")
+    backup = {"repository": "s3:https://s3.test/b", "ca_cert": str(tmp_path / "ca.pem")}
+    files = files_of(run(parse({"target": "docker", "backup": backup}, source="x")), "plinth-backup-config-files")
+    config = BackupConfig.model_validate(yaml.safe_load(files["/etc/plinth/config.yaml"]))
+    assert files[str(config.repository.ca_file)] == "PEM"
+
+
 def test_without_an_exporter_backups_keep_their_results_themselves(run: Run) -> None:
     recorder = run(parse({"target": "docker", "monitoring": {"exporters": {"enabled": False}}}, source="x"))
     files = files_of(recorder, "plinth-backup-config-files")

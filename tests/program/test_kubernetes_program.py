@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,6 +140,19 @@ def test_backups_are_a_chart_behind_the_stores_and_before_the_exporter(run: Run)
         "AWS_ACCESS_KEY_ID": "aws-access-key-id",
         "AWS_SECRET_ACCESS_KEY": "aws-secret-access-key",
     }
+
+
+@pytest.mark.requirement("S1-06")
+def test_who_signed_for_the_repositorys_server_is_a_key_of_the_backups_secret(run: Run, tmp_path: Path) -> None:
+    given = tmp_path / "s3-ca.pem"
+    given.write_text("PEM")
+    wanted = parse({**BACKED_UP, "backup": {**BACKED_UP["backup"], "ca_cert": str(given)}}, source="x")
+    recorder = run(wanted)
+    assert to_plain(recorder.of("Secret")["secret-backup-keys"])["stringData"]["ca.crt"] == "PEM"
+    assert to_plain(recorder.of("Chart")["backup"])["values"]["repository"]["caKey"] == "ca.crt"
+    given.unlink()
+    with pytest.raises(UserError, match=r"plinth:backup\.ca_cert names .*s3-ca\.pem, which cannot be read"):
+        run(wanted)
 
 
 @pytest.mark.requirement("S1-06")

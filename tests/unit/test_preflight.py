@@ -42,6 +42,8 @@ def settings(**values: Any) -> Settings:
         ({"postgres": {"databases": [{"name": "a"}, {"name": "a"}]}}, {}, "the database 'a' twice"),
         ({"postgres": {"databases": [{"name": "postgres"}]}}, {}, "Postgres' own name"),
         ({"backup": {"s3": {"access_key_id": "a", "secret_access_key": "b"}}}, {}, "is none in S3"),
+        ({"backup": {"ca_cert": "ca.pem", "repository": "s3:http://h/b"}}, {}, "names none with TLS"),
+        ({"backup": {"ca_cert": "ca.pem"}}, {}, "names none with TLS"),
         ({"backup": {"repository": "rest:https://me:pass@host/plinth"}}, {}, "has a password in its address"),
     ],
 )
@@ -61,6 +63,9 @@ def test_refused(values: dict[str, Any], deployed: Deployed, words: str) -> None
         ({"qdrant": {"auth": False}}, {}),
         ({"backup": {"repository": "s3:http://h:9000/b", "s3": {"access_key_id": "a", "secret_access_key": "b"}}}, {}),
         ({"backup": {"repository": "sftp:me@host:/plinth"}}, {}),
+        ({"backup": {"ca_cert": "ca.pem", "repository": "s3:https://h/b"}}, {}),
+        ({"backup": {"ca_cert": "ca.pem", "repository": "s3:h/b"}}, {}),
+        ({"backup": {"ca_cert": "ca.pem", "repository": "rest:https://h/b"}}, {}),
     ],
 )
 def test_allowed(values: dict[str, Any], deployed: Deployed) -> None:

@@ -76,6 +76,9 @@ repository:
     {{ $name }}: /etc/plinth-secrets/{{ $name }}
   {{- else }} {}
   {{- end }}
+  {{- if $v.repository.caKey }}
+  ca_file: /etc/plinth-secrets/repository-ca
+  {{- end }}
   options: {{ toJson $v.repository.options }}
   {{- with $v.repository.limitUploadKib }}
   limit_upload_kib: {{ int64 . }}
@@ -127,6 +130,7 @@ schedule: {{ toJson $schedule }}
 {{- define "backup.secrets" -}}
 {{- $v := .Values -}}
 {{- $items := list (dict "key" $v.repository.passwordKey "path" "repository-password") -}}
+{{- with $v.repository.caKey }}{{ $items = append $items (dict "key" . "path" "repository-ca") }}{{ end -}}
 {{- range $name, $key := $v.repository.secretEnvironment }}{{ $items = append $items (dict "key" $key "path" $name) }}{{ end -}}
 {{- $sources := list (dict "secret" (dict "name" $v.repository.existingSecret "items" $items)) -}}
 {{- if and $v.qdrant.urls $v.qdrant.existingSecret -}}

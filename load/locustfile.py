@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import ssl
 import time
 from collections import defaultdict
@@ -34,8 +35,10 @@ from plinth.load.wire.grpc import Grpc
 from plinth.load.wire.rest import Rest
 from plinth.load.workload import QUERIES, Ask, Queries, Workload
 
-JOB: dict[str, Any] = json.loads(Path(os.environ["PLINTH_LOAD_JOB"]).read_text())
-with np.load(JOB["data"], allow_pickle=False) as archive:
+JOB_FILE = Path(os.environ["PLINTH_LOAD_JOB"])
+JOB: dict[str, Any] = json.loads(JOB_FILE.read_text())
+# Beside the job, wherever that lies on a worker's machine.
+with np.load(JOB_FILE.with_name("data.npz"), allow_pickle=False) as archive:
     # An archive reads an array from the file each time that it is asked for one.
     DATA = {name: archive[name] for name in archive.files}
 MICROSECONDS_MAX = 60_000_000
@@ -129,6 +132,8 @@ class Scheduled(User):
                 "sent": len(run.lags),
                 "elapsed_s": elapsed,
                 "lag_p95_ms": float(np.percentile(run.lags, 95)) * 1e3 if run.lags else 0.0,
+                "host": platform.node(),
+                "cores": os.cpu_count(),
                 "cpu_s": sum(process.cpu_times()[:2]) - used,
                 "in_flight_mean": float(np.mean(run.in_flight)) if run.in_flight else 0.0,
                 "recall": run.recall,
@@ -280,9 +285,9 @@ def _hand_over(environment: Environment, result: dict[str, Any]) -> None:
 
 
 def _write(results: list[dict[str, Any]]) -> None:
-    partial = Path(f"{JOB['result']}.partial")
+    partial = JOB_FILE.with_name("result.partial")
     partial.write_text(json.dumps(results))
-    partial.replace(JOB["result"])
+    partial.replace(JOB_FILE.with_name("result.json"))
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]

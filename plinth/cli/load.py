@@ -66,21 +66,28 @@ def load(
     json_out: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
     html_out: Annotated[Path | None, typer.Option(help="Write the report as a page with plots.")] = None,
     junit_out: Annotated[Path | None, typer.Option(help="Write the report as JUnit's XML.")] = None,
+    workers: Annotated[
+        Path | None, typer.Option(help="Hand the job out in this directory, to workers of other machines.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Judge an environment under load: exit 0 pass, 1 fail, 3 void. Example: plinth load local --profile smoke"""
     files = {"--json-out": json_out, "--html-out": html_out, "--junit-out": junit_out}
     _require_places(files)
+    if workers and not workers.is_dir():
+        raise UserError(f"--workers {workers} is no directory; name one that the workers' machines share.")
     then = baselines.read(baseline) if baseline else None
     stack = stack_of(env)
     with terminable(), _no_verdict():
         if against:
-            _refuse_beside_against({**files, "--baseline": baseline, "--url": url, "--json": json})
+            _refuse_beside_against(
+                {**files, "--baseline": baseline, "--url": url, "--workers": workers, "--json": json}
+            )
             raise typer.Exit(_take_turns(stack, stack_of(against), profile, protocol))
         say = _teller(json)
         if then:
             baselines.require_alike(_kind(stack, profile, protocol, say), then)
-        report = measure(stack, outputs_of(stack), profile, protocol, url, then, say)
+        report = measure(stack, outputs_of(stack), profile, protocol, url, then, say, workers)
     _write(report, json_out, html_out, junit_out)
     if json:
         print_json(report.to_json())
@@ -162,10 +169,12 @@ def measure(
     url: str | None = None,
     then: ReportRecord | None = None,
     say: Say | None = None,
+    workers: Path | None = None,
 ) -> Report:
     """Run a profile against a deployed environment, and mark it in Grafana where there is one.
 
-    ``then`` is an earlier run of the same kind, which it must not be slower than.
+    ``then`` is an earlier run of the same kind, which it must not be slower than; ``workers`` is where workers of other
+    machines find the job.
     """
     began, slo = time.monotonic(), load_slo(stack.root / stack.settings.slo.file)
     report = run(
@@ -177,6 +186,7 @@ def measure(
         cache=stack.home.cache,
         locustfile=stack.root / "load" / "locustfile.py",
         on_progress=say or _say,
+        handed_out=workers and workers.resolve(),
     )
     if then:
         compared = baselines.verdict(report.to_record(), then, slo.generator.max_lag_p95_ms)

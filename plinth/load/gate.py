@@ -74,6 +74,7 @@ class Prepared:
         protocol: Protocol,
         locustfile: Path,
         on_progress: Callable[[str], None],
+        handed_out: Path | None = None,
     ) -> None:
         """Make the collection, fill it and wait for its index. ``shipped`` is the collection whose tuning is tried."""
         self.client = client
@@ -83,7 +84,7 @@ class Prepared:
             raise UserError(f"{self.engine} has no gRPC; leave --protocol out to measure over REST.")
         self.spec = gate_spec(shipped, data)
         self._aim = server.aim(protocol, self.spec)
-        self._locustfile = locustfile
+        self._locustfile, self._handed_out = locustfile, handed_out
         self._say = on_progress
         prepare(client, self.spec, data, on_progress)
         self.not_ready = list(unready(client, self.spec))
@@ -95,7 +96,9 @@ class Prepared:
             f"Load: {schedule.rate_per_s:.0f} requests/s for {schedule.duration_s:.0f} s "
             f"after {schedule.warmup_s:.0f} s of warm-up"
         )
-        found = generator.send(self._aim, schedule, self.data, self._locustfile)
+        if self._handed_out:
+            self._say(f"Waiting for {schedule.processes} worker(s) with the job in {self._handed_out}")
+        found = generator.send(self._aim, schedule, self.data, self._locustfile, self._handed_out)
         try:
             drop_scratch(self.client, self.spec)
             # What the run wrote may still be indexed; what was there before must be.
@@ -117,12 +120,13 @@ def run(
     cache: Path,
     locustfile: Path,
     on_progress: Callable[[str], None],
+    handed_out: Path | None = None,
 ) -> Report:
-    """Measure and judge. ``shipped`` is the collection whose tuning is tried."""
+    """Measure and judge. ``shipped`` is the collection whose tuning is tried, ``handed_out`` as of `generator.send`."""
     profile = slo.profile(profile_name)
     data = dataset(profile.data, cache, on_progress)
     with Qdrant(server.url, server.api_key, ca_cert=server.ca_cert) as client:
-        ready = Prepared(client, server, shipped, data, protocol, locustfile, on_progress)
+        ready = Prepared(client, server, shipped, data, protocol, locustfile, on_progress, handed_out)
         created = create(client, ready.spec, profile.creations)
 
         def measure(kept: Sequence[Sequence[Result]]) -> Measured:

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +19,15 @@ import numpy as np
 from plinth.errors import UserError
 from plinth.load.dataset import TOP, Dataset
 from plinth.load.rounds import Result
+from plinth.scratch import free_port
 
 Protocol = Literal["rest", "grpc"]
 IN_FLIGHT_MAX = 200
 # Locust's start, the last answers and the end of the run.
 SLACK_S = 120
+# For workers elsewhere to come, and where: Locust's own.
+WORKERS_WAIT_S = 300
+MASTER_PORT = 5557
 # Blocks of time by which a percentile's interval is found and its course is drawn.
 BLOCKS = 60
 BLOCK_MIN_S = 1.0
@@ -58,18 +63,37 @@ class Aim:
     ca_cert: str | None = None
 
 
-def send(aim: Aim, schedule: Schedule, dataset: Dataset, locustfile: Path) -> list[Result]:
-    """Carry out a schedule; what each worker wrote down. Raises :class:`UserError` when Locust ends without it."""
-    with tempfile.TemporaryDirectory(prefix="plinth-load-") as directory:
-        job, data, result = (Path(directory) / name for name in ("job.json", "data.npz", "result.json"))
-        np.savez(data, allow_pickle=False, **_queries(dataset))
+def send(
+    aim: Aim, schedule: Schedule, dataset: Dataset, locustfile: Path, handed_out: Path | None = None
+) -> list[Result]:
+    """Carry out a schedule; what each worker wrote down. Raises :class:`UserError` when Locust ends without it.
+
+    ``handed_out`` is a directory where workers that are started elsewhere find the job; then none is started here.
+    """
+    with _place(handed_out) as place:
+        job, result = place / "job.json", place / "result.json"
+        np.savez(place / "data.npz", allow_pickle=False, **_queries(dataset))
         job.touch(mode=0o600)
-        job.write_text(json.dumps({**_job(aim, schedule, dataset), "data": str(data), "result": str(result)}))
-        words = _run(job, schedule, locustfile)
+        job.write_text(json.dumps(_job(aim, schedule, dataset)))
+        words = _run(job, schedule, locustfile, _elsewhere(schedule) if handed_out else _here(schedule))
         if not result.exists():
             raise UserError(f"Locust ended without a result: {words}; run it again.", exit_code=3)
         found: list[Result] = json.loads(result.read_text())
         return found
+
+
+@contextmanager
+def _place(handed_out: Path | None) -> Iterator[Path]:
+    """A directory for a job, which has the server's key in it: it is gone afterwards."""
+    if handed_out is None:
+        with tempfile.TemporaryDirectory(prefix="plinth-load-") as directory:
+            yield Path(directory)
+        return
+    try:
+        yield handed_out
+    finally:
+        for name in ("job.json", "data.npz", "result.json", "result.partial"):
+            (handed_out / name).unlink(missing_ok=True)
 
 
 def _queries(dataset: Dataset) -> dict[str, Any]:
@@ -109,16 +133,30 @@ def _job(aim: Aim, schedule: Schedule, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _run(job: Path, schedule: Schedule, locustfile: Path) -> str:
+def _here(schedule: Schedule) -> list[str]:
+    """Locust's options for workers of this machine; left to itself its master listens for all the world."""
+    if schedule.processes == 1:
+        return []
+    host, port = "127.0.0.1", str(free_port())
+    listens = ["--master-bind-host", host, "--master-bind-port", port]
+    return ["--processes", str(schedule.processes), *listens, "--master-host", host, "--master-port", port]
+
+
+def _elsewhere(schedule: Schedule) -> list[str]:
+    """Locust's options for a master that waits for workers of other machines."""
+    patience = ["--expect-workers-max-wait", str(WORKERS_WAIT_S)]
+    port = ["--master-bind-port", str(MASTER_PORT)]
+    return ["--master", *port, "--expect-workers", str(schedule.processes), *patience]
+
+
+def _run(job: Path, schedule: Schedule, locustfile: Path, workers: list[str]) -> str:
     """Run Locust to its end; returns its last words. Past its time it and its workers are killed."""
     users = str(schedule.processes)
     command = [sys.executable, "-m", "locust", "-f", str(locustfile.resolve()), "--headless", "-u", users, "-r", users]
-    if schedule.processes > 1:
-        command += ["--processes", users]
     # Locust takes options from the environment and the working directory; those of another test are not meant here.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     process = subprocess.Popen(
-        [*command, "--stop-timeout", "40", "--only-summary", "--loglevel", "WARNING"],
+        [*command, *workers, "--stop-timeout", "40", "--only-summary", "--loglevel", "WARNING"],
         env={**inherited, "PLINTH_LOAD_JOB": str(job)},
         cwd=job.parent,
         stdin=subprocess.DEVNULL,
@@ -127,7 +165,7 @@ def _run(job: Path, schedule: Schedule, locustfile: Path) -> str:
         text=True,
         process_group=0,
     )
-    seconds = schedule.warmup_s + schedule.duration_s + SLACK_S
+    seconds = schedule.warmup_s + schedule.duration_s + SLACK_S + (WORKERS_WAIT_S if "--master" in workers else 0)
     try:
         said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

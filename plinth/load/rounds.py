@@ -81,12 +81,19 @@ def generator(rounds: Sequence[Sequence[Result]]) -> GeneratorHealth:
         achieved=sent,
         lag_p95_ms=max(result["lag_p95_ms"] for result in every),
         rate_per_s=sent / seconds,
-        ceiling_per_s=processes / overhead_s if overhead_s else 0.0,
+        ceiling_per_s=max(_cores(workers) for workers in rounds) / overhead_s if overhead_s else 0.0,
         overhead_ms=overhead_s * 1000,
         # Arrivals that are Poisson see the mean over time.
         in_flight=sum(result["in_flight_mean"] for result in every) / len(rounds),
         processes=processes,
     )
+
+
+def _cores(workers: Sequence[Result]) -> int:
+    """What a round's workers could use: a core each, of those that their machines have."""
+    having = {result["host"]: result["cores"] for result in workers}
+    running = Counter(result["host"] for result in workers)
+    return sum(min(count, having[host]) for host, count in running.items())
 
 
 def recall(rounds: Sequence[Sequence[Result]], shares: Mapping[str, float]) -> Recall | None:

@@ -42,7 +42,8 @@ class Operation:
 class GeneratorHealth:
     """What the generator did: requests planned and sent, how late, at what cost, and how many were in flight.
 
-    ``ceiling_per_s`` is what its processes could send with a core each, ``overhead_ms`` the core time of a request.
+    ``ceiling_per_s`` is what its processes could send with a core each, where their machines have as many;
+    ``overhead_ms`` the core time of a request.
     """
 
     planned: int

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
 from plinth.child import terminable
-from plinth.load import rounds
+from plinth.load import generator, rounds
 from plinth.load.dataset import Dataset
 from plinth.load.generator import Aim, Schedule, send
 from plinth.load.rounds import Result
 from plinth.load.verdict import Operation
+from plinth.scratch import free_port
 from tests.conftest import ROOT
+
+LOCUSTFILE = ROOT / "load" / "locustfile.py"
 
 
 @pytest.fixture
@@ -82,7 +90,7 @@ DATA = Dataset(
 
 def load_against(url: str, **changes: object) -> tuple[Operation, list[Result]]:
     schedule = Schedule(**{"rate_per_s": 60, "warmup_s": 0.5, "duration_s": 6, "mix": {"search": 1}, **changes})  # type: ignore[arg-type]
-    found = send(Aim("rest", url, "k", "c", {}), schedule, DATA, ROOT / "load" / "locustfile.py")
+    found = send(Aim("rest", url, "k", "c", {}), schedule, DATA, LOCUSTFILE)
     return rounds.operation(rounds.times([found])["search"], rounds.elapsed([found]), 0.95), found
 
 
@@ -176,6 +184,50 @@ def test_two_workers_share_the_rate_and_what_they_saw_adds_up(stub: Callable[...
     # Neither sends what the other sends.
     shares = [worker["planned"] for worker in found]
     assert min(shares) > 0.3 * sum(shares)
+
+
+def test_workers_of_other_machines_find_the_job_where_it_is_handed_out(
+    stub: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, started, port = tmp_path / "shared", [], free_port()
+    monkeypatch.setattr(generator, "MASTER_PORT", port)
+    shared.mkdir()
+    data = replace(DATA, query_parts=("verb",) * 8)
+
+    def when_handed_out() -> None:
+        while not (shared / "job.json").exists():
+            time.sleep(0.05)
+        time.sleep(1)
+        for number in range(2):
+            # Another directory with a copy of the job, as on another machine.
+            own = tmp_path / f"machine{number}"
+            own.mkdir()
+            for name in ("job.json", "data.npz"):
+                shutil.copy(shared / name, own)
+            command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--worker"]
+            command += ["--master-host", "127.0.0.1", "--master-port", str(port)]
+            job = {"PLINTH_LOAD_JOB": str(own / "job.json")}
+            with (own / "log").open("wb") as log:
+                started.append(subprocess.Popen(command, cwd=own, env={**os.environ, **job}, stdout=log, stderr=log))
+
+    threading.Thread(target=when_handed_out, daemon=True).start()
+    schedule = Schedule(60, 0.5, 4, {"search": 1}, processes=2)
+    found = send(Aim("rest", stub(lambda _: (200, "t")), "k", "c", {}), schedule, data, LOCUSTFILE, shared)
+    assert len(found) == 2
+    assert sum(worker["sent"] for worker in found) == sum(worker["planned"] for worker in found) > 100
+    assert list(shared.iterdir()) == [], "the job has the server's key in it"
+    assert [worker.wait(30) for worker in started] == [0, 0]
+
+
+def test_more_workers_than_cores_can_send_no_more() -> None:
+    def worker(host: str) -> Result:
+        sent = {"planned": 100, "sent": 100, "elapsed_s": 10.0, "lag_p95_ms": 1.0, "cpu_s": 0.1, "in_flight_mean": 0.1}
+        return {**sent, "host": host, "cores": 2, "recall": {}, "operations": {}}
+
+    # 1 ms of a core a request.
+    assert rounds.generator([[worker("a")]]).ceiling_per_s == pytest.approx(1000)
+    assert rounds.generator([[worker("a")] * 8]).ceiling_per_s == pytest.approx(2000)
+    assert rounds.generator([[worker("a"), *[worker("b")] * 3]]).ceiling_per_s == pytest.approx(3000)
 
 
 def test_the_ceiling_is_what_the_generator_can_send(stub: Callable[..., str]) -> None:

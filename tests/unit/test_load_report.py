@@ -50,6 +50,8 @@ def result(schedule: Schedule, milliseconds: float) -> Result:
         "sent": total,
         "elapsed_s": elapsed,
         "lag_p95_ms": 1.0,
+        "host": "h",
+        "cores": 2,
         "cpu_s": 0.0002 * total,
         "in_flight_mean": schedule.rate_per_s * milliseconds / 1000,
         "recall": {"big": [99, 100]},

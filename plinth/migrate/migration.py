@@ -12,7 +12,7 @@ from plinth.migrate.copying import Pace, copy
 from plinth.migrate.report import report
 from plinth.migrate.rows import Described, Source
 from plinth.migrate.target import Wanted, count, finish, inspect, prepare, put_off, wait_green
-from plinth.migrate.verify import Verification, gaps, verify
+from plinth.migrate.verify import Verification, clash, gaps, verify
 from plinth.qdrant.client import Qdrant
 
 RECALL_FLOOR = 0.9
@@ -90,6 +90,7 @@ class Migration:
         old = self.state.load()
         self.state.clear()
         if old is None:
+            self.state.save(self._prepared(told))
             return
         told.words("The checkpoint is forgotten; points that were written are written over.")
         same = old.plan["to"] == self.to and old.plan["collection"] == self.target.name
@@ -113,11 +114,22 @@ class Migration:
         return found
 
     def _begun(self, told: Told) -> Checkpoint:
+        if words := clash(self.source, self.client, self.target, self.described.namespace):
+            raise UserError(
+                f"{self.target.name} holds another point under an id of the source ({words}), which would be written "
+                "over; choose another --collection, or write over it: --restart.",
+                exit_code=1,
+            )
+        return self._prepared(told)
+
+    def _prepared(self, told: Told) -> Checkpoint:
         told.words("Counting the rows.")
         rows = self.source.count()
         before, graph = prepare(self.client, self.target)
         if before:
-            told.words(f"{self.target.name} holds {before} points already; they stay, and its graph is kept.")
+            told.words(
+                f"{self.target.name} holds {before} points already; those of other ids stay, and its graph is kept."
+            )
         begun = self._checkpoint(before, graph, rows)
         # Before the graph is put off: a run that is killed then still knows what to give back.
         self.state.save(begun)

@@ -13,7 +13,7 @@ from plinth.migrate.copying import as_points
 from plinth.migrate.digest import Point, added, canonical, digest
 from plinth.migrate.neighbours import Query, draw, learn, overlap, searched
 from plinth.migrate.rows import Source, VectorShape
-from plinth.migrate.target import Wanted, count, fetch
+from plinth.migrate.target import Wanted, count, fetch, inspect
 from plinth.migrate.vectors import near
 from plinth.migrate.write import encode, upsert
 from plinth.qdrant.client import Qdrant
@@ -174,6 +174,22 @@ def gaps(found: Verification, recall_floor: float) -> list[str]:
     if searches.recall is not None and searches.recall < recall_floor:
         said.append(f"A usual search finds {searches.recall:.3f} of the true nearest ten, under {recall_floor}.")
     return said
+
+
+def clash(source: Source, client: Qdrant, target: Wanted, namespace: str) -> str:
+    """How a point that is there differs from a row of the source's first page with its id; empty where none does.
+
+    Keys that are kept as ids may be those of another table, and those of one table mostly begin as another's do.
+    """
+    if inspect(client, target) is None or not count(client, target.name):
+        return ""
+    points = [point for _, point in as_points(next(source.pages(None), []), namespace, target)[0]]
+    for batch in _batched(points, target.batch_size):
+        there = fetch(client, target.name, [point.id for point in batch])
+        for point in batch:
+            if point.id in there and (words := difference(point, there[point.id], target.shapes)):
+                return f"{point.id}: {words}"
+    return ""
 
 
 def _parts(

@@ -170,6 +170,25 @@ def test_jsonl_arrives_and_lines_that_are_none_are_rejected(server: Server, coll
     assert (refused.exit_code, "'doc-0'" in refused.said) == (1, True)
 
 
+def test_points_of_another_source_are_not_written_over_unasked(server: Server, collection: str, tmp_path: Path) -> None:
+    for name, sign in (("one", 1), ("other", -1)):
+        jsonl(tmp_path / f"{name}.jsonl", [{**each, "id": each["n"], "n": sign * each["n"]} for each in numbered(30)])
+
+    def moved(name: str, state: str, *more: str) -> Ran:
+        asked = (tmp_path / f"{name}.jsonl", "--distance", "cosine", *more)
+        return migrate(server, collection, tmp_path / state, "file", *asked)
+
+    assert moved("one", "a").exit_code == 0
+    refused = moved("other", "b")
+    assert refused.exit_code == 1
+    assert "holds another point under an id of the source (1: payload 'n' is 1, in the row -1)" in refused.said
+    assert found(server, collection, 1)["payload"]["n"] == 1
+    # The same source once more, without its checkpoint, is no other one.
+    assert moved("one", "c").exit_code == 0
+    assert moved("other", "b", "--restart").exit_code == 0
+    assert found(server, collection, 1)["payload"]["n"] == -1
+
+
 def test_parquet_arrives_with_its_types(server: Server, collection: str, tmp_path: Path) -> None:
     table = pa.table(
         {

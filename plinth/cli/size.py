@@ -75,6 +75,8 @@ def size(
         cold_vectors=cold_vectors,
         **_from_collection(spec, dimensions, quantization),
     )
+    if cold_vectors and workload.quantization == "none":
+        raise UserError("--cold-vectors wants quantized vectors to be searched first; give --quantization int8 too.")
     found = estimate(workload)
     judged = _judged(found, settings)
     if json:

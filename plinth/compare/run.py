@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -113,6 +114,9 @@ def main(arguments: list[str] | None = None) -> None:
             f"{options.points:,} x {options.dimensions}, intrinsic dimension {described['intrinsic_dimension']:.0f}"
         )
         loaded = _load_all(run, options.only or [""], left_out)
+        if not loaded and not left_out:
+            known = ", ".join(name for name, _, _ in stores(run))
+            raise UserError(f"--only {' '.join(options.only)} names no store; there are: {known}.")
         try:
             for number in range(run.rounds):
                 for store in loaded:
@@ -172,4 +176,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print(f"compare: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

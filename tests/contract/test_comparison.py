@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from plinth.compare import run
+from plinth.errors import UserError
 from tests.conftest import ROOT
 
 ENVIRONMENT = ROOT / ".compare"
@@ -56,3 +57,8 @@ def test_a_store_that_is_not_installed_is_left_out_with_the_reason(tmp_path: Pat
     found = compare(tmp_path, "Chroma", tmp_path / "none")
     assert found["results"] == []
     assert "`make compare` installs it" in found["left_out"]["Chroma"]
+
+
+def test_a_store_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--only Chromo names no store; there are: embedded engine, int8, Qdrant"):
+        compare(tmp_path, "Chromo", ENVIRONMENT)

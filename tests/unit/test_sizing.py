@@ -185,6 +185,7 @@ def test_what_no_tier_holds_is_an_answer_that_names_the_nodes(size: CliRunner) -
         ([], "How long is a vector"),
         (["--dimensions", "8", "--quantization", "int4"], "it is one of none, int8"),
         (["--dimensions", "8", "--replicas", "2"], "give --nodes 2 or more"),
+        (["--dimensions", "8", "--cold-vectors"], "--cold-vectors wants quantized vectors"),
         (["--collection", "nothing"], "There is no collection 'nothing'; there are"),
         (["--collection", "nothing.yaml"], "There is no collection file nothing.yaml"),
     ],

@@ -30,7 +30,7 @@ from plinth.load.page import page
 from plinth.load.record import ReportRecord
 from plinth.load.report import COLOURS, Report
 from plinth.load.slo import load_slo
-from plinth.load.verdict import Verdict, soundness
+from plinth.load.verdict import Verdict, lateness, soundness
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_load
 from plinth.qdrant.client import Qdrant, QdrantError
@@ -152,11 +152,13 @@ def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protoco
             ratio.operation, f"p{ratio.percentile}", f"{ratio.value:.2f}", f"{ratio.low:.2f} - {ratio.high:.2f}"
         )
     console.print(table)
-    own, others = (
-        soundness(measured(kept, None, profile, data, side.recall, side.not_ready), slo, profile)
+    both = [
+        measured(kept, None, profile, data, side.recall, side.not_ready)
         for side, kept in zip(sides, (ours, theirs), strict=True)
-    )
-    verdict = turns.verdict(found, own, others)
+    ]
+    own, others = (soundness(one, slo, profile) for one in both)
+    late = next((words for one in both if (words := lateness(one, slo))), ())
+    verdict = turns.verdict(found, own, others, late)
     _conclude(verdict)
     return verdict.exit_code
 

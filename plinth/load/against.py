@@ -62,12 +62,17 @@ def ratios(ours: Sequence[Sequence[Result]], theirs: Sequence[Sequence[Result]],
 
 
 def verdict(
-    found: Sequence[Ratio], ours: Verdict | None, theirs: Verdict | None, tolerance: float = TOLERANCE
+    found: Sequence[Ratio],
+    ours: Verdict | None,
+    theirs: Verdict | None,
+    late: tuple[str, ...] = (),
+    tolerance: float = TOLERANCE,
 ) -> Verdict:
     """Fail where ours is surely slower by more than the tolerance, void where it may be.
 
     ``ours`` and ``theirs`` are what is wrong with either side's run by itself (`verdict.soundness`): a server that
-    refuses, or that finds the wrong points, is quick.
+    refuses, or that finds the wrong points, is quick. ``late`` is why the generator's lateness voids a miss
+    (`verdict.lateness`).
     """
     if ours:
         return ours
@@ -75,7 +80,8 @@ def verdict(
         return Verdict("void", tuple(f"the other side: {reason}" for reason in theirs.reasons))
     slower = [ratio for ratio in found if ratio.low > tolerance]
     if slower:
-        return Verdict("fail", tuple(f"{_words(ratio)}: slower" for ratio in slower))
+        words = tuple(f"{_words(ratio)}: slower" for ratio in slower)
+        return Verdict("void", (*late, *words)) if late else Verdict("fail", words)
     open_ = [ratio for ratio in found if ratio.high > tolerance]
     return Verdict("void", tuple(f"{_words(ratio)}: open" for ratio in open_)) if open_ else Verdict("pass")
 

@@ -113,7 +113,7 @@ def judge(measured: Measured, slo: Slo, profile: Profile) -> Verdict:
     if not missed and not open_:
         return Verdict("pass")
     # Latency counts from the planned moment, so lateness can only add to it: it casts doubt on a miss, never on a pass.
-    late = tuple(_late(measured, slo))
+    late = lateness(measured, slo)
     if late:
         return Verdict("void", (*late, *missed, *open_), "instead")
     return Verdict("fail", missed, "beside") if missed else Verdict("void", open_, "beside")
@@ -169,12 +169,14 @@ def _saturated(measured: Measured, slo: Slo) -> Iterator[str]:
         )
 
 
-def _late(measured: Measured, slo: Slo) -> Iterator[str]:
-    if measured.generator.lag_p95_ms > slo.generator.max_lag_p95_ms:
-        yield (
-            f"the generator ran {measured.generator.lag_p95_ms:.1f} ms late at the 95th percentile (at most "
-            f"{slo.generator.max_lag_p95_ms:.0f} for a miss to count): this machine is too busy, end what else runs"
-        )
+def lateness(measured: Measured, slo: Slo) -> tuple[str, ...]:
+    """That the generator was too late for a miss to be the server's."""
+    if measured.generator.lag_p95_ms <= slo.generator.max_lag_p95_ms:
+        return ()
+    return (
+        f"the generator ran {measured.generator.lag_p95_ms:.1f} ms late at the 95th percentile (at most "
+        f"{slo.generator.max_lag_p95_ms:.0f} for a miss to count): this machine is too busy, end what else runs",
+    )
 
 
 def _scarce(measured: Measured, profile: Profile) -> Iterator[str]:

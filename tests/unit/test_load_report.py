@@ -223,6 +223,8 @@ def test_two_servers_take_turns_and_are_compared_by_ratio(times_as_slow: float, 
     assert all(ratio.value == pytest.approx(times_as_slow, rel=0.05) for ratio in tail)
     assert against.verdict(tail, None, None).word == word
     wrong, void = Verdict("fail", ("recall is low",)), Verdict("void", ("not indexed",))
+    # A busy machine is not blamed on the server, and takes no pass away.
+    assert against.verdict(tail, None, None, ("late",)).word == {"fail": "void"}.get(word, word)
     assert against.verdict(tail, wrong, None) == wrong
     assert against.verdict(tail, void, wrong) == void
     # What is wrong with the other side is no fault of this one's, and nothing to be measured by.

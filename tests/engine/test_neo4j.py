@@ -7,12 +7,13 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+import yaml
 
 from tests.conftest import free_port
 from tests.project import Environment, needs_pulumi
@@ -46,7 +47,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
 
 
 def ask(project: Environment, statement: str) -> list[Any]:
-    where = project.outputs()["neo4j"]
+    return answers(project.outputs()["neo4j"], statement)
+
+
+def answers(where: Mapping[str, str], statement: str) -> list[Any]:
     answer = httpx.post(
         f"{where['url']}/db/neo4j/tx/commit",
         json={"statements": [{"statement": statement}]},
@@ -98,6 +102,40 @@ def test_it_is_backed_up_and_comes_back(project: Environment) -> None:
     assert ask(project, "MATCH (kept:Kept) RETURN kept.answer, labels(kept), keys(kept)") == [
         [42, ["Kept"], ["answer"]]
     ]
+
+
+@pytest.fixture
+def other(project: Environment) -> Iterator[dict[str, Any]]:
+    """The outputs of a second environment of the project, which has a Neo4j of its own and no backups."""
+    ports = {"http_port": free_port(), "bolt_port": free_port()}
+    settings = project.settings | {
+        "plinth:qdrant": {"engine": "embedded", "http_port": free_port(), "grpc_port": free_port()},
+        "plinth:backup": OFF,
+        "plinth:neo4j": {"enabled": True, **ports},
+    }
+    (project.root / "stacks" / "Pulumi.dr.yaml").write_text(yaml.safe_dump({"config": settings}))
+    project.plinth("up", "dr", "--no-verify")
+    try:
+        yield project.json("outputs", "dr", "--show-secrets")
+    finally:
+        project.plinth("down", "dr", "--yes")
+
+
+@pytest.mark.requirement("S1-06")
+@pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not on this machine: run `make bootstrap`")
+def test_it_is_restored_into_another_environment_and_never_over_what_lives_there(
+    project: Environment, other: dict[str, Any]
+) -> None:
+    restore = ("backup", "restore", project.env, "--store", "neo4j", "--to", "dr")
+    assert "1 nodes" in project.plinth(*restore)
+    assert answers(other["neo4j"], "MATCH (kept:Kept) RETURN kept.answer") == [[42]]
+    assert other["neo4j"]["password"] != project.outputs()["neo4j"]["password"]
+    answers(other["neo4j"], "MATCH (kept:Kept) SET kept.answer = 43")
+    assert "Neo4j holds 1 nodes" in project.plinth(*restore, expect=1)
+    assert answers(other["neo4j"], "MATCH (kept:Kept) RETURN kept.answer") == [[43]]
+    project.plinth(*restore, "--replace", "--yes")
+    assert answers(other["neo4j"], "MATCH (kept:Kept) RETURN kept.answer") == [[42]]
+    assert ask(project, "MATCH (kept:Kept) RETURN kept.answer") == [[42]]
 
 
 def test_the_data_is_there_after_a_down(project: Environment) -> None:

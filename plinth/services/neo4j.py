@@ -32,7 +32,11 @@ def service(settings: Settings) -> Service:
         name="neo4j",
         program=PROGRAM,
         arguments=("console",),
-        environment={"NEO4J_CONF": "{{ file('') }}"},
+        # A library of its own that it unpacks before it maps it; in containers nothing of /tmp may be run.
+        environment={
+            "NEO4J_CONF": "{{ file('') }}",
+            "JDK_JAVA_OPTIONS": "-Djna.tmpdir={{ volume('data') }}/native",
+        },
         files={
             "neo4j.conf": File("config/neo4j/neo4j.conf.j2", sizes),
             "auth.ini": File("config/neo4j/auth.ini.j2", {"password": PASSWORD, "credential": credential}),

@@ -16,12 +16,14 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import docker
 
 from plinth.environment import parse
 from plinth.services.monitoring import grafana as service
+from plinth.services.neo4j import PROGRAM as NEO4J
 from plinth.targets.local.programs import Found, find, home
 from tests.conftest import ROOT, real_qdrant
 
@@ -97,6 +99,13 @@ PACKAGES = (
 )
 
 
+CHANGES = [
+    f"ENV PATH={':'.join([*(str(Path(found).parent) for found in POSTGRES[-1:]), '/usr/local/bin:/usr/bin:/bin'])}",
+    "ENV LC_ALL=C.UTF-8",
+    "WORKDIR /qdrant",
+]
+
+
 def missing() -> str | None:
     """What the images cannot be built for want of, or None."""
     lacking = [name for name in PROGRAMS.values() if shutil.which(name) is None]
@@ -142,13 +151,43 @@ def build_grafana(client: docker.DockerClient) -> dict[str, str]:
     return _build(client, "dashboards", files | programs | libraries(list(programs.values())), ("grafana",))
 
 
-def _build(client: docker.DockerClient, name: str, files: dict[str, Path], keys: tuple[str, ...]) -> dict[str, str]:
+def build_neo4j(client: docker.DockerClient) -> dict[str, str]:
+    """The same of Neo4j and the Java that runs it; empty where either is not."""
+    found, java = find(NEO4J), which("java") if shutil.which("java") else None
+    if found is None or java is None:
+        return {}
+    runtime = Path(java).parent.parent
+    trees = {"var/lib/neo4j": Path(found.argv[0]).resolve().parent.parent}
+    trees |= {f"opt/java/{name}": runtime / name for name in ("bin", "conf", "lib")}
+    files = {
+        f"{to}/{(Path(place) / name).relative_to(tree)}": Path(place) / name
+        for to, tree in trees.items()
+        for place, _, names in os.walk(tree, followlinks=True)
+        for name in names
+        if (Path(place) / name).is_file()
+    }
+    files |= {f"usr/bin/{name}": Path(which(name)) for name in (*SHELL, "dirname", "install", "mkdir")}
+    programs = [path for to, path in files.items() if re.search(r"(^|/)s?bin/|\.so$", to)]
+    # Its own lie beside it, and are named by a way that leads through another directory.
+    beside = {to: path for to, path in libraries(programs).items() if runtime not in path.parents}
+    changes = ["ENV PATH=/var/lib/neo4j/bin:/opt/java/bin:/usr/bin:/bin", "ENV LC_ALL=C.UTF-8"]
+    return _build(client, "graphs", files | beside, ("neo4j",), changes, {**OWNED, "data": 7474})
+
+
+def _build(
+    client: docker.DockerClient,
+    name: str,
+    files: dict[str, Path],
+    keys: tuple[str, ...],
+    changes: Sequence[str] = CHANGES,
+    owned: Mapping[str, int] = OWNED,
+) -> dict[str, str]:
     made = version(files)
     base = f"plinth-tests/{name}:{made}"
     if not client.images.list(base):
         with tempfile.NamedTemporaryFile(suffix=".tar") as packed:
-            pack(files, Path(packed.name), LINKS)
-            client.api.import_image_from_file(packed.name, f"plinth-tests/{name}", made, CHANGES)
+            pack(files, Path(packed.name), LINKS, owned)
+            client.api.import_image_from_file(packed.name, f"plinth-tests/{name}", made, list(changes))
     for key in keys:
         client.images.get(base).tag(f"plinth-tests/{key}", made)
     return {key: f"plinth-tests/{key}:{made}" for key in keys}
@@ -158,13 +197,6 @@ def version(files: dict[str, Path]) -> str:
     """A name for some files that changes with them, and with the directories that they lie among."""
     lines = [f"{path} {source.stat().st_size} {source.stat().st_mtime_ns}\n" for path, source in sorted(files.items())]
     return hashlib.sha256("".join([*lines, repr(OWNED)]).encode()).hexdigest()[:12]
-
-
-CHANGES = [
-    f"ENV PATH={':'.join([*(str(Path(found).parent) for found in POSTGRES[-1:]), '/usr/local/bin:/usr/bin:/bin'])}",
-    "ENV LC_ALL=C.UTF-8",
-    "WORKDIR /qdrant",
-]
 
 
 def tiny(client: docker.DockerClient) -> str:
@@ -239,9 +271,9 @@ def libraries(programs: list[Path]) -> dict[str, Path]:
     return {_merged(path.lstrip("/")): Path(path) for path in paths if "site-packages" not in path}
 
 
-def pack(files: dict[str, Path], packed: Path, links: dict[str, str]) -> None:
+def pack(files: dict[str, Path], packed: Path, links: dict[str, str], owned: Mapping[str, int] = OWNED) -> None:
     with tarfile.open(packed, mode="w") as tar:
-        for path, owner in OWNED.items():
+        for path, owner in owned.items():
             _directory(tar, path, owner, 0o1777 if path in ("tmp", "var/tmp") else 0o755)
         for path, target in links.items():
             entry = tarfile.TarInfo(path)

@@ -44,7 +44,7 @@ def test_its_password_is_in_one_file_and_not_as_it_is() -> None:
     filled = command(service, Elsewhere())
     assert contents["auth.ini"] == f"neo4j:{credential('the-password-itself')}:\n"
     assert "the-password-itself" not in json.dumps([contents, filled.arguments, filled.initialise])
-    assert filled.environment == {"NEO4J_CONF": "/etc/neo4j/"}
+    assert filled.environment["NEO4J_CONF"] == "/etc/neo4j/"
 
 
 @pytest.mark.parametrize("tier", ["small", "medium", "large"])

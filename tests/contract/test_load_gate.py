@@ -244,8 +244,8 @@ def test_every_operation_is_measured_and_the_server_counts_the_same_searches(
     assert set(found.operations) == {*mix, "create_collection"}
     assert found.operations["create_collection"].count == 4
     sent = sum(found.operations[name].count for name in ("search", "filtered_search", "hybrid_search"))
-    # It counts those of the warm-up too.
-    assert sent <= found.server.searches <= 1.5 * sent
+    # It counts those of the warm-up too, and of a round that was thrown away.
+    assert sent <= found.server.searches <= 1.5 * sent * (1 + len(found.earlier_rounds))
     assert found.server.samples, "the server runs on this machine, so its cores and memory can be seen"
     assert found.server.after["segments_count"] >= 1
     assert report.verdict.word in ("pass", "void"), report.verdict

@@ -153,7 +153,7 @@ class Drill:
         ):
             if said := into_neo4j.too_old(version(session), part.version):
                 return [said]
-            into_neo4j.rebuild(session, part, nodes, relationships, self._work.say, everything=True)
+            into_neo4j.rebuild(session, part, nodes, relationships, self._work.say)
         return []
 
     def _grafana(self, part: GrafanaPart) -> list[str]:

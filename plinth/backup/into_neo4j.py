@@ -23,6 +23,7 @@ KINDS = {"CONSTRAINTS": "CONSTRAINT", "INDEXES": "INDEX"}
 MARKED = f":`{graph.MARK}`"
 DONE, LOADED = "done", "loaded"
 STORE = "neo4j"
+NO_NAME = "Neo4j's community edition has one database, and no name beside it to restore under."
 
 _NODES = f"UNWIND $rows AS row CREATE (n:$(row.labels)) {restored('n')} SET n{MARKED}, n.`{graph.KEY}` = row.id"
 _RELATIONSHIPS = (
@@ -33,7 +34,9 @@ _RELATIONSHIPS = (
 
 def refusals(source: Source, part: Neo4jPart, store: Neo4jStore, wish: Wish) -> list[str]:
     """Why it may not be restored as wished, a sentence each; nothing is touched."""
-    if wish.beside or source.made().get(STORE) == DONE:
+    if wish.beside:
+        return [NO_NAME] if STORE in wish.stores else []
+    if source.made().get(STORE) == DONE:
         return []
     with connect(store) as session:
         if said := too_old(version(session), part.version):
@@ -57,14 +60,16 @@ def too_old(server: str, saved: str) -> str | None:
 def restore(source: Source, part: Neo4jPart, store: Neo4jStore, wish: Wish) -> list[str]:
     """Restore the graph and its schema; a sentence for it."""
     if wish.beside:
-        return ["neo4j: left out, for the community edition has one database and no name beside it."]
+        return [f"neo4j: left out. {NO_NAME}"]
     word = source.made().get(STORE)
     if word == DONE:
         return ["neo4j: it was restored before."]
     files = source.fetch(part.nodes_path)[0], source.fetch(part.relationships_path)[0]
     with connect(store, WRITE_ACCESS) as session:
         if word != LOADED:
-            rebuild(session, part, *files, source.work.say, everything=wish.replace)
+            if wish.replace:
+                clear(session, part, source.work.say)
+            rebuild(session, part, *files, source.work.say)
             source.making(STORE, LOADED)
         release(session, source.work.say)
         source.making(STORE, DONE)
@@ -79,16 +84,18 @@ def total(part: Neo4jPart) -> str:
     )
 
 
-def rebuild(
-    session: Session, part: Neo4jPart, nodes_file: Path, relationships_file: Path, say: Say, *, everything: bool
-) -> None:
-    """Make the saved graph, marked, in place of what an earlier try has made; of ``everything`` where that is said."""
+def clear(session: Session, part: Neo4jPart, say: Say) -> None:
+    """Remove everything, and the constraints and indexes that the set has not."""
     say("emptying neo4j")
-    _empty(session, "" if everything else MARKED)
-    if everything:
-        for of, kind in KINDS.items():
-            for each in _beside(session, part, of):
-                _run(session, f"DROP {kind} {_quoted(each.name)}")
+    _empty(session, "")
+    for of, kind in KINDS.items():
+        for each in _beside(session, part, of):
+            _run(session, f"DROP {kind} {_quoted(each.name)}")
+
+
+def rebuild(session: Session, part: Neo4jPart, nodes_file: Path, relationships_file: Path, say: Say) -> None:
+    """Make the saved graph, marked, in place of what an earlier try has made and marked."""
+    _empty(session, MARKED)
     _run(
         session,
         f"CREATE CONSTRAINT `{graph.MARK}` IF NOT EXISTS FOR (n{MARKED}) REQUIRE n.`{graph.KEY}` IS UNIQUE",

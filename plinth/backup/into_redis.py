@@ -21,12 +21,13 @@ from plinth.versions import numbers
 DATABASES = 16
 BATCH = 500
 DONE = "done"
+NO_NAME = "Redis has no name beside a live one to restore under."
 
 
 def refusals(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> list[str]:
     """Why it may not be restored as wished, a sentence each; nothing is touched."""
     if wish.beside:
-        return []
+        return [NO_NAME] if "redis" in wish.stores else []
     with connect(store.host, store.port, secret(store.password_file)) as client:
         version = str(cast(Any, client.info("server"))["redis_version"])
         held = keyspace(client)
@@ -47,7 +48,7 @@ def refusals(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> 
 def restore(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> list[str]:
     """Restore every database of the set; a sentence for each."""
     if wish.beside:
-        return ["redis: left out, for there is no name beside a live one to restore under."]
+        return [f"redis: left out. {NO_NAME}"]
     rdb, _ = source.fetch(part.path)
     password = secret(store.password_file)
     said = []

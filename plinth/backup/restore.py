@@ -124,8 +124,9 @@ def _needs(source: Source, target: Stores, wish: Wish, stores: Sequence[str]) ->
     collections = [each for each in collections if f"qdrant/{each.name}" not in made]
     paths = [each.path for each in databases] + [shard.path for each in collections for shard in each.shards]
     paths += [part.path for store in ("redis", "grafana") if store in stores and (part := getattr(known, store))]
-    if known.neo4j and "neo4j" in stores:
-        paths += [known.neo4j.nodes_path, known.neo4j.relationships_path]
+    graph = known.neo4j if "neo4j" in stores else None
+    if graph:
+        paths += [graph.nodes_path, graph.relationships_path]
     needs = room.of_restore(
         source.work.fetched,
         target.data,
@@ -135,7 +136,7 @@ def _needs(source: Source, target: Stores, wish: Wish, stores: Sequence[str]) ->
         collections,
         twice=wish.replace,
     )
-    if known.neo4j and "neo4j" in stores and target.data:
+    if graph and target.data:
         needs[target.data] += room.graph(known)
     if known.redis and "redis" in stores:
         # A throw-away server reads a copy of it.

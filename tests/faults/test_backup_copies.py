@@ -125,6 +125,11 @@ def test_replace_makes_anew_what_differs_in_no_sampled_point(alike: Backups) -> 
     assert copies(alike) == ({}, {})
 
 
+def test_a_store_that_has_no_name_beside_the_live_one_is_refused_where_it_is_asked_for(alike: Backups) -> None:
+    with pytest.raises(BackupError, match=r"Redis has no name beside a live one .*Nothing was touched\.$"):
+        run(alike, Wish(stores=("redis",), beside=True))
+
+
 def test_a_store_and_a_collection_of_another_are_both_restored(alike: Backups) -> None:
     (each,) = look.sets(alike.config, alike.say)
     assert each.manifest

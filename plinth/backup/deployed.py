@@ -38,8 +38,9 @@ def elsewhere(env: str, settings: Settings, command: str) -> str | None:
         return _in_the_cluster(env, settings.kubernetes.namespace, command, own_repository=own)
     if settings.target is TargetName.docker and own:
         return (
-            f"The repository of '{env}' is in a volume of its plinth-backup container; run "
-            "`python -m plinth.backup` there, or set plinth:backup.repository to one that this machine reaches."
+            f"The repository of '{env}' is in a volume of its {NAME} container; run `docker exec plinth-{env}-{NAME} "
+            f"python3 -m plinth.backup --config /etc/plinth/config.yaml {command}`, or set plinth:backup.repository to "
+            "one that this machine reaches."
         )
     return None
 
@@ -54,12 +55,6 @@ def _in_the_cluster(env: str, namespace: str, command: str, *, own_repository: b
         )
     if not own_repository:
         return None
-    if command == "restore":
-        return (
-            f"The repository of '{env}' is the claim backup-repository of its namespace, which a restore from this "
-            "machine cannot read; copy it out with `kubectl cp`, or set plinth:backup.repository to one that this "
-            "machine reaches."
-        )
     return (
         f"The repository of '{env}' is the claim backup-repository of its namespace; ask a pod with "
         f"`{kubectl} create job backup-{command} --from=cronjob/backup-run --dry-run=client -o yaml | "

@@ -12,6 +12,7 @@ from plinth.backup.take import Taken
 
 if TYPE_CHECKING:
     from plinth.backup.drill import Drilled
+    from plinth.backup.restore import Restored
 
 
 def size(count: float) -> str:
@@ -52,6 +53,21 @@ def taken_json(taken: Taken) -> dict[str, Any]:
         "failures": list(taken.manifest.failures),
         "not_taken": taken.manifest.not_taken,
     }
+
+
+def restored_lines(restored: Restored, into: str) -> list[str]:
+    """What a restore came to, a line for each thing."""
+    snapshot, seconds = restored.snapshot, sum(restored.seconds.values())
+    return [
+        *restored.done,
+        f"Set {snapshot.short} of {moment(snapshot.at)} is restored into '{into}' in {seconds:.1f} s.",
+    ]
+
+
+def restored_json(restored: Restored) -> dict[str, Any]:
+    """The same for a machine."""
+    seconds = {store: round(took, 3) for store, took in restored.seconds.items()}
+    return {"snapshot": restored.snapshot.id, "done": restored.done, "seconds": seconds}
 
 
 def set_json(each: Set) -> dict[str, Any]:

@@ -142,12 +142,7 @@ def restore(
         if replace:
             _ask_for_name(to or env, yes)
         restored = restores.run(source, target, wish, _say(False))
-    _print(restored.done)
-    console.print(
-        f"Set {restored.snapshot.short} of {show.moment(restored.snapshot.at)} is restored into '{to or env}' in "
-        f"{sum(restored.seconds.values()):.1f} s.",
-        highlight=False,
-    )
+    _print(show.restored_lines(restored, to or env))
 
 
 def _ask_for_name(env: str, yes: bool) -> None:

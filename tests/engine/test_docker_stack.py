@@ -209,9 +209,31 @@ def test_the_backup_container_takes_every_store_and_the_exporter_tells_of_it(sta
     wait_for(lambda: all(line in httpx.get(page).text for line in stores))
 
 
-def backup(stack: Stack, command: str) -> Any:
+@pytest.mark.requirement("S1-06")
+def test_the_backup_container_puts_back_what_was_lost(stack: Stack) -> None:
+    # The embedded engine restores from its own disk, which the container does not see.
+    stores = ("postgres", "redis", *(("qdrant",) if real_qdrant() else ()))
+    stack.redis().delete("kept")
+    with stack.postgres() as connection:
+        connection.execute("DROP TABLE kept")
+    if "qdrant" in stores:
+        with stack.qdrant() as qdrant:
+            qdrant.call("DELETE", "/collections/embeddings_v1")
+    said = stack.plinth("backup", "restore", stack.env, expect=2)
+    (line,) = re.findall(r"`docker exec plinth-\S+-plinth-backup python3 -m plinth.backup (.+) restore`", said)
+    assert line == "--config /etc/plinth/config.yaml"
+    wanted = [word for store in stores for word in ("--store", store)]
+    assert set(backup(stack, "restore", *wanted, "--replace", "--yes")["seconds"]) == set(stores)
+    assert stack.redis().get("kept") == b"42"
+    with stack.postgres() as connection:
+        assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+    with stack.qdrant() as qdrant:
+        assert qdrant.call("GET", "/collections/embeddings/points/7")["payload"] == {"kept": True}
+
+
+def backup(stack: Stack, *command: str) -> Any:
     """What the container of the backups answers."""
-    asked = ["python3", "-m", "plinth.backup", "--config", "/etc/plinth/config.yaml", "--json", command]
+    asked = ["python3", "-m", "plinth.backup", "--config", "/etc/plinth/config.yaml", "--json", *command]
     done = stack.containers.running()["plinth-backup"].exec_run(asked, demux=True)
     assert done.exit_code == 0, (done.output[0] or b"").decode() + done.output[1].decode()
     return json.loads(done.output[0])

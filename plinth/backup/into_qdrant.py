@@ -56,6 +56,9 @@ def restore(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) ->
     return [restoring.one(saved, beside=wish.beside) for saved in wanted(part, wish)]
 
 
+_BY_ALIAS = "run the restore again, which makes it anew; where data was live, aliases lead to a compared copy meanwhile"
+
+
 class _Restoring:
     def __init__(self, source: Source, part: QdrantPart, connections: Sequence[Node], store: QdrantStore) -> None:
         self._source, self._part, self._nodes, self._store = source, part, connections, store
@@ -109,9 +112,8 @@ class _Restoring:
             rebuild.rebuild(self._nodes, saved, name, self._source.fetch, self._source.work.say)
         wrong = rebuild.differences(self._first, saved, name)
         if wrong:
-            raise BackupError(
-                f"{saved.name} did not come back as it was saved ({wrong[0]}); what was live is as it was."
-            )
+            now = "what was live is as it was" if name != saved.name else _BY_ALIAS
+            raise BackupError(f"{saved.name} did not come back as it was saved ({wrong[0]}); {now}.")
 
     def _is_begun(self, name: str) -> bool:
         return self._source.made().get(f"qdrant/{name}") == BEGUN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ def main() -> None:
     """Run until it is stopped."""
     parser = argparse.ArgumentParser(prog="python -m plinth.exporter")
     parser.add_argument("--config-path", type=Path, required=True)
+    # Process 1 of a container hears no signal that it does not listen for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:

@@ -326,7 +326,7 @@ def test_the_program_is_process_one_and_stops_in_good_order(stack: Stack) -> Non
     assert commands["qdrant-0"] in ("qdrant", "python3")
     assert commands["postgres"] == "postgres"
     assert commands["redis"] == "redis-server"
-    for name in commands:
+    for name in (*commands, *OWN):
         container = stack.containers.running()[name]
         container.stop(timeout=60)
         assert container.wait()["StatusCode"] != 137, f"{name} had to be killed"

@@ -18,6 +18,7 @@ TOP = 10
 LINKS = 16
 EF_CONSTRUCT = 100
 INDEX_DEADLINE_S = 600
+LOCKED_TRIES = 20
 Matrix = Any
 
 
@@ -148,7 +149,16 @@ class Chroma:
 
     def prepare(self, ef: int) -> None:
         change = {"new_configuration": {"hnsw": {"ef_search": ef}}}
-        self._rest.call("PUT", self._found(), json.dumps(change).encode())
+        # Several clients say it at the same time, and its SQLite takes one of them.
+        for attempt in range(LOCKED_TRIES):
+            try:
+                self._rest.call("PUT", self._found(), json.dumps(change).encode())
+            except RuntimeError as error:
+                if "database is locked" not in str(error) or attempt == LOCKED_TRIES - 1:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def question(self, query: Matrix, tenant: str | None) -> Callable[[], list[int]]:
         body: dict[str, Any] = {"query_embeddings": [query.tolist()], "n_results": TOP, "include": ["distances"]}

@@ -7,6 +7,7 @@ does what can be done at once and nothing sooner.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pulumi
@@ -89,11 +90,13 @@ def _tls(settings: Settings, root: Path, home: Home, target: Target) -> dict[str
     if tls.cert is None or tls.key is None:
         issued = Certificate("qdrant", target.hosts("qdrant"), home.data / "tls")
         return {qdrant.TLS_CERT: issued.cert, qdrant.TLS_KEY: issued.key, qdrant.TLS_CA: issued.ca_cert}
+    without = "cert and key out for certificates of an own authority"
+    read = partial(_pem, root, setting="qdrant.tls", without=without)
     given = {
-        qdrant.TLS_CERT: pulumi.Output.from_input(_file(root, tls.cert)),
-        qdrant.TLS_KEY: pulumi.Output.secret(_file(root, tls.key)),
+        qdrant.TLS_CERT: pulumi.Output.from_input(read(tls.cert)),
+        qdrant.TLS_KEY: pulumi.Output.secret(read(tls.key)),
     }
-    return given | ({qdrant.TLS_CA: pulumi.Output.from_input(_file(root, tls.ca_cert))} if tls.ca_cert else {})
+    return given | ({qdrant.TLS_CA: pulumi.Output.from_input(read(tls.ca_cert))} if tls.ca_cert else {})
 
 
 def _repository_ca(settings: Settings, root: Path) -> dict[str, pulumi.Output[str]]:
@@ -101,27 +104,18 @@ def _repository_ca(settings: Settings, root: Path) -> dict[str, pulumi.Output[st
     name = settings.backup.ca_cert
     if not (settings.backup.enabled and name):
         return {}
+    without = "it out for a server whose certificate an authority of the machine signed"
+    return {BACKUP_CA: pulumi.Output.from_input(_pem(root, name, "backup.ca_cert", without))}
+
+
+def _pem(root: Path, name: str, setting: str, without: str) -> str:
+    """A file that a setting names; ``without`` is what to leave out, and for what, where it cannot be read."""
     try:
-        return {BACKUP_CA: pulumi.Output.from_input(_pem(root, name))}
+        return (root / name).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"plinth:backup.ca_cert names {name}, which cannot be read ({error}); name a PEM file, or leave it out for "
-            "a server whose certificate an authority of the machine signed."
+            f"plinth:{setting} names {name}, which cannot be read ({error}); name a PEM file, or leave {without}."
         ) from error
-
-
-def _file(root: Path, name: str) -> str:
-    try:
-        return _pem(root, name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"plinth:qdrant.tls names {name}, which cannot be read ({error}); name a PEM file, or leave cert and key "
-            "out for certificates of an own authority."
-        ) from error
-
-
-def _pem(root: Path, name: str) -> str:
-    return (root / name).read_text()
 
 
 def _stand_up(

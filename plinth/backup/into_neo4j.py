@@ -11,7 +11,7 @@ from plinth.backup import graph
 from plinth.backup.config import Neo4jStore
 from plinth.backup.manifest import Neo4jPart, Statement
 from plinth.backup.neo4j import connect, counted, marked, nodes, relationships, restored, schema, tallied, version
-from plinth.backup.source import Source, Wish
+from plinth.backup.source import DONE, Source, Wish
 from plinth.backup.work import BackupError, Say
 from plinth.versions import numbers
 
@@ -21,7 +21,7 @@ DELETED_AT_ONCE = 10_000
 INDEXED_IN_S = 24 * 3600
 KINDS = {"CONSTRAINTS": "CONSTRAINT", "INDEXES": "INDEX"}
 MARKED = f":`{graph.MARK}`"
-DONE, LOADED = "done", "loaded"
+LOADED = "loaded"
 STORE = "neo4j"
 NO_NAME = "Neo4j's community edition has one database, and no name beside it to restore under."
 

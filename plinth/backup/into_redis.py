@@ -14,13 +14,12 @@ from plinth.backup import instances
 from plinth.backup.config import RedisStore, secret
 from plinth.backup.manifest import RedisPart
 from plinth.backup.redis import Client, connect, digest, keyspace, used_memory
-from plinth.backup.source import Source, Wish
+from plinth.backup.source import DONE, Source, Wish
 from plinth.backup.work import BackupError
 from plinth.versions import numbers
 
 DATABASES = 16
 BATCH = 500
-DONE = "done"
 NO_NAME = "Redis has no name beside a live one to restore under."
 
 

@@ -40,7 +40,7 @@ class Lender(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], database: Path, password: str, directory: Path) -> None:
-        super().__init__(address, _Handler)
+        super().__init__(address, _Asked)
         self.authorization = f"Bearer {password}".encode()
         self.lending = Lock()
         self._database, self._place = database, directory / "copy"
@@ -65,7 +65,7 @@ class Lender(ThreadingHTTPServer):
         log.warning("%s: %r", client_address[0], sys.exc_info()[1])
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Asked(BaseHTTPRequestHandler):
     timeout = SILENT_S
     server_version, sys_version = "plinth", ""
     server: Lender

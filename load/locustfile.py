@@ -146,9 +146,9 @@ class Scheduled(User):
         pool, start = Pool(JOB["in_flight_max"]), time.perf_counter() + 0.05
         for number, (moment, name) in enumerate(plan):
             ask, planned = self.workload.ask(name, number), start + moment
-            wait = planned - time.perf_counter()
-            if wait > 0:
-                gevent.sleep(wait)
+            # When late it only lets the answers in: after a moment in which this process stood still it would start all
+            # that is due at once, and charge the server with what then finds no place.
+            gevent.sleep(max(0.0, planned - time.perf_counter()))
             block = int(moment / JOB["block_s"])
             run.in_flight.append(len(pool))
             if pool.free_count() == 0:

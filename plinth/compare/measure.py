@@ -15,17 +15,14 @@ from typing import Any
 
 import psutil
 
-from plinth.compare.report import SEARCHES, Result, Searched, times
+from plinth.compare.report import BY_CHANCE, SEARCHES, Result, Searched, times
 from plinth.compare.servers import Server
 from plinth.errors import UserError
 from plinth.scratch import Memory
 
 ROOT = Path(__file__).parent.parent.parent
 WORKER = ("-m", "plinth.compare.worker")
-CLIENTS = 4
 LADDER = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
-# The ef is chosen by other queries than those whose recall is published.
-BY_CHANCE = 0.01
 JOB_DEADLINE_S = 1800
 READY_DEADLINE_S = 120
 
@@ -38,9 +35,11 @@ class Run:
     environment: Path
     data: Path
     dimensions: int
+    clients: int
     seconds: float
     rounds: int
     target: float
+    confidence: float
     say: Callable[[str], None]
 
     @property
@@ -85,7 +84,10 @@ class Run:
 
 @dataclass
 class Measured:
-    """A store that is loaded and serves, and what was measured of it so far; ``ef`` is by the kind of search."""
+    """A store that is loaded and serves, and what was measured of it so far.
+
+    ``ef`` is by the kind of search, and so are each round's answers: the ms of every client.
+    """
 
     name: str
     version: str
@@ -94,8 +96,8 @@ class Measured:
     build_s: float
     ef: dict[str, int]
     recall: dict[str, float]
-    alone: dict[str, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
-    together: dict[str, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
+    alone: dict[str, list[list[list[float]]]] = field(default_factory=lambda: defaultdict(list))
+    together: dict[str, list[list[list[float]]]] = field(default_factory=lambda: defaultdict(list))
     held: Memory = field(default_factory=lambda: Memory(0, 0))
     busy: list[float] = field(default_factory=list)
 
@@ -106,8 +108,8 @@ class Measured:
                 ef=self.ef[kind],
                 recall_at_10=self.recall[kind],
                 met=self.recall[kind] >= run.target - BY_CHANCE,
-                alone=times(self.alone[kind], 1, run.seconds * run.rounds),
-                together=times(self.together[kind], CLIENTS, run.seconds * run.rounds),
+                alone=times(self.alone[kind], run.seconds, run.confidence),
+                together=times(self.together[kind], run.seconds, run.confidence),
             )
             for kind in self.ef
         }
@@ -136,14 +138,14 @@ def load(run: Run, name: str, version: str, server: Server) -> Measured:
 
 
 def search(run: Run, store: Measured) -> None:
-    """One round: each kind of search by one client, then by four."""
+    """One round: each kind of search by one client, then by all."""
     store.busy.append(others_busy())
     for kind in SEARCHES:
         _take_ef(run, store.server, store.ef[kind])
         alone, _ = _hammer(run, store.server, 1, kind, store.ef[kind])
-        together, held = _hammer(run, store.server, CLIENTS, kind, store.ef[kind])
-        store.alone[kind] += alone
-        store.together[kind] += together
+        together, held = _hammer(run, store.server, run.clients, kind, store.ef[kind])
+        store.alone[kind].append(alone)
+        store.together[kind].append(together)
         store.held = max(store.held, held, key=lambda memory: memory.total)
 
 

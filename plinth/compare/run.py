@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,15 +18,15 @@ import numpy as np
 import psutil
 
 from plinth.child import terminable
-from plinth.compare import servers
-from plinth.compare.measure import CLIENTS, Measured, Run, load, search
-from plinth.compare.report import markdown, to_json
+from plinth.compare import claims, servers
+from plinth.compare.measure import ROOT, Measured, Run, load, search
+from plinth.compare.report import markdown
 from plinth.compare.servers import Server
 from plinth.errors import UserError
 from plinth.load.generated import generate, intrinsic_dimension
+from plinth.load.slo import Comparison, load_slo
 from plinth.machine import cpu
 
-TENANTS = 20
 GRAPH = {"m": 16, "payload_m": 16, "ef_construct": 100, "full_scan_threshold": 100}
 INT8 = {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}}
 RESCORED = {"quantization": {"rescore": True, "oversampling": 2.0}}
@@ -51,21 +52,21 @@ def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
         yield name, _version(run, PACKAGES[name]), partial(make, run.environment, run.place / make.__name__)
 
 
-def machine() -> dict[str, Any]:
+def machine(clients: int) -> dict[str, Any]:
     """What it ran on."""
     return {
         "cores": os.cpu_count(),
         "cpu": cpu(),
         "memory_gib": round(psutil.virtual_memory().total / 1024**3),
         "load_average": os.getloadavg()[0],
-        "clients": f"{CLIENTS} processes on the same machine",
+        "clients": f"{clients} processes on the same machine",
     }
 
 
-def make_data(path: Path, points: int, dimensions: int, queries: int) -> dict[str, Any]:
+def make_data(path: Path, points: int, dimensions: int, queries: int, tenants: int) -> dict[str, Any]:
     """Generated points with tenants, and the exact answers; described for the report."""
-    data = generate(points, dimensions, TENANTS, queries, seed=17)
-    within = [data.tenants == tenant for tenant in range(TENANTS)]
+    data = generate(points, dimensions, tenants, queries, seed=17)
+    within = [data.tenants == tenant for tenant in range(tenants)]
     whole, filtered = (np.full((queries, 10), -1, dtype=np.int64) for _ in range(2))
     for row, query in enumerate(data.queries):
         scores = data.vectors @ query
@@ -73,7 +74,7 @@ def make_data(path: Path, points: int, dimensions: int, queries: int) -> dict[st
         among = np.flatnonzero(within[data.query_tenants[row]])
         best = among[np.argsort(-scores[among])[:10]]
         filtered[row, : len(best)] = best
-    names = np.array([f"t{number}" for number in range(TENANTS)])
+    names = np.array([f"t{number}" for number in range(tenants)])
     np.savez(
         path,
         vectors=data.vectors,
@@ -92,9 +93,12 @@ def make_data(path: Path, points: int, dimensions: int, queries: int) -> dict[st
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Compare, write compare.json, and print the tables."""
-    options = _options(arguments)
+def main(arguments: list[str] | None = None) -> int:
+    """Compare, write compare.json, and print the tables; 0, 1 or 3 as the deciding claims hold, are missed or open."""
+    comparison = load_slo(ROOT / "load" / "slo.yaml").comparison
+    if comparison is None:
+        raise UserError("load/slo.yaml has no `comparison`, so nothing says what to measure; put it back.")
+    options = _options(comparison, arguments)
     left_out: dict[str, str] = {}
     with terminable(), tempfile.TemporaryDirectory(prefix="plinth-compare-") as directory:
         # Postgres runs as another user and has to get through.
@@ -104,12 +108,14 @@ def main(arguments: list[str] | None = None) -> None:
             environment=options.environment.resolve(),
             data=Path(directory) / "data.npz",
             dimensions=options.dimensions,
+            clients=comparison.clients,
             seconds=options.seconds,
             rounds=options.rounds,
             target=options.target,
+            confidence=comparison.confidence,
             say=lambda words: print(f"  {words}", flush=True),
         )
-        described = make_data(run.data, options.points, options.dimensions, options.queries)
+        described = make_data(run.data, options.points, options.dimensions, options.queries, comparison.data.tenants)
         run.say(
             f"{options.points:,} x {options.dimensions}, intrinsic dimension {described['intrinsic_dimension']:.0f}"
         )
@@ -126,9 +132,21 @@ def main(arguments: list[str] | None = None) -> None:
             for store in loaded:
                 store.server.stop()
     results = [store.result(run) for store in loaded]
-    options.out.write_text(json.dumps(to_json(machine(), described, results, left_out), indent=2) + "\n")
+    judged = claims.judge(comparison, results, options.points, options.dimensions)
+    found = {
+        "machine": machine(run.clients),
+        "data": described,
+        "results": [asdict(result) for result in results],
+        "left_out": left_out,
+        "claims": claims.to_json(judged),
+    }
+    options.out.write_text(json.dumps(found, indent=2) + "\n")
     print(markdown(results))
+    print(claims.table(judged))
+    verdict = claims.overall(judged)
+    print("\n".join([f"Verdict: {verdict.word}.", *(f"  {reason}." for reason in verdict.reasons)]))
     print(f"Written to {options.out}.")
+    return verdict.exit_code
 
 
 def _load_all(run: Run, only: Sequence[str], left_out: dict[str, str]) -> list[Measured]:
@@ -161,14 +179,15 @@ def _version(run: Run, package: str) -> str:
     return found.name.removesuffix(".dist-info").rpartition("-")[2] if found else ""
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def _options(comparison: Comparison, arguments: list[str] | None) -> argparse.Namespace:
+    data = comparison.data
     parser = argparse.ArgumentParser(prog="compare", description=__doc__)
-    parser.add_argument("--points", type=int, default=20000)
-    parser.add_argument("--dimensions", type=int, default=768)
-    parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement of a round")
-    parser.add_argument("--rounds", type=int, default=3, help="in which all stores have their turn")
-    parser.add_argument("--target", type=float, default=0.97, help="recall@10 that each store is set to")
+    parser.add_argument("--points", type=int, default=data.points, help="fewer than load/slo.yaml has judge no claim")
+    parser.add_argument("--dimensions", type=int, default=data.dimensions)
+    parser.add_argument("--queries", type=int, default=data.queries)
+    parser.add_argument("--seconds", type=float, default=comparison.duration_s, help="of each measurement of a round")
+    parser.add_argument("--rounds", type=int, default=comparison.rounds, help="in which all stores have their turn")
+    parser.add_argument("--target", type=float, default=comparison.recall, help="recall@10 that each store is set to")
     parser.add_argument("--only", nargs="*", help="stores whose name holds one of these words")
     parser.add_argument("--environment", type=Path, default=Path(".compare"))
     parser.add_argument("--out", type=Path, default=Path("compare.json"))
@@ -177,7 +196,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except UserError as error:
         print(f"compare: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

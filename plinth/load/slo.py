@@ -106,14 +106,53 @@ class Generator(_Model):
     min_headroom: float = Field(ge=1, description="The generator's ceiling as a multiple of the rate.")
 
 
+class Claim(_Model):
+    """A bound on a figure of the stores whose names begin with one of ``of``.
+
+    ``memory_ratio`` is a store's memory over that of the store ``beside``.
+    """
+
+    what: str
+    of: tuple[str, ...] = Field(min_length=1)
+    figure: Literal["p95_ms", "searches_per_s", "memory_ratio"]
+    beside: str | None = None
+    at_most: float | None = Field(None, gt=0)
+    at_least: float | None = Field(None, gt=0)
+    decides: bool = Field(False, description="Missing it fails the comparison.")
+    source: str
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("a claim has either at_most or at_least")
+        if (self.figure == "memory_ratio") != (self.beside is not None):
+            raise ValueError("a memory_ratio, and no other figure, names the store that it is `beside`")
+        return self
+
+
+class Comparison(_Model):
+    """What `make compare` measures, and the claims that it judges."""
+
+    data: Data
+    recall: float = Field(ge=0, le=1, description="recall@10 that every store is set to.")
+    clients: int = Field(ge=1, le=64)
+    rounds: int = Field(ge=1)
+    duration_s: float = Field(gt=0, description="Of each measurement of a round.")
+    confidence: float = Field(ge=0.5, le=0.99)
+    min_samples: int = Field(ge=200, description="So many bound a p95 with any confidence that is asked for.")
+    max_busy: float = Field(gt=0, le=1, description="Of all cores, by other programs.")
+    claims: tuple[Claim, ...] = ()
+
+
 class Slo(_Model):
-    """Targets, floors and profiles."""
+    """Targets, floors, profiles, and what is claimed beside other stores."""
 
     operations: dict[str, Target]
     promises: Promises
     recall: Recall
     profiles: dict[str, Profile]
     generator: Generator
+    comparison: Comparison | None = Field(None, description="Only `make compare` asks for it.")
 
     def profile(self, name: str) -> Profile:
         """A profile by name; refuses one that is not there."""

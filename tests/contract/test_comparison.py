@@ -27,7 +27,9 @@ OTHERS = [
 def compare(tmp_path: Path, name: str, environment: Path) -> dict[str, Any]:
     out = tmp_path / "compare.json"
     size = ["--points", "1500", "--dimensions", "32", "--queries", "100", "--seconds", "0.5", "--rounds", "2"]
-    run.main([*size, "--only", name, "--environment", str(environment), "--out", str(out)])
+    status = run.main([*size, "--only", name, "--environment", str(environment), "--out", str(out)])
+    # So few points judge no claim, and that is no pass.
+    assert status == 3
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
@@ -50,7 +52,13 @@ def test_a_store_is_measured_at_the_recall_that_all_are_set_to(
     assert store["build_s"] >= store["insert_s"] > 0
     # 1,500 vectors of 32 floats: it holds those at least, or it was not the server that was weighed.
     assert store["anonymous"] + store["files"] > 1500 * 32 * 4
-    assert f"| {store['name']} |" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"| {store['name']} |" in said
+    assert "Verdict: void." in said
+    for judged in found["claims"]:
+        assert judged["verdict"] == "void"
+        assert "1,500 x 32 are less than" in judged["reasons"][0]
+    assert len(found["claims"]) == {"embedded": 2, "Chroma": 1}.get(name, 0)
 
 
 def test_a_store_that_is_not_installed_is_left_out_with_the_reason(tmp_path: Path) -> None:

@@ -203,6 +203,20 @@ def test_every_figure_of_the_requirements_is_in_the_slo_file() -> None:
     )
 
 
+@pytest.mark.requirement("S1-12")
+def test_every_figure_of_the_claims_beside_other_stores_is_in_the_slo_file() -> None:
+    assert SLO.comparison
+    bounds = {(claim.of, claim.figure): claim.at_most or claim.at_least for claim in SLO.comparison.claims}
+    ours = ("embedded engine", "Qdrant")
+    assert bounds == {
+        (ours, "p95_ms"): 20,
+        (ours, "searches_per_s"): 1000,
+        (("Chroma",), "p95_ms"): 50,
+        (("Chroma",), "memory_ratio"): 4,
+    }
+    assert {claim.of for claim in SLO.comparison.claims if claim.decides} == {ours}
+
+
 def test_a_mistake_in_the_slo_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "slo.yaml"
     text = (ROOT / "load" / "slo.yaml").read_text()
@@ -213,6 +227,11 @@ def test_a_mistake_in_the_slo_file_is_named(tmp_path: Path) -> None:
         (text.replace("rounds: 3", "ronds: 3"), "profiles.smoke.ronds"),
         (text.replace("steps: [50, 100", "steps: [50, 150"), "profiles.stress: steps must rise, and rate_per_s must"),
         (text.replace("wordnet, points: 8000", "wordnet, dimensions: 8, points: 8000"), "wordnet has 384 dimensions"),
+        (text.replace("at_most: 20,", "at_most: 20, at_least: 5,"), "claims.0: a claim has either at_most or at_least"),
+        (
+            text.replace('beside: "Qdrant, int8", ', ""),
+            "claims.3: a memory_ratio, and no other figure, names",
+        ),
         ("[]", "the file: input should be"),
         ("a: [", "cannot be read"),
     ):

@@ -175,6 +175,31 @@ def test_a_run_that_is_interrupted_leaves_the_server_alone(
     assert generators() <= before
 
 
+def test_a_generator_that_stood_still_is_late_and_charges_the_server_with_no_error(stub: Callable[..., str]) -> None:
+    before = generators()
+
+    def freeze() -> None:
+        ours = [psutil.Process(pid) for pid in generators() - before]
+        for process in ours:
+            process.suspend()
+        time.sleep(4)
+        for process in ours:
+            process.resume()
+
+    def answer(number: int) -> tuple[int, str]:
+        if number == 100:
+            threading.Thread(target=freeze, daemon=True).start()
+        return 200, "t"
+
+    # Twice as many come meanwhile as may be in flight at once.
+    measured, found = load_against(stub(answer), rate_per_s=100, duration_s=8)
+    health = rounds.generator([found])
+    assert (measured.errors, measured.first_error) == (0, None)
+    assert health.achieved == health.planned
+    # The four seconds show in what was planned, and not in what the server took.
+    assert min(health.lag_p95_ms, measured.p95.value) > 4 * measured.service_p95_ms
+
+
 def generators() -> set[int]:
     """The load generators of this process that run."""
     return {child.pid for child in psutil.Process().children(recursive=True) if "locust" in " ".join(child.cmdline())}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,23 @@ def test_a_killed_process_comes_back_by_itself_and_stop_leaves_nothing(tmp_path:
     assert daemon is not None
     assert wait_until(lambda: not psutil.pid_exists(daemon))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_last_to_stop_leaves_what_another_still_works_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, run, alone, another = spec(tmp_path), tmp_path / "run", Supervisor.stop, ExitStack()
+    start(wanted, {})
+
+    def stop_beside_another(supervisor: Supervisor, name: str) -> None:
+        alone(supervisor, name)
+        another.enter_context(supervisor.locked())
+
+    monkeypatch.setattr(Supervisor, "stop", stop_beside_another)
+    with ThreadPoolExecutor() as pool:
+        stopping = pool.submit(stop, wanted)
+        with another, pytest.raises(TimeoutError):
+            stopping.result(timeout=5)
+        stopping.result()
+    assert not run.exists()
 
 
 def test_a_changed_file_restarts_it_and_a_stale_one_goes(tmp_path: Path) -> None:

@@ -78,11 +78,13 @@ def start(spec: ProcessSpec, files: Mapping[str, str]) -> Instance:
 
 def stop(spec: ProcessSpec) -> None:
     """Stop the process and remove its config; volumes stay."""
-    Supervisor(Path(spec.run)).stop(spec.name)
+    supervisor, run = Supervisor(Path(spec.run)), Path(spec.run)
+    supervisor.stop(spec.name)
     shutil.rmtree(spec.config, ignore_errors=True)
-    run = Path(spec.run)
-    if run.is_dir() and not any((run / "programs").glob("*.conf")):
-        shutil.rmtree(run, ignore_errors=True)
+    # The last two stop at once: while one still speaks with the daemon, the other finds no program left either.
+    with supervisor.locked():
+        if not any((run / "programs").glob("*.conf")):
+            shutil.rmtree(run, ignore_errors=True)
 
 
 def clear(run: Path) -> None:

@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -44,6 +46,11 @@ class Live(Loki):
         self.project = project
         self.outputs = project.outputs()
         super().__init__(self.outputs["loki"]["url"])
+
+    def metric(self, expression: str) -> Any:
+        """What Prometheus answers."""
+        answer = httpx.get(f"{self.outputs['prometheus']['url']}/api/v1/query", params={"query": expression})
+        return answer.json()["data"]["result"]
 
     def fail_in_postgres(self, word: str) -> None:
         fail_in_postgres(self.outputs["postgres"], word)
@@ -117,8 +124,11 @@ def test_no_panel_of_logs_is_empty(live: Live) -> None:
         assert live.get("query_range", query=filled)["result"], title
     for title, expression in expressions(board):
         if "plinth_" not in expression:
-            answer = httpx.get(f"{live.outputs['prometheus']['url']}/api/v1/query", params={"query": expression})
-            assert answer.json()["data"]["result"], title
+            # A rate wants two scrapes.
+            deadline = time.monotonic() + 60
+            while not live.metric(expression):
+                assert time.monotonic() < deadline, title
+                time.sleep(1)
 
 
 def test_lines_wait_for_loki(live: Live) -> None:

@@ -17,7 +17,6 @@ from plinth.settings import TargetName
 from plinth.targets.choose import image_references, leaving_hosts, open_reach
 from plinth.targets.docker import before, own
 from plinth.targets.docker.daemon import Daemon
-from plinth.targets.local import process
 from plinth.targets.local.supervisor import Supervisor
 from plinth.targets.ports import refuse_taken
 
@@ -114,7 +113,7 @@ def release(stack: Stack) -> None:
 def clear(stack: Stack) -> None:
     """Remove what no resource knows of any more."""
     if stack.settings.target is TargetName.local:
-        process.clear(stack.home.run)
+        Supervisor(stack.home.run).clear()
 
 
 def kept(stack: Stack) -> str:

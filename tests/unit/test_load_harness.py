@@ -33,7 +33,7 @@ LOCUSTFILE = ROOT / "load" / "locustfile.py"
 
 
 class Server(ThreadingHTTPServer):
-    """Lets as many wait to be accepted as a real server does; beyond the library's five they would try a second later."""
+    """Lets as many wait to be accepted as real servers do; beyond the library's five they come a second later."""
 
     request_queue_size = 256
     daemon_threads = True
@@ -182,7 +182,7 @@ def test_a_run_that_is_interrupted_leaves_the_server_alone(
 
 
 def stand_still(before: set[int], seconds: float) -> None:
-    """Stop the generators that are not among those ``before``, and let them go on after ``seconds``; returns at once."""
+    """Stop the generators that are not among those ``before`` for some seconds; returns at once."""
 
     def freeze() -> None:
         ours = [psutil.Process(pid) for pid in generators() - before]

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,21 +60,29 @@ def test_a_killed_process_comes_back_by_itself_and_stop_leaves_nothing(tmp_path:
     assert not (tmp_path / "run").exists()
 
 
-def test_the_last_to_stop_leaves_what_another_still_works_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted, run, alone, another = spec(tmp_path), tmp_path / "run", Supervisor.stop, ExitStack()
-    start(wanted, {})
-
-    def stop_beside_another(supervisor: Supervisor, name: str) -> None:
-        alone(supervisor, name)
-        another.enter_context(supervisor.locked())
-
-    monkeypatch.setattr(Supervisor, "stop", stop_beside_another)
+def test_services_that_stop_last_at_once_leave_nothing(tmp_path: Path) -> None:
+    both = [replace(spec(tmp_path), name=name, config=str(tmp_path / name)) for name in ("one", "other")]
+    for wanted in both:
+        start(wanted, {})
     with ThreadPoolExecutor() as pool:
-        stopping = pool.submit(stop, wanted)
-        with another, pytest.raises(TimeoutError):
-            stopping.result(timeout=5)
-        stopping.result()
-    assert not run.exists()
+        list(pool.map(stop, both))
+    assert list(tmp_path.glob("run*")) == []
+
+
+def test_who_waits_for_the_lock_of_a_directory_that_goes_holds_the_new_one(tmp_path: Path) -> None:
+    supervisor, lock = Supervisor(tmp_path / "run"), tmp_path / "run" / "lock"
+
+    def hold() -> bool:
+        with supervisor.locked():
+            return lock.exists()
+
+    with ThreadPoolExecutor() as pool:
+        with supervisor.locked():
+            waiting = pool.submit(hold)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+            supervisor.run.rename(tmp_path / "gone")
+        assert waiting.result(timeout=10)
 
 
 def test_a_changed_file_restarts_it_and_a_stale_one_goes(tmp_path: Path) -> None:

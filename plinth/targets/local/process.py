@@ -78,21 +78,8 @@ def start(spec: ProcessSpec, files: Mapping[str, str]) -> Instance:
 
 def stop(spec: ProcessSpec) -> None:
     """Stop the process and remove its config; volumes stay."""
-    supervisor, run = Supervisor(Path(spec.run)), Path(spec.run)
-    supervisor.stop(spec.name)
+    Supervisor(Path(spec.run)).stop(spec.name)
     shutil.rmtree(spec.config, ignore_errors=True)
-    # The last two stop at once: while one still speaks with the daemon, the other finds no program left either.
-    with supervisor.locked():
-        if not any((run / "programs").glob("*.conf")):
-            shutil.rmtree(run, ignore_errors=True)
-
-
-def clear(run: Path) -> None:
-    """Remove what no resource knows of any more: programs that outlived a killed supervisor, and the run directory."""
-    supervisor = Supervisor(run)
-    if supervisor.pid() is None:
-        supervisor.end_strays()
-        shutil.rmtree(run, ignore_errors=True)
 
 
 def running(spec: ProcessSpec) -> Instance | None:

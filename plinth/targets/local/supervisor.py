@@ -9,13 +9,14 @@ import fcntl
 import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class Supervisor:
         return self._wait_running(program.name)
 
     def stop(self, name: str) -> None:
-        """Stop and forget a program; the daemon ends with the last. Missing is fine."""
+        """Stop and forget a program; the daemon ends and the run directory goes with the last. Missing is fine."""
         with self.locked():
             if self.pid() is None:
                 (self.programs / f"{name}.conf").unlink(missing_ok=True)
@@ -99,6 +100,14 @@ class Supervisor:
                 self._rpc().reloadConfig()
             if not list(self.programs.glob("*.conf")):
                 self._end_daemon()
+                self._remove_run()
+
+    def clear(self) -> None:
+        """Remove what no resource knows of any more: programs that outlived a killed daemon, and the run directory."""
+        with self.locked():
+            if self.pid() is None:
+                self.end_strays()
+                self._remove_run()
 
     def instance(self, name: str) -> Instance | None:
         """The running process of a program, or None when there is none."""
@@ -123,10 +132,23 @@ class Supervisor:
 
         Also held by other work in the environment's place, which a starting daemon would take for a stray.
         """
-        self.run.mkdir(parents=True, exist_ok=True)
-        with (self.run / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as opened:
+            while True:
+                self.run.mkdir(parents=True, exist_ok=True)
+                # The last to stop takes the directory away, and with it the file that others wait for.
+                with suppress(FileNotFoundError):
+                    lock = opened.enter_context((self.run / "lock").open("w"))
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    if os.path.samestat((self.run / "lock").stat(), os.fstat(lock.fileno())):
+                        break
             yield
+
+    def _remove_run(self) -> None:
+        # By renaming: it is there whole or not at all for who waits for the lock in it.
+        gone = self.run.with_name(f"{self.run.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        self.run.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _rpc(self) -> Any:
         transport: Any = SupervisorTransport(None, None, f"unix://{self.socket}")

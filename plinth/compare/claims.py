@@ -100,8 +100,9 @@ def _figures(claim: Claim, comparison: Comparison, results: Sequence[Result]) ->
         )
         if claim.beside is None:
             for kind, searched in result.searched.items():
-                store = f"{result.name}, {'as a whole' if kind == 'whole' else kind}"
-                yield Figure(store, *_showed(claim, searched.together), _unsound(searched, comparison), busy)
+                yield Figure(
+                    f"{result.name}, {kind}", *_showed(claim, searched.together), _unsound(searched, comparison), busy
+                )
         elif claim.beside in by_name:
             ratio = result.memory / by_name[claim.beside].memory
             yield Figure(f"{result.name} over {claim.beside}", ratio, ratio, ratio, busy=busy)

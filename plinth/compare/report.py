@@ -10,7 +10,7 @@ from plinth.load.percentiles import ranks
 MIB = 1024**2
 # The ef is chosen by other queries than those whose recall is published.
 BY_CHANCE = 0.01
-SEARCHES = ("whole", "within a tenant")
+SEARCHES = ("as a whole", "within a tenant")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def markdown(results: Sequence[Result]) -> str:
     clients = max((found.together.clients for result in results for found in result.searched.values()), default=0)
     for kind in SEARCHES:
         lines += [
-            f"### Searched {'as a whole' if kind == 'whole' else kind}",
+            f"### Searched {kind}",
             "",
             "| store | ef | recall@10 | p50 / p95 / p99 ms, 1 client "
             f"| p50 / p95 / p99 ms, {clients} clients | searches/s, {clients} |",

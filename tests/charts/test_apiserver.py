@@ -22,8 +22,8 @@ import yaml
 from tests.charts.rendering import APIS, CHARTS, HELM, Object, ci_files, named, needs_helm, of, pods
 from tests.charts.test_environments import SETTINGS, target
 from tests.charts.test_environments import objects as environment
-from tests.charts.test_founding import wait_for
 from tests.conftest import free_port
+from tests.waiting import wait_for
 
 BINARIES = {name: shutil.which(name) for name in ("kube-apiserver", "etcd")}
 MISSING = [name for name, path in BINARIES.items() if path is None]
@@ -162,7 +162,7 @@ def prepare(api: Api) -> None:
         }
         said = api.apply(crd)
         assert said.is_success, said.text
-    wait_for(lambda: all(served(api, *kind.rsplit("/", 1)) for kind in APIS), lambda: "a kind is not served")
+    wait_for(lambda: all(served(api, *kind.rsplit("/", 1)) for kind in APIS), "a kind is not served")
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}}
     priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1}
     for other in (account, priority):

@@ -10,8 +10,7 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, free_port, real_qdrant
+from tests.waiting import wait_for
 
 SCRIPT = ROOT / "charts/qdrant/files/start.sh"
 HOSTS = "127.0.0.1%s"
@@ -116,13 +116,6 @@ class Nodes:
         """Start again what has ended, as a pod does."""
         for node in [node for node, process in self.running.items() if process.poll() is not None]:
             self.start(node)
-
-
-def wait_for(condition: Callable[[], bool], why: Callable[[], str]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, why()
-        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ import redis
 import yaml
 
 from tests.charts.rendering import CHARTS, Object, needs_helm, objects, one
-from tests.charts.test_founding import JOINED, SCRIPT, Nodes, wait_for
+from tests.charts.test_founding import JOINED, SCRIPT, Nodes
 from tests.conftest import KEY, Server, free_port
 from tests.conftest import server as server
+from tests.waiting import wait_for
 
 POSTGRES = shutil.which("postgres") or next(
     iter(sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")))), None

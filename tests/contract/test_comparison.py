@@ -48,7 +48,7 @@ def test_a_store_is_measured_at_the_recall_that_all_are_set_to(
         assert searched["recall_at_10"] >= 0.9, store
         assert searched["alone"]["samples"] > 10
         assert searched["together"]["clients"] == 4
-    assert set(store["searched"]) == {"whole", "within a tenant"}
+    assert set(store["searched"]) == {"as a whole", "within a tenant"}
     assert store["build_s"] >= store["insert_s"] > 0
     # 1,500 vectors of 32 floats: it holds those at least, or it was not the server that was weighed.
     assert store["anonymous"] + store["files"] > 1500 * 32 * 4

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from plinth.qdrant.client import Qdrant, QdrantError
 from tests.cluster import Cluster
 from tests.conftest import KEY, READ_ONLY_KEY, free_port, real_qdrant
 from tests.runbooks import shown, typed
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.qdrant,
@@ -92,13 +92,6 @@ def line(word: str, **ids: object) -> str:
         assert name in found, found
         found = found.replace(name, str(value))
     return found
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.2)
 
 
 def has_ids(text: str) -> bool:

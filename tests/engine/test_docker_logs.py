@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import secrets
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import docker
-import httpx
 import pytest
 
 from tests.conftest import free_port, real_qdrant
@@ -22,6 +20,8 @@ from tests.containers.engine import Containers
 from tests.containers.stack import Stack, settings
 from tests.loki import LABELS, MARKED, Loki, ask_qdrant, fail_in_postgres
 from tests.project import needs_pulumi
+from tests.prometheus import values
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.engine,
@@ -125,20 +125,9 @@ def test_who_asked_for_what_is_there_and_no_vector_is(stack: Logged) -> None:
 def test_prometheus_watches_the_delivery(stack: Logged) -> None:
     url = stack.where["prometheus"]["url"]
 
-    def asked(expression: str) -> list[str]:
-        answer = httpx.get(f"{url}/api/v1/query", params={"query": expression}).json()
-        return [sample["value"][1] for sample in answer["data"]["result"]]
-
-    wait_for(lambda: asked('up{job=~"loki|fluent-bit"}') == ["1", "1"])
-    wait_for(lambda: any(float(value) > 0 for value in asked("fluentbit_output_proc_records_total")))
-    assert {float(value) for value in asked("fluentbit_output_dropped_records_total")} == {0}
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.5)
+    wait_for(lambda: values(url, 'up{job=~"loki|fluent-bit"}') == ["1", "1"])
+    wait_for(lambda: any(float(value) > 0 for value in values(url, "fluentbit_output_proc_records_total")))
+    assert {float(value) for value in values(url, "fluentbit_output_dropped_records_total")} == {0}
 
 
 @pytest.mark.requirement("S1-14")

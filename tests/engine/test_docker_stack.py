@@ -10,8 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from tests.containers.engine import Containers
 from tests.containers.stack import Stack, settings
 from tests.grafana import Grafana, errors, has_grafana, needs_grafana
 from tests.project import Environment, needs_pulumi
+from tests.prometheus import values
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.engine,
@@ -106,16 +107,7 @@ def test_the_own_image_is_built_and_its_exporter_watches_the_collections(stack: 
     page = f"http://127.0.0.1:{stack.settings['plinth:monitoring']['exporters']['plinth_port']}/metrics"
     wait_for(lambda: 'plinth_collection_status{collection="embeddings_v1",status="green"} 1.0' in httpx.get(page).text)
     prometheus = stack.outputs()["prometheus"]["url"]
-    query = {"query": f'up{{job="{EXPORTER}"}}'}
-    wait_for(
-        lambda: (
-            [
-                found["value"][1]
-                for found in httpx.get(f"{prometheus}/api/v1/query", params=query).json()["data"]["result"]
-            ]
-            == ["1"]
-        )
-    )
+    wait_for(lambda: values(prometheus, f'up{{job="{EXPORTER}"}}') == ["1"])
 
 
 @pytest.mark.requirement("S0-05")
@@ -237,13 +229,6 @@ def backup(stack: Stack, *command: str) -> Any:
     done = stack.containers.running()["plinth-backup"].exec_run(asked, demux=True)
     assert done.exit_code == 0, (done.output[0] or b"").decode() + done.output[1].decode()
     return json.loads(done.output[0])
-
-
-def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.5)
 
 
 @pytest.mark.requirement("S1-05")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tests.conftest import ROOT, free_port, real_qdrant
 from tests.engine.watched import Live, is_absent, watched
 from tests.grafana import Grafana, errors, needs_grafana
 from tests.project import needs_prometheus, needs_pulumi
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.engine,
@@ -201,12 +201,9 @@ def test_a_deploy_and_a_load_run_are_marked_in_every_dashboard(grafana: Grafana)
     boards = [json.loads(path.read_text()) for path in BOARDS]
     notes = {(note["name"], note["expr"]) for board in boards for note in board["annotations"]["list"]}
     assert {name for name, _ in notes} == {"Deploys", "Load runs"}
-    deadline = time.monotonic() + 90
     for name, expression in notes:
         query = {"refId": "A", "datasource": {"type": "prometheus", "uid": SOURCE}, "expr": expression, "range": True}
-        while not grafana.rows([query])["A"]:
-            assert time.monotonic() < deadline, name
-            time.sleep(1)
+        wait_for(lambda query=query: grafana.rows([query])["A"], name)  # type: ignore[misc]
 
 
 @pytest.mark.requirement("S1-06")
@@ -233,10 +230,7 @@ def test_a_database_of_a_password_that_nobody_gave_is_a_sentence(live: Live, gra
     live.project.save()
     assert "lets its admin in neither with" in live.project.up(expect=1)
     # After five wrong ones Grafana takes none for five minutes, and the tests before have given some.
-    deadline = time.monotonic() + 330
-    while not grafana.answer("GET", "/api/org", auth=("admin", "by hand")).is_success:
-        assert time.monotonic() < deadline
-        time.sleep(5)
+    wait_for(lambda: grafana.answer("GET", "/api/org", auth=("admin", "by hand")).is_success, seconds=330)
     live.project.settings["plinth:monitoring"]["grafana"]["admin_password"] = "by hand"
     live.project.save()
     live.project.up()

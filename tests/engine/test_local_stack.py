@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +24,8 @@ import yaml
 from tests.conftest import ROOT, real_qdrant
 from tests.engine.project import Project, is_alive, wait_ready
 from tests.project import needs_prometheus, needs_pulumi
+from tests.prometheus import values
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.engine,
@@ -83,20 +84,19 @@ def test_every_port_is_on_loopback_alone(project: Project) -> None:
 @pytest.mark.requirement("S1-09")
 def test_prometheus_scrapes_every_target(project: Project) -> None:
     url = project.outputs()["prometheus"]["url"]
-    end = time.monotonic() + 60
-    while True:
-        targets = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
-        health = {target["labels"]["job"]: (target["health"], target["lastError"]) for target in targets}
-        if all(state == "up" for state, _ in health.values()):
-            break
-        assert time.monotonic() < end, health
-        time.sleep(1)
+    targets: dict[str, tuple[str, str]] = {}
+
+    def up() -> bool:
+        found = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
+        targets.update({target["labels"]["job"]: (target["health"], target["lastError"]) for target in found})
+        return all(state == "up" for state, _ in targets.values())
+
+    wait_for(up, lambda: str(targets))
     exporters = {"redis-exporter", "postgres-exporter", "node-exporter", "plinth-exporter"}
-    assert {"qdrant", "prometheus", "alertmanager"} | exporters == set(health)
+    assert {"qdrant", "prometheus", "alertmanager"} | exporters == set(targets)
     # Up says that the page was read; these say that the exporters could log in.
     for metric in ("pg_up", "redis_up"):
-        answer = httpx.get(f"{url}/api/v1/query", params={"query": metric}).json()["data"]["result"]
-        assert [sample["value"][1] for sample in answer] == ["1"]
+        assert values(url, metric) == ["1"]
 
 
 def test_a_killed_process_comes_back_by_itself(project: Project) -> None:

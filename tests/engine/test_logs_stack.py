@@ -7,12 +7,10 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from plinth.dashboards.board import expressions
@@ -20,6 +18,8 @@ from tests.conftest import ROOT, free_port, real_qdrant
 from tests.engine.project import Project
 from tests.loki import LABELS, MARKED, Loki, ask_qdrant, fail_in_postgres
 from tests.project import needs_pulumi
+from tests.prometheus import values
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.engine,
@@ -46,11 +46,6 @@ class Live(Loki):
         self.project = project
         self.outputs = project.outputs()
         super().__init__(self.outputs["loki"]["url"])
-
-    def metric(self, expression: str) -> Any:
-        """What Prometheus answers."""
-        answer = httpx.get(f"{self.outputs['prometheus']['url']}/api/v1/query", params={"query": expression})
-        return answer.json()["data"]["result"]
 
     def fail_in_postgres(self, word: str) -> None:
         fail_in_postgres(self.outputs["postgres"], word)
@@ -125,10 +120,7 @@ def test_no_panel_of_logs_is_empty(live: Live) -> None:
     for title, expression in expressions(board):
         if "plinth_" not in expression:
             # A rate wants two scrapes.
-            deadline = time.monotonic() + 60
-            while not live.metric(expression):
-                assert time.monotonic() < deadline, title
-                time.sleep(1)
+            wait_for(partial(values, live.outputs["prometheus"]["url"], expression), title)
 
 
 def test_lines_wait_for_loki(live: Live) -> None:

@@ -20,7 +20,9 @@ from plinth.backup.state import FILE, Run, record
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_load
 from tests.engine.project import Project
+from tests.prometheus import samples, values
 from tests.promql import names
+from tests.waiting import wait_for
 
 ALONE = "one node has no consensus; the names are read from a cluster of one below"
 NO_LOGS = "logs are not kept here; test_logs_stack.py has a stack that keeps them"
@@ -81,10 +83,7 @@ class Live:
         self.url = self.outputs["prometheus"]["url"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=30).json()
-        assert answer["status"] == "success", f"{expression}: {answer.get('error')}"
-        found: list[dict[str, Any]] = answer["data"]["result"]
-        return found
+        return samples(self.url, expression)
 
 
 @contextmanager
@@ -154,14 +153,14 @@ def make_traffic(outputs: dict[str, Any], engine: str) -> None:
 
 def settle(live: Live) -> None:
     """Until the exporter has ended a round that began after the traffic, and Prometheus has read it three times."""
-    began, deadline = time.time(), time.monotonic() + 120
-    while True:
-        rounds = live.query("plinth_exporter_last_round_timestamp_seconds")
-        reads = live.query("min(count_over_time(up[1m]))")
-        if rounds and float(rounds[0]["value"][1]) > began and float(reads[0]["value"][1]) >= 4:
-            break
-        assert time.monotonic() < deadline, "the exporter ended no round"
-        time.sleep(1)
+    began = time.time()
+
+    def read() -> bool:
+        rounds = values(live.url, "plinth_exporter_last_round_timestamp_seconds")
+        reads = values(live.url, "min(count_over_time(up[1m]))")
+        return bool(rounds) and float(rounds[0]) > began and float(reads[0]) >= 4
+
+    wait_for(read, "the exporter ended no round")
     time.sleep(11)
 
 

@@ -19,14 +19,16 @@ assert SLO.comparison
 COMPARISON = SLO.comparison
 TIMES = Times(4, 1.5, 2, 3, 1500, 6000, (1.8, 2.2), (1400, 1600))
 SEARCHED = Searched(64, 0.97, True, TIMES, TIMES)
-OURS = Result("Qdrant, int8", "1.0", 5, 9, {"whole": SEARCHED, "within a tenant": SEARCHED}, 30 * MIB, 12 * MIB, 0.02)
+OURS = Result(
+    "Qdrant, int8", "1.0", 5, 9, {"as a whole": SEARCHED, "within a tenant": SEARCHED}, 30 * MIB, 12 * MIB, 0.02
+)
 CHROMA = replace(OURS, name="Chroma", anonymous=300 * MIB)
 
 
 def ours(busy: float = 0.02, recall: float = 0.97, **changes: object) -> Result:
     """Our store, with searches within a tenant changed."""
     within = replace(SEARCHED, recall_at_10=recall, together=replace(TIMES, **changes))  # type: ignore[arg-type]
-    return replace(OURS, busy=busy, searched={"whole": SEARCHED, "within a tenant": within})
+    return replace(OURS, busy=busy, searched={"as a whole": SEARCHED, "within a tenant": within})
 
 
 def verdict(*results: Result, points: int = 20000) -> Verdict:
@@ -70,7 +72,7 @@ def test_a_slow_round_widens_the_interval() -> None:
 
 def test_the_table_says_which_store_missed_the_recall() -> None:
     bad = replace(SEARCHED, recall_at_10=0.9, met=False)
-    lines = markdown([OURS, replace(OURS, name="two", searched={"whole": bad}, busy=0.25)]).splitlines()
+    lines = markdown([OURS, replace(OURS, name="two", searched={"as a whole": bad}, busy=0.25)]).splitlines()
     assert "| Qdrant, int8 | 64 | 0.970 | 1.5 / 2.0 / 3.0 | 1.5 / 2.0 / 3.0 | 1,500 |" in lines
     assert "| two | 64 | 0.900 (target missed) | 1.5 / 2.0 / 3.0 | 1.5 / 2.0 / 3.0 | 1,500 |" in lines
     assert "| two 1.0 | 42 | 30 | 5 | 9 | 25% |" in lines

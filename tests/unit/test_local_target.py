@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from plinth.targets.local.programs import Found, find, home, locate
 from plinth.targets.local.supervisor import ProgramFailed, Supervisor
 from plinth.targets.ports import refuse_taken
 from tests.conftest import ROOT, free_port
+from tests.waiting import wait_for
 
 
 def spec(tmp_path: Path, *argv: str, **values: object) -> ProcessSpec:
@@ -34,21 +34,12 @@ def spec(tmp_path: Path, *argv: str, **values: object) -> ProcessSpec:
     return ProcessSpec("p", str(run), str(run / "config" / "p"), argv or ("/bin/sleep", "1000"), **values)  # type: ignore[arg-type]
 
 
-def wait_until(condition: object, seconds: float = 15) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.1)
-    return False
-
-
 def test_a_killed_process_comes_back_by_itself_and_stop_leaves_nothing(tmp_path: Path) -> None:
     wanted = spec(tmp_path)
     first = start(wanted, {"a.conf": "x"})
     try:
         os.kill(first.pid, signal.SIGKILL)
-        assert wait_until(lambda: running(wanted) not in (None, first))
+        wait_for(lambda: running(wanted) not in (None, first))
         second = running(wanted)
         assert second is not None
         daemon = Supervisor(tmp_path / "run").pid()
@@ -56,7 +47,7 @@ def test_a_killed_process_comes_back_by_itself_and_stop_leaves_nothing(tmp_path:
         stop(wanted)
     assert not psutil.pid_exists(second.pid)
     assert daemon is not None
-    assert wait_until(lambda: not psutil.pid_exists(daemon))
+    wait_for(lambda: not psutil.pid_exists(daemon))
     assert not (tmp_path / "run").exists()
 
 
@@ -152,7 +143,7 @@ def test_a_program_that_starts_beside_leaves_an_initialise_in_peace(tmp_path: Pa
     try:
         with ThreadPoolExecutor(1) as pool:
             slow = pool.submit(start, first, {})
-            assert wait_until(begun.exists)
+            wait_for(begun.exists)
             start(second, {})
             slow.result()
         assert (volume / "made").exists()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.project import BUILT
 
 RUNBOOKS = ROOT / "monitoring" / "runbooks"
 
@@ -29,7 +30,7 @@ def typed(project: Path, *lines: str, collection: str = "trades_v1") -> str:
         f"C={collection}",
     ]
     script = [*words, *(f"{{ {line}; }} || {{ echo failed: {shlex.quote(line)}; exit 1; }}" for line in lines)]
-    path = os.pathsep.join((str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"))
+    path = os.pathsep.join((str(Path(sys.executable).parent), str(BUILT), "/usr/local/bin", "/usr/bin", "/bin"))
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)], cwd=project, env={"PATH": path}, capture_output=True, text=True, check=False
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,16 @@ from plinth.errors import UserError
 START_DEADLINE_S = 120.0
 STOP_DEADLINE_S = 60.0
 INTERVAL_S = 0.05
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def fixed_environment(extra: Mapping[str, str] | None = None, home: Path | str = "/nonexistent") -> dict[str, str]:
+    """All that a program gets of its surroundings: nothing of the caller's, who may hold keys to other places.
+
+    A Python program looks for modules where it is installed, and not in the directory that it works in.
+    """
+    fixed = {"PATH": PATH, "HOME": str(home), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    return {**fixed, "PYTHONSAFEPATH": "1", **(extra or {})}
 
 
 @contextmanager
@@ -43,7 +52,7 @@ class Child:
         user: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it; ``environment`` is what it has beside this process's own, ``stop_signal`` what it ends at."""
+        """Start it; ``environment`` is what it has beside the fixed one, ``stop_signal`` what it ends at."""
         self._log, self._stop_signal = directory / "log", stop_signal
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -53,7 +62,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 user=user,
-                env={**os.environ, **(environment or {})},
+                env=fixed_environment(environment, directory),
                 # A Ctrl-C is for the caller, which then stops this in its own time.
                 start_new_session=True,
             )

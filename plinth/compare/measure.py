@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from plinth.child import fixed_environment
 from plinth.compare.report import BY_CHANCE, SEARCHES, Result, Searched, times
 from plinth.compare.servers import Server
 from plinth.errors import UserError
@@ -63,7 +63,7 @@ class Run:
                 [self.python, *WORKER, str(job)],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=fixed_environment({"PYTHONPATH": str(ROOT)}, self.place),
             )
         return process, out
 

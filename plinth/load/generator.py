@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from plinth.child import fixed_environment
 from plinth.errors import UserError
 from plinth.load.dataset import TOP, Dataset
 from plinth.load.rounds import Result
@@ -153,11 +154,10 @@ def _run(job: Path, schedule: Schedule, locustfile: Path, workers: list[str]) ->
     """Run Locust to its end; returns its last words. Past its time it and its workers are killed."""
     users = str(schedule.processes)
     command = [sys.executable, "-m", "locust", "-f", str(locustfile.resolve()), "--headless", "-u", users, "-r", users]
-    # Locust takes options from the environment and the working directory; those of another test are not meant here.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    # Locust takes options from the environment and the working directory: none of the caller's are meant here.
     process = subprocess.Popen(
         [*command, *workers, "--stop-timeout", "40", "--only-summary", "--loglevel", "WARNING"],
-        env={**inherited, "PLINTH_LOAD_JOB": str(job)},
+        env=fixed_environment({"PLINTH_LOAD_JOB": str(job)}, job.parent),
         cwd=job.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -131,7 +131,6 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         volumes={STATE: 1},
         limits=Limits(0.5, 192),
         needs=("qdrant",),
-        run_as=(),
         optional=True,
         reads_cgroups=True,
     )
@@ -160,7 +159,6 @@ def _exporter(
     volumes: dict[str, int] | None = None,
     limits: Limits = Limits(0.25, 64),  # noqa: B008 - frozen
     needs: tuple[str, ...] = (),
-    run_as: tuple[str, ...] = ("prometheus", "nobody"),
     optional: bool = False,
     reads_cgroups: bool = False,
 ) -> Service:
@@ -177,7 +175,7 @@ def _exporter(
         limits=limits,
         volumes=volumes or {},
         needs=needs,
-        run_as=run_as,
+        run_as=() if name == PLINTH else (f"plinth-{name}",),
         optional=optional,
         reads_cgroups=reads_cgroups,
     )

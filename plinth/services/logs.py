@@ -33,7 +33,7 @@ def _loki(settings: Settings) -> Service:
         health=Health("http", "http", "/ready"),
         scrape=Scrape("http"),
         limits=Limits(1, 512),
-        run_as=("loki", "nobody"),
+        run_as=("loki", "plinth-loki"),
         optional=True,
     )
 

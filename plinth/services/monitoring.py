@@ -64,7 +64,7 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
         health=Health("http", "http", "/-/ready"),
         scrape=Scrape("http"),
         limits=Limits(1, 1024),
-        run_as=("prometheus", "nobody"),
+        run_as=("prometheus", "plinth-prometheus"),
     )
 
 
@@ -94,7 +94,7 @@ def alertmanager(settings: Settings) -> Service:
         health=Health("http", "http", "/-/ready"),
         scrape=Scrape("http"),
         limits=Limits(0.5, 128),
-        run_as=("prometheus", "nobody"),
+        run_as=("plinth-alertmanager",),
     )
 
 
@@ -155,6 +155,6 @@ def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
         health=Health("http", "http", "/api/health"),
         scrape=Scrape("http"),
         limits=Limits(0.5, 512),
-        run_as=("grafana", "nobody"),
+        run_as=("grafana", "plinth-grafana"),
         optional=True,
     )

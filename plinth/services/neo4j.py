@@ -47,7 +47,7 @@ def service(settings: Settings) -> Service:
         volumes={"data": settings.neo4j.disk_gib},
         health=Health("neo4j", "http", secret=PASSWORD, deadline_s=300),
         limits=Limits(settings.size.cpus, memory),
-        run_as=("neo4j", "nobody"),
+        run_as=("neo4j", "plinth-neo4j"),
         stop_grace_s=120,
         optional=True,
     )

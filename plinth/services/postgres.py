@@ -74,7 +74,7 @@ def service(settings: Settings) -> Service:
         volumes={"data": settings.postgres.disk_gib},
         health=Health("postgres", "sql", secret=SUPERUSER_PASSWORD),
         limits=Limits(settings.size.cpus, memory),
-        run_as=("postgres", "nobody"),
+        run_as=("postgres", "plinth-postgres"),
         # SIGINT is Postgres' fast shutdown; SIGTERM would wait for every client to leave.
         stop_signal="INT",
         stop_grace_s=60,

@@ -35,5 +35,5 @@ def service(settings: Settings) -> Service:
         health=Health("redis", "resp", secret=PASSWORD),
         # A fork for a snapshot may touch every page while it runs.
         limits=Limits(1, memory * 2),
-        run_as=("redis", "nobody"),
+        run_as=("redis", "plinth-redis"),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -46,6 +46,10 @@ class Images:
         pinned = at_version(self.pinned[key], version)
         return mirrored(pinned, self.mirror) if self.mirror else pinned
 
+    def renamed(self, references: Mapping[str, str]) -> Images:
+        """The same images under the names that an engine has them by, by key."""
+        return replace(self, set_alone={**self.set_alone, **references})
+
     def references(self, services: Sequence[Service]) -> dict[str, str]:
         """The images that services need, by key."""
         return {service.program.image: self.reference(service.program) for service in services}
@@ -74,12 +78,42 @@ def is_built_here(reference: str) -> bool:
 
 
 def at_version(reference: str, version: str | None) -> str:
-    """A reference with another version in its tag; what stands around the version stays."""
+    """A reference with another version in its tag; what stands around the version stays.
+
+    The digest stays with the version that it is of: another version has none that is known here.
+    """
     if version is None:
         return reference
-    name, separator, tag = reference.rpartition("/")
-    changed = _TAG.sub(lambda found: f":{found['v']}{version.removeprefix('v')}", tag, count=1)
-    return f"{name}{separator}{changed}"
+    tagged = without_digest(reference)
+    name, separator, tag = tagged.rpartition("/")
+    changed = _TAG.sub(lambda match: f":{match['v']}{version.removeprefix('v')}", tag, count=1)
+    other = f"{name}{separator}{changed}"
+    return reference if other == tagged else other
+
+
+def without_digest(reference: str) -> str:
+    """A reference by its tag alone: `docker.io/prom/x:1@sha256:…` is `docker.io/prom/x:1`."""
+    return reference.partition("@")[0]
+
+
+def by_digest(reference: str) -> str:
+    """A reference by its digest alone, which names one image for ever; by its tag where it has no digest."""
+    digest = reference.partition("@")[2]
+    return f"{repository(reference)}@{digest}" if digest else reference
+
+
+def repository(reference: str) -> str:
+    """A reference without its tag and its digest."""
+    name, separator, last = without_digest(reference).rpartition("/")
+    return f"{name}{separator}{last.partition(':')[0]}"
+
+
+def with_digests(pins_text: str, digests: Mapping[str, str]) -> str:
+    """The text of config/images.yaml with other digests, by key; everything else stays as it is written."""
+    for key, digest in digests.items():
+        line = re.compile(rf"^(  {re.escape(key)}: [^\s@]+)(@sha256:[0-9a-f]{{64}})?$", re.MULTILINE)
+        pins_text = line.sub(rf"\g<1>@{digest}", pins_text, count=1)
+    return pins_text
 
 
 def mirrored(reference: str, mirror: str) -> str:

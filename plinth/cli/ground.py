@@ -12,9 +12,10 @@ from plinth.preflight import ports
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.cluster import refuse_removal
 from plinth.qdrant.observe import observe
+from plinth.services import services
 from plinth.services.spec import OWN_IMAGE
 from plinth.settings import TargetName
-from plinth.targets.choose import image_references, leaving_hosts, open_reach
+from plinth.targets.choose import images_on, leaving_hosts, open_reach
 from plinth.targets.docker import before, own
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.local.supervisor import Supervisor
@@ -73,9 +74,10 @@ def _say(words: str) -> None:
 
 def _make_engine_sure(stack: Stack) -> None:
     settings = stack.settings
-    references = image_references(settings, stack.root)
-    image = references.get(OWN_IMAGE)
     with Daemon(settings.docker.host) as daemon:
+        daemon.version()
+        references = images_on(daemon, settings, stack.root).references(services(settings, stack.root))
+        image = references.get(OWN_IMAGE)
         before.make_sure(
             daemon,
             stack.env,

@@ -10,7 +10,8 @@ import typer
 from plinth.cli.common import Env, Json, console, print_json
 from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
-from plinth.images import is_built_here
+from plinth.files import READABLE, write_whole
+from plinth.images import PINS, is_built_here, pins, with_digests, without_digest
 from plinth.settings import Settings, TargetName
 from plinth.targets.choose import image_references, images_of, to_build
 from plinth.targets.docker import own
@@ -63,6 +64,23 @@ def build(env: Env, wheels: Wheels = None) -> None:
 
 
 @commands.command()
+def pin(env: Env) -> None:
+    """Write the digests that the registries have today into config/images.yaml. Example: plinth images pin dev"""
+    root = project_root()
+    settings, _ = _environment(env)
+    pinned = {key: reference for key, reference in pins(root).items() if not is_built_here(reference)}
+    with Daemon(settings.docker.host) as daemon:
+        daemon.version()
+        digests = {key: daemon.digest_of(without_digest(reference)) for key, reference in pinned.items()}
+    changed = {key: digest for key, digest in digests.items() if not pinned[key].endswith(f"@{digest}")}
+    file = root / PINS
+    write_whole(file, with_digests(file.read_text(), digests), READABLE)
+    for key, digest in changed.items():
+        console.print(f"{key:<20} {digest}", highlight=False)
+    console.print(f"{len(digests)} image(s) asked for, {len(changed)} digest(s) changed in {PINS}.", highlight=False)
+
+
+@commands.command()
 def pull(env: Env) -> None:
     """Fetch every image that is not on the engine yet. Example: plinth images pull dev"""
     settings, references = _environment(env)
@@ -70,9 +88,10 @@ def pull(env: Env) -> None:
         daemon.version()
         unbuilt = _unbuilt(daemon, references)
         for reference in _each(references):
-            there = daemon.has_image(reference)
+            name = daemon.local_name(reference)
+            there = daemon.has_image(name)
             if not there and reference not in unbuilt:
-                daemon.pull(reference)
+                daemon.pull(name)
             word = "there" if there else "no" if reference in unbuilt else "pulled"
             console.print(f"{word:<6}  {reference}", highlight=False)
     if unbuilt:
@@ -88,9 +107,13 @@ def save(env: Env, file: File) -> None:
         for reference in _unbuilt(daemon, references):
             raise UserError(to_build(reference, env), exit_code=1)
         for reference in _each(references):
-            if not daemon.has_image(reference):
-                daemon.pull(reference)
-        daemon.save(_each(references), file)
+            name = daemon.local_name(reference)
+            if not daemon.has_image(name):
+                daemon.pull(name)
+            # A file carries tags alone: what was pulled by its digest has none yet.
+            if name != without_digest(reference):
+                daemon.tag(name, reference)
+        daemon.save([without_digest(reference) for reference in _each(references)], file)
     console.print(
         f"Saved {len(_each(references))} image(s) to {file}; `plinth images load {env} {file}` takes them in."
     )
@@ -103,7 +126,7 @@ def load(env: Env, file: File) -> None:
     with Daemon(settings.docker.host) as daemon:
         daemon.version()
         daemon.load(file)
-        lacking = [reference for reference in _each(references) if not daemon.has_image(reference)]
+        lacking = [reference for reference in _each(references) if not daemon.has_image(daemon.local_name(reference))]
     if lacking:
         raise UserError(
             f"{file} was loaded and does not hold {', '.join(lacking)}; save it anew with the settings of '{env}'.",

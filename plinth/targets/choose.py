@@ -25,6 +25,13 @@ def image_references(settings: Settings, root: Path) -> dict[str, str]:
     return images_of(settings, root).references(services(settings, root))
 
 
+def images_on(daemon: Daemon, settings: Settings, root: Path) -> Images:
+    """The images of an environment, each by the name that an engine has it by or is to pull it by."""
+    chosen = images_of(settings, root)
+    references = chosen.references(services(settings, root))
+    return chosen.renamed({key: daemon.local_name(reference) for key, reference in references.items()})
+
+
 def to_build(reference: str, env: str) -> str:
     """What to do about an image that no registry has."""
     return f"{reference} is not on this engine, and no registry has it: `plinth images build {env}` makes it."
@@ -47,18 +54,13 @@ def images_of(settings: Settings, root: Path) -> Images:
     return images(root, settings.kubernetes.registry_mirror, settings.kubernetes.images)
 
 
-def _unbuilt(chosen: Images, wanted: Sequence[Service], env: str, host: str | None) -> dict[str, str]:
+def _unbuilt(daemon: Daemon, chosen: Images, wanted: Sequence[Service], env: str) -> dict[str, str]:
     """The optional services whose image is built here and has not been yet, and why they are left out."""
     built = {service.name: chosen.reference(service.program) for service in wanted if service.optional}
-    built = {name: reference for name, reference in built.items() if is_built_here(reference)}
-    if not built:
-        return {}
-    with Daemon(host) as daemon:
-        there = {reference: daemon.has_image(reference) for reference in set(built.values())}
     return {
         name: f"its image {reference} is not on this engine; `plinth images build {env}` makes it, then run up again"
         for name, reference in built.items()
-        if not there[reference]
+        if is_built_here(reference) and not daemon.has_image(reference)
     }
 
 
@@ -74,9 +76,10 @@ def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Servi
         return target
     if settings.target is TargetName.docker:
         options = Options(settings.bind_address, settings.docker.nofile)
-        chosen, host = images_of(settings, root), settings.docker.host
-        left_out = _unbuilt(chosen, wanted, home.env, host)
-        return DockerTarget(home.env, root, chosen, wanted, options, host, left_out)
+        with Daemon(settings.docker.host) as daemon:
+            chosen = images_on(daemon, settings, root)
+            left_out = _unbuilt(daemon, chosen, wanted, home.env)
+        return DockerTarget(home.env, root, chosen, wanted, options, settings.docker.host, left_out)
     return kubernetes_target(settings, root, home)
 
 

@@ -9,10 +9,14 @@ from tests.answers import Answers, close, serve
 
 
 class Engine:
-    """``images`` are labels by reference; ``posts`` and ``bodies`` what was asked for, ``removed`` what was deleted."""
+    """``images`` are labels by reference, ``details`` what else the engine tells of them.
+
+    ``posts`` and ``bodies`` are what was asked for, ``removed`` what was deleted.
+    """
 
     def __init__(self, images: Mapping[str, dict[str, str] | None] | None = None) -> None:
         self.images = dict(images or {})
+        self.details: Mapping[str, Mapping[str, Any]] = {}
         self.containers: list[dict[str, Any]] = []
         self.posts: list[str] = []
         self.bodies: list[bytes] = []
@@ -27,7 +31,9 @@ class Engine:
                 elif self.path.partition("?")[0] == "/containers/json":
                     self.reply(200, engine.containers)
                 elif (reference := self.path.removeprefix("/images/").removesuffix("/json")) in engine.images:
-                    self.reply(200, {"Config": {"Labels": engine.images[reference]}})
+                    self.reply(
+                        200, {"Config": {"Labels": engine.images[reference]}, **engine.details.get(reference, {})}
+                    )
                 else:
                     self.reply(404, {"message": "no such image"})
 

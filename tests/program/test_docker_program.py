@@ -10,6 +10,7 @@ import yaml
 
 from plinth.environment import load_settings, parse
 from plinth.errors import UserError
+from plinth.images import by_digest
 from plinth.settings import Settings
 from tests.conftest import ROOT
 from tests.containers.wire import to_plain
@@ -163,7 +164,9 @@ def test_qdrant_is_process_one_and_says_itself_whether_it_is_ready(run: Run, env
 def test_images_are_the_pinned_ones_and_stay_on_the_engine(run: Run, env: str) -> None:
     recorder = run(load_settings(ROOT, env))
     images = recorder.of("RemoteImage")
-    assert {inputs["name"] for inputs in images.values()} == {PINS[name.removeprefix("image-")] for name in images}
+    assert {inputs["name"] for inputs in images.values()} == {
+        by_digest(PINS[name.removeprefix("image-")]) for name in images
+    }
     assert all(inputs["keepLocally"] for inputs in images.values())
     assert {c["image"] for c in containers(recorder).values()} == {f"sha256:{name}" for name in images}
 
@@ -182,7 +185,7 @@ def test_a_mirror_an_override_and_another_version_change_the_references(run: Run
     names = {name: inputs["name"] for name, inputs in recorder.of("RemoteImage").items()}
     assert names["image-qdrant"] == "r.test:5000/hub/qdrant/qdrant:v1.18.4-unprivileged"
     assert names["image-redis"] == "r.test/own/redis:7.4.9"
-    assert names["image-postgres-exporter"].startswith("r.test:5000/hub/prometheuscommunity/postgres-exporter:v")
+    assert names["image-postgres-exporter"].startswith("r.test:5000/hub/prometheuscommunity/postgres-exporter@sha256:")
 
 
 def test_an_override_of_an_image_that_there_is_not_is_a_sentence(run: Run) -> None:

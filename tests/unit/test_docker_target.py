@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from plinth.environment import load_settings
 from plinth.errors import UserError
 from plinth.home import Home, last_deployed, remember_deployed
-from plinth.images import Images, at_version, mirrored, pins
+from plinth.images import Images, at_version, by_digest, mirrored, pins, repository, with_digests, without_digest
 from plinth.preflight import ports, refusals
 from plinth.targets.docker import digest, own
 from plinth.targets.docker.before import make_sure
@@ -27,13 +27,57 @@ from plinth.targets.docker.declared import decimal, go_duration, initialising, o
 from tests.conftest import ROOT, free_port
 from tests.containers.scripted import Engine
 
+A, B = (f"sha256:{letter * 64}" for letter in "ab")
+
+
+@pytest.mark.parametrize(
+    ("reference", "repository_", "exact"),
+    [
+        (f"docker.io/prom/x:v1@{A}", "docker.io/prom/x", f"docker.io/prom/x@{A}"),
+        (f"r.test:5000/x@{A}", "r.test:5000/x", f"r.test:5000/x@{A}"),
+        ("r.test:5000/x:1", "r.test:5000/x", "r.test:5000/x:1"),
+        ("redis", "redis", "redis"),
+    ],
+)
+def test_a_reference_has_a_repository_and_one_exact_name(reference: str, repository_: str, exact: str) -> None:
+    assert repository(reference) == repository_
+    assert by_digest(reference) == exact
+
+
+def test_new_digests_change_their_own_lines_alone() -> None:
+    text = f"# why\nimages:\n  redis: r.test/redis:7  # kept\n  x: r.test/x:1\n  y: r.test/y:2@{A}\n  xy: r.test/xy:1\n"
+    changed = with_digests(text, {"x": B, "y": B})
+    assert changed == text.replace("r.test/x:1", f"r.test/x:1@{B}").replace(f"y:2@{A}", f"y:2@{B}")
+    assert with_digests(changed, {"x": B, "y": B}) == changed
+
+
+@pytest.mark.parametrize(
+    ("on_engine", "name"),
+    [
+        ({}, f"r.test/x@{A}"),
+        ({f"r.test/x@{A}": {}, "r.test/x:1": {}}, f"r.test/x@{A}"),
+        # Built here, or brought as a file.
+        ({"r.test/x:1": {}}, "r.test/x:1"),
+        # Pulled by a tag that has been moved since.
+        ({"r.test/x:1": {"RepoDigests": [f"r.test/x@{B}"]}}, f"r.test/x@{A}"),
+    ],
+)
+def test_an_engine_s_own_image_goes_by_its_tag_and_all_else_by_the_digest(
+    on_engine: dict[str, dict[str, list[str]]], name: str
+) -> None:
+    engine = Engine({reference: {} for reference in on_engine})
+    engine.details = on_engine
+    with Daemon(engine.host) as daemon:
+        assert daemon.local_name(f"r.test/x:1@{A}") == name
+    engine.close()
+
 
 @pytest.mark.requirement("S1-14")
 def test_every_pin_names_a_registry_and_a_version() -> None:
     for key, reference in pins(ROOT).items():
         host, _, path = reference.partition("/")
         assert "." in host or (key, host) == ("plinth", "localhost"), key
-        tag = path.rpartition(":")[2]
+        tag = without_digest(path).rpartition(":")[2]
         assert any(letter.isdigit() for letter in tag), key
         assert tag != "latest", key
 
@@ -45,6 +89,9 @@ def test_every_pin_names_a_registry_and_a_version() -> None:
         ("docker.io/qdrant/qdrant:v1.18.3-unprivileged", "v1.19.0", "docker.io/qdrant/qdrant:v1.19.0-unprivileged"),
         ("r.test:5000/redis:7.4.5-bookworm", "7.4.6", "r.test:5000/redis:7.4.6-bookworm"),
         ("docker.io/prom/prometheus:v3.5.0", None, "docker.io/prom/prometheus:v3.5.0"),
+        # A digest is of one version.
+        (f"r.test:5000/q:v1.18.3-x@{A}", "1.18.3", f"r.test:5000/q:v1.18.3-x@{A}"),
+        (f"r.test:5000/q:v1.18.3-x@{A}", "1.18.4", "r.test:5000/q:v1.18.4-x"),
     ],
 )
 def test_a_version_changes_in_the_tag_alone(reference: str, version: str | None, wanted: str) -> None:
@@ -208,12 +255,13 @@ def build(engine: Engine, wheels: Path | None = None) -> list[str]:
 def test_the_own_image_is_built_of_its_sources_on_the_pinned_base(engine: Engine) -> None:
     engine.answer_to_post = [{"stream": "Step 1/9 : ARG BASE"}, {"stream": "\n"}, {"stream": "Successfully tagged"}]
     said = build(engine)
-    assert said == [*(f"pulling {pins(ROOT)[key]}" for key in ("python", "qdrant")), "Step 1/9 : ARG BASE"]
+    names = {key: by_digest(pins(ROOT)[key]) for key in ("python", "qdrant")}
+    assert said == [*(f"pulling {name}" for name in names.values()), "Step 1/9 : ARG BASE"]
     asked, context = engine.posts[-1], read(engine.bodies[-1])
     query = parse_qs(asked.partition("?")[2])
     assert asked.startswith("/build?")
     assert query["t"] == [pins(ROOT)["plinth"]]
-    assert json.loads(query["buildargs"][0])["BASE"] == pins(ROOT)["python"]
+    assert json.loads(query["buildargs"][0])["BASE"] == names["python"]
     assert query["dockerfile"][0] in context
     assert context["package/plinth/exporter/__main__.py"] == (ROOT / "plinth/exporter/__main__.py").read_bytes()
     assert not [
@@ -239,7 +287,7 @@ def test_wheels_go_along_and_a_directory_without_any_is_a_sentence(engine: Engin
 
 
 def test_a_build_that_fails_says_what_the_step_said(engine: Engine) -> None:
-    engine.images = {pins(ROOT)[key]: {} for key in ("python", "qdrant")}
+    engine.images = {by_digest(pins(ROOT)[key]): {} for key in ("python", "qdrant")}
     engine.answer_to_post = [
         {"stream": "E: Unable to locate package restic"},
         {"error": "returned a non-zero code: 100"},

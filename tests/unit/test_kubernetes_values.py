@@ -125,8 +125,9 @@ def test_the_audit_log_lies_with_the_storage() -> None:
 )
 def test_an_image_reference_in_parts_is_the_same_image(reference: str) -> None:
     parts = image(reference)
-    tail = f"@{parts['digest']}" if "digest" in parts else f":{parts['tag']}"
-    assert f"{parts['registry']}/{parts['repository']}{tail}" == reference
+    tag = f":{parts['tag']}" if "tag" in parts else ""
+    digest = f"@{parts['digest']}" if "digest" in parts else ""
+    assert f"{parts['registry']}/{parts['repository']}{tag}{digest}" == reference
 
 
 def test_a_short_image_reference_is_docker_hubs() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
-from plinth.images import Images
+from plinth.images import Images, repository
 from plinth.services import Service
 from plinth.services.render import files
 from plinth.targets.digest import digest
@@ -53,7 +53,7 @@ class DockerTarget(Layout):
 
     def serving(self, service: str) -> str:
         """The image of a service, without its tag: another version reads the same data."""
-        return self._images.reference(self.services[service].program).rpartition(":")[0]
+        return repository(self._images.reference(self.services[service].program))
 
     def nodes(self, service: Service) -> Sequence[Node]:
         """The nodes of a service, in the order in which they start and are changed."""

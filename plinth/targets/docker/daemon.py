@@ -16,6 +16,7 @@ from typing import Any, Self
 import httpx
 
 from plinth.errors import UserError
+from plinth.images import by_digest, repository, without_digest
 
 DEFAULT = "unix:///var/run/docker.sock"
 STACK_LABEL = "plinth.stack"
@@ -69,6 +70,26 @@ class Daemon:
     def has_image(self, reference: str) -> bool:
         """Whether an image is on the engine."""
         return self._ask("GET", f"/images/{reference}/json", missing=True) is not None
+
+    def local_name(self, reference: str) -> str:
+        """The name by which the engine has a pinned image, or is to pull it.
+
+        What came as a file, or was built here, has no registry's digest: its tag names it. All else goes by the digest.
+        """
+        tagged, exact = without_digest(reference), by_digest(reference)
+        if exact == tagged or self.has_image(exact):
+            return exact
+        answer = self._ask("GET", f"/images/{tagged}/json", missing=True)
+        return exact if answer is None or answer.json().get("RepoDigests") else tagged
+
+    def digest_of(self, reference: str) -> str:
+        """The digest that a registry has for a tag today; raises :class:`UserError` where it cannot be asked."""
+        return str(self._json("GET", f"/distribution/{reference}/json")["Descriptor"]["digest"])
+
+    def tag(self, name: str, reference: str) -> None:
+        """Give an image that is on the engine the tag of a reference too."""
+        to = without_digest(reference)
+        self._ask("POST", f"/images/{name}/tag", params={"repo": repository(to), "tag": to.rpartition(":")[2]})
 
     def pull(self, reference: str) -> None:
         """Fetch an image from its registry."""

@@ -36,11 +36,12 @@ def build(
     bases, reference = (images.of(BASE), images.of(QDRANT, version)), images.of(OWN_IMAGE)
     contents = sources(root)
     context = archive(contents | _wheels(wheels))
-    for base in bases:
-        if not daemon.has_image(base):
-            say(f"pulling {base}")
-            daemon.pull(base)
-    arguments = dict(zip(("BASE", "QDRANT"), bases, strict=True)) | passed_on(os.environ)
+    names = [daemon.local_name(base) for base in bases]
+    for name in names:
+        if not daemon.has_image(name):
+            say(f"pulling {name}")
+            daemon.pull(name)
+    arguments = dict(zip(("BASE", "QDRANT"), names, strict=True)) | passed_on(os.environ)
     for words in daemon.build(context, DOCKERFILE, reference, arguments, {SOURCES: digest(contents)}):
         if words.startswith("Step "):
             say(words.splitlines()[0])

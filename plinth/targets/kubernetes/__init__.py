@@ -15,7 +15,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from plinth.errors import UserError
-from plinth.images import Images, is_built_here
+from plinth.images import Images, is_built_here, repository
 from plinth.kubernetes.forward import LOOPBACK, Route
 from plinth.kubernetes.growth import GIB
 from plinth.kubernetes.steps import Rolled
@@ -68,7 +68,7 @@ class KubernetesTarget(Layout):
     def serving(self, service: str) -> str:
         """The image of a service, without its tag; the address of one that someone else runs."""
         elsewhere = managed_address(self.managed, service, "http")
-        return elsewhere or self._images.reference(self.services[service].program).rpartition(":")[0]
+        return elsewhere or repository(self._images.reference(self.services[service].program))
 
     def nodes(self, service: Service) -> Sequence[Node]:
         """The nodes of a service."""

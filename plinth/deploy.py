@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pulumi
 
+from plinth.advisories import load_advisories, refuse_known_holes
 from plinth.errors import UserError
 from plinth.home import Home
 from plinth.outputs import outputs, qdrant_ca, qdrant_url, service_url
@@ -32,8 +33,8 @@ from plinth.services import postgres as pg
 from plinth.services.backup import CA as BACKUP_CA
 from plinth.services.monitoring import GRAFANA_PASSWORD
 from plinth.services.secrets import secrets as wanted_secrets
-from plinth.settings import Settings
-from plinth.targets.choose import target_of
+from plinth.settings import Settings, TargetName
+from plinth.targets.choose import image_references, target_of
 from plinth.targets.placed import Node, Placed, Target
 
 Secrets = Mapping[str, pulumi.Output[str]]
@@ -65,6 +66,9 @@ def _of(ready: Mapping[str, pulumi.Resource], service: str) -> list[pulumi.Resou
 def check(settings: Settings, root: Path, home: Home, deployed: Deployed | None = None) -> Target:
     """Refuse what can be refused before anything is touched; the target that is left has all that it needs."""
     preflight(settings, deployed)
+    if settings.target is not TargetName.local:
+        references = image_references(settings, root)
+        refuse_known_holes(references, load_advisories(root), settings.accepted_advisories)
     collection_specs(settings, root)
     return target_of(settings, root, home, services(settings, root))
 

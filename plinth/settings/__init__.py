@@ -49,6 +49,10 @@ class Settings(Model):
     slo: Slo = Slo()
     docker: Docker = Docker()
     kubernetes: Kubernetes = Kubernetes()
+    accepted_advisories: dict[str, str] = Field(
+        default_factory=dict,
+        description="Published holes of config/advisories.yaml that may run all the same: the reason by id.",
+    )
 
     @property
     def audited(self) -> bool:

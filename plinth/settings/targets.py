@@ -28,6 +28,12 @@ class Docker(Model):
     nofile: int = Field(
         65536, ge=1024, description="Open files of a container; the engine cannot give more than it has."
     )
+    nproc: int = Field(
+        4096,
+        ge=512,
+        description="Processes and threads of a container's account; what that account number runs elsewhere on the "
+        "engine's machine counts too.",
+    )
 
 
 class Managed(Model):

@@ -17,6 +17,7 @@ from plinth.services.backup import NAME as BACKUPS
 from plinth.services.secrets import secrets
 from plinth.settings import Settings
 from plinth.targets.kubernetes import KubernetesTarget
+from plinth.targets.kubernetes.backup import repository_ports
 from plinth.targets.kubernetes.names import object_name
 from tests.charts.rendering import VERSIONS, check, containers, needs_helm, parsed, pods, text
 from tests.charts.restricted import violations
@@ -328,3 +329,57 @@ def claim_at(pod: dict[str, Any], path: str) -> str:
     (mount,) = [m for m in pod["spec"]["containers"][0]["volumeMounts"] if m["mountPath"] == path]
     name: str = volumes[mount["name"]]["persistentVolumeClaim"]["claimName"]
     return name
+
+
+def ways_out(policy: dict[str, Any]) -> tuple[set[int], bool]:
+    """The ports at which a policy lets pods reach any address, but for the name service, and whether the namespace."""
+    anywhere = [way["ports"] for way in policy["spec"]["egress"] if "to" not in way]
+    peers = [peer for way in policy["spec"]["egress"] for peer in way.get("to", [])]
+    return {port["port"] for ports in anywhere for port in ports} - {53, 5353}, peers == [{"podSelector": {}}]
+
+
+@pytest.mark.parametrize("name", BACKED_UP)
+def test_nothing_leaves_the_namespace_but_backups_to_their_repository_and_alerts(name: str) -> None:
+    made = target(SETTINGS[name])
+    for policy_name, policy in of("NetworkPolicy", made).items():
+        if policy_name.endswith("-copy"):
+            continue  # the container beside Grafana, whose pod has Grafana's policy
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"], policy_name
+        if policy_name.startswith("monitoring-") or policy_name == "backup":
+            ports, namespace = ways_out(policy)
+            assert namespace, policy_name
+            repository = {443} if SETTINGS[name].backup.repository else set()
+            assert ports == (repository if policy_name == "backup" else set()), policy_name
+
+
+def test_alerts_leave_at_the_ports_of_their_webhooks_alone() -> None:
+    settings = parse(
+        {
+            "target": "kubernetes",
+            "monitoring": {
+                "alertmanager": {"webhook_url": "https://pager.test/x", "heartbeat_url": "http://beat.test:8080/y"}
+            },
+        },
+        source="x",
+    )
+    policies = of("NetworkPolicy", target(settings))
+    assert ways_out(policies["monitoring-alertmanager"]) == ({443, 8080}, True)
+    assert ways_out(policies["monitoring-prometheus"]) == (set(), True)
+
+
+@pytest.mark.parametrize(
+    ("location", "ports"),
+    [
+        (None, []),
+        ("/var/backups", []),
+        ("s3:https://s3.test/bucket", [443]),
+        ("s3:s3.test/bucket", [443]),
+        ("s3:http://minio.test:9000/bucket", [9000]),
+        ("rest:https://backup.test:8000/", [8000]),
+        ("rest:http://[::1]/", [80]),
+        ("sftp:user@host.test:/srv", [22]),
+        ("sftp://user@host.test:2222//srv", [2222]),
+    ],
+)
+def test_the_port_of_a_repository(location: str | None, ports: list[int]) -> None:
+    assert list(repository_ports(location)) == ports

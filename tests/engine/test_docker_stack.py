@@ -297,6 +297,8 @@ def test_a_container_is_as_locked_as_it_was_declared(stack: Stack) -> None:
         assert about["HostConfig"]["ReadonlyRootfs"] is True, name
         assert about["HostConfig"]["Memory"] == about["HostConfig"]["MemorySwap"] > 0, name
         assert about["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped", name
+        limits = Path(f"/proc/{stack.containers.pid(name)}/limits").read_text()
+        assert re.search(r"Max processes +4096 +4096", limits), name
     qdrant = stack.containers.running()["qdrant-0"]
     refused = qdrant.exec_run(["bash", "-c", ": >/qdrant/x || : >/etc/plinth/x"])
     assert refused.exit_code != 0

@@ -46,7 +46,10 @@ def test_every_container_is_hardened(run: Run, env: str) -> None:
         assert container["readOnly"] is True, name
         assert container["capabilities"] == {"drops": ["ALL"]}, name
         assert container["securityOpts"] == ["no-new-privileges:true"], name
-        assert container["ulimits"] == [{"name": "nofile", "soft": 65536, "hard": 65536}], name
+        assert container["ulimits"] == [
+            {"name": "nofile", "soft": 65536, "hard": 65536},
+            {"name": "nproc", "soft": 4096, "hard": 4096},
+        ], name
         assert container["restart"] == "unless-stopped", name
         assert container["logDriver"] == "json-file", name
         assert container["logOpts"] == {"max-size": "10m", "max-file": "3"}, name
@@ -231,3 +234,11 @@ def test_two_stacks_share_no_name(tmp_path_factory: pytest.TempPathFactory) -> N
 
     settings = load_settings(ROOT, "dev")
     assert not names("one", settings) & names("two", settings)
+
+
+def test_a_version_with_a_published_hole_is_refused_before_anything_is_declared(run: Run) -> None:
+    old = {"target": "docker", "docker": {"images": {"redis": "r.test/redis:7.4.5"}}}
+    with pytest.raises(UserError, match="has CVE-2025-49844"):
+        run(parse(old, source="x"))
+    accepted = {"accepted_advisories": {"CVE-2025-49844": "r.test mends it", "CVE-2026-23479": "likewise"}}
+    assert "image-redis" in run(parse(old | accepted, source="x")).of("RemoteImage")

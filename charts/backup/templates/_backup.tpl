@@ -146,3 +146,16 @@ schedule: {{ toJson $schedule }}
 {{- end -}}
 {{- toYaml $sources -}}
 {{- end -}}
+
+{{/* The TCP ports of the repository's server, as a JSON list; none for one in a directory. */}}
+{{- define "backup.repositoryPorts" -}}
+{{- if .Values.networkPolicy.egress.repositoryPorts -}}
+{{- toJson .Values.networkPolicy.egress.repositoryPorts -}}
+{{- else if hasPrefix "sftp:" .Values.repository.location -}}
+[22]
+{{- else if contains ":" .Values.repository.location -}}
+[443]
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}

@@ -31,7 +31,9 @@ spec:
   podSelector:
     matchLabels:
       {{- $selector | nindent 6 }}
-  policyTypes: [Ingress]
+  policyTypes: [Ingress, Egress]
+  {{- $ports := ternary .root.Values.networkPolicy.egress.alertmanagerPorts (list) (eq .component "alertmanager") }}
+  {{- include "plinth.egress" (dict "root" .root "ports" $ports) | nindent 2 }}
   ingress:
     - ports:
         - {port: http, protocol: TCP}

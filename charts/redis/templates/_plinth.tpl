@@ -181,6 +181,32 @@ tolerations:
 {{- end }}
 {{- end -}}
 
+{{/*
+Where pods may go: the name service, their own namespace, ports of anywhere, and what the values add.
+Call with (dict "root" $ "ports" (list 443)).
+*/}}
+{{- define "plinth.egress" -}}
+egress:
+  # The name service; it listens on 5353 on some platforms.
+  - ports:
+      - {port: 53, protocol: UDP}
+      - {port: 53, protocol: TCP}
+      - {port: 5353, protocol: UDP}
+      - {port: 5353, protocol: TCP}
+  # The namespace, whose pods each say whom they let in.
+  - to:
+      - podSelector: {}
+  {{- with .ports }}
+  - ports:
+      {{- range . }}
+      - {port: {{ . }}, protocol: TCP}
+      {{- end }}
+  {{- end }}
+  {{- with .root.Values.networkPolicy.egress.extra }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
 {{/* Who may come in, as the rest of an ingress rule. Call with (dict "root" $ "name" "x"). */}}
 {{- define "plinth.clients" -}}
 {{- if not .root.Values.networkPolicy.allowAnyClient -}}

@@ -19,10 +19,11 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Options:
-    """What an environment sets for all of its containers: where ports are published, how many files may be open."""
+    """What an environment sets for all of its containers: where ports are published, and open files and processes."""
 
     published_on: str = LOOPBACK
     nofile: int = 65536
+    nproc: int = 4096
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Declared:
     memory_mib: int
     shm_mib: int
     nofile: int
+    nproc: int
     cgroup: str
     seen: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
@@ -121,6 +123,7 @@ def declare(service: Service, names: Layout, options: Options) -> Declared:
         memory_mib=service.limits.memory_mib,
         shm_mib=image.shm_mib,
         nofile=options.nofile,
+        nproc=options.nproc,
         cgroup=names.cgroup(service),
         seen={CGROUPS: READ_CGROUPS} if service.reads_cgroups else {},
         groups=tuple(sorted({_group(names.services[other]) for other, _ in service.reads} - {_group(service)})),

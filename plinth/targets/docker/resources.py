@@ -125,7 +125,10 @@ def container(
         tmpfs=dict(declared.tmpfs),
         capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
         security_opts=["no-new-privileges:true"],
-        ulimits=[docker.ContainerUlimitArgs(name="nofile", soft=declared.nofile, hard=declared.nofile)],
+        ulimits=[
+            docker.ContainerUlimitArgs(name=name, soft=bound, hard=bound)
+            for name, bound in (("nofile", declared.nofile), ("nproc", declared.nproc))
+        ],
         networks_advanced=[
             docker.ContainerNetworksAdvancedArgs(name=name, aliases=list(aliases))
             for name, aliases in declared.networks.items()

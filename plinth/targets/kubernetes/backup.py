@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from plinth.images import Images
 from plinth.kubernetes.growth import GIB
@@ -54,9 +56,21 @@ def values(settings: Settings, names: Layout, images: Images) -> dict[str, Any]:
             "state": {"storageClass": settings.kubernetes.storage_class or ""},
             **({"repository": volume(settings, service.volumes["repository"])} if own else {}),
         },
+        "networkPolicy": {"egress": {"repositoryPorts": list(repository_ports(wanted.repository))}},
         "resources": resources(service.limits),
         "affinity": _affinity(names),
     }
+
+
+def repository_ports(location: str | None) -> Iterator[int]:
+    """The TCP port of a repository's server; none for one in a directory or a claim."""
+    if location is None or ":" not in location:
+        return
+    kind, _, address = location.partition(":")
+    parts = urlsplit(address if "://" in address else f"//{address.removeprefix('//')}")
+    # Of `user@host:path`, which sftp takes too, what follows the host is no port.
+    port = re.search(r":(\d+)$", parts.netloc)
+    yield int(port[1]) if port else 22 if kind == "sftp" else 80 if parts.scheme == "http" else 443
 
 
 def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from plinth.backup.lend import PATH as LENT
 from plinth.images import Images
@@ -47,6 +48,7 @@ def values(settings: Settings, names: Layout, images: Images, root: Path) -> dic
         "redisExporter": _exporter(settings, names, images, "redis", "resp", REDIS),
         "postgresExporter": _exporter(settings, names, images, "postgres", "sql", POSTGRES),
         "plinthExporter": _plinth(settings, names, images, root),
+        "networkPolicy": {"egress": _egress(settings)},
     }
 
 
@@ -66,6 +68,21 @@ def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
     if settings.monitoring.exporters.enabled and settings.postgres.enabled and not settings.managed.postgres_url:
         found[POSTGRES] = {"monitor-password": pg.MONITOR_PASSWORD}
     return found
+
+
+def _egress(settings: Settings) -> dict[str, Any]:
+    """Where the parts may go beside the namespace: webhooks, and a Qdrant that is not in it."""
+    managed = settings.managed.qdrant_url
+    webhooks = {_port(secret.get_secret_value()) for secret in mon.alertmanager_urls(settings).values() if secret}
+    return {
+        "alertmanagerPorts": sorted(webhooks),
+        "extra": [{"ports": [{"port": _port(managed), "protocol": "TCP"}]}] if managed else [],
+    }
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (80 if parts.scheme == "http" else 443)
 
 
 def lends_grafana(services: Mapping[str, Service]) -> bool:

@@ -201,7 +201,8 @@ def _server(settings: Settings, target: Target, secrets: Secrets) -> pulumi.Outp
 def _databases(settings: Settings, target: Target, secrets: Secrets, ready: Sequence[pulumi.Resource]) -> None:
     server = _server(settings, target, secrets)
     after = pulumi.ResourceOptions(depends_on=list(ready))
-    MonitorRole(server, pg.MONITOR_ROLE, secrets[pg.MONITOR_PASSWORD], after)
+    if not settings.managed.postgres_url:
+        MonitorRole(server, pg.MONITOR_ROLE, secrets[pg.MONITOR_PASSWORD], after)
     for database in settings.postgres.databases:
         Database(server, database.name, database.role, secrets[pg.database_secret(database.role)], after)
 

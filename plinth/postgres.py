@@ -14,6 +14,18 @@ CONNECT_TIMEOUT_S = 10
 INTERVAL_S = 0.25
 # In the server's words, which speaks English here (initdb's locale is C).
 REFUSED = "password authentication failed"
+# What the monitor role gets and what everybody loses, in SQL with the role in braces. charts/postgres has the same.
+MONITOR_RIGHTS = (
+    "ALTER ROLE {} CONNECTION LIMIT 5",
+    "ALTER ROLE {} SET statement_timeout = '10s'",
+    "ALTER ROLE {} SET lock_timeout = '2s'",
+    "ALTER ROLE {} SET idle_in_transaction_session_timeout = '10s'",
+    "ALTER ROLE {} SET default_transaction_read_only = on",
+    "ALTER ROLE {} SET search_path = pg_catalog",
+    "GRANT pg_monitor TO {}",
+    "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC",
+    "GRANT CONNECT ON DATABASE postgres TO {}",
+)
 
 
 @dataclass(frozen=True)
@@ -95,10 +107,11 @@ def ensure_database(server: Server, name: str, owner: str, password: str) -> Non
 
 
 def ensure_monitor(server: Server, role: str, password: str) -> None:
-    """A role that may read the server's statistics and nothing else."""
+    """A role that may read the server's statistics and nothing else: it enters the database `postgres` alone."""
     with server.connect() as connection:
         _ensure_role(connection, role, password)
-        connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(role)))
+        for statement in MONITOR_RIGHTS:
+            connection.execute(sql.SQL(statement).format(sql.Identifier(role)))
 
 
 def owner_of(server: Server, name: str) -> str | None:

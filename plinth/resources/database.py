@@ -10,7 +10,15 @@ import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from plinth.errors import UserError
-from plinth.postgres import Server, ensure_database, ensure_monitor, ensure_superuser, has_role, owner_of
+from plinth.postgres import (
+    MONITOR_RIGHTS,
+    Server,
+    ensure_database,
+    ensure_monitor,
+    ensure_superuser,
+    has_role,
+    owner_of,
+)
 from plinth.resources.base import GONE, Provider, to_json
 
 
@@ -44,7 +52,7 @@ class DatabaseProvider(Provider):
 class MonitorRoleProvider(Provider):
     """Makes the role that monitoring reads with."""
 
-    compared = ("server", "role", "password")
+    compared = ("server", "role", "password", "rights")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Make the role."""
@@ -59,7 +67,7 @@ class MonitorRoleProvider(Provider):
             return ReadResult(id_, props)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Set the password."""
+        """Set the password and the rights."""
         ensure_monitor(_server(_news), _news["role"], _news["password"])
         return UpdateResult(_news)
 
@@ -140,7 +148,12 @@ class MonitorRole(Resource, module="plinth", name="MonitorRole"):
         super().__init__(
             MonitorRoleProvider(),
             f"role-{role}",
-            {"server": _secret_server(server), "role": role, "password": pulumi.Output.secret(password)},
+            {
+                "server": _secret_server(server),
+                "role": role,
+                "password": pulumi.Output.secret(password),
+                "rights": to_json(MONITOR_RIGHTS),
+            },
             opts,
         )
 

@@ -30,7 +30,7 @@ STATE = "state"
 def services(settings: Settings) -> list[Service]:
     """The exporters of what is deployed, but Plinth's own."""
     found = [_node(settings)]
-    if settings.redis.enabled and not settings.managed.redis_url:
+    if rd.is_exported(settings):
         found.append(_redis(settings))
     if settings.postgres.enabled and not settings.managed.postgres_url:
         found.append(_postgres(settings))
@@ -65,9 +65,16 @@ def _redis(settings: Settings) -> Service:
         (
             _LISTEN,
             "--redis.addr=redis://{{ address('redis', 'resp') }}",
+            f"--redis.user={rd.EXPORTER}",
             "--redis.password-file={{ file('passwords.json') }}",
         ),
-        files={"passwords.json": File("config/redis/exporter.json.j2", {"password": rd.PASSWORD})},
+        files={
+            "passwords.json": File(
+                "config/redis/exporter.json.j2", {"user": rd.EXPORTER, "password": rd.EXPORTER_PASSWORD}
+            )
+        },
+        # Older ones do not know it, and answer whoever they trust.
+        environment={"REDIS_EXPORTER_DISABLE_SCRAPE_ENDPOINT": "true"},
         needs=("redis",),
     )
 

@@ -6,6 +6,11 @@ from plinth.services.spec import Container, File, Health, Limits, Program, Servi
 from plinth.settings import Settings
 
 PASSWORD = "redis_password"  # noqa: S105 - the secret's name
+EXPORTER, EXPORTER_PASSWORD = "plinth_exporter", "redis_exporter_password"
+# Counters alone: no key, no channel, and not SLOWLOG GET, which shows the arguments of what others asked.
+EXPORTER_RULES = (
+    "resetkeys resetchannels -@all +ping +info +client|setname +slowlog|len +latency|latest +latency|histogram"
+)
 
 PROGRAM = Program(
     image="redis",
@@ -22,18 +27,29 @@ PROGRAM = Program(
 )
 
 
+def is_exported(settings: Settings) -> bool:
+    """Whether an exporter logs in; the metrics of a Redis that someone else runs are theirs to take."""
+    return settings.redis.enabled and settings.monitoring.exporters.enabled and not settings.managed.redis_url
+
+
 def service(settings: Settings) -> Service:
-    """The Redis server."""
-    memory = settings.size.redis_memory_mib
+    """The Redis server. Of the exporter's password its file has the hash alone."""
+    values = {
+        "redis": settings.redis,
+        "maxmemory_mib": settings.size.redis_memory_mib,
+        "exporter": EXPORTER if is_exported(settings) else None,
+        "exporter_password": EXPORTER_PASSWORD,
+        "exporter_rules": EXPORTER_RULES,
+    }
     return Service(
         name="redis",
         program=PROGRAM,
         arguments=("{{ file('redis.conf') }}",),
-        files={"redis.conf": File("config/redis/redis.conf.j2", {"redis": settings.redis, "maxmemory_mib": memory})},
+        files={"redis.conf": File("config/redis/redis.conf.j2", values)},
         ports={"resp": settings.redis.port},
         volumes={"data": settings.redis.disk_gib},
         health=Health("redis", "resp", secret=PASSWORD),
         # A fork for a snapshot may touch every page while it runs.
-        limits=Limits(1, memory * 2),
+        limits=Limits(1, settings.size.redis_memory_mib * 2),
         run_as=("redis", "plinth-redis"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,7 @@ def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path
     environment = Environment(  # noqa: S701 - config files, not HTML
         loader=FileSystemLoader(root), undefined=StrictUndefined, keep_trailing_newline=True
     )
+    environment.filters["sha256"] = lambda text: hashlib.sha256(text.encode()).hexdigest()
 
     def content(file: File | Copy) -> str:
         if isinstance(file, Copy):

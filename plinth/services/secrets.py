@@ -15,6 +15,7 @@ from plinth.services.monitoring import (
 from plinth.services.neo4j import PASSWORD as NEO4J_PASSWORD
 from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
 from plinth.services.qdrant import ALT_API_KEY, API_KEY, READ_ONLY_API_KEY
+from plinth.services.redis import EXPORTER_PASSWORD, is_exported
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
 from plinth.settings import Settings, TargetName
 
@@ -29,10 +30,13 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         found[READ_ONLY_API_KEY] = settings.qdrant.read_only_api_key
     if settings.postgres.enabled:
         found[SUPERUSER_PASSWORD] = settings.postgres.superuser_password
-        found[MONITOR_PASSWORD] = None
+        if not settings.managed.postgres_url:
+            found[MONITOR_PASSWORD] = None
         found |= {database_secret(database.role): database.password for database in settings.postgres.databases}
     if settings.redis.enabled:
         found[REDIS_PASSWORD] = settings.redis.password
+    if is_exported(settings):
+        found[EXPORTER_PASSWORD] = None
     if settings.neo4j.enabled:
         found[NEO4J_PASSWORD] = settings.neo4j.password
     if settings.monitoring.grafana.enabled:

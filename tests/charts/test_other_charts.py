@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,13 @@ def lines(text: str) -> set[str]:
 @pytest.mark.requirement("S1-04")
 def test_redis_is_configured_as_elsewhere_but_for_where_its_password_is() -> None:
     chosen = settings(redis={"maxmemory_mib": 512, "maxmemory_policy": "noeviction", "appendonly": False})
-    wanted = lines(written(redis.service(chosen), {}, {"redis_password": "pw"})["redis.conf"])
+    secrets = {"redis_password": "pw", "redis_exporter_password": "e"}
+    wanted = lines(written(redis.service(chosen), {}, secrets)["redis.conf"])
     values = {"maxmemoryMib": 512, "maxmemoryPolicy": "noeviction", "appendonly": False}
     found = lines(one(objects("redis", {**values, "auth": {"existingSecret": "k"}}), "ConfigMap")["data"]["redis.conf"])
     assert found - wanted == {"include /run/plinth/password.conf"}
-    assert wanted - found == {'requirepass "pw"'}
+    user = f"user plinth_exporter on #{hashlib.sha256(b'e').hexdigest()} {redis.EXPORTER_RULES}"
+    assert wanted - found == {'requirepass "pw"', user}
 
 
 @pytest.mark.requirement("S1-01")

@@ -15,6 +15,8 @@ import pytest
 import redis
 import yaml
 
+from plinth.postgres import MONITOR_RIGHTS
+from plinth.services.redis import EXPORTER_RULES
 from tests.charts.rendering import CHARTS, Object, needs_helm, objects, one
 from tests.charts.test_founding import JOINED, SCRIPT, Nodes
 from tests.conftest import KEY, Server, free_port
@@ -150,8 +152,16 @@ def test_databases_are_made_once_and_each_is_its_owners_alone(
     assert enter("a", PASSWORDS["a-password"], "a") == "a"
     assert enter("b", PASSWORDS["b-password"], "second") == "b"
     assert enter("plinth_monitor", "m", "postgres") == "plinth_monitor"
-    with pytest.raises(psycopg.OperationalError):
-        enter("a", PASSWORDS["a-password"], "second")
+    for role, password, database in (
+        ("a", PASSWORDS["a-password"], "second"),
+        ("a", PASSWORDS["a-password"], "postgres"),
+        ("plinth_monitor", "m", "a"),
+        ("plinth_monitor", "m", "template1"),
+    ):
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            enter(role, password, database)
+    for right in MONITOR_RIGHTS:
+        assert right.replace("{}", "%I").replace("'", "''") in " ".join(command)
     log = (tmp_path / "log").read_text()
     assert not any(password in log for password in PASSWORDS.values() if len(password) > 1)
     test, _ = script("postgres", values, "Pod")
@@ -165,7 +175,8 @@ def test_databases_are_made_once_and_each_is_its_owners_alone(
 @pytest.mark.parametrize("password", ["plain", 'with "quotes" and \\ and $x `id`'])
 def test_redis_asks_for_the_password_of_its_secret(tmp_path: Path, password: str) -> None:
     port = free_port()
-    values = yaml.safe_dump({"auth": {"existingSecret": "k"}, "service": {"port": port}})
+    auth = {"existingSecret": "k", "exporterPasswordKey": "e"}
+    values = yaml.safe_dump({"auth": auth, "service": {"port": port}})
     command, container = script("redis", values, "StatefulSet")
     place = {
         "/etc/plinth-secrets/": f"{tmp_path}/secrets/",
@@ -176,6 +187,7 @@ def test_redis_asks_for_the_password_of_its_secret(tmp_path: Path, password: str
     for folder in ("secrets", "config", "run", "data"):
         (tmp_path / folder).mkdir()
     (tmp_path / "secrets/password").write_text(password)
+    (tmp_path / "secrets/exporter-password").write_text(f"{password}-of-the-exporter")
     text = one(objects("redis", values), "ConfigMap")["data"]["redis.conf"].replace("0.0.0.0", "127.0.0.1")
     for words, others in place.items():
         text = text.replace(words, others)
@@ -198,6 +210,13 @@ def test_redis_asks_for_the_password_of_its_secret(tmp_path: Path, password: str
         probe = container["readinessProbe"]["exec"]["command"]
         assert run(probe, place).returncode == 0
         assert (tmp_path / "run/password.conf").stat().st_mode & 0o077 == 0
+        rules = EXPORTER_RULES
+        assert f"{password}-of-the-exporter" not in (tmp_path / "run/password.conf").read_text()
+        assert rules in (tmp_path / "run/password.conf").read_text()
+        exporter = redis.Redis(port=port, username="plinth_exporter", password=f"{password}-of-the-exporter")
+        assert exporter.info()
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            exporter.get("x")
         assert password not in " ".join(command)
         test, _ = script("redis", values, "Pod")
         done = run(test, {**place, "-h r-redis": "-h 127.0.0.1"})

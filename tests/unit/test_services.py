@@ -110,7 +110,11 @@ def test_a_disabled_service_takes_its_exporter_with_it() -> None:
 
 def test_the_redis_exporter_finds_the_password_by_address() -> None:
     passwords = json.loads(rendered()["redis-exporter"]["passwords.json"])
-    assert passwords == {"redis://redis.test:resp": "secret-of-redis_password"}
+    password = "secret-of-redis_exporter_password"
+    assert passwords == {
+        "redis://redis.test:resp": password,
+        "redis://plinth_exporter@redis.test:resp": password,
+    }
 
 
 def test_services_stand_behind_those_they_need() -> None:

@@ -13,7 +13,7 @@
 {{- range $name := list "redisExporter" "postgresExporter" -}}
 {{- $exporter := get $v $name -}}
 {{- if and $exporter.enabled (not $exporter.existingSecret) -}}
-{{- fail (printf "%s.existingSecret is empty; name the Secret that holds the password as %s." $name $exporter.passwordKey) -}}
+{{- fail (printf "%s.existingSecret is empty; name the Secret that holds the password as %s." $name (default $exporter.passwordsKey $exporter.passwordKey)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.plinthExporter.enabled (not $v.plinthExporter.image.repository) -}}

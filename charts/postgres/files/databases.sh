@@ -27,7 +27,16 @@ SQL
 }
 monitor() { # role, file of its password
   run "$1" "$2" <<'SQL'
-SELECT format('GRANT pg_monitor TO %I', :'role') \gexec
+SELECT format(statement, :'role') FROM (VALUES
+  ('ALTER ROLE %I CONNECTION LIMIT 5'),
+  ('ALTER ROLE %I SET statement_timeout = ''10s'''),
+  ('ALTER ROLE %I SET lock_timeout = ''2s'''),
+  ('ALTER ROLE %I SET idle_in_transaction_session_timeout = ''10s'''),
+  ('ALTER ROLE %I SET default_transaction_read_only = on'),
+  ('ALTER ROLE %I SET search_path = pg_catalog'),
+  ('GRANT pg_monitor TO %I'),
+  ('REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC'),
+  ('GRANT CONNECT ON DATABASE postgres TO %I')) AS rights (statement) \gexec
 SQL
   echo "role $1"
 }

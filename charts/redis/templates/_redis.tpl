@@ -3,13 +3,16 @@
 {{- if not .Values.auth.existingSecret -}}
 {{- fail (printf "auth.existingSecret is empty; make a Secret with the key %s and name it." .Values.auth.passwordKey) -}}
 {{- end -}}
+{{- if and .Values.existingConfigSecret .Values.auth.exporterPasswordKey -}}
+{{- fail "auth.exporterPasswordKey is set and existingConfigSecret holds the whole configuration; leave it out, and write the user into that redis.conf." -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "redis.config" -}}
 bind 0.0.0.0
 port {{ .Values.service.port }}
 protected-mode yes
-# The password, written by the pod itself to its own memory.
+# The passwords, written by the pod itself to its own memory.
 include /run/plinth/password.conf
 dir "/data"
 maxmemory {{ .Values.maxmemoryMib }}mb
@@ -23,6 +26,11 @@ logfile ""
 # A client that can rewrite the config can write files as this user.
 rename-command CONFIG ""
 rename-command DEBUG ""
+{{- end -}}
+
+{{/* What redis_exporter may do: the same as config/redis has it on the other targets. */}}
+{{- define "redis.exporterRules" -}}
+resetkeys resetchannels -@all +ping +info +client|setname +slowlog|len +latency|latest +latency|histogram
 {{- end -}}
 
 {{/* Asks with the password, so that one that is loading does not count as ready. */}}

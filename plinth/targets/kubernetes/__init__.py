@@ -22,6 +22,7 @@ from plinth.kubernetes.steps import Rolled
 from plinth.resources.base import to_json
 from plinth.services import Service
 from plinth.services import backup as bk
+from plinth.services.render import files
 from plinth.settings import Settings
 from plinth.targets.digest import digest
 from plinth.targets.kubernetes import backup, monitoring, resources
@@ -166,7 +167,7 @@ class KubernetesTarget(Layout):
         """A chart behind its Secrets, and what changes whenever its pods are started anew."""
         chart, values = CHARTS[name], self.values(name)
         wanted = {
-            known: {key: secrets[secret] for key, secret in contents.items()}
+            known: {key: self._secret(secret, secrets) for key, secret in contents.items()}
             for known, contents in chart.secrets(self._settings).items()
         }
         # A changed Secret starts no pod anew by itself.
@@ -188,6 +189,17 @@ class KubernetesTarget(Layout):
         # With what the chart made, so that whoever needs the service goes before its objects do.
         instance = pulumi.Output.all(to_json(values), mark, made.resources).apply(lambda all_: f"{all_[0]} {all_[1]}")
         return made, instance
+
+    def _secret(self, name: str, secrets: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str]:
+        """A secret of the environment, or a file of a service that has some in it."""
+        service, _, file = name.partition("/")
+        if not file:
+            return secrets[name]
+        return pulumi.Output.secret(
+            pulumi.Output.all(**secrets).apply(
+                lambda values: files(self.services[service], self, values, self._root)[file]
+            )
+        )
 
     def _rolled(self, service: Service) -> Rolled | None:
         if service.peers is None or service.peers.count == 1:

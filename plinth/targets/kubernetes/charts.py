@@ -18,7 +18,7 @@ from plinth.targets.kubernetes import backup, monitoring, values
 from plinth.targets.kubernetes.names import Layout
 
 Secrets = Mapping[str, Mapping[str, str]]
-"""Secrets by name: which of the environment's secrets is under which key."""
+"""Secrets by name: what is under which key, by the name of a secret, or of a file of a service (`service/file`)."""
 
 MARK = "plinth.dev/secrets"
 NOT_HERE = {
@@ -73,6 +73,11 @@ def _redis_values(settings: Settings, names: Layout, images: Images, _root: Path
     return values.redis(settings, service, images.reference(service.program))
 
 
+def _redis_secrets(settings: Settings) -> Secrets:
+    exporter = {values.EXPORTER_KEY: rd.EXPORTER_PASSWORD} if rd.is_exported(settings) else {}
+    return {values.REDIS: {"redis-password": rd.PASSWORD, **exporter}}
+
+
 CHARTS: dict[str, Chart] = {
     "qdrant": Chart({"qdrant": "node"}, _qdrant_values, _qdrant_secrets, _on_pods),
     "postgres": Chart(
@@ -81,9 +86,7 @@ CHARTS: dict[str, Chart] = {
         lambda _: {values.POSTGRES: {"postgres-password": pg.SUPERUSER_PASSWORD}},
         _on_pods,
     ),
-    "redis": Chart(
-        {"redis": "server"}, _redis_values, lambda _: {values.REDIS: {"redis-password": rd.PASSWORD}}, _on_pods
-    ),
+    "redis": Chart({"redis": "server"}, _redis_values, _redis_secrets, _on_pods),
     "backup": Chart(
         {},
         lambda settings, names, images, _: backup.values(settings, names, images),

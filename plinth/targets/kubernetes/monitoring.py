@@ -63,8 +63,8 @@ def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
     if settings.monitoring.grafana.enabled:
         copy = {COPY_PASSWORD: mon.GRAFANA_COPY_PASSWORD} if settings.backup.enabled else {}
         found[GRAFANA] = {"admin-password": mon.GRAFANA_PASSWORD, "secret-key": mon.GRAFANA_SECRET_KEY, **copy}
-    if settings.monitoring.exporters.enabled and settings.redis.enabled and not settings.managed.redis_url:
-        found[REDIS] = {"redis-password": rd.PASSWORD}
+    if rd.is_exported(settings):
+        found[REDIS] = {"passwords.json": "redis-exporter/passwords.json"}
     if settings.monitoring.exporters.enabled and settings.postgres.enabled and not settings.managed.postgres_url:
         found[POSTGRES] = {"monitor-password": pg.MONITOR_PASSWORD}
     return found

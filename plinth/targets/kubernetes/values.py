@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from plinth.services import redis as rd
 from plinth.services.render import files
 from plinth.services.spec import Limits, Service
 from plinth.settings import Settings
@@ -21,6 +22,7 @@ from plinth.targets.kubernetes.names import Layout, claims_of, object_name
 
 KEYS, TLS = "qdrant-keys", "qdrant-tls"
 POSTGRES, REDIS = "postgres-keys", "redis-keys"
+EXPORTER_KEY = "exporter-password"
 # What a pod may write beside its volumes: logs, /tmp and its own layer.
 SCRATCH_REQUEST, SCRATCH_LIMIT_GIB = "256Mi", 1
 # A stop takes the service's own grace, and the time in which the services forget the pod.
@@ -111,7 +113,11 @@ def redis(settings: Settings, service: Service, reference: str) -> dict[str, Any
     """charts/redis."""
     return {
         **_single(settings, service, reference),
-        "auth": {"existingSecret": REDIS, "passwordKey": "redis-password"},
+        "auth": {
+            "existingSecret": REDIS,
+            "passwordKey": "redis-password",
+            "exporterPasswordKey": EXPORTER_KEY if rd.is_exported(settings) else "",
+        },
         "maxmemoryMib": settings.size.redis_memory_mib,
         "maxmemoryPolicy": settings.redis.maxmemory_policy,
         "appendonly": settings.redis.appendonly,

@@ -106,6 +106,8 @@ def outputs(
                 "access_key_id": secret(backup.S3_KEY_ID),
                 "secret_access_key": secret(backup.S3_SECRET),
             }
+        if settings.backup.rest:
+            found["backup"]["rest_password"] = secret(backup.REST_PASSWORD)
         if settings.backup.ca_cert:
             found["backup"]["ca_cert"] = secret(backup.CA)
     found["exporters"] = {

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TypedDict
+from urllib.parse import urlsplit
 
 from plinth.errors import UserError
 from plinth.services.spec import NODE_PORT_STEP
@@ -237,8 +238,23 @@ def _repository(backup: Backup) -> Iterator[str]:
         )
     if LOGIN.search(where):
         yield (
-            "plinth:backup.repository has a password in its address, which is kept and shown in the clear; take one "
-            "in S3, whose keys are secrets in plinth:backup.s3, or one over sftp with a key of this machine."
+            "plinth:backup.repository has a password in its address, which is kept and shown in the clear; leave it "
+            "out, and set the login of a rest-server in plinth:backup.rest, the keys of S3 in plinth:backup.s3."
+        )
+    if backup.rest and not where.startswith("rest:"):
+        yield (
+            "plinth:backup.rest is the login of a rest-server, and plinth:backup.repository names none; set it to "
+            "rest:https://host:8000/name, or remove the login."
+        )
+    if backup.rest and where.startswith("rest:http:") and not is_loopback(urlsplit(where[5:]).hostname or ""):
+        yield (
+            "plinth:backup.repository is reached without TLS, and plinth:backup.rest would send its password in the "
+            "clear; set it to rest:https://host:8000/name."
+        )
+    if backup.append_only and ":" not in where:
+        yield (
+            "plinth:backup.append_only is on, and the repository is in a directory, which its owner can always delete; "
+            "name one on a rest-server or in S3, or turn it off."
         )
 
 

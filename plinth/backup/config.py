@@ -138,6 +138,7 @@ class Config(Stores):
     state: Path
     repository: Repository
     not_taken: dict[str, str] = Field(default_factory=dict, description="Stores that run and are not taken, and why.")
+    append_only: bool = Field(False, description="The repository lets nothing be deleted from here.")
     keep: Keep = Keep()
     schedule: Schedule = Schedule()
     listen: Listen | None = None

@@ -84,7 +84,11 @@ def config_of(
     with TemporaryDirectory(prefix="plinth-") as directory:
         secrets = _Secrets(Path(directory))
         about = outputs["backup"]
-        keys = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key"}
+        keys = {
+            "AWS_ACCESS_KEY_ID": "access_key_id",
+            "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+            "RESTIC_REST_PASSWORD": "rest_password",
+        }
         words: Any = repository_words(settings.backup)
         yield Config(
             name=settings.backup.name,
@@ -101,6 +105,7 @@ def config_of(
             ),
             **dict(_stores(settings, outputs, home, secrets)),
             not_taken=not_taken(settings) | _out_of_reach(settings, outputs),
+            append_only=settings.backup.append_only,
             keep=Keep(**settings.backup.keep.model_dump()),
             schedule=Schedule.model_validate(schedule(settings.backup)),
             revision=revision,

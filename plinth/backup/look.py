@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,6 +13,9 @@ from plinth.backup.restic import Restic, Snapshot
 from plinth.backup.state import Run, record
 from plinth.backup.take import newest
 from plinth.backup.work import BackupError, Say, Work, working
+
+# How far the clocks of two machines may differ.
+CLOCK_SKEW_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,30 @@ def check(config: Config, say: Say, *, wait_s: float = 0.0) -> None:
 
 def prune(config: Config, say: Say) -> None:
     """Let old sets go by the settings' retention, and free what no set needs."""
+    if config.append_only:
+        raise BackupError(
+            f"The repository of '{config.name}' is append-only: the environment's login deletes nothing; run `plinth "
+            "backup prune` with --login and a file of a login that may."
+        )
     with working(config, say) as work:
         restic = Restic(work)
         restic.open()
+        _refuse_future_sets(restic.snapshots())
         say("letting old sets go")
         restic.forget(config.keep)
         say("freeing their room")
         restic.prune()
+
+
+def _refuse_future_sets(snapshots: Sequence[Snapshot]) -> None:
+    """Refuse where a set is dated ahead: retention counts from the newest, and would remove all the true ones."""
+    ahead = [snapshot for snapshot in snapshots if snapshot.at > time.time() + CLOCK_SKEW_S]
+    if ahead:
+        when = datetime.fromtimestamp(ahead[-1].at, UTC)
+        raise BackupError(
+            f"Set {ahead[-1].short} is dated {when:%Y-%m-%d %H:%M} UTC, which is still to come; nothing was removed. "
+            f"Find out which machine wrote it, and remove it first: `restic forget {ahead[-1].short}`."
+        )
 
 
 def part_of(now: datetime, parts: int) -> int:

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
@@ -23,6 +24,7 @@ _KEY_REFUSED = re.compile(
     r"request signature we calculated|SignatureDoesNotMatch|InvalidAccessKeyId|Access Key Id|Access ?Denied",
     re.IGNORECASE,
 )
+_LOGIN_REFUSED = re.compile(r"\b401\b|unauthorized", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"specified bucket does not exist|NoSuchBucket", re.IGNORECASE)
 
 
@@ -30,6 +32,15 @@ def server(location: str) -> str | None:
     """The URL of the server that a repository is on; None for one in a directory, and for what speaks no HTTP."""
     found = _SERVER.match(location)
     return f"{found[1] or found[2] or 'https'}://{found[3]}" if found else None
+
+
+def with_login(location: str, environment: Mapping[str, str]) -> str:
+    """The address of a rest-server's repository with its login: restic before 0.17 takes it from there alone."""
+    user, password = (environment.get(f"RESTIC_REST_{part}", "") for part in ("USERNAME", "PASSWORD"))
+    scheme, separator, rest = location.partition("://")
+    if not (user and separator and scheme.startswith("rest:")):
+        return location
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def directory(location: str) -> Path | None:
@@ -58,7 +69,12 @@ def silence(location: str, shown: str, ca_file: Path | None) -> str | None:
 
 
 def refusal(location: str, words: str) -> str | None:
-    """What a server of S3 refuses for good, by restic's words; None where trying again may help."""
+    """What a repository's server refuses for good, by restic's words; None where trying again may help."""
+    if location.startswith("rest:") and _LOGIN_REFUSED.search(words):
+        return (
+            f"The server of the repository {location} refuses the login; correct plinth:backup.rest, or let that user "
+            "read and write there."
+        )
     if not location.startswith("s3:"):
         return None
     if _NO_BUCKET.search(words):

@@ -25,7 +25,8 @@ from plinth.backup.work import BackupError, Done, Work, tool
 COMPLETE, INCOMPLETE = "complete", "incomplete"
 NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
 _ABSENT = re.compile(
-    r"unable to open config file: (stat|lstat) .*(no such file|does not exist)|The specified key does not exist"
+    r"unable to open config file: ((stat|lstat) .*(no such file|does not exist)|<config/> does not exist)"
+    r"|The specified key does not exist"
     r"|Fatal: repository does not exist",
     re.IGNORECASE | re.DOTALL,
 )
@@ -244,11 +245,11 @@ class Restic:
 
     def _environment(self) -> dict[str, str]:
         settings = self._settings
-        known = {name: secret(path) or "" for name, path in settings.environment_files.items()}
+        secrets = {name: secret(path) or "" for name, path in settings.environment_files.items()}
+        environment = {**settings.environment, **secrets}
         return {
-            **settings.environment,
-            **known,
-            "RESTIC_REPOSITORY": settings.location,
+            **environment,
+            "RESTIC_REPOSITORY": remote.with_login(settings.location, environment),
             "RESTIC_PASSWORD_FILE": str(settings.password_file),
             "RESTIC_CACHE_DIR": str(self._work.cache),
             "RESTIC_PROGRESS_FPS": "0.02",

@@ -35,6 +35,9 @@ def run(config: Config, say: Say, *, wait_s: float = 0.0) -> Taken:
     """Make a backup; its result goes to the state's file. Raises :class:`UserError` where nothing could be stored."""
     with working(config, say, wait_s=wait_s) as work:
         taken = _recorded(work)
+        if config.append_only:
+            work.say("done; old sets stay, for the repository is append-only")
+            return taken
         try:
             work.say("letting old sets go")
             restic = Restic(work)
@@ -93,7 +96,7 @@ def _run(work: Work, began: float) -> Taken:
             manifest = _staged(work, time.time())
         work.say(f"storing {manifest.size} bytes in {restic.location}")
         snapshot_id, added = restic.save(work.stage, complete=manifest.complete)
-        snapshot_id = _compare(restic, snapshot_id, manifest)
+        snapshot_id = _compare(restic, snapshot_id, manifest, append_only=work.config.append_only)
     finally:
         shutil.rmtree(work.stage, ignore_errors=True)
     return Taken(snapshot_id, manifest, added, time.monotonic() - began)
@@ -171,7 +174,7 @@ def _staged(work: Work, began_at: float) -> Manifest:
     return manifest
 
 
-def _compare(restic: Restic, snapshot_id: str, manifest: Manifest) -> str:
+def _compare(restic: Restic, snapshot_id: str, manifest: Manifest, *, append_only: bool) -> str:
     """What the repository lists must be what was staged: restic ends well even where a path was missing.
 
     The whole id, of which an old restic names only the beginning.
@@ -183,6 +186,11 @@ def _compare(restic: Restic, snapshot_id: str, manifest: Manifest) -> str:
     listed.pop(NAME, None)
     wrong = differences(listed, manifest.pieces)
     if wrong:
+        if append_only:
+            raise BackupError(
+                f"The snapshot {snapshot_id[:8]} is not what was staged: {wrong[0]}. No restore takes it; remove it "
+                f"where this repository is pruned: `restic forget {snapshot_id[:8]}`."
+            )
         restic.drop(snapshot_id)
         raise BackupError(f"The snapshot {snapshot_id[:8]} is not what was staged, and was let go: {wrong[0]}.")
     return found.id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from plinth.backup import look, show, take
 from plinth.backup.config import Config, Stores
 from plinth.backup.deployed import config_of, stores_of
+from plinth.backup.prune_login import with_prune_login
 from plinth.backup.source import STORES, Wish
 from plinth.backup.work import Say
 from plinth.cli.common import Env, Json, Yes, console, outputs_of, print_json, stack_of
@@ -92,10 +94,15 @@ def drill(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
 
 
 @commands.command()
-def prune(env: Env) -> None:
+def prune(
+    env: Env,
+    login: Annotated[
+        Path | None, typer.Option(help="A file with a login that may delete, for an append-only repository.")
+    ] = None,
+) -> None:
     """Let old sets go by the settings' retention, and free their room. Example: plinth backup prune local"""
     with _config(env, "prune") as config:
-        look.prune(config, _say(False))
+        look.prune(with_prune_login(config, login) if login else config, _say(False))
 
 
 @commands.command()

@@ -30,6 +30,7 @@ PROGRAM = Program(
     ),
 )
 S3_KEY_ID, S3_SECRET = "backup_s3_access_key_id", "backup_s3_secret_access_key"
+REST_PASSWORD = "backup_rest_password"  # noqa: S105 - the secret's name
 CA = "backup_ca"
 
 
@@ -39,7 +40,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
     wanted = settings.backup
     key, ca = API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
     repository_ca = CA if wanted.ca_cert else None
-    s3 = {"AWS_ACCESS_KEY_ID": S3_KEY_ID, "AWS_SECRET_ACCESS_KEY": S3_SECRET} if wanted.s3 else {}
+    logins = repository_logins(wanted)
     stores = {
         "postgres": {"user": pg.SUPERUSER, "password": pg.SUPERUSER_PASSWORD},
         "redis": {"password": rd.PASSWORD},
@@ -54,7 +55,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         "state": FILE,
         "repository": wanted.repository,
         "password": PASSWORD,
-        "repository_secrets": s3,
+        "repository_secrets": logins,
         "repository_ca": repository_ca,
         **repository_words(wanted),
         "upload_kib": wanted.upload_kib,
@@ -65,11 +66,12 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         "snapshots": local,
         "grafana": "grafana" in names,
         "not_taken": not_taken(settings),
+        "append_only": wanted.append_only,
         "keep": wanted.keep.model_dump(),
         "schedule": schedule(wanted),
         **{name: taken.get(name) for name in stores},
     }
-    secrets = (PASSWORD, *s3.values(), repository_ca, key, ca, *(about["password"] for about in taken.values()))
+    secrets = (PASSWORD, *logins.values(), repository_ca, key, ca, *(about["password"] for about in taken.values()))
     return Service(
         name=NAME,
         program=PROGRAM,
@@ -91,11 +93,18 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
     )
 
 
+def repository_logins(backup: Backup) -> dict[str, str]:
+    """The variables of restic that log in to the repository's server, each with the name of its secret."""
+    s3 = {"AWS_ACCESS_KEY_ID": S3_KEY_ID, "AWS_SECRET_ACCESS_KEY": S3_SECRET} if backup.s3 else {}
+    return s3 | ({"RESTIC_REST_PASSWORD": REST_PASSWORD} if backup.rest else {})
+
+
 def repository_words(wanted: Backup) -> dict[str, object]:
-    """What restic is told of a repository in S3, beside its secrets."""
+    """What restic is told of a repository's server, beside its secrets."""
     s3 = wanted.s3
+    region = {"AWS_DEFAULT_REGION": s3.region} if s3 and s3.region else {}
     return {
-        "repository_environment": {"AWS_DEFAULT_REGION": s3.region} if s3 and s3.region else {},
+        "repository_environment": region | ({"RESTIC_REST_USERNAME": wanted.rest.user} if wanted.rest else {}),
         "repository_options": ["s3.bucket-lookup=path"] if s3 and s3.path_style else [],
     }
 

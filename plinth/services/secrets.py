@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import SecretStr
 
 from plinth.services.backup import PASSWORD as BACKUP_PASSWORD
-from plinth.services.backup import S3_KEY_ID, S3_SECRET
+from plinth.services.backup import REST_PASSWORD, S3_KEY_ID, S3_SECRET
 from plinth.services.monitoring import (
     GRAFANA_COPY_PASSWORD,
     GRAFANA_PASSWORD,
@@ -50,4 +50,6 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         if settings.backup.s3:
             found[S3_KEY_ID] = settings.backup.s3.access_key_id
             found[S3_SECRET] = settings.backup.s3.secret_access_key
+        if settings.backup.rest:
+            found[REST_PASSWORD] = settings.backup.rest.password
     return found

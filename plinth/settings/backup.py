@@ -26,6 +26,13 @@ class S3(Model):
     path_style: bool = Field(False, description="The bucket in the path and not in the host's name, as MinIO wants it.")
 
 
+class Rest(Model):
+    """The login of a repository on restic's rest-server: `repository: rest:https://host:8000/name`."""
+
+    user: str = Field(pattern=r"^[^:\s]+$")
+    password: SecretStr
+
+
 class Backup(Model):
     """Where backups go, when, and how many are kept."""
 
@@ -38,6 +45,12 @@ class Backup(Model):
     repository: str | None = Field(None, description="A restic repository; a local one beside the data when absent.")
     password: SecretStr | None = Field(None, description="Generated and kept when absent.")
     s3: S3 | None = None
+    rest: Rest | None = None
+    append_only: bool = Field(
+        False,
+        description="The repository lets this environment delete nothing: backups remove no old sets, and `plinth "
+        "backup prune` does so with a login of its own, from another machine.",
+    )
     ca_cert: str | None = Field(
         None,
         description="Who signed the certificate of the repository's server, where none of the machine's authorities "

@@ -96,3 +96,24 @@ def test_a_service_that_would_be_left_out_in_silence_is_refused() -> None:
         "deploys no Neo4j" in sentence
         for sentence in refusals(settings(target="kubernetes", neo4j={"enabled": True}), {})
     )
+
+
+LOGIN = {"user": "u", "password": "p"}
+
+
+@pytest.mark.parametrize(
+    ("backup", "message"),
+    [
+        ({"rest": LOGIN}, "names none"),
+        ({"rest": LOGIN, "repository": "s3:https://h/b"}, "names none"),
+        ({"rest": LOGIN, "repository": "rest:http://h.test:8000/x"}, "in the clear"),
+        ({"append_only": True}, "its owner can always delete"),
+        ({"append_only": True, "repository": "/srv/backups"}, "its owner can always delete"),
+        ({"rest": LOGIN, "repository": "rest:https://h.test:8000/x", "append_only": True}, None),
+        ({"rest": LOGIN, "repository": "rest:http://127.0.0.1:8000/x"}, None),
+        ({"rest": LOGIN, "repository": "rest:http://[::1]:8000/x"}, None),
+    ],
+)
+def test_a_repository_s_login_and_append_only_fit_its_address(backup: dict[str, Any], message: str | None) -> None:
+    sentences = [s for s in refusals(parse({"target": "local", "backup": backup}, source="x"), {}) if "backup" in s]
+    assert (message is None and not sentences) or any(message and message in sentence for sentence in sentences)

@@ -83,6 +83,7 @@ repository:
   {{- with $v.repository.limitUploadKib }}
   limit_upload_kib: {{ int64 . }}
   {{- end }}
+append_only: {{ $v.appendOnly }}
 {{- if $v.qdrant.urls }}
 qdrant:
   urls: {{ toJson $v.qdrant.urls }}

@@ -22,8 +22,6 @@ from plinth.targets.kubernetes.values import KEYS, POSTGRES, REDIS, TLS, image, 
 SECRET = "backup-keys"  # noqa: S105 - the Secret's name
 PASSWORD = "restic-password"  # noqa: S105 - its key
 CA = "ca.crt"
-# restic's environment, by the environment's secret and the Secret's key.
-S3 = {"AWS_ACCESS_KEY_ID": bk.S3_KEY_ID, "AWS_SECRET_ACCESS_KEY": bk.S3_SECRET}
 
 
 def values(settings: Settings, names: Layout, images: Images) -> dict[str, Any]:
@@ -42,10 +40,11 @@ def values(settings: Settings, names: Layout, images: Images) -> dict[str, Any]:
             "passwordKey": PASSWORD,
             "caKey": CA if wanted.ca_cert else "",
             "environment": words["repository_environment"],
-            "secretEnvironment": {name: _key(name) for name in S3} if wanted.s3 else {},
+            "secretEnvironment": {name: _key(name) for name in bk.repository_logins(wanted)},
             "options": words["repository_options"],
             "limitUploadKib": wanted.upload_kib or 0,
         },
+        "appendOnly": wanted.append_only,
         "keep": wanted.keep.model_dump(),
         **_stores(settings, names),
         "notTaken": bk.not_taken(settings),
@@ -75,10 +74,10 @@ def repository_ports(location: str | None) -> Iterator[int]:
 
 def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
     """Its Secret: which of the environment's secrets is under which key."""
-    s3 = {_key(name): secret for name, secret in S3.items()} if settings.backup.s3 else {}
+    logins = {_key(name): secret for name, secret in bk.repository_logins(settings.backup).items()}
     copy = {COPY_PASSWORD: mon.GRAFANA_COPY_PASSWORD} if settings.monitoring.grafana.enabled else {}
     ca = {CA: bk.CA} if settings.backup.ca_cert else {}
-    return {SECRET: {PASSWORD: bk.PASSWORD, **s3, **copy, **ca}}
+    return {SECRET: {PASSWORD: bk.PASSWORD, **logins, **copy, **ca}}
 
 
 def claims(settings: Settings, names: Layout) -> dict[str, int]:

@@ -144,13 +144,34 @@ def _exposure(settings: Settings) -> Iterator[str]:
             f"plinth:bind_address is {settings.bind_address}: the local target listens on loopback only; "
             "set 127.0.0.1, or plinth:target to docker."
         )
+    if settings.target is TargetName.docker:
+        yield from _published(settings)
     if not settings.qdrant.auth and settings.target is TargetName.kubernetes:
         yield "plinth:qdrant.auth is off: every pod that may reach the port would own the data; turn auth on."
-    elif not settings.qdrant.auth and not is_loopback(settings.bind_address):
+    elif not settings.qdrant.auth and "qdrant" in settings.published and not is_loopback(settings.bind_address):
         yield (
-            f"plinth:qdrant.auth is off while plinth:bind_address is {settings.bind_address}: anyone who reaches the "
+            f"plinth:qdrant.auth is off while it is published on {settings.bind_address}: anyone who reaches the "
             "port owns the data; turn auth on, or bind 127.0.0.1."
         )
+
+
+def _published(settings: Settings) -> Iterator[str]:
+    """What listens beyond loopback is named, and is there."""
+    address, names = settings.bind_address, settings.docker.publish
+    if not is_loopback(address) and not names:
+        yield (
+            f"plinth:bind_address is {address} and plinth:docker.publish names nothing that would listen there; name "
+            "the stores that applications of other machines use, such as [qdrant], or set 127.0.0.1."
+        )
+    if is_loopback(address) and names:
+        yield (
+            f"plinth:docker.publish names {', '.join(names)}, and plinth:bind_address is {address}, which other "
+            "machines do not reach; set the address of an interface, or leave docker.publish out."
+        )
+    running = {key.split(".")[-2] for key in ports(settings)}
+    for name in names:
+        if name not in running:
+            yield f"plinth:docker.publish names {name}, which is off; leave it out, or turn {name} on."
 
 
 def _managed(settings: Settings) -> Iterator[str]:

@@ -82,7 +82,7 @@ def _make_engine_sure(stack: Stack) -> None:
             daemon,
             stack.env,
             ports(settings),
-            settings.bind_address,
+            settings.published,
             references,
             stack.ids("docker:index/container:Container"),
             _say,

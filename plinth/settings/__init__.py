@@ -6,6 +6,8 @@ with each other or with what runs are in :mod:`plinth.preflight`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from plinth.settings.backup import Backup
@@ -33,12 +35,15 @@ __all__ = [
 ]
 
 
+LOOPBACK = "127.0.0.1"
+
+
 class Settings(Model):
     """One environment, whole."""
 
     target: TargetName
     tier: Tier = Tier.small
-    bind_address: str = Field("127.0.0.1", description="Where published ports listen.")
+    bind_address: str = Field(LOOPBACK, description="Where the ports of services in docker.publish listen.")
     qdrant: Qdrant = Qdrant()
     collections: Collections = Collections()
     postgres: Postgres = Postgres()
@@ -63,6 +68,11 @@ class Settings(Model):
     def managed(self) -> Managed:
         """The stores that someone else runs; the kubernetes target alone takes any."""
         return self.kubernetes.managed if self.target is TargetName.kubernetes else Managed()
+
+    @property
+    def published(self) -> Mapping[str, str]:
+        """Where containers' ports listen, by service; those of all others listen on loopback."""
+        return dict.fromkeys(self.docker.publish, self.bind_address)
 
     @property
     def size(self) -> Size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +18,10 @@ class TargetName(StrEnum):
     kubernetes = "kubernetes"
 
 
+# Those that ask everybody for a password.
+Publishable = Literal["qdrant", "postgres", "redis", "neo4j", "grafana"]
+
+
 class Docker(Model):
     """Settings of the docker target."""
 
@@ -24,6 +29,9 @@ class Docker(Model):
         None, description="A registry, or a path in one, that holds the images under their own paths."
     )
     images: dict[str, str] = Field(default_factory=dict, description="Image references by key of config/images.yaml.")
+    publish: tuple[Publishable, ...] = Field(
+        (), description="The services whose ports listen on bind_address; those of all others listen on loopback."
+    )
     host: str | None = Field(None, description="The engine's address; the docker client's own default when absent.")
     nofile: int = Field(
         65536, ge=1024, description="Open files of a container; the engine cannot give more than it has."

@@ -75,7 +75,7 @@ def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Servi
         )
         return target
     if settings.target is TargetName.docker:
-        options = Options(settings.bind_address, settings.docker.nofile, settings.docker.nproc)
+        options = Options(settings.published, settings.docker.nofile, settings.docker.nproc)
         with Daemon(settings.docker.host) as daemon:
             chosen = images_on(daemon, settings, root)
             left_out = _unbuilt(daemon, chosen, wanted, home.env)

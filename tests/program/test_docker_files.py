@@ -187,6 +187,11 @@ def test_what_containers_print_goes_to_the_agent_by_the_engine_and_nothing_of_th
 
 
 def test_the_agents_intake_is_on_loopback_wherever_ports_are_published(run: Run) -> None:
-    values = {"target": "docker", "bind_address": "192.0.2.7", "monitoring": {"loki": {"enabled": True}}}
+    values = {
+        "target": "docker",
+        "bind_address": "192.0.2.7",
+        "docker": {"publish": ["qdrant"]},
+        "monitoring": {"loki": {"enabled": True}},
+    }
     agent = containers(run(parse(values, source="x")))["fluent-bit"]
-    assert {port["internal"]: port["ip"] for port in agent["ports"]} == {2020: "192.0.2.7", 24224: "127.0.0.1"}
+    assert {port["internal"]: port["ip"] for port in agent["ports"]} == {2020: "127.0.0.1", 24224: "127.0.0.1"}

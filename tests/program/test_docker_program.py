@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from plinth.environment import load_settings, parse
 from plinth.errors import UserError
 from plinth.images import by_digest
 from plinth.settings import Settings
+from plinth.settings.targets import Publishable
 from tests.conftest import ROOT
 from tests.containers.wire import to_plain
 from tests.program.docker_declared import ENVIRONMENTS, NODES, PINS, containers, files_of, networks_of
@@ -115,10 +117,37 @@ def test_ports_are_published_on_loopback_and_none_twice(run: Run, env: str) -> N
     assert 6335 not in {port["internal"] for port in published}
 
 
-def test_an_address_that_is_set_is_where_ports_are_published(run: Run) -> None:
-    recorder = run(parse({"target": "docker", "bind_address": "192.0.2.7"}, source="x"))
-    assert {port["ip"] for c in containers(recorder).values() for port in c["ports"]} == {"192.0.2.7"}
-    assert json.loads(recorder.of("Ready")["redis-ready"]["probe"])["host"] == "192.0.2.7"
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.7"])
+@pytest.mark.parametrize("publish", [["redis"], ["qdrant", "grafana"], list(get_args(Publishable))])
+def test_an_address_that_is_set_is_where_named_services_are_published_and_no_other(
+    run: Run, address: str, publish: list[str]
+) -> None:
+    values = {
+        "target": "docker",
+        "bind_address": address,
+        "docker": {"publish": publish},
+        "neo4j": {"enabled": True},
+        "monitoring": {"loki": {"enabled": True}},
+    }
+    recorder = run(parse(values, source="x"))
+    found = {
+        name.removesuffix("-0"): {port["ip"] for port in container["ports"]}
+        for name, container in containers(recorder).items()
+    }
+    assert set(publish) | {"prometheus", "alertmanager", "loki", "fluent-bit", "redis-exporter"} <= set(found)
+    assert found == {name: {address if name in publish else "127.0.0.1"} for name in found}
+    hosts = {
+        name: json.loads(inputs["probe"])["host"] for name, inputs in recorder.of("Ready").items() if "ready" in name
+    }
+    reached = "127.0.0.1" if address == "0.0.0.0" else address
+    assert hosts["prometheus-ready"] == "127.0.0.1"
+    assert hosts["redis-ready"] == (reached if "redis" in publish else "127.0.0.1")
+
+
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager", "loki", "node-exporter", "plinth-backup", "fluent-bit"])
+def test_what_has_no_accounts_can_not_be_published(name: str) -> None:
+    with pytest.raises(UserError, match=r"docker\.publish"):
+        parse({"target": "docker", "bind_address": "0.0.0.0", "docker": {"publish": [name]}}, source="x")
 
 
 def test_the_peers_have_a_network_of_their_own(run: Run) -> None:

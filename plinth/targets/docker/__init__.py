@@ -61,14 +61,14 @@ class DockerTarget(Layout):
 
     def reach(self, service: str, port: str, node: int = 0) -> str:
         """`host:port` of a published port, from this machine."""
-        published_on = self._options.published_on
+        published_on = self._options.address(service)
         host = "127.0.0.1" if published_on in ANY else published_on
         return f"{host}:{outside(self.services[service].ports[port], node)}"
 
     def hosts(self, service: str) -> Sequence[str]:
         """The containers' names and aliases, and where their ports are published."""
         wanted = self.services[service]
-        published_on = self._options.published_on
+        published_on = self._options.address(service)
         names = {"127.0.0.1", "localhost"} | (set() if published_on in ANY else {published_on})
         for node in self.nodes(wanted):
             layout = Layout(self.stack, self.services, node.number)

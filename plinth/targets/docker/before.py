@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from plinth.errors import UserError
 from plinth.images import is_built_here
 from plinth.targets.docker.daemon import Daemon
+from plinth.targets.docker.declared import LOOPBACK
 from plinth.targets.ports import refuse_taken
 
 
@@ -14,20 +15,20 @@ def make_sure(
     daemon: Daemon,
     stack: str,
     ports: Mapping[str, int],
-    address: str,
+    published: Mapping[str, str],
     images: Mapping[str, str],
     recorded: Collection[str],
     say: Callable[[str], None],
 ) -> None:
     """Raise :class:`UserError` for what stands in the way; pull the images that are missing.
 
-    ``ports`` are by settings key, ``images`` references by key, ``recorded`` the ids of containers in Pulumi's state;
-    ``say`` hears of each pull.
+    ``ports`` are by settings key, ``published`` addresses by service, ``images`` references by key, ``recorded`` the
+    ids of containers in Pulumi's state; ``say`` hears of each pull.
     """
     daemon.version()
     _clear_unfinished(daemon, stack, recorded)
     if daemon.is_here:
-        _refuse_ports(daemon, stack, ports, address)
+        _refuse_ports(daemon, stack, ports, published)
     for reference in sorted(set(images.values())):
         # One that is built here and is missing leaves out those that need it.
         if not is_built_here(reference) and not daemon.has_image(reference):
@@ -51,14 +52,17 @@ def _clear_unfinished(daemon: Daemon, stack: str, recorded: Collection[str]) -> 
             )
 
 
-def _refuse_ports(daemon: Daemon, stack: str, ports: Mapping[str, int], address: str) -> None:
-    published = daemon.published()
+def _refuse_ports(daemon: Daemon, stack: str, ports: Mapping[str, int], published: Mapping[str, str]) -> None:
+    taken = daemon.published()
     for key, port in ports.items():
-        container, owner = published.get(port, ("", stack))
+        container, owner = taken.get(port, ("", stack))
         if owner != stack:
             raise UserError(
                 f"Port {port} (plinth:{key}) is published by the container {container}"
                 + (f" of the stack '{owner}'" if owner else "")
                 + "; stop it, or set another port."
             )
-    refuse_taken({key: port for key, port in ports.items() if port not in published}, address, ())
+    for key, port in ports.items():
+        if port not in taken:
+            # A key ends in the service and what of it: `monitoring.grafana.port`.
+            refuse_taken({key: port}, published.get(key.split(".")[-2], LOOPBACK), ())

@@ -19,11 +19,19 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Options:
-    """What an environment sets for all of its containers: where ports are published, and open files and processes."""
+    """What an environment sets for its containers.
 
-    published_on: str = LOOPBACK
+    ``published`` are the addresses at which ports are published, by service; ``nofile`` and ``nproc`` bound open files
+    and processes.
+    """
+
+    published: Mapping[str, str] = field(default_factory=dict)
     nofile: int = 65536
     nproc: int = 4096
+
+    def address(self, service: str) -> str:
+        """Where a service's ports are published: on loopback, unless it is named."""
+        return self.published.get(service, LOOPBACK)
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ def declare(service: Service, names: Layout, options: Options) -> Declared:
         networks=names.networks(service),
         ports=tuple(
             # The engine alone sends to an intake, from where it runs.
-            Port(port, outside(port, names.node), LOOPBACK if name == intake else options.published_on)
+            Port(port, outside(port, names.node), LOOPBACK if name == intake else options.address(service.name))
             for name, port in service.ports.items()
         ),
         mounts=(*_own(service, names), *_shared(service, names), *_others(service, names)),

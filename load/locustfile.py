@@ -30,6 +30,7 @@ from locust.runners import MasterRunner, WorkerRunner
 from qdrant_client.grpc import PointsStub
 
 from plinth.certificates import trusting
+from plinth.http_client import grpc_options
 from plinth.load.schedule import arrivals
 from plinth.load.wire.grpc import Grpc
 from plinth.load.wire.rest import Rest
@@ -279,10 +280,11 @@ class GrpcUser(Scheduled):
 
 
 def _channel() -> Any:
+    options = grpc_options(JOB["url"])
     if not JOB["tls"]:
-        return grpc.insecure_channel(JOB["url"])
+        return grpc.insecure_channel(JOB["url"], options)
     signer = JOB["ca_cert"].encode() if JOB["ca_cert"] else None
-    return grpc.secure_channel(JOB["url"], grpc.ssl_channel_credentials(signer))
+    return grpc.secure_channel(JOB["url"], grpc.ssl_channel_credentials(signer), options)
 
 
 def _hand_over(environment: Environment, result: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ from plinth.encrypted import refuse_plain
 from plinth.environment import NAMESPACE, load_settings, read_config, settings_file, settings_of_program
 from plinth.errors import UserError
 from plinth.home import Home, home
+from plinth.http_client import exempt_loopback
 from plinth.qdrant.rotation import Keys, steps
 from plinth.resources.secret import kept_secret
 from plinth.services.qdrant import API_KEY
@@ -120,6 +121,8 @@ def encrypt(root: Path, env: str, key: str, value: str) -> None:
 
 
 def _selected(root: Path, env: str, place: Home) -> automation.Stack:
+    # This process is the engine's language runtime, and the engine inherits what it has.
+    exempt_loopback(os.environ)
     try:
         return automation.create_or_select_stack(
             stack_name=env,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 
 from plinth.errors import UserError
+from plinth.http_client import client_for
 
 USER = "admin"
 TIMEOUT_S = 10
@@ -16,7 +17,7 @@ def change_password(url: str, before: str, after: str) -> None:
     Raises :class:`UserError` where Grafana takes neither, or refuses the new one.
     """
     try:
-        with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+        with client_for(url, timeout=TIMEOUT_S) as client:
             # By hand, or by a run that was cut short. Asked first: a wrong one brings Grafana's lockout nearer.
             if client.get("/api/user", auth=(USER, after)).is_success:
                 return

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
 from dataclasses import asdict, dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Literal
 
+import httpx
 import psycopg
 import redis
 
 from plinth.certificates import trusting
+from plinth.errors import UserError
+from plinth.http_client import client_for
 
 NEO4J_PATH = "/db/neo4j/tx/commit"
 
@@ -47,22 +47,17 @@ class Probe:
             self._redis(password, timeout_s)
 
     def _http(self, key: str | None, timeout_s: float, ca_cert: str | None) -> None:
-        url = f"{'https' if self.tls else 'http'}://{self.host}:{self.port}{self.path}"
-        connection = (
-            HTTPSConnection(self.host, self.port, timeout=timeout_s, context=trusting(ca_cert))
-            if self.tls
-            else HTTPConnection(self.host, self.port, timeout=timeout_s)
-        )
+        url = self._url("https" if self.tls else "http", self.path)
         try:
-            connection.request("GET", self.path, headers={"api-key": key} if key else {})
-            answer = connection.getresponse()
-            words = answer.read(200).decode(errors="replace")
-        except (OSError, HTTPException) as error:
+            with (
+                client_for(url, timeout=timeout_s, verify=trusting(ca_cert) if self.tls else None) as client,
+                client.stream("GET", url, headers={"api-key": key} if key else {}) as answer,
+            ):
+                words = next(answer.iter_bytes(200), b"").decode(errors="replace")
+        except (httpx.HTTPError, UserError) as error:
             raise ProbeFailed(f"{url}: {_one_line(error) or type(error).__name__}") from error
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise ProbeFailed(f"{url} answered {answer.status}: {_one_line(words)}")
+        if answer.status_code != 200:
+            raise ProbeFailed(f"{url} answered {answer.status_code}: {_one_line(words)}")
 
     def _postgres(self, password: str | None, timeout_s: float) -> None:
         try:
@@ -80,20 +75,20 @@ class Probe:
             raise ProbeFailed(f"postgres at {self.host}:{self.port}: {_one_line(error)}") from error
 
     def _neo4j(self, password: str, timeout_s: float) -> None:
-        url = f"http://{self.host}:{self.port}{NEO4J_PATH}"
-        login = b64encode(f"{self.user or 'neo4j'}:{password}".encode()).decode()
-        headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
-        connection = HTTPConnection(self.host, self.port, timeout=timeout_s)
+        url = self._url("http", NEO4J_PATH)
+        body = {"statements": [{"statement": "RETURN 1"}]}
         try:
-            connection.request("POST", NEO4J_PATH, '{"statements": [{"statement": "RETURN 1"}]}', headers)
-            answer = connection.getresponse()
-            errors = json.loads(answer.read())["errors"]
-        except (OSError, HTTPException, ValueError, KeyError) as error:
+            with client_for(url, timeout=timeout_s) as client:
+                answer = client.post(url, json=body, auth=(self.user or "neo4j", password))
+            errors = answer.json()["errors"]
+        except (httpx.HTTPError, UserError, ValueError, KeyError) as error:
             raise ProbeFailed(f"{url}: {_one_line(error) or type(error).__name__}") from error
-        finally:
-            connection.close()
         if errors:
-            raise ProbeFailed(f"{url} answered {answer.status}: {_one_line(errors[0].get('message'))}")
+            raise ProbeFailed(f"{url} answered {answer.status_code}: {_one_line(errors[0].get('message'))}")
+
+    def _url(self, scheme: str, path: str) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}{path}"
 
     def _redis(self, password: str | None, timeout_s: float) -> None:
         client = redis.Redis(

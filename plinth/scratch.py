@@ -19,6 +19,7 @@ import yaml
 
 from plinth.child import Child
 from plinth.errors import UserError
+from plinth.http_client import client_for
 from plinth.services.qdrant import program
 from plinth.targets.local.programs import find
 
@@ -74,8 +75,8 @@ class Scratch:
         config.touch(mode=0o600)
         config.write_text(yaml.safe_dump(self._config()))
         self._child = Child([*self.argv, "--config-path", str(config), *self._founding()], self.directory)
-        ready = f"{self.url}/readyz"
-        self._child.wait(self.argv[0], lambda: httpx.get(ready, timeout=2).raise_for_status(), httpx.HTTPError)
+        with client_for(self.url, timeout=2) as client:
+            self._child.wait(self.argv[0], lambda: client.get("/readyz").raise_for_status(), httpx.HTTPError)
 
     def stop(self) -> None:
         """End it; what it acknowledged is in its directory."""

@@ -20,6 +20,15 @@ for key in sys.argv[1:]: found = found.get(key) or {}
 print(found or "", end="")' "$@"
 }
 
+# The last argument is the address. By itself curl sends keys for 127.0.0.1 to the proxy of the environment.
+_curl() {
+  local direct
+  direct=$(python -c 'import sys
+from plinth.http_client import goes_direct
+print("*" if goes_direct(sys.argv[1]) else "")' "${!#}") || return
+  curl --noproxy "$direct" --silent --show-error "$@"
+}
+
 q() (
   node=url method=GET key=read_only_api_key body=() trusted=()
   case ${1:-} in /*) ;; *) method=${1:-} key=api_key && shift ;; esac
@@ -33,12 +42,12 @@ q() (
   ca=$(mktemp) && trap 'rm -f "$ca"' EXIT
   _from qdrant ca_cert <<<"$known" >"$ca"
   [ ! -s "$ca" ] || trusted=(--cacert "$ca")
-  curl --silent --show-error --fail-with-body --request "$method" "${body[@]}" "${trusted[@]}" \
+  _curl --fail-with-body --request "$method" "${body[@]}" "${trusted[@]}" \
     --config <(echo "header = \"api-key: $(_from qdrant $key <<<"$known")\"") "$address$1" && echo
 )
 
 prom() {
-  curl --silent --show-error --get --data-urlencode "query=$1" "$(url prometheus /api/v1/query)" |
+  _curl --get --data-urlencode "query=$1" "$(url prometheus /api/v1/query)" |
     python -c 'import json, sys; [print(s["value"][1], json.dumps(s["metric"]), sep="\t") for s in json.load(sys.stdin)["data"]["result"]]'
 }
 
@@ -97,13 +106,13 @@ sizes() {
 }
 
 targets() {
-  curl --silent --show-error "$(url prometheus '/api/v1/targets?state=active')" | python -c 'import json, sys
+  _curl "$(url prometheus '/api/v1/targets?state=active')" | python -c 'import json, sys
 for target in json.load(sys.stdin)["data"]["activeTargets"]:
     if target["health"] != "up": print(target["labels"]["job"], target["scrapeUrl"], target["lastError"], sep="\t")'
 }
 
 alerts() {
-  curl --silent --show-error "$(url prometheus /api/v1/alerts)" | python -c 'import json, sys
+  _curl "$(url prometheus /api/v1/alerts)" | python -c 'import json, sys
 for alert in json.load(sys.stdin)["data"]["alerts"]:
     labels, words = alert["labels"], alert["annotations"]
     if labels["severity"] != "info":

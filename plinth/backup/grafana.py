@@ -13,6 +13,7 @@ from plinth.backup.config import GrafanaStore, LentGrafana, secret
 from plinth.backup.lend import MOST_BYTES
 from plinth.backup.manifest import GrafanaPart
 from plinth.backup.work import Work
+from plinth.http_client import client_for
 
 PATH = "grafana/grafana.db"
 # Between two answers of who lends it, which makes the copy before the first; and for all of it.
@@ -61,7 +62,8 @@ def borrow(store: LentGrafana, to: Path, within_s: float = LENT_S) -> None:
     wanted = {"Authorization": f"Bearer {secret(store.password_file)}"}
     patience = httpx.Timeout(10, read=min(SILENT_S, within_s))
     with (
-        httpx.stream("GET", store.url, headers=wanted, timeout=patience, trust_env=False) as answer,
+        client_for(store.url, timeout=patience) as client,
+        client.stream("GET", store.url, headers=wanted) as answer,
         to.open("wb") as file,
     ):
         # As they come: gathered ones would let a slow drip pass for ever.

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from plinth.backup.work import Done, Work
+from plinth.http_client import client_for
 
 ANSWER_S = 10.0
 REGION = "AWS_DEFAULT_REGION"
@@ -59,7 +60,8 @@ def silence(location: str, shown: str, ca_file: Path | None) -> str | None:
     except OSError as error:
         return f"No authority can be read for the server of {shown} ({error}); correct plinth:backup.ca_cert."
     try:
-        httpx.head(url, verify=trusted, timeout=ANSWER_S)
+        with client_for(url, verify=trusted, timeout=ANSWER_S) as client:
+            client.head(url)
     except httpx.HTTPError as error:
         why = str(error) or type(error).__name__
         if "CERTIFICATE_VERIFY_FAILED" in why:

@@ -17,6 +17,7 @@ from kubernetes import client, config
 from kubernetes.utils.quantity import parse_quantity
 
 from plinth.errors import UserError
+from plinth.http_client import proxy_for
 from plinth.kubernetes.growth import Claim, Templates
 from plinth.kubernetes.steps import Pod, Workload
 
@@ -33,9 +34,7 @@ class Cluster:
         """``kubeconfig`` is a file and ``context`` one of its contexts; the client's own choice when absent."""
         self.kubeconfig, self.context, self.namespace = kubeconfig, context, namespace
         try:
-            self._api = config.new_client_from_config(
-                str(Path(kubeconfig).expanduser()) if kubeconfig else None, context
-            )
+            self._api = _api_client(str(Path(kubeconfig).expanduser()) if kubeconfig else None, context)
         except (config.ConfigException, OSError) as error:
             raise UserError(
                 f"No cluster is known ({_words(error)}): KUBECONFIG or ~/.kube/config must name one; get a kubeconfig "
@@ -194,6 +193,19 @@ class Cluster:
                 "name another context with plinth:kubernetes.context.",
                 exit_code=1,
             ) from error
+
+
+def _api_client(kubeconfig: str | None, context: str | None) -> client.ApiClient:
+    """The client of a kubeconfig, by a proxy only where the API server's address goes by one."""
+    configuration = client.Configuration()
+    config.load_kube_config(kubeconfig, context, client_configuration=configuration)
+    proxy = proxy_for(configuration.host)
+    if proxy is None and configuration.proxy:
+        # Without a proxy of the configuration port-forwards would take the environment's.
+        configuration.no_proxy = "*"
+    else:
+        configuration.proxy = proxy
+    return client.ApiClient(configuration=configuration)
 
 
 def is_ready(pod: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from plinth.http_client import client_for
 from plinth.load.report import Report
 
 TIMEOUT_S = 5.0
@@ -26,12 +27,9 @@ def annotate(grafana: Mapping[str, Any], report: Report, seconds: float) -> str 
         "text": f"Load gate {report.profile}: {report.verdict.word}. {' '.join(report.verdict.reasons)}".strip(),
     }
     try:
-        answer = httpx.post(
-            f"{grafana['url']}/api/annotations",
-            json=body,
-            auth=(grafana["user"], grafana["password"]),
-            timeout=TIMEOUT_S,
-        )
+        with client_for(grafana["url"], timeout=TIMEOUT_S) as client:
+            login = (grafana["user"], grafana["password"])
+            answer = client.post("/api/annotations", json=body, auth=login)
     except httpx.HTTPError as error:
         return f"Grafana at {grafana['url']} did not take the run's mark ({type(error).__name__})"
     return None if answer.is_success else f"Grafana answered {answer.status_code} to the run's mark"

@@ -12,6 +12,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 
 from plinth.certificates import trusting
 from plinth.errors import UserError
+from plinth.http_client import client_for
 
 # 408, 429 and 5xx may pass by themselves; upserts, deletes and reads can be sent again (qdrant.md section 8).
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -58,8 +59,8 @@ class Qdrant:
         self.url = url.rstrip("/")
         # Compressed answers come in chunks that wait 40 ms for a delayed acknowledgement (docs/load.md).
         headers = {"accept-encoding": "identity"} | ({"api-key": api_key} if api_key else {})
-        verify = trusting(ca_cert) if self.url.startswith("https") else True
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, verify=verify)
+        verify = trusting(ca_cert) if self.url.startswith("https") else None
+        self._http = client_for(self.url, headers=headers, timeout=timeout_s, verify=verify)
 
     def __enter__(self) -> Self:
         return self

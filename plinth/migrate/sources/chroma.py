@@ -16,6 +16,7 @@ import numpy as np
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from plinth.errors import UserError
+from plinth.http_client import client_for
 from plinth.migrate.rows import UNNAMED, Described, Position, Row, VectorShape
 from plinth.migrate.sources.chroma_server import serve
 
@@ -52,7 +53,7 @@ def open_chroma(options: ChromaOptions) -> Iterator[Chroma]:
             url = stack.enter_context(serve(Path(options.location).absolute()))
         token = os.environ.get(KEY_VARIABLE)
         headers = {"x-chroma-token": token} if token else {}
-        http = stack.enter_context(httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT_S))
+        http = stack.enter_context(client_for(url.rstrip("/"), headers=headers, timeout=TIMEOUT_S))
         yield Chroma(http, options)
 
 

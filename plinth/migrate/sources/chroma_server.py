@@ -15,6 +15,7 @@ import httpx
 
 from plinth.child import Child
 from plinth.errors import UserError
+from plinth.http_client import client_for
 from plinth.scratch import free_port
 
 VARIABLE = "PLINTH_CHROMA"
@@ -34,10 +35,11 @@ def serve(directory: Path) -> Iterator[str]:
     with (
         tempfile.TemporaryDirectory(prefix="plinth-chroma-") as place,
         Child(argv, Path(place), environment={"ANONYMIZED_TELEMETRY": "False"}) as child,
+        client_for(url, timeout=2) as client,
     ):
         child.wait(
             f"Chroma's server over {directory} (does its version fit?)",
-            lambda: httpx.get(f"{url}/api/v2/heartbeat", timeout=2).raise_for_status(),
+            lambda: client.get("/api/v2/heartbeat").raise_for_status(),
             httpx.HTTPError,
         )
         yield url

@@ -16,6 +16,7 @@ from typing import Any, Self
 import httpx
 
 from plinth.errors import UserError
+from plinth.http_client import client_for
 from plinth.images import by_digest, repository, without_digest
 
 DEFAULT = "unix:///var/run/docker.sock"
@@ -45,7 +46,7 @@ class Daemon:
                 transport=httpx.HTTPTransport(uds=where), base_url="http://docker", timeout=timeout_s
             )
         elif scheme in ("tcp", "http"):
-            self._http = httpx.Client(base_url=f"http://{where}", timeout=timeout_s)
+            self._http = client_for(f"http://{where}", timeout=timeout_s)
         else:
             raise UserError(
                 f"plinth:docker.host is {self.host}, which Plinth cannot ask; name a unix:// or tcp:// address, "

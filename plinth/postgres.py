@@ -14,6 +14,8 @@ CONNECT_TIMEOUT_S = 10
 INTERVAL_S = 0.25
 # In the server's words, which speaks English here (initdb's locale is C).
 REFUSED = "password authentication failed"
+# A database's owner may set another one for whoever enters, whose functions and operators would then be its owner's.
+SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
 # What the monitor role gets and what everybody loses, in SQL with the role in braces. charts/postgres has the same.
 MONITOR_RIGHTS = (
     "ALTER ROLE {} CONNECTION LIMIT 5",
@@ -30,7 +32,11 @@ MONITOR_RIGHTS = (
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server is, and its superuser's login."""
+    """Where a server is, and a login: its superuser's, where nothing else is said.
+
+    A superuser enters no database whose owner is another role and may have put something into it: what is evaluated
+    there would be evaluated with every right (:mod:`plinth.backup.temporary_roles`).
+    """
 
     host: str
     port: int
@@ -38,9 +44,12 @@ class Server:
     password: str
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
-        """An autocommit connection; raises :class:`UserError` naming the server when it cannot be had."""
+        """An autocommit connection that finds only what is Postgres' own by name without a schema.
+
+        Raises :class:`UserError` naming the server when it cannot be had.
+        """
         try:
-            return psycopg.connect(
+            connection = psycopg.connect(
                 host=self.host,
                 port=self.port,
                 user=self.user,
@@ -49,6 +58,8 @@ class Server:
                 connect_timeout=CONNECT_TIMEOUT_S,
                 autocommit=True,
             )
+            connection.execute(SEARCH_PATH)
+            return connection
         except psycopg.OperationalError as error:
             words = " ".join(str(error).split())
             raise UserError(
@@ -84,7 +95,7 @@ def _change_password(server: Server, before: str | None) -> None:
         with replace(server, password=before).connect() as connection:
             connection.execute(
                 sql.SQL("ALTER ROLE {} PASSWORD {}").format(
-                    sql.Identifier(server.user), _verifier(connection, server.user, server.password)
+                    sql.Identifier(server.user), verifier(connection, server.user, server.password)
                 )
             )
     except UserError as error:
@@ -133,11 +144,11 @@ def _ensure_role(connection: psycopg.Connection[tuple[object, ...]], role: str, 
     exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
     connection.execute(
         sql.SQL("{} ROLE {} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}").format(
-            sql.SQL("ALTER" if exists else "CREATE"), sql.Identifier(role), _verifier(connection, role, password)
+            sql.SQL("ALTER" if exists else "CREATE"), sql.Identifier(role), verifier(connection, role, password)
         )
     )
 
 
-def _verifier(connection: psycopg.Connection[tuple[object, ...]], role: str, password: str) -> sql.Literal:
-    """Computed here, so that the password is in no statement that the server may log."""
+def verifier(connection: psycopg.Connection[tuple[object, ...]], role: str, password: str) -> sql.Literal:
+    """What the server keeps of a password; computed here, so that the password is in no statement that it may log."""
     return sql.Literal(connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode())

@@ -63,6 +63,9 @@ class PostgresStore(_Model):
     port: int
     user: str = "postgres"
     password_file: Path
+    extensions: tuple[str, ...] = Field(
+        (), description="Extensions that a restore may make as the superuser, beside those that Plinth knows."
+    )
 
 
 class RedisStore(_Model):

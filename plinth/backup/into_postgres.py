@@ -34,6 +34,10 @@ def refusals(source: Source, part: PostgresPart, store: PostgresStore, wish: Wis
             f"Postgres at {server.host}:{server.port} is {version} and the set was made by {part.version}: an older "
             "server does not read a newer one's dumps; upgrade it first."
         ]
+    chosen = wanted(part, wish)
+    refused = [databases.extensions_refused(source.work, server, saved, list(saved.extensions)) for saved in chosen]
+    if any(refused):
+        return [refusal for refusal in refused if refusal]
     made = source.made()
     copies = {source.beside(saved.name): saved for saved in wanted(part, wish)}
     said = [
@@ -56,22 +60,23 @@ def restore(source: Source, part: PostgresPart, store: PostgresStore, wish: Wish
     """Restore what is wished; a sentence for each database."""
     server = server_of(store)
     roles, _ = source.fetch(part.globals_path)
-    made = databases.make_roles(server, roles.read_text())
-    said = [f"postgres: made the roles {', '.join(made)}."] if made else []
-    return said + [_one(source, server, saved, wish) for saved in wanted(part, wish)]
+    said = [f"postgres: {note}" for note in databases.make_roles(server, roles.read_text())]
+    for saved in wanted(part, wish):
+        said += _one(source, server, saved, wish)
+    return said
 
 
-def _one(source: Source, server: Server, saved: DatabasePart, wish: Wish) -> str:
+def _one(source: Source, server: Server, saved: DatabasePart, wish: Wish) -> list[str]:
     name, copy = saved.name, source.beside(saved.name)
     if source.made().get(f"postgres/{name}") == DONE:
-        return f"postgres: {name} was restored before."
+        return [f"postgres: {name} was restored before."]
     beside = wish.beside or name == ENTRANCE
     if beside and source.made().get(f"postgres/{copy}") == DONE and databases.exists(server, copy):
-        return f"postgres: {name} was restored before, as {copy}."
-    _make(source, server, saved, copy)
+        return [f"postgres: {name} was restored before, as {copy}."]
+    notes = _make(source, server, saved, copy)
     if beside:
         source.making(f"postgres/{copy}", DONE)
-        return f"postgres: {name} is restored as {copy}."
+        return [f"postgres: {name} is restored as {copy}.", *notes]
     source.making(f"postgres/{name}", BEGUN)
     source.work.say(f"postgres {copy} takes the name {name}")
     mark = f"__before_{datetime.now(UTC):%Y%m%d%H%M%S}"
@@ -87,24 +92,26 @@ def _one(source: Source, server: Server, saved: DatabasePart, wish: Wish) -> str
         databases.drop(server, aside)
     rows = sum(table.rows for table in saved.tables)
     told = f"; what was live is kept as {aside}, drop it when you are sure" if kept else ""
-    return f"postgres: {name} is restored with {rows} rows in {len(saved.tables)} tables{told}."
+    return [f"postgres: {name} is restored with {rows} rows in {len(saved.tables)} tables{told}.", *notes]
 
 
-def _make(source: Source, server: Server, saved: DatabasePart, name: str) -> None:
+def _make(source: Source, server: Server, saved: DatabasePart, name: str) -> list[str]:
+    notes = [f"postgres: {note}" for note in (databases.not_compared(saved),) if note]
     if databases.exists(server, name):
         if not databases.compared(server, saved, name):
             source.work.say(f"postgres {name} is there already, as it was saved")
-            return
+            return notes
         if source.made().get(f"postgres/{name}") != BEGUN:
             raise BackupError(_in_the_way(name))
         databases.drop(server, name)
     source.making(f"postgres/{name}", BEGUN)
     dump, _ = source.fetch(saved.path)
-    databases.rebuild(source.work, server, saved, dump, name)
+    notes += [f"postgres: {note}" for note in databases.rebuild(source.work, server, saved, dump, name)]
     wrong = databases.compared(server, saved, name)
     if wrong:
         databases.drop(server, name)
         raise BackupError(f"{wrong[0]} in the restored copy; what was live is as it was.")
+    return notes
 
 
 def _in_the_way(copy: str) -> str:

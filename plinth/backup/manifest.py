@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from plinth.backup.sql_tokens import name_fault
 from plinth.backup.state import Result
 from plinth.backup.work import BackupError
 from plinth.files import sha256
@@ -95,6 +96,17 @@ class QdrantPart(_Model):
     collections: tuple[Collection, ...]
 
 
+def _postgres_name(name: str) -> str:
+    if fault := name_fault(name):
+        raise ValueError(f"{name!r} is no name of Postgres: {fault}")
+    return name
+
+
+PostgresName = Annotated[str, AfterValidator(_postgres_name)]
+# How the checksums of tables are made: by SQL over casts to text, or here from what COPY sends.
+ChecksumKind = Literal["sql-md5", "copy-blake2b"]
+
+
 class Table(_Model):
     """A table's rows, and a checksum over them that no order changes."""
 
@@ -107,17 +119,19 @@ class Table(_Model):
 class DatabasePart(_Model):
     """One database. ``settings`` are those of `ALTER DATABASE ... SET`, by role where it has one.
 
-    ``live_bytes`` is what it took in its server; None in sets that did not ask.
+    ``live_bytes`` is what it took in its server; None in sets that did not ask. Sets without a ``checksum_kind`` were
+    made before there was another.
     """
 
-    name: str
-    owner: str
+    name: PostgresName
+    owner: PostgresName
     encoding: str
     collate: str
     ctype: str
     path: str
     live_bytes: int | None = None
     tables: tuple[Table, ...]
+    checksum_kind: ChecksumKind = "sql-md5"
     extensions: dict[str, str]
     settings: tuple[tuple[str | None, str], ...] = ()
     grants: tuple[tuple[str, str], ...] = ()

@@ -1,15 +1,22 @@
-"""Taking Postgres: roles and a dump of each database, with what a dump does not carry and what proves it."""
+"""Taking Postgres: roles and a dump of each database, with what a dump does not carry and what proves it.
+
+The superuser reads what all databases share. Each database is read by a login that reads everything in it and is no
+superuser: pg_dump evaluates nothing of an owner's by intent, and by accident nobody gains from it.
+"""
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
 
+from plinth.backup.archive import CLIENT
 from plinth.backup.config import PostgresStore, secret
 from plinth.backup.manifest import DatabasePart, PostgresPart
-from plinth.backup.tables import canonical, tables
+from plinth.backup.tables import CHECKSUM_KIND, LOCK_TIMEOUT_MS, canonical, tables
+from plinth.backup.temporary_roles import PREFIX, reader
 from plinth.backup.work import BackupError, Work, tool
 from plinth.errors import UserError
 from plinth.postgres import Server
@@ -17,7 +24,6 @@ from plinth.versions import numbers
 
 DIRECTORY = "postgres"
 GLOBALS = f"{DIRECTORY}/globals.sql"
-CLIENT = "postgresql-client"
 _DATABASES = """
 SELECT d.datname, pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text, d.datcollate, d.datctype
 FROM pg_database d WHERE NOT d.datistemplate AND d.datallowconn ORDER BY 1
@@ -28,7 +34,25 @@ JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.se
 """
 _GRANTS = """
 SELECT coalesce(r.rolname, 'PUBLIC'), a.privilege_type FROM pg_database d, aclexplode(d.datacl) a
-LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE d.datname = %s ORDER BY 1, 2
+LEFT JOIN pg_roles r ON r.oid = a.grantee
+WHERE d.datname = %s AND NOT starts_with(coalesce(r.rolname, ''), %s) ORDER BY 1, 2
+"""
+_EXTENSIONS = "SELECT extname, extversion FROM pg_extension"
+# What only a superuser makes, and that belongs to no extension.
+_NOT_RESTORED = """
+SELECT what, count(*) FROM (
+  SELECT 'event triggers' AS what, oid, 'pg_event_trigger'::regclass AS of FROM pg_event_trigger
+  UNION ALL SELECT 'functions in C', p.oid, 'pg_proc'::regclass FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+    WHERE l.lanname IN ('c', 'internal') AND p.oid >= 16384
+  UNION ALL SELECT 'operator classes', oid, 'pg_opclass'::regclass FROM pg_opclass WHERE oid >= 16384
+  UNION ALL SELECT 'foreign data wrappers', oid, 'pg_foreign_data_wrapper'::regclass FROM pg_foreign_data_wrapper
+  UNION ALL SELECT 'publications of all tables', oid, 'pg_publication'::regclass FROM pg_publication WHERE puballtables
+  UNION ALL SELECT 'subscriptions', s.oid, 'pg_subscription'::regclass FROM pg_subscription s
+    JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()
+  UNION ALL SELECT 'options of user mappings', oid, 'pg_user_mapping'::regclass FROM pg_user_mapping
+    WHERE umoptions IS NOT NULL
+) AS o WHERE NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = o.of AND d.objid = o.oid AND d.deptype = 'e')
+GROUP BY what ORDER BY what
 """
 
 
@@ -52,7 +76,7 @@ def take(work: Work, store: PostgresStore) -> tuple[PostgresPart | None, list[st
     """Everything of a server that can be had, and sentences for what is not in it."""
     server = server_of(store)
     try:
-        with server.connect() as connection:
+        with closing(server.connect()) as connection:
             version = _version(connection)
             found = connection.execute(_DATABASES).fetchall()
         _refuse_older_client(work, version)
@@ -106,7 +130,13 @@ def _take_globals(work: Work, server: Server) -> None:
 def _take_database(work: Work, server: Server, known: dict[str, str]) -> DatabasePart:
     name = known["name"]
     path = _path(name)
-    with _connected(server, name) as connection:
+    with closing(server.connect()) as connection:
+        shared = {
+            "live_bytes": _live_bytes(connection, name),
+            "settings": tuple(connection.execute(_SETTINGS, (name,)).fetchall()),
+            "grants": tuple(connection.execute(_GRANTS, (name, PREFIX)).fetchall()),
+        }
+    with reader(server, name) as login, closing(login.connect(name)) as connection:
         canonical(connection)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         row = connection.execute("SELECT pg_export_snapshot()").fetchone()
@@ -118,35 +148,35 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
                 # Restic compresses, and finds again what did not change, in plain data alone.
                 "--compress=0",
                 f"--snapshot={row[0]}",
+                f"--lock-wait-timeout={LOCK_TIMEOUT_MS}",
                 "--file",
                 work.stage / path,
                 f"--dbname={quoted(name)}",
             ],
-            environment(server),
+            environment(login),
         )
         if done.code != 0:
             raise BackupError(f"pg_dump failed: {done.words}")
         part = DatabasePart(
             **known,
+            **shared,
             path=path,
-            live_bytes=_live_bytes(connection),
             tables=tables(connection),
-            extensions=dict(connection.execute("SELECT extname, extversion FROM pg_extension").fetchall()),
-            settings=tuple(connection.execute(_SETTINGS, (name,)).fetchall()),
-            grants=tuple(connection.execute(_GRANTS, (name,)).fetchall()),
+            checksum_kind=CHECKSUM_KIND,
+            extensions={
+                str(extension): str(version) for extension, version in connection.execute(_EXTENSIONS).fetchall()
+            },
         )
+        for what, count in connection.execute(_NOT_RESTORED).fetchall():
+            work.say(f"postgres {name}: a restore does not bring back {count} {what}; see docs/backup.md")
         connection.execute("COMMIT")
     verify_dump(work, str(work.stage / path))
     return part
 
 
-def _live_bytes(connection: psycopg.Connection[Any]) -> int:
-    row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+def _live_bytes(connection: psycopg.Connection[Any], name: str) -> int:
+    row = connection.execute("SELECT pg_database_size(%s)", (name,)).fetchone()
     return int(row[0]) if row else 0
-
-
-def _connected(server: Server, database: str) -> psycopg.Connection[Any]:
-    return server.connect(database)
 
 
 def _path(database: str) -> str:

@@ -33,12 +33,13 @@ def url() -> Iterator[str]:
         url = str(server.job["url"])
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions")
+            connection.execute("CREATE ROLE reader LOGIN BYPASSRLS; GRANT pg_read_all_data TO reader")
         yield url
 
 
 @pytest.fixture
 def database(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection[Any]]:
-    monkeypatch.setenv("PLINTH_SOURCE_DSN", url)
+    monkeypatch.setenv("PLINTH_SOURCE_DSN", url.replace("compare@", "reader@"))
     monkeypatch.setenv("QDRANT_API_KEY", KEY)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET search_path = public, extensions")
@@ -198,6 +199,23 @@ def test_what_is_asked_wrongly_is_said_in_a_sentence(
     monkeypatch.setenv("PLINTH_SOURCE_DSN", "postgres//u:s3cret/x@:y")
     broken = migrate(server, collection, tmp_path)
     assert (broken.exit_code, "s3cret" in broken.said) == (2, False)
+
+
+def test_a_superuser_reads_nothing_that_others_wrote(
+    database: psycopg.Connection[Any], url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    database.execute("CREATE ROLE almost LOGIN; GRANT pg_execute_server_program TO almost")
+    database.execute("CREATE TABLE ran (n int); CREATE TABLE docs (id int PRIMARY KEY, e real[])")
+    # A database's owner may let who enters look like another role.
+    database.execute("ALTER DATABASE postgres SET role = 'reader'")
+    try:
+        for user in ("compare", "almost"):
+            monkeypatch.setenv("PLINTH_SOURCE_DSN", url.replace("compare@", f"{user}@"))
+            ran = plinth("migrate", "postgres", "public.docs", "--to", "http://127.0.0.1:1", "--collection", "c")
+            assert (ran.exit_code, f"{user} is a superuser, or may run programs" in ran.said) == (2, True), ran
+            assert "GRANT pg_read_all_data TO reader" in ran.said
+    finally:
+        database.execute("ALTER DATABASE postgres RESET role; DROP ROLE almost")
 
 
 def test_a_policy_that_hides_rows_is_no_empty_table(

@@ -15,6 +15,7 @@ from plinth.backup.source import Wish
 from plinth.backup.work import BackupError, Busy
 from plinth.postgres import ensure_database
 from plinth.qdrant.client import collection_path
+from tests.databases import enter
 from tests.faults.world import Backups, Live, fill_collection, start_empty
 
 # Alike in their first 59 characters, and a name that a connection string would take apart.
@@ -35,7 +36,7 @@ def alike(place: Path) -> Iterator[Backups]:
                 fill_collection(node, name, points)
         for name, rows in ROWS.items():
             ensure_database(live.postgres, name, "core", "pass")
-            with live.postgres.connect(name) as connection:
+            with enter(live.postgres, name) as connection:
                 connection.execute("CREATE TABLE t AS SELECT generate_series(1, %s) AS n", (rows,))
         made = Backups(place / "of-alike", live)
         assert take.run(made.config, made.say).manifest.complete
@@ -89,7 +90,7 @@ def test_a_copy_that_was_written_to_since_is_not_made_anew(alike: Backups) -> No
     (copy,), (database,) = copies(alike)
     with live.node as node:
         node.call("POST", f"/collections/{copy}/points/delete?wait=true", {"points": [1]})
-    with live.postgres.connect(database) as connection:
+    with enter(live.postgres, database) as connection:
         connection.execute("INSERT INTO t VALUES (99)")
     before = copies(alike)
     for again in (wish, Wish(collections=ALIKE[:1], databases=(ODD,), replace=True)):

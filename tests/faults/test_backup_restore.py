@@ -14,6 +14,7 @@ from plinth.backup.databases import contents
 from plinth.backup.redis import keyspace
 from plinth.backup.source import Wish
 from plinth.backup.work import BackupError
+from tests.databases import enter
 from tests.faults.world import KEYS, POINTS, ROWS, Backups, Live, killed_at, start_empty
 
 
@@ -43,7 +44,7 @@ def test_everything_is_restored_into_an_empty_environment_and_serves(stocked: Ba
         )["points"]
         assert len(hits) == 3
     assert {table.name: table.rows for table in contents(empty.postgres, "core")} == {"rows": ROWS, "keyless": ROWS}
-    with empty.postgres.connect("core") as connection:
+    with enter(empty.postgres, "core") as connection:
         row = connection.execute(
             "SELECT current_setting('work_mem'), pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'core'"
         ).fetchone()
@@ -128,7 +129,7 @@ def test_one_collection_comes_back_beside_the_live_one(stocked: Backups, live: L
 
 
 def test_replace_brings_back_what_was_lost_and_keeps_what_was_live_in_postgres(stocked: Backups, live: Live) -> None:
-    with live.postgres.connect("core") as connection:
+    with enter(live.postgres, "core") as connection:
         connection.execute("DELETE FROM rows")
     live.redis.delete("s1")
     live.redis.set("later", "gone after the restore")

@@ -24,6 +24,7 @@ from plinth.backup.state import State, read
 from plinth.postgres import Server, ensure_database
 from plinth.qdrant.client import collection_path
 from plinth.scratch import Kind, Scratch, scratch
+from tests.databases import enter
 
 OWN = ("directory", "state", "repository")
 POINTS, ROWS, KEYS, SIZE = 300, 500, 50, 8
@@ -96,7 +97,7 @@ def start(stack: ExitStack, directory: Path, kind: Kind) -> Live:
         alias = {"create_alias": {"alias_name": "trades", "collection_name": "trades_v1"}}
         node.call("POST", "/collections/aliases", {"actions": [alias]})
     ensure_database(server, "core", "core", "pass")
-    with server.connect("core") as connection:
+    with enter(server, "core") as connection:
         connection.execute("CREATE TABLE rows (id serial PRIMARY KEY, words text, at timestamptz DEFAULT now())")
         connection.execute("CREATE TABLE keyless (n int, x float8)")
         connection.execute("INSERT INTO rows (words) SELECT md5(n::text) FROM generate_series(1, %s) n", (ROWS,))

@@ -15,7 +15,6 @@ from plinth.backup.deployed import elsewhere
 from plinth.backup.look import part_of
 from plinth.backup.manifest import Piece, Question, Shard, differences
 from plinth.backup.plan import plan_collection
-from plinth.backup.roles import roles, statements
 from plinth.backup.schedule import RETRY_AFTER, due
 from plinth.backup.state import Run
 from plinth.environment import parse
@@ -135,27 +134,6 @@ def test_shards_of_a_key_find_their_place_in_a_collection_whose_ids_have_no_gap(
     assert layout.places(saved, local) == {1: (1, 0), 6: (2, 1), 4: (3, 1)}
     with pytest.raises(Exception, match="bring every node back"):
         layout.places(saved, {0: local[0]})
-
-
-GLOBALS = """
-\\restrict abc
-CREATE ROLE core;
-ALTER ROLE core WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:x';
-CREATE ROLE "odd ""name";
-ALTER ROLE "odd ""name" WITH NOLOGIN;
-CREATE ROLE postgres;
-ALTER ROLE postgres WITH SUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:old';
-GRANT pg_monitor TO core WITH INHERIT TRUE GRANTED BY postgres;
-"""
-
-
-def test_only_missing_roles_are_made_and_no_password_of_an_existing_one_is_touched() -> None:
-    assert roles(GLOBALS) == ["core", 'odd "name', "postgres"]
-    made = statements(GLOBALS, ["core"])
-    assert made[0] == "CREATE ROLE core;"
-    assert made[-1] == "GRANT pg_monitor TO core WITH INHERIT TRUE;"
-    assert not any("postgres" in statement for statement in made)
-    assert statements(GLOBALS, []) == []
 
 
 ON_KUBERNETES: dict[str, Any] = {"target": "kubernetes", "kubernetes": {"namespace": "vectors"}}

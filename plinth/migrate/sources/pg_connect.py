@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import psycopg
@@ -24,10 +25,22 @@ SESSION = (
     # Rows that a policy hides would be left behind without a word; so such a read is an error.
     "SET row_security = off",
 )
+_URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+# Roles from which it is a step to the files and programs of the server's machine. The login is asked for beside the
+# role at work, for a database's owner may set another one for whoever enters.
+_PRIVILEGED = """
+SELECT r.rolname FROM pg_catalog.pg_roles r
+WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[%s, session_user, current_user]::pg_catalog.name[])
+AND (r.rolsuper OR EXISTS (
+  SELECT 1 FROM pg_catalog.pg_roles g WHERE pg_catalog.pg_has_role(r.oid, g.oid, 'MEMBER') AND (g.rolsuper OR
+  g.rolname OPERATOR(pg_catalog.=)
+  ANY ('{pg_execute_server_program,pg_read_server_files,pg_write_server_files}'::pg_catalog.name[]))
+))
+"""
 
 
 def conninfo(dsn_file: str | None) -> str:
-    """The connection string; refuses one that keeps no session."""
+    """The connection string; refuses one that keeps no session, and one whose password would be taken for its host."""
     if dsn_file is not None:
         try:
             text = Path(dsn_file).read_text().strip()
@@ -35,11 +48,16 @@ def conninfo(dsn_file: str | None) -> str:
             raise UserError(f"--dsn-file: {dsn_file} cannot be read: {error.strerror}.") from error
     else:
         text = os.environ.get(DSN_VARIABLE, "")
+    where = dsn_file or DSN_VARIABLE
+    if _ambiguous(text):
+        raise UserError(
+            f"{where} holds a connection string with more than one @, or with a / or a space before it: libpq would "
+            "take a part of the password for the host; write an @ of a password as %40, a / as %2F, a space as %20."
+        )
     try:
         parts = conninfo_to_dict(text)
     except psycopg.ProgrammingError:
         # The words of libpq would repeat the text, and the password with it.
-        where = dsn_file or DSN_VARIABLE
         raise UserError(
             f"{where} holds no connection string; expected postgresql://user:password@host:5432/database or "
             "host=... dbname=... user=... password=..., with special characters of a password percent-encoded."
@@ -53,18 +71,18 @@ def conninfo(dsn_file: str | None) -> str:
 
 
 def connect(conninfo: str) -> Connection:
-    """A connection that reads one snapshot, with nothing cut short and nothing hidden."""
+    """A connection that reads one snapshot, with nothing cut short and nothing hidden; refuses a superuser's."""
     try:
         connection = psycopg.connect(
             conninfo, connect_timeout=CONNECT_TIMEOUT_S, application_name="plinth migrate", autocommit=True
         )
     except psycopg.OperationalError as error:
-        words = " ".join(str(error).split())
         raise UserError(
-            f"Postgres cannot be entered: {words}. Put the connection string into a file for --dsn-file, or into "
-            f"{DSN_VARIABLE}.",
+            f"Postgres cannot be entered: {_masked(str(error), conninfo)}. Put the connection string into a file for "
+            f"--dsn-file, or into {DSN_VARIABLE}.",
             exit_code=1,
         ) from error
+    _refuse_superuser(connection)
     for statement in SESSION:
         connection.execute(statement)
     connection.autocommit = False
@@ -83,3 +101,31 @@ def lost(error: psycopg.Error) -> UserError:
             exit_code=1,
         )
     return UserError(f"Postgres: {words}. When that is mended, run the same command again: it goes on.", exit_code=1)
+
+
+def _refuse_superuser(connection: Connection) -> None:
+    """Reading a table runs what its owner wrote (views, casts, expressions of indexes), with the reader's rights."""
+    row = connection.execute(_PRIVILEGED, (connection.info.user,)).fetchone()
+    if row:
+        connection.close()
+        raise UserError(
+            f"{row[0]} is a superuser, or may run programs on the server, and reading a table runs what the table's "
+            "owner wrote; read as the owner, or as a role for it: CREATE ROLE reader LOGIN BYPASSRLS PASSWORD '...'; "
+            "GRANT pg_read_all_data TO reader."
+        )
+
+
+def _ambiguous(text: str) -> bool:
+    """Whether a URL has a login that ends elsewhere than at its only @."""
+    match = _URL.match(text)
+    if match is None:
+        return False
+    login, at, _ = text[match.end() :].rpartition("@")
+    return bool(at) and any(sign in login for sign in "@/ \t\n")
+
+
+def _masked(words: str, conninfo: str) -> str:
+    """What libpq says, unless the password is in it."""
+    password = conninfo_to_dict(conninfo).get("password") or os.environ.get("PGPASSWORD")
+    line = " ".join(words.split())
+    return "libpq's words hold the password and are not shown" if password and str(password) in line else line

@@ -1,0 +1,160 @@
+"""A database's owner against the superuser who backs it up, drills it, restores it and migrates from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from plinth.backup import drill, look, restore, take
+from plinth.backup.databases import contents
+from plinth.backup.instances import postgres
+from plinth.backup.manifest import Table
+from plinth.backup.source import Wish
+from plinth.backup.temporary_roles import PREFIX
+from plinth.postgres import Server
+from tests.faults.hostile import ATTACKS, HONEST_ROWS, OWNER, Attack, entered, make
+from tests.faults.world import Backups
+
+DATABASE, PROOF = "hostile", "proof"
+pytestmark = pytest.mark.timeout(400)
+
+
+@dataclass(frozen=True)
+class OnlyPostgres:
+    """Stores of which only Postgres is one."""
+
+    server: Server
+    secret: Path
+
+    def stores(self) -> dict[str, Any]:
+        self.secret.write_text(self.server.password)
+        own = {"host": self.server.host, "port": self.server.port, "user": self.server.user}
+        return {"postgres": {**own, "password_file": str(self.secret), "extensions": ["postgres_fdw"]}}
+
+
+@dataclass
+class Cycle:
+    """What a backup, a drill and two restores of a hostile database came to."""
+
+    server: Server
+    marks: Path
+    before: tuple[Table, ...]
+    set_is_complete: bool
+    problems: tuple[str, ...]
+    drilled: dict[str, tuple[str, ...]]
+    restored: list[str]
+    aside: str
+
+
+@pytest.fixture(scope="module")
+def server(place: Path) -> Iterator[Server]:
+    with ExitStack() as stack:
+        yield stack.enter_context(postgres(place / "hostile" / "postgres"))
+
+
+def marks_in(place: Path, name: str) -> Path:
+    made = place / name
+    made.mkdir()
+    made.chmod(0o777)
+    return made
+
+
+@pytest.fixture(scope="module")
+def cycle(place: Path, server: Server) -> Cycle:
+    """The whole cycle, once; the tests look at what it left."""
+    marks = marks_in(place, "marks")
+    make(server, DATABASE, marks)
+    made = Backups(place / "of-hostile", OnlyPostgres(server, place / "hostile-secret"))
+    before = contents(server, DATABASE)
+    taken = take.run(made.config, made.say)
+    verified = look.verify(made.config, made.say)
+    drilled = drill.run(made.config, made.say)
+    wish = Wish(databases=(DATABASE,), beside=True)
+    restored = restore.run(made.config, made.config, wish, made.say).done
+    restored += restore.run(made.config, made.config, Wish(databases=(DATABASE,), replace=True), made.say).done
+    aside = next(name for name in names(server) if "__before_" in name)
+    return Cycle(server, marks, before, taken.manifest.complete, verified.problems, drilled.problems, restored, aside)
+
+
+def names(server: Server) -> list[str]:
+    with entered(server, "postgres") as connection:
+        return [str(row[0]) for row in connection.execute("SELECT datname FROM pg_database").fetchall()]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_what_an_owner_wrote_never_runs_as_a_superuser(cycle: Cycle, attack: Attack) -> None:
+    assert not (cycle.marks / attack.name).exists()
+
+
+def test_the_honest_data_comes_back_equal_and_no_attack_breaks_a_backup(cycle: Cycle) -> None:
+    assert cycle.set_is_complete
+    assert cycle.problems == ()
+    assert cycle.drilled == {"postgres": ()}
+    assert {table.name: table.rows for table in cycle.before}["honest"] == HONEST_ROWS
+    # Row security hides rows from their own owner, and from no backup.
+    assert {table.name: table.rows for table in cycle.before}["policy_t"] == 5
+    for name in (DATABASE, cycle.aside):
+        assert contents(cycle.server, name) == cycle.before
+
+
+def test_what_is_restored_is_its_owners_and_whole_but_for_what_is_named(cycle: Cycle) -> None:
+    kinds = """
+    SELECT 'relation', relname, pg_get_userbyid(relowner), relkind::text FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT 'function', proname, pg_get_userbyid(proowner), '' FROM pg_proc
+    WHERE pronamespace = 'public'::regnamespace AND proname NOT LIKE 'postgres_fdw%'
+    UNION ALL SELECT 'policy', polname, '', '' FROM pg_policy
+    UNION ALL SELECT 'publication', pubname, pg_get_userbyid(pubowner), '' FROM pg_publication
+    UNION ALL SELECT 'statistics', stxname, pg_get_userbyid(stxowner), '' FROM pg_statistic_ext
+    UNION ALL SELECT 'cast', castfunc::regproc::text, '', '' FROM pg_cast WHERE oid >= 16384
+    UNION ALL SELECT 'server', srvname, pg_get_userbyid(srvowner), '' FROM pg_foreign_server ORDER BY 1, 2
+    """
+    found = []
+    for name in (DATABASE, cycle.aside):
+        with entered(cycle.server, name) as connection:
+            found.append(connection.execute(kinds).fetchall())
+            owner = connection.execute("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,))
+            assert owner.fetchone() == (OWNER,)
+    assert found[0] == found[1]
+    assert {row[2] for row in found[0]} == {OWNER, ""}
+    assert any("EVENT TRIGGER" in note and "permission denied" in note for note in cycle.restored)
+
+
+def test_no_login_of_a_run_is_left(cycle: Cycle) -> None:
+    with entered(cycle.server, "postgres") as connection:
+        left = connection.execute("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", (PREFIX,)).fetchall()
+    assert left == []
+
+
+@pytest.fixture(scope="module")
+def proof(place: Path, server: Server, cycle: Cycle) -> Path:
+    """The same attacks in a database that a superuser goes into."""
+    marks = marks_in(place, "proofs")
+    make(server, PROOF, marks)
+    return marks
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_each_attack_would_have_left_its_mark(server: Server, proof: Path, attack: Attack) -> None:
+    (proof / attack.name).unlink(missing_ok=True)
+    with entered(server, PROOF) as connection:
+        for statement in attack.proof.split("; "):
+            connection.execute(statement.encode())
+    assert (proof / attack.name).exists()
+
+
+@pytest.mark.parametrize("way", ["SET ROLE mallory", "SET SESSION AUTHORIZATION mallory"])
+def test_a_superuser_who_only_changes_the_role_would_be_had(server: Server, proof: Path, way: str) -> None:
+    (proof / "way").unlink(missing_ok=True)
+    with entered(server, PROOF) as connection:
+        connection.execute(way.encode())
+        with pytest.raises(psycopg.Error):
+            connection.execute("COPY (SELECT 1) TO PROGRAM 'true'")
+        connection.execute("SELECT public.payload('way')")
+    assert (proof / "way").exists()

@@ -33,9 +33,11 @@ from plinth.services import postgres as pg
 from plinth.services.backup import CA as BACKUP_CA
 from plinth.services.monitoring import GRAFANA_PASSWORD
 from plinth.services.secrets import secrets as wanted_secrets
+from plinth.services.web_login import SALT, USER, web_logins
 from plinth.settings import Settings, TargetName
 from plinth.targets.choose import image_references, target_of
 from plinth.targets.placed import Node, Placed, Target
+from plinth.web_config import web_config
 
 Secrets = Mapping[str, pulumi.Output[str]]
 
@@ -80,9 +82,15 @@ def collection_specs(settings: Settings, root: Path) -> list[CollectionSpec]:
 
 
 def _secrets(settings: Settings, home: Home) -> dict[str, pulumi.Output[str]]:
-    return {
+    values = {
         name: pulumi.Output.secret(given.get_secret_value()) if given else GeneratedSecret(name, home.secrets).value
         for name, given in wanted_secrets(settings).items()
+    }
+    return values | {
+        login.config: pulumi.Output.all(values[login.password], values[SALT]).apply(
+            lambda inputs: web_config(USER, *inputs)
+        )
+        for login in web_logins(settings)
     }
 
 
@@ -144,7 +152,7 @@ def _stand_up_node(
     login = _superuser(settings, target, service, placed, secrets) if health.kind == "postgres" else []
     answers = Ready(
         node.name,
-        Probe(health.kind, host, int(port), health.path, tls=health.tls),
+        Probe(health.kind, host, int(port), health.path, health.user, tls=health.tls),
         instance=placed.instance,
         deadline_s=health.deadline_s,
         password=secrets[health.secret] if health.secret else None,

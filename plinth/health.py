@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -102,6 +102,8 @@ PAGES = {
     "loki": "/ready",
     "fluent_bit": "/api/v1/health",
 }
+# Those whose page asks for the login that is in the outputs.
+LOGINS = ("prometheus", "alertmanager")
 CORE = ("enabled", "ok", "skipped", "latency_ms")
 
 
@@ -124,8 +126,11 @@ def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os
     for name, path in PAGES.items():
         if name in outputs:
             where = outputs[name]
+            login = {key: where[key] for key in ("user", "password") if name in LOGINS and key in where}
+            probe = replace(_http(where["url"], path), user=login.get("user", ""))
             # A person wants the dashboards, not the page of the login.
-            found.append(Dependency(name, _http(where["url"], path), url=where.get("dashboard", where["url"])))
+            url = where.get("dashboard", where["url"])
+            found.append(Dependency(name, probe, login.get("password"), url=url))
     for name, exporter in outputs.get("exporters", {}).items():
         found.append(Dependency(f"{name}_exporter", _http(exporter["url"], "")))
     found += [Dependency(name, left_out=reason) for name, reason in outputs.get("left_out", {}).items()]

@@ -11,6 +11,7 @@ from plinth.preflight import volumes_gib
 from plinth.services import Service, backup, neo4j, qdrant
 from plinth.services import postgres as pg
 from plinth.services.monitoring import GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, OVERVIEW
+from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
 from plinth.settings import Settings, TargetName
 from plinth.targets.placed import Target
 
@@ -89,6 +90,9 @@ def outputs(
     for name in ("prometheus", "alertmanager", "grafana", "loki", "fluent-bit"):
         if name in names:
             found[name.replace("-", "_")] = {"url": url(name)}
+    for name, login in (("prometheus", PROMETHEUS), ("alertmanager", ALERTMANAGER)):
+        if name in names:
+            found[name] |= {"user": USER, "password": secret(login.password)}
     if "grafana" in names:
         found["grafana"] |= {
             "dashboard": f"{url('grafana')}/d/{OVERVIEW}",

@@ -13,6 +13,7 @@ from typing import TypedDict
 from urllib.parse import urlsplit
 
 from plinth.errors import UserError
+from plinth.services import webhooks
 from plinth.services.spec import NODE_PORT_STEP
 from plinth.settings import Settings, TargetName
 from plinth.settings.backup import Backup
@@ -54,6 +55,7 @@ def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
     yield from _ports(settings)
     yield from _databases(settings)
     yield from _repository(settings.backup)
+    yield from webhooks.setting_refusals(settings)
     yield from _upgrade(settings, deployed)
     yield from _volumes(settings, deployed)
 

@@ -22,7 +22,7 @@ class ProbeFailed(Exception):
 
 @dataclass(frozen=True)
 class Probe:
-    """Where and how to ask. ``http``: GET answers 200. The others: a login and a trivial command."""
+    """Where and how to ask. ``http``: GET answers 200, as ``user`` or with a key. The others: a login and a command."""
 
     kind: Literal["http", "postgres", "redis", "neo4j"]
     host: str
@@ -36,7 +36,7 @@ class Probe:
         return asdict(self)
 
     def run(self, password: str | None, *, timeout_s: float, ca_cert: str | None = None) -> None:
-        """Ask once; raises :class:`ProbeFailed`. ``password`` is an API key for http, ``ca_cert`` who signed (PEM)."""
+        """Ask once; raises :class:`ProbeFailed`. Without a user ``password`` is an API key; ``ca_cert`` is PEM."""
         if self.kind == "http":
             self._http(password, timeout_s, ca_cert)
         elif self.kind == "postgres":
@@ -46,12 +46,14 @@ class Probe:
         else:
             self._redis(password, timeout_s)
 
-    def _http(self, key: str | None, timeout_s: float, ca_cert: str | None) -> None:
+    def _http(self, password: str | None, timeout_s: float, ca_cert: str | None) -> None:
         url = self._url("https" if self.tls else "http", self.path)
+        login = (self.user, password) if self.user and password else None
+        headers = {"api-key": password} if password and not self.user else {}
         try:
             with (
                 client_for(url, timeout=timeout_s, verify=trusting(ca_cert) if self.tls else None) as client,
-                client.stream("GET", url, headers={"api-key": key} if key else {}) as answer,
+                client.stream("GET", url, headers=headers, auth=login) as answer,
             ):
                 words = next(answer.iter_bytes(200), b"").decode(errors="replace")
         except (httpx.HTTPError, UserError) as error:

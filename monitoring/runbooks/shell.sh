@@ -46,8 +46,28 @@ q() (
     --config <(echo "header = \"api-key: $(_from qdrant $key <<<"$known")\"") "$address$1" && echo
 )
 
+ask() (
+  outputs=$(_outputs) || exit
+  service=$1 path=$2 && shift 2
+  _curl --fail-with-body "$@" \
+    --config <(printf 'user = "%s:%s"\n' "$(_from "$service" user <<<"$outputs")" "$(_from "$service" password <<<"$outputs")") \
+    "$(_from "$service" url <<<"$outputs")$path"
+)
+
+am() (
+  outputs=$(_outputs) || exit
+  amtool "$@" --alertmanager.url="$(_from alertmanager url <<<"$outputs")" --http.config.file=<(
+    printf 'basic_auth: {username: "%s", password: "%s"}\n' \
+      "$(_from alertmanager user <<<"$outputs")" "$(_from alertmanager password <<<"$outputs")"
+  )
+)
+
+login() {
+  _outputs | python -c 'import json, sys; print(*map(json.load(sys.stdin)[sys.argv[1]].get, ("user", "password")))' "$1"
+}
+
 prom() {
-  _curl --get --data-urlencode "query=$1" "$(url prometheus /api/v1/query)" |
+  ask prometheus /api/v1/query --get --data-urlencode "query=$1" |
     python -c 'import json, sys; [print(s["value"][1], json.dumps(s["metric"]), sep="\t") for s in json.load(sys.stdin)["data"]["result"]]'
 }
 
@@ -106,13 +126,13 @@ sizes() {
 }
 
 targets() {
-  _curl "$(url prometheus '/api/v1/targets?state=active')" | python -c 'import json, sys
+  ask prometheus '/api/v1/targets?state=active' | python -c 'import json, sys
 for target in json.load(sys.stdin)["data"]["activeTargets"]:
     if target["health"] != "up": print(target["labels"]["job"], target["scrapeUrl"], target["lastError"], sep="\t")'
 }
 
 alerts() {
-  _curl "$(url prometheus /api/v1/alerts)" | python -c 'import json, sys
+  ask prometheus /api/v1/alerts | python -c 'import json, sys
 for alert in json.load(sys.stdin)["data"]["alerts"]:
     labels, words = alert["labels"], alert["annotations"]
     if labels["severity"] != "info":

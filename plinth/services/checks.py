@@ -22,6 +22,19 @@ def bash_tcp(port: str) -> tuple[str, ...]:
     return ("bash", "-c", ": >/dev/tcp/127.0.0.1/{{ port('" + port + "') }}")
 
 
+# A client would have the password in its arguments, which are everybody's to read: the shell's own printf has not.
+_LOGIN = (
+    'login=$(printf %s:%s "$1" "$(cat "$2")" | base64 | tr -d "\\n"); '
+    'printf "GET %s HTTP/1.0\\r\\nAuthorization: Basic %s\\r\\n\\r\\n" "$4" "$login" '
+    '| nc -w 4 127.0.0.1 "$3" | head -n 1 | grep -q " 200 "'
+)
+
+
+def login(port: str, path: str, user: str, password_file: str) -> tuple[str, ...]:
+    """GET as a user whose password is in a file, by busybox' shell and nc."""
+    return ("sh", "-c", _LOGIN, "login", user, password_file, "{{ port('" + port + "') }}", path)
+
+
 def wget(port: str, path: str) -> tuple[str, ...]:
     """GET by busybox' wget."""
     return ("wget", "-q", "-O", "/dev/null", "http://127.0.0.1:{{ port('" + port + "') }}" + path)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from plinth.monitoring.burn import RUNBOOKS
-from plinth.services.checks import wget
+from plinth.services.checks import login, wget
 from plinth.services.spec import Container, Copy, File, Health, Limits, Program, Scrape, Service
+from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
+from plinth.services.webhooks import receivers
 from plinth.settings import Settings
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
@@ -21,6 +21,8 @@ DASHBOARDS = "monitoring/grafana/dashboards"
 OVERVIEW = "plinth-overview"
 # Where alerts lead back to; by default the machine's or the container's name, at which nothing is published.
 _PAGE = "--web.external-url=http://127.0.0.1:{{ port('http') }}"
+# No page has an empty origin, so pages of none may read the answers.
+_NO_ORIGIN = "--web.cors.origin=^$"
 LOGS_BOARD = "logs.json"
 
 
@@ -29,6 +31,11 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
     wanted = settings.monitoring.prometheus
     pages = [(service, service.scrape) for service in scraped if service.scrape]
     rules = sorted(path.name for path in (root / RULES).glob("*.y*ml"))
+    alertmanager = settings.monitoring.alertmanager.enabled
+    secrets = {name for _, page in pages for name in (page.secret, page.ca) if name} | {
+        *(PROMETHEUS.password, PROMETHEUS.config),
+        *((ALERTMANAGER.password,) if alertmanager else ()),
+    }
     return Service(
         name="prometheus",
         program=Program(
@@ -36,7 +43,9 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
             binaries=("prometheus",),
             package="prometheus",
             container=Container(
-                entrypoint=("prometheus",), volumes={"data": "/prometheus"}, check=wget("http", "/-/ready")
+                entrypoint=("prometheus",),
+                volumes={"data": "/prometheus"},
+                check=login("http", "/-/ready", USER, PROMETHEUS.password_file),
             ),
         ),
         arguments=(
@@ -44,6 +53,8 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
             "--storage.tsdb.path={{ volume('data') }}",
             f"--storage.tsdb.retention.time={wanted.retention_days}d",
             "--web.listen-address={{ bind }}:{{ port('http') }}",
+            PROMETHEUS.argument,
+            _NO_ORIGIN,
             _PAGE,
         ),
         files={
@@ -51,17 +62,19 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
                 "monitoring/prometheus/prometheus.yml.j2",
                 {
                     "scrape_interval_sec": wanted.scrape_interval_sec,
-                    "alertmanager": settings.monitoring.alertmanager.enabled,
+                    "user": USER,
+                    "password": PROMETHEUS.password,
+                    "alertmanager": ALERTMANAGER.password if alertmanager else None,
                     "rules": rules,
                     "scrapes": [{"job": service.name, **vars(page)} for service, page in pages],
                 },
             ),
             **{name: Copy(f"{RULES}/{name}", _runbooks(settings)) for name in rules},
         },
-        secret_files=tuple(sorted({name for _, page in pages for name in (page.secret, page.ca) if name})),
+        secret_files=tuple(sorted(secrets)),
         ports={"http": wanted.port},
         volumes={"data": settings.size.prometheus_disk_gib},
-        health=Health("http", "http", "/-/ready"),
+        health=Health("http", "http", "/-/ready", PROMETHEUS.password, USER),
         scrape=Scrape("http"),
         limits=Limits(1, 1024),
         run_as=("prometheus", "plinth-prometheus"),
@@ -71,6 +84,8 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
 def alertmanager(settings: Settings) -> Service:
     """Alertmanager, on one node without a gossip port."""
     wanted = settings.monitoring.alertmanager
+    called = receivers(settings)
+    secrets = {name for receiver in called for name in (receiver.url, receiver.token) if name}
     return Service(
         name="alertmanager",
         program=Program(
@@ -78,31 +93,28 @@ def alertmanager(settings: Settings) -> Service:
             binaries=("prometheus-alertmanager", "alertmanager"),
             package="prometheus-alertmanager",
             container=Container(
-                entrypoint=("alertmanager",), volumes={"data": "/alertmanager"}, check=wget("http", "/-/ready")
+                entrypoint=("alertmanager",),
+                volumes={"data": "/alertmanager"},
+                check=login("http", "/-/ready", USER, ALERTMANAGER.password_file),
             ),
         ),
         arguments=(
             "--config.file={{ file('alertmanager.yml') }}",
             "--storage.path={{ volume('data') }}",
             "--web.listen-address={{ bind }}:{{ port('http') }}",
+            ALERTMANAGER.argument,
             _PAGE,
             "--cluster.listen-address=",
         ),
-        files={"alertmanager.yml": File("monitoring/alertmanager/alertmanager.yml.j2", _receivers(settings))},
+        files={"alertmanager.yml": File("monitoring/alertmanager/alertmanager.yml.j2", {"receivers": called})},
+        secret_files=(ALERTMANAGER.config, ALERTMANAGER.password, *sorted(secrets)),
         ports={"http": wanted.port},
         volumes={"data": 1},
-        health=Health("http", "http", "/-/ready"),
-        scrape=Scrape("http"),
+        health=Health("http", "http", "/-/ready", ALERTMANAGER.password, USER),
+        scrape=Scrape("http", secret=ALERTMANAGER.password, user=USER),
         limits=Limits(0.5, 128),
         run_as=("plinth-alertmanager",),
     )
-
-
-def alertmanager_urls(settings: Settings) -> dict[str, SecretStr | None]:
-    """The addresses that alerts are sent to, by the names of their secrets: whoever knows one can post to it."""
-    wanted = settings.monitoring.alertmanager
-    urls = {key: getattr(wanted, key) for key in ("webhook_url", "ticket_webhook_url", "heartbeat_url")}
-    return {f"alertmanager_{key}": url for key, url in urls.items() if url is not None}
 
 
 def _runbooks(settings: Settings) -> dict[str, str]:
@@ -110,20 +122,11 @@ def _runbooks(settings: Settings) -> dict[str, str]:
     return {f"runbook_url: {RUNBOOKS}/": f"runbook_url: {url.rstrip('/')}/"} if url else {}
 
 
-def _receivers(settings: Settings) -> dict[str, str | None]:
-    """The secret that holds each receiver's address."""
-    known = {name: name for name in alertmanager_urls(settings)}
-    page = known.get("alertmanager_webhook_url")
-    return {
-        "page": page,
-        "ticket": known.get("alertmanager_ticket_webhook_url", page),
-        "heartbeat": known.get("alertmanager_heartbeat_url"),
-    }
-
-
 def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
     """Grafana with its data sources and the dashboards; left out where no binary of it exists."""
     boards = sorted(path.name for path in (root / DASHBOARDS).glob("*.json") if logs or path.name != LOGS_BOARD)
+    source = PROMETHEUS.password if settings.monitoring.prometheus.enabled else None
+    values = {"user": USER, "prometheus": source, "logs": logs}
     return Service(
         name="grafana",
         program=Program(
@@ -145,11 +148,11 @@ def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
         arguments=("server", "--homepath={{ home }}", "--config={{ file('grafana.ini') }}"),
         files={
             "grafana.ini": File("monitoring/grafana/grafana.ini.j2"),
-            "provisioning/datasources/plinth.yaml": File("monitoring/grafana/datasource.yaml.j2", {"logs": logs}),
+            "provisioning/datasources/plinth.yaml": File("monitoring/grafana/datasource.yaml.j2", values),
             "provisioning/dashboards/plinth.yaml": File("monitoring/grafana/dashboards.yaml.j2"),
             **{f"dashboards/{name}": Copy(f"{DASHBOARDS}/{name}") for name in boards},
         },
-        secret_files=(GRAFANA_PASSWORD, GRAFANA_SECRET_KEY),
+        secret_files=(GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, *((source,) if source else ())),
         ports={"http": settings.monitoring.grafana.port},
         volumes={"data": 1},
         health=Health("http", "http", "/api/health"),

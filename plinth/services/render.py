@@ -51,6 +51,9 @@ class Place(Protocol):
     def cgroups(self) -> Mapping[str, Any] | None:
         """Where what containers take is counted, as the exporter's settings say it; None where services are none."""
 
+    def takes_url_files(self) -> bool:
+        """Whether the Alertmanager that runs here reads the addresses of receivers from files."""
+
     def read(self, service: str, name: str) -> Mapping[str, str]:
         """The path of another service's volume, as one that reads it sees it, by the name of the node."""
 
@@ -70,8 +73,8 @@ def command(service: Service, place: Place) -> Command:
 
     Templates may ask for ``stack``, ``bind``, ``home``, ``node``, ``port(name)``, ``address(service, port)``,
     ``addresses(service, port)``, ``peer(node, port)``, ``file(name)``, ``volume(name)``, ``secret_file(name)``,
-    ``output``, ``cgroups`` and ``read(service, volume)``; one that asks for anything else is a bug and raises. Secrets
-    are open to files alone, so that none ends in an argument list or an environment.
+    ``output``, ``cgroups``, ``takes_url_files()`` and ``read(service, volume)``; one that asks for anything else is a
+    bug and raises. Secrets are open to files alone, so that none ends in an argument list or an environment.
     """
     names = _names(service, place)
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - arguments, not HTML
@@ -123,5 +126,6 @@ def _names(service: Service, place: Place) -> dict[str, Any]:
         "output": place.output,
         "cgroups": place.cgroups,
         "read": place.read,
+        "takes_url_files": place.takes_url_files,
         "secret_file": lambda name: place.file(service.name, f"{name}.secret"),
     }

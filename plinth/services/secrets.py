@@ -10,13 +10,14 @@ from plinth.services.monitoring import (
     GRAFANA_COPY_PASSWORD,
     GRAFANA_PASSWORD,
     GRAFANA_SECRET_KEY,
-    alertmanager_urls,
 )
 from plinth.services.neo4j import PASSWORD as NEO4J_PASSWORD
 from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
 from plinth.services.qdrant import ALT_API_KEY, API_KEY, READ_ONLY_API_KEY
 from plinth.services.redis import EXPORTER_PASSWORD, is_exported
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
+from plinth.services.web_login import passwords as web_passwords
+from plinth.services.webhooks import secrets as webhook_secrets
 from plinth.settings import Settings, TargetName
 
 
@@ -44,7 +45,8 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         found[GRAFANA_SECRET_KEY] = settings.monitoring.grafana.secret_key
         if settings.target is TargetName.kubernetes and settings.backup.enabled:
             found[GRAFANA_COPY_PASSWORD] = None
-    found |= alertmanager_urls(settings)
+    found |= web_passwords(settings)
+    found |= webhook_secrets(settings)
     if settings.backup.enabled:
         found[BACKUP_PASSWORD] = settings.backup.password
         if settings.backup.s3:

@@ -86,24 +86,29 @@ class Health:
     """How to tell that a service serves.
 
     ``http``: GET of ``path`` answers 200. ``postgres``, ``redis`` and ``neo4j``: a login and a query. ``secret`` is the
-    password's name. ``deadline_s`` is how long a start may take, in seconds.
+    password's name, ``user`` whose it is. ``deadline_s`` is how long a start may take, in seconds.
     """
 
     kind: Literal["http", "postgres", "redis", "neo4j"]
     port: str
     path: str = "/"
     secret: str | None = None
+    user: str = ""
     deadline_s: float = 60.0
     tls: bool = False
 
 
 @dataclass(frozen=True)
 class Scrape:
-    """A metrics page: where it is, the secret whose value is its bearer token, the secret that says who signed it."""
+    """A metrics page: where it is, the secret that opens it, the secret that says who signed it.
+
+    The secret is the password of ``user``, or a bearer token where there is none.
+    """
 
     port: str
     path: str = "/metrics"
     secret: str | None = None
+    user: str = ""
     scheme: str = "http"
     ca: str | None = None
 

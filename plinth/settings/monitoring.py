@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
 
 from plinth.settings.model import Model, Port
+
+# Unreserved in addresses, so no file, shell or client reads anything into one; bcrypt hashes 72 bytes at most.
+WEB_PASSWORD = re.compile(r"[A-Za-z0-9._~-]{8,72}")
+
+
+def _is_web_password(value: SecretStr) -> SecretStr:
+    if not WEB_PASSWORD.fullmatch(value.get_secret_value()):
+        raise ValueError("a password here is 8 to 72 letters, digits and . _ ~ -")
+    return value
+
+
+WebPassword = Annotated[SecretStr, AfterValidator(_is_web_password)]
 
 
 class Prometheus(Model):
@@ -12,6 +27,7 @@ class Prometheus(Model):
 
     enabled: bool = True
     port: Port = 9090
+    password: WebPassword | None = Field(None, description="Of the user plinth. Generated and kept when absent.")
     retention_days: int = Field(15, ge=1)
     scrape_interval_sec: int = Field(15, ge=5)
 
@@ -21,10 +37,19 @@ class Alertmanager(Model):
 
     enabled: bool = True
     port: Port = 9093
+    password: WebPassword | None = Field(None, description="Of the user plinth. Generated and kept when absent.")
     webhook_url: SecretStr | None = Field(None, description="Where pages go, and tickets unless they have their own.")
+    webhook_token: SecretStr | None = Field(None, description="The bearer token that webhook_url is called with.")
     ticket_webhook_url: SecretStr | None = Field(None, description="Where tickets go; webhook_url when absent.")
+    ticket_webhook_token: SecretStr | None = Field(
+        None, description="The bearer token that ticket_webhook_url is called with."
+    )
     heartbeat_url: SecretStr | None = Field(
         None, description="A heartbeat outside of the stack that complains when the watchdog stops calling it."
+    )
+    heartbeat_token: SecretStr | None = Field(None, description="The bearer token that heartbeat_url is called with.")
+    public_urls: tuple[Literal["webhook_url", "ticket_webhook_url", "heartbeat_url"], ...] = Field(
+        (), description="The addresses that hold no secret, so that Alertmanager before 0.26 may show them."
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plinth.errors import UserError
 from plinth.home import Home
 from plinth.images import Images, images, is_built_here
-from plinth.services import Service, qdrant, services
+from plinth.services import Service, qdrant, services, webhooks
 from plinth.settings import Settings, TargetName
 from plinth.targets.docker import DockerTarget
 from plinth.targets.docker.daemon import Daemon
@@ -64,6 +65,11 @@ def _unbuilt(daemon: Daemon, chosen: Images, wanted: Sequence[Service], env: str
     }
 
 
+def _refuse(reasons: Iterable[str]) -> None:
+    if sentences := list(reasons):
+        raise UserError(" ".join(sentences))
+
+
 def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Service]) -> Target:
     """The target of an environment; refuses what it cannot run before anything is touched."""
     if settings.target is TargetName.local:
@@ -73,7 +79,10 @@ def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Servi
             Path(target.volume("qdrant", "storage")),
             embedded_serves=target.is_substituted("qdrant"),
         )
+        if webhooks.receivers(settings):
+            _refuse(webhooks.version_refusals(settings, target.version("alertmanager")))
         return target
+    _refuse(webhooks.image_refusals(settings, images_of(settings, root).of("alertmanager")))
     if settings.target is TargetName.docker:
         options = Options(settings.published, settings.docker.nofile, settings.docker.nproc)
         with Daemon(settings.docker.host) as daemon:

@@ -141,5 +141,8 @@ class Place:
     def volume(self, service: str, name: str) -> str:
         raise AssertionError((service, name))
 
+    def takes_url_files(self) -> bool:
+        return True
+
     def read(self, service: str, name: str) -> dict[str, str]:
         raise AssertionError((service, name))

@@ -12,7 +12,7 @@ import yaml
 
 from plinth.backup.config import Config as BackupConfig
 from plinth.exporter.config import Config as ExporterConfig
-from plinth.services import monitoring, postgres, redis
+from plinth.services import monitoring, postgres, redis, webhooks
 from plinth.services.qdrant import service as qdrant
 from plinth.services.render import files
 from plinth.services.spec import Service
@@ -21,7 +21,16 @@ from tests.charts.rendering import CHARTS, Object, Place, needs_helm, objects, o
 from tests.conftest import ROOT
 
 pytestmark = needs_helm
-M = {"qdrant": {"targets": ["r-monitoring-qdrant:6333"], "existingSecret": "q"}, "grafana": {"existingSecret": "g"}}
+M = {
+    "qdrant": {"targets": ["r-monitoring-qdrant:6333"], "existingSecret": "q"},
+    "login": {"existingSecret": "l"},
+    "grafana": {"existingSecret": "g"},
+}
+LOGINS = {
+    f"{server}_{part}.secret": f"/etc/plinth-secrets/{server}-{file}"
+    for server in ("prometheus", "alertmanager")
+    for part, file in (("password", "password"), ("web_config", "web.yml"))
+}
 
 
 class Pods(Place):
@@ -85,17 +94,26 @@ def parameters(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("page", [None, "https://a.example"])
 @pytest.mark.parametrize("ticket", [None, "https://b.example"])
 @pytest.mark.parametrize("heartbeat", [None, "https://c.example"])
-def test_alertmanager_routes_as_elsewhere(page: str | None, ticket: str | None, heartbeat: str | None) -> None:
+@pytest.mark.parametrize("tokens", [False, True])
+def test_alertmanager_routes_as_elsewhere(
+    page: str | None, ticket: str | None, heartbeat: str | None, tokens: bool
+) -> None:
     urls = {"webhook_url": page, "ticket_webhook_url": ticket, "heartbeat_url": heartbeat}
     given = {key: url for key, url in urls.items() if url}
+    given |= {webhooks.TOKENS[key]: "t" for key in given if tokens}
     service = monitoring.alertmanager(settings(monitoring={"alertmanager": given}))
-    secrets = {f"alertmanager_{key}": key for key in given}
-    wanted = yaml.safe_load(written(service, {}, secrets)["alertmanager.yml"])
-    for receiver in wanted["receivers"]:
-        for config in receiver.get("webhook_configs", []):
-            config["url_file"] = f"/etc/plinth-secrets/{config.pop('url')}"
-    keys = {"webhookKey": page and "webhook_url", "ticketWebhookKey": ticket and "ticket_webhook_url"}
-    values = {key: value or "" for key, value in (keys | {"heartbeatKey": heartbeat and "heartbeat_url"}).items()}
+    secrets = dict.fromkeys(service.secret_files, "k")
+    paths = {f"alertmanager_{key}.secret": f"/etc/plinth-secrets/{key}" for key in given}
+    wanted = yaml.safe_load(written(service, paths, secrets)["alertmanager.yml"])
+    keys = {
+        "webhookKey": "webhook_url",
+        "webhookTokenKey": "webhook_token",
+        "ticketWebhookKey": "ticket_webhook_url",
+        "ticketWebhookTokenKey": "ticket_webhook_token",
+        "heartbeatKey": "heartbeat_url",
+        "heartbeatTokenKey": "heartbeat_token",
+    }
+    values = {value: key if key in given else "" for value, key in keys.items()}
     found = objects("monitoring", {**M, "alertmanager": {"existingSecret": "a" if given else "", **values}})
     config = yaml.safe_load(one(found, "ConfigMap", "r-monitoring-alertmanager-config")["data"]["alertmanager.yml"])
     by_name = {receiver["name"]: receiver for receiver in config.pop("receivers")}
@@ -111,10 +129,14 @@ def test_prometheus_scrapes_as_elsewhere(tls: bool) -> None:
     service = monitoring.prometheus(chosen, scraped, ROOT)
     secrets = dict.fromkeys(service.secret_files, "")
     rules = {path.name: f"/etc/plinth-rules/{path.name}" for path in (ROOT / monitoring.RULES).glob("*.yml")}
-    paths = rules | {
-        "qdrant_read_only_api_key.secret": "/etc/plinth-secrets/qdrant-read-only-api-key",
-        "qdrant_tls_ca.secret": "/etc/plinth-secrets/qdrant-ca",
-    }
+    paths = (
+        rules
+        | LOGINS
+        | {
+            "qdrant_read_only_api_key.secret": "/etc/plinth-secrets/qdrant-read-only-api-key",
+            "qdrant_tls_ca.secret": "/etc/plinth-secrets/qdrant-ca",
+        }
+    )
     ports = {"qdrant": 6333, "alertmanager": 9093, "grafana": 3000, "prometheus": 9090}
     wanted = yaml.safe_load(written(service, paths, secrets, **ports)["prometheus.yml"])
     given = {**M["qdrant"], "tls": tls, "caSecret": "t" if tls else ""}
@@ -152,14 +174,13 @@ def test_grafana_is_configured_as_elsewhere(logs: bool) -> None:
         "provisioning": "/etc/plinth/provisioning",
         "grafana_admin_password.secret": "/etc/plinth-secrets/admin-password",
         "grafana_secret_key.secret": "/etc/plinth-secrets/secret-key",
+        **LOGINS,
     }
     service = monitoring.grafana(settings(), ROOT, logs=logs)
-    wanted = written(
-        service, paths, {"grafana_admin_password": "of nobody", "grafana_secret_key": "of nobody"}, prometheus=9090
-    )
+    wanted = written(service, paths, dict.fromkeys(service.secret_files, "of nobody"), prometheus=9090)
     found = one(objects("monitoring", with_logs(logs)), "ConfigMap", "r-monitoring-grafana-config")["data"]
     assert lines(found["grafana.ini"]) == lines(wanted["grafana.ini"])
-    assert "of nobody" not in wanted["grafana.ini"]
+    assert "of nobody" not in wanted["grafana.ini"] + wanted["provisioning/datasources/plinth.yaml"]
     for key, kind in (("datasource.yaml", "datasources"), ("dashboards.yaml", "dashboards")):
         assert yaml.safe_load(found[key]) == yaml.safe_load(wanted[f"provisioning/{kind}/plinth.yaml"])
 

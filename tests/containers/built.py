@@ -66,7 +66,7 @@ LINKS = {
     "lib64": "usr/lib64",
     "bin/bash": "../usr/bin/bash",
     "bin/sh": "../usr/bin/sh",
-    "bin/wget": "busybox",
+    **{f"bin/{name}": "busybox" for name in ("wget", "nc", "base64", "tr")},
 }
 # Of an interpreter's library, what no service needs.
 SKIPPED = {"test", "site-packages", "dist-packages", "__pycache__", "idlelib", "tkinter", "ensurepip"}

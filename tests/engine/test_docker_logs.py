@@ -123,11 +123,11 @@ def test_who_asked_for_what_is_there_and_no_vector_is(stack: Logged) -> None:
 
 
 def test_prometheus_watches_the_delivery(stack: Logged) -> None:
-    url = stack.where["prometheus"]["url"]
+    prometheus = stack.where["prometheus"]
 
-    wait_for(lambda: values(url, 'up{job=~"loki|fluent-bit"}') == ["1", "1"])
-    wait_for(lambda: any(float(value) > 0 for value in values(url, "fluentbit_output_proc_records_total")))
-    assert {float(value) for value in values(url, "fluentbit_output_dropped_records_total")} == {0}
+    wait_for(lambda: values(prometheus, 'up{job=~"loki|fluent-bit"}') == ["1", "1"])
+    wait_for(lambda: any(float(value) > 0 for value in values(prometheus, "fluentbit_output_proc_records_total")))
+    assert {float(value) for value in values(prometheus, "fluentbit_output_dropped_records_total")} == {0}
 
 
 @pytest.mark.requirement("S1-14")

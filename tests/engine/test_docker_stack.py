@@ -106,7 +106,7 @@ def test_the_own_image_is_built_and_its_exporter_watches_the_collections(stack: 
     stack.containers.wait_healthy()
     page = f"http://127.0.0.1:{stack.settings['plinth:monitoring']['exporters']['plinth_port']}/metrics"
     wait_for(lambda: 'plinth_collection_status{collection="embeddings_v1",status="green"} 1.0' in httpx.get(page).text)
-    prometheus = stack.outputs()["prometheus"]["url"]
+    prometheus = stack.outputs()["prometheus"]
     wait_for(lambda: values(prometheus, f'up{{job="{EXPORTER}"}}') == ["1"])
 
 

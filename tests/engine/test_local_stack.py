@@ -24,7 +24,7 @@ import yaml
 from tests.conftest import ROOT, real_qdrant
 from tests.engine.project import Project, is_alive, wait_ready
 from tests.project import needs_prometheus, needs_pulumi
-from tests.prometheus import values
+from tests.prometheus import get, values
 from tests.waiting import wait_for
 
 pytestmark = [
@@ -83,11 +83,11 @@ def test_every_port_is_on_loopback_alone(project: Project) -> None:
 
 @pytest.mark.requirement("S1-09")
 def test_prometheus_scrapes_every_target(project: Project) -> None:
-    url = project.outputs()["prometheus"]["url"]
+    prometheus = project.outputs()["prometheus"]
     targets: dict[str, tuple[str, str]] = {}
 
     def up() -> bool:
-        found = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
+        found = get(prometheus, "targets")["activeTargets"]
         targets.update({target["labels"]["job"]: (target["health"], target["lastError"]) for target in found})
         return all(state == "up" for state, _ in targets.values())
 
@@ -96,7 +96,7 @@ def test_prometheus_scrapes_every_target(project: Project) -> None:
     assert {"qdrant", "prometheus", "alertmanager"} | exporters == set(targets)
     # Up says that the page was read; these say that the exporters could log in.
     for metric in ("pg_up", "redis_up"):
-        assert values(url, metric) == ["1"]
+        assert values(prometheus, metric) == ["1"]
 
 
 def test_a_killed_process_comes_back_by_itself(project: Project) -> None:

@@ -120,7 +120,7 @@ def test_no_panel_of_logs_is_empty(live: Live) -> None:
     for title, expression in expressions(board):
         if "plinth_" not in expression:
             # A rate wants two scrapes.
-            wait_for(partial(values, live.outputs["prometheus"]["url"], expression), title)
+            wait_for(partial(values, live.outputs["prometheus"], expression), title)
 
 
 def test_lines_wait_for_loki(live: Live) -> None:

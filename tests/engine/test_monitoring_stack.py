@@ -21,6 +21,7 @@ from plinth.dashboards.board import expressions
 from tests.conftest import ROOT, free_port, real_qdrant
 from tests.engine.watched import ABSENT, ABSENT_EMBEDDED, AGENTS, CONTAINERS, NOT_EMBEDDED, Live, is_absent, watched
 from tests.project import needs_prometheus, needs_pulumi
+from tests.prometheus import get
 from tests.promql import names, selectors
 from tests.runbooks import shown, typed
 
@@ -96,7 +97,7 @@ def test_what_is_recorded_has_a_value_for_each_api_that_is_spoken(live: Live) ->
 
 
 def test_no_rule_fails_on_live_data_and_nothing_alarms_on_a_healthy_stack(live: Live) -> None:
-    groups = httpx.get(f"{live.url}/api/v1/rules").json()["data"]["groups"]
+    groups = get(live.prometheus, "rules")["groups"]
     assert sum(len(group["rules"]) for group in groups) == len(rules())
     assert not [rule for group in groups for rule in group["rules"] if rule["health"] != "ok"]
     # The machine may be busy or full, and that is no fault of the stack's.
@@ -107,7 +108,7 @@ def test_no_rule_fails_on_live_data_and_nothing_alarms_on_a_healthy_stack(live: 
 def test_every_metric_that_is_used_is_on_a_page_that_was_scraped(live: Live, tmp_path: Path) -> None:
     used = {name for path in BOARDS for _, expression in expressions(path.read_text()) for name in names(expression)}
     used |= {name for rule in rules() for name in names(rule["expr"])}
-    there = set(httpx.get(f"{live.url}/api/v1/label/__name__/values").json()["data"])
+    there = set(get(live.prometheus, "label/__name__/values"))
     missing = used - there - (ABSENT_EMBEDDED.keys() & live.absent.keys()) - {*AGENTS, *CONTAINERS}
     if real_qdrant():
         missing -= cluster_page(tmp_path)
@@ -154,7 +155,7 @@ def test_every_question_of_a_runbook_can_be_asked(live: Live) -> None:
     pages = (ROOT / "monitoring" / "runbooks").glob("*.md")
     asked = {text for page in pages for text in re.findall(r"`prom '(.+?)'`", page.read_text())}
     assert len(asked) > 50
-    there = set(httpx.get(f"{live.url}/api/v1/label/__name__/values").json()["data"])
+    there = set(get(live.prometheus, "label/__name__/values"))
     for text in asked:
         expression = text.replace("'$C'", "trades_v1")
         live.query(expression)
@@ -170,6 +171,10 @@ def test_the_runbooks_words_work_in_a_shell(live: Live) -> None:
         'sql "SELECT 6 * 7"',
         "redis SET from-a-runbook 1",
         "url prometheus",
+        "login prometheus",
+        "ask prometheus /-/ready",
+        "am silence add alertname=FromARunbook --duration=1m --comment=why",
+        "am silence query",
         "sizes",
         "sizes --inodes",
         """q PATCH /collections/$C '{"optimizers_config": {}}'""",
@@ -179,7 +184,10 @@ def test_the_runbooks_words_work_in_a_shell(live: Live) -> None:
     assert '"job": "qdrant"' in said
     assert "\n42\n" in said
     assert "True\n" in said
-    assert f"{live.url}\n" in said
+    assert f"{live.prometheus['url']}\n" in said
+    assert "Prometheus Server is Ready." in said
+    assert f"plinth {live.prometheus['password']}\n" in said
+    assert re.search(r"Matchers .*\n.*FromARunbook", said)
     assert "data/postgres" in said
     assert '"result":true' in said.replace(" ", "")
     assert "node-exporter: started" in said

@@ -80,10 +80,10 @@ class Live:
         self.project = project
         self.absent = ABSENT | (ABSENT_EMBEDDED if engine == "embedded" else {})
         self.outputs = project.outputs()
-        self.url = self.outputs["prometheus"]["url"]
+        self.prometheus = self.outputs["prometheus"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        return samples(self.url, expression)
+        return samples(self.prometheus, expression)
 
 
 @contextmanager
@@ -156,8 +156,8 @@ def settle(live: Live) -> None:
     began = time.time()
 
     def read() -> bool:
-        rounds = values(live.url, "plinth_exporter_last_round_timestamp_seconds")
-        reads = values(live.url, "min(count_over_time(up[1m]))")
+        rounds = values(live.prometheus, "plinth_exporter_last_round_timestamp_seconds")
+        reads = values(live.prometheus, "min(count_over_time(up[1m]))")
         return bool(rounds) and float(rounds[0]) > began and float(reads[0]) >= 4
 
     wait_for(read, "the exporter ended no round")

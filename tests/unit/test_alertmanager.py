@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from plinth.environment import parse
-from plinth.services.monitoring import alertmanager, alertmanager_urls
+from plinth.services import webhooks
+from plinth.services.monitoring import alertmanager
 from plinth.services.render import files
 from tests.answers import Answers, close, serve
 from tests.conftest import ROOT, free_port
-from tests.unit.test_services import Elsewhere
+from tests.unit.test_services import Elsewhere, secret_names
 
 PROGRAM = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 HOOKS = {
@@ -33,11 +34,19 @@ needs_alertmanager = pytest.mark.skipif(
 )
 
 
+class Debian(Elsewhere):
+    """A place with Debian 12's Alertmanager."""
+
+    def takes_url_files(self) -> bool:
+        return False
+
+
 def config(directory: Path, **hooks: str) -> Path:
     settings = parse({"target": "local", "monitoring": {"alertmanager": hooks}}, source="x")
-    known = {name: str(url.get_secret_value()) for name, url in alertmanager_urls(settings).items() if url}
+    values = dict.fromkeys(secret_names(settings), "k")
+    values |= {name: value.get_secret_value() for name, value in webhooks.secrets(settings).items()}
     path = directory / "alertmanager.yml"
-    path.write_text(files(alertmanager(settings), Elsewhere(), known, ROOT)["alertmanager.yml"])
+    path.write_text(files(alertmanager(settings), Debian(), values, ROOT)["alertmanager.yml"])
     return path
 
 

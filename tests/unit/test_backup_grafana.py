@@ -25,9 +25,8 @@ from plinth.environment import parse
 from plinth.home import Home
 from plinth.services import services
 from plinth.services.render import files
-from plinth.services.secrets import secrets
 from tests.conftest import ROOT, free_port
-from tests.unit.test_services import Elsewhere
+from tests.unit.test_services import Elsewhere, secret_names
 
 pytestmark = pytest.mark.requirement("S1-06")
 # Two rows for each transaction, so that a copy of a moment within one shows.
@@ -284,7 +283,7 @@ def test_the_backups_beside_it_read_its_volume(target: str) -> None:
     settings = parse({"target": target}, source="x")
     (backups,) = [each for each in services(settings, ROOT) if each.name == "plinth-backup"]
     assert backups.reads == (("grafana", "data"),)
-    text = files(backups, Elsewhere(), dict.fromkeys(secrets(settings), "x"), ROOT)["config.yaml"]
+    text = files(backups, Elsewhere(), dict.fromkeys(secret_names(settings), "x"), ROOT)["config.yaml"]
     store = GrafanaStore.model_validate(yaml.safe_load(text)["grafana"])
     assert store.database.name == "grafana.db"
     without = parse({"target": target, "monitoring": {"grafana": {"enabled": False}}}, source="x")

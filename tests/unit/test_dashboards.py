@@ -71,7 +71,7 @@ def sources() -> list[dict[str, str]]:
     contents = files(
         grafana(settings, ROOT, logs=True),
         Elsewhere(),
-        {"grafana_admin_password": "p", "grafana_secret_key": "k"},
+        {"grafana_admin_password": "p", "grafana_secret_key": "k", "prometheus_password": "w"},
         ROOT,
     )
     found = yaml.safe_load(contents["provisioning/datasources/plinth.yaml"])["datasources"]
@@ -124,7 +124,7 @@ def test_grafana_is_given_every_dashboard_and_one_to_open_with() -> None:
     contents = files(
         grafana(settings, ROOT, logs=True),
         Elsewhere(),
-        {"grafana_admin_password": "p", "grafana_secret_key": "k"},
+        {"grafana_admin_password": "p", "grafana_secret_key": "k", "prometheus_password": "w"},
         ROOT,
     )
     provider = yaml.safe_load(contents["provisioning/dashboards/plinth.yaml"])["providers"][0]
@@ -140,7 +140,7 @@ def test_grafana_encrypts_with_a_key_of_its_own() -> None:
     contents = files(
         grafana(settings, ROOT, logs=True),
         Elsewhere(),
-        {"grafana_admin_password": "p", "grafana_secret_key": "k"},
+        {"grafana_admin_password": "p", "grafana_secret_key": "k", "prometheus_password": "w"},
         ROOT,
     )
     (told,) = re.findall(r"^secret_key = \$__file\{(.+)\}$", contents["grafana.ini"], re.MULTILINE)

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from plinth.encrypted import in_the_clear, refuse_plain
 from plinth.environment import stack_schema
 from plinth.errors import UserError
+from plinth.services.webhooks import TOKENS
 from plinth.settings import Settings
 from plinth.settings.secret import is_secret, secret_keys
 
@@ -27,7 +28,8 @@ def test_every_secret_that_the_settings_have_is_known_by_its_key() -> None:
             "neo4j": {"password": "s" * 8},
             "monitoring": {
                 "grafana": dict.fromkeys(("admin_password", "secret_key"), "s"),
-                "alertmanager": dict.fromkeys(("webhook_url", "ticket_webhook_url", "heartbeat_url"), "s"),
+                "prometheus": {"password": "s" * 8},
+                "alertmanager": {"password": "s" * 8} | dict.fromkeys([*TOKENS, *TOKENS.values()], "s"),
             },
             "backup": {
                 "password": "s",

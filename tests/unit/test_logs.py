@@ -14,11 +14,10 @@ from plinth.environment import parse
 from plinth.preflight import ports, refusals
 from plinth.services import logs, services
 from plinth.services.render import files
-from plinth.services.secrets import secrets
 from plinth.settings import Settings
 from plinth.targets.local.programs import locate
 from tests.conftest import ROOT
-from tests.unit.test_services import Elsewhere
+from tests.unit.test_services import Elsewhere, secret_names
 
 ON = {"loki": {"enabled": True}}
 LEVELS = {"debug", "info", "warn", "error", "fatal", "unknown"}
@@ -38,7 +37,7 @@ class Engine(Elsewhere):
 
 
 def rendered(settings: Settings, place: Elsewhere | None = None) -> dict[str, dict[str, Any]]:
-    known = dict.fromkeys(secrets(settings), "k")
+    known = dict.fromkeys(secret_names(settings), "k")
     return {
         service.name: {
             name: yaml.safe_load(text) if name.endswith(("yaml", "yml")) else text

@@ -23,7 +23,7 @@ from plinth.services.render import command, files
 from plinth.services.secrets import secrets
 from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
-from tests.unit.test_services import Elsewhere
+from tests.unit.test_services import Elsewhere, secret_names
 
 pytestmark = pytest.mark.requirement("S1-02")
 ON = {"target": "local", "neo4j": {"enabled": True}}
@@ -90,7 +90,7 @@ class Reached(Elsewhere):
 @pytest.mark.parametrize("target", ["local", "docker"])
 def test_the_backups_beside_it_know_its_address_and_a_file_of_its_password(target: str) -> None:
     settings = parse({**ON, "target": target}, source="x")
-    known = dict.fromkeys(secrets(settings), "the-password-itself")
+    known = dict.fromkeys(secret_names(settings), "the-password-itself")
     (backups,) = [each for each in services(settings, ROOT) if each.name == "plinth-backup"]
     assert PASSWORD in backups.secret_files
     assert "neo4j" in backups.needs

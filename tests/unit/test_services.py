@@ -12,6 +12,8 @@ from plinth.environment import load_settings, parse
 from plinth.services import services
 from plinth.services.render import command, files
 from plinth.services.secrets import secrets
+from plinth.services.web_login import web_logins
+from plinth.settings import Settings
 from tests.conftest import ROOT
 
 
@@ -43,10 +45,18 @@ class Elsewhere:
     def read(self, service: str, name: str) -> dict[str, str]:
         return {service: self.volume(service, name)}
 
+    def takes_url_files(self) -> bool:
+        return True
+
+
+def secret_names(settings: Settings) -> set[str]:
+    """The secrets that a service's files may ask for: of the settings, and what is made of those."""
+    return {*secrets(settings), *(login.config for login in web_logins(settings))}
+
 
 def rendered(**values: Any) -> dict[str, dict[str, str]]:
     settings = parse({"target": "local", **values}, source="x")
-    known = {name: f"secret-of-{name}" for name in secrets(settings)}
+    known = {name: f"secret-of-{name}" for name in secret_names(settings)}
     return {s.name: files(s, Elsewhere(), known, ROOT) for s in services(settings, ROOT)}
 
 
@@ -54,7 +64,7 @@ def rendered(**values: Any) -> dict[str, dict[str, str]]:
 @pytest.mark.requirement("S1-14")
 def test_every_service_of_every_environment_renders_and_shows_no_secret(env: str) -> None:
     settings = load_settings(ROOT, env)
-    known = {name: f"secret-of-{name}" for name in secrets(settings)}
+    known = {name: f"secret-of-{name}" for name in secret_names(settings)}
     for service in services(settings, ROOT):
         assert set(service.secret_files) <= set(known)
         filled = command(service, Elsewhere())
@@ -98,10 +108,8 @@ def test_what_is_left_out_is_not_scraped() -> None:
     settings = parse({"target": "local"}, source="x")
     found = {service.name: service for service in services(settings, ROOT, left_out=("grafana",))}
     assert "grafana" not in found
-    assert (
-        "grafana"
-        not in files(found["prometheus"], Elsewhere(), {"qdrant_read_only_api_key": "k"}, ROOT)["prometheus.yml"]
-    )
+    values = dict.fromkeys(secret_names(settings), "k")
+    assert "grafana" not in files(found["prometheus"], Elsewhere(), values, ROOT)["prometheus.yml"]
 
 
 def test_a_disabled_service_takes_its_exporter_with_it() -> None:

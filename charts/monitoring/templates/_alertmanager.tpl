@@ -59,12 +59,18 @@ inhibit_rules:
     equal: [instance, mountpoint]
 receivers:
   - name: nobody
+{{- $tokens := dict "heartbeat" $v.heartbeatTokenKey "page" $v.webhookTokenKey "ticket" (ternary $v.ticketWebhookTokenKey $v.webhookTokenKey (not (empty $v.ticketWebhookKey))) }}
 {{- range $kind, $key := dict "heartbeat" $heartbeat "page" $page "ticket" $ticket }}
 {{- if $key }}
   - name: {{ $kind }}
     webhook_configs:
       - url_file: /etc/plinth-secrets/{{ $key }}
         send_resolved: {{ ne $kind "heartbeat" }}
+        {{- with get $tokens $kind }}
+        http_config:
+          authorization:
+            credentials_file: /etc/plinth-secrets/{{ . }}
+        {{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}

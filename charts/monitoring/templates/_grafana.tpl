@@ -44,6 +44,10 @@ datasources:
     access: proxy
     url: http://{{ include "plinth.fullname" . }}-prometheus:{{ .Values.prometheus.port }}
     isDefault: true
+    basicAuth: true
+    basicAuthUser: {{ .Values.login.user }}
+    secureJsonData:
+      basicAuthPassword: $__file{/etc/plinth-secrets/prometheus-password}
   {{- with .Values.grafana.lokiUrl }}
   - name: Loki
     uid: plinth-loki

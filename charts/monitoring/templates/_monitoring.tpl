@@ -7,6 +7,9 @@
 {{- if and $v.qdrant.caSecret (not $v.qdrant.tls) -}}
 {{- fail "qdrant.caSecret is set and qdrant.tls is false; set it to true, or leave the Secret out." -}}
 {{- end -}}
+{{- if and (eq $v.mode "standalone") (not $v.login.existingSecret) -}}
+{{- fail (printf "login.existingSecret is empty, and Prometheus and Alertmanager would let everybody in; make a Secret with the keys %s, %s, %s and %s (README) and name it." $v.login.prometheusPasswordKey $v.login.prometheusWebConfigKey $v.login.alertmanagerPasswordKey $v.login.alertmanagerWebConfigKey) -}}
+{{- end -}}
 {{- if and (eq $v.mode "standalone") $v.grafana.enabled (not $v.grafana.existingSecret) -}}
 {{- fail (printf "grafana.existingSecret is empty; make a Secret with the key %s and name it, or set grafana.enabled to false." $v.grafana.passwordKey) -}}
 {{- end -}}
@@ -22,8 +25,8 @@
 {{- if and $v.plinthExporter.enabled (ne (hasPrefix "https:" $v.plinthExporter.url) $v.qdrant.tls) -}}
 {{- fail (printf "plinthExporter.url is %s and qdrant.tls is %t; both are about the same Qdrant, so set them alike." $v.plinthExporter.url $v.qdrant.tls) -}}
 {{- end -}}
-{{- if and (eq $v.mode "operator") (or $v.grafana.existingSecret $v.alertmanager.existingSecret) -}}
-{{- fail "grafana.existingSecret and alertmanager.existingSecret are for what mode operator does not run; leave them out, or set mode to standalone." -}}
+{{- if and (eq $v.mode "operator") (or $v.grafana.existingSecret $v.alertmanager.existingSecret $v.login.existingSecret) -}}
+{{- fail "grafana.existingSecret, alertmanager.existingSecret and login.existingSecret are for what mode operator does not run; leave them out, or set mode to standalone." -}}
 {{- end -}}
 {{- if and (eq $v.mode "standalone") $v.grafana.lokiUrl (not $v.grafana.enabled) -}}
 {{- fail "grafana.lokiUrl is set and grafana.enabled is false, so nobody would read it; set it to true, or leave the address out." -}}
@@ -36,6 +39,14 @@
 {{- end -}}
 {{- if and $v.grafana.copy.enabled (eq (int $v.grafana.copy.port) (int $v.grafana.port)) -}}
 {{- fail (printf "grafana.port and grafana.copy.port are both %d, in one pod; set another." (int $v.grafana.port)) -}}
+{{- end -}}
+{{- range $url, $token := dict "webhookKey" "webhookTokenKey" "ticketWebhookKey" "ticketWebhookTokenKey" "heartbeatKey" "heartbeatTokenKey" -}}
+{{- if and (get $v.alertmanager $token) (not (and $v.alertmanager.existingSecret (get $v.alertmanager $url))) -}}
+{{- fail (printf "alertmanager.%s is set and there is no address of alertmanager.%s that it would be sent to; set that and alertmanager.existingSecret, or leave the token out." $token $url) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.alertmanager.existingSecret (regexMatch "^v?0\\.([0-9]|1[0-9]|2[0-5])(\\.|$)" $v.alertmanager.image.tag) (not $v.alertmanager.image.digest) -}}
+{{- fail (printf "alertmanager.image.tag is %s, which reads no address from a file; set 0.26 or later." $v.alertmanager.image.tag) -}}
 {{- end -}}
 {{- if and (or $v.alertmanager.ticketWebhookKey $v.alertmanager.heartbeatKey) (not $v.alertmanager.existingSecret) -}}
 {{- fail "alertmanager.existingSecret is empty, so alertmanager.ticketWebhookKey and heartbeatKey lead nowhere; name the Secret that has them." -}}
@@ -101,10 +112,12 @@ alerting:
   alertmanagers:
     - static_configs:
         - targets: ["{{ $name }}-alertmanager:{{ $v.alertmanager.port }}"]
+      {{- include "monitoring.basicAuth" (dict "root" . "server" "alertmanager") | nindent 6 }}
 scrape_configs:
   - job_name: prometheus
     static_configs:
       - targets: ["{{ $name }}-prometheus:{{ $v.prometheus.port }}"]
+    {{- include "monitoring.basicAuth" (dict "root" . "server" "prometheus") | nindent 4 }}
   - job_name: qdrant
     metrics_path: /metrics
     {{- if $v.qdrant.tls }}
@@ -129,6 +142,9 @@ scrape_configs:
     metrics_path: /metrics
     static_configs:
       - targets: ["{{ $name }}-{{ . }}:{{ (get $v (include "monitoring.key" .)).port }}"]
+    {{- if eq . "alertmanager" }}
+    {{- include "monitoring.basicAuth" (dict "root" $ "server" .) | nindent 4 }}
+    {{- end }}
   {{- end }}
   {{- with $v.prometheus.extraScrapeConfigs }}
   {{- toYaml . | nindent 2 }}

@@ -2,7 +2,8 @@
 One part of the stack: its service, its network policy and what runs it.
 Call with (dict "root" $ "component" "prometheus" "uid" 65534 "gid" 65534 "command" (list) "path" "/-/ready"
 "mounts" "yaml" "volumes" "yaml" "env" "yaml" "checksum" "text" "data" "/prometheus" "callers" (list "grafana") "clients" true
-"strategy" "Recreate" "beside" "yaml of containers").
+"strategy" "Recreate" "beside" "yaml of containers" "login" "/etc/plinth-secrets/password").
+"login" is the file with the password of login.user, for a part whose every path asks for it.
 */}}
 {{- define "monitoring.workload" -}}
 {{- $root := .root -}}
@@ -111,16 +112,16 @@ spec:
           ports:
             - {name: http, containerPort: {{ $v.port }}, protocol: TCP}
           startupProbe:
-            httpGet: {path: {{ .path }}, port: http}
+            {{- include "monitoring.probe" . | nindent 12 }}
             periodSeconds: 5
             timeoutSeconds: 5
             failureThreshold: 120
           readinessProbe:
-            httpGet: {path: {{ .path }}, port: http}
+            {{- include "monitoring.probe" . | nindent 12 }}
             periodSeconds: 10
             timeoutSeconds: 5
           livenessProbe:
-            httpGet: {path: {{ default .path .alive }}, port: http}
+            {{- include "monitoring.probe" (merge (dict "path" (default .path .alive)) .) | nindent 12 }}
             periodSeconds: 15
             timeoutSeconds: 10
             failureThreshold: 6
@@ -156,6 +157,48 @@ spec:
       spec:
         {{- include "plinth.claim" $v.persistence | nindent 8 }}
   {{- end }}
+{{- end -}}
+
+{{/*
+What a probe does. A password in a header of httpGet would be in the pod's own specification, and one in the arguments of
+a client in everybody's list of processes: the shell's own printf has it alone. Call with what the workload is called with.
+*/}}
+{{- define "monitoring.probe" -}}
+{{- if .login -}}
+exec:
+  command:
+    - sh
+    - -c
+    - |-
+      login=$(printf %s:%s "$1" "$(cat "$2")" | base64 | tr -d "\n"); printf "GET %s HTTP/1.0\r\nAuthorization: Basic %s\r\n\r\n" "$4" "$login" | nc -w 4 127.0.0.1 "$3" | head -n 1 | grep -q " 200 "
+    - login
+    - {{ .root.Values.login.user | quote }}
+    - {{ .login }}
+    - {{ (get .root.Values (include "monitoring.key" .component)).port | quote }}
+    - {{ .path }}
+{{- else -}}
+httpGet: {path: {{ .path }}, port: http}
+{{- end -}}
+{{- end -}}
+
+{{/*
+A source of secrets: files from login.existingSecret. Call with (dict "root" $ "files" (list "prometheus-password")), of
+SERVER-password and SERVER-web.yml.
+*/}}
+{{- define "monitoring.logins" -}}
+{{- $v := .root.Values.login -}}
+{{- $keys := dict "prometheus-password" $v.prometheusPasswordKey "prometheus-web.yml" $v.prometheusWebConfigKey
+  "alertmanager-password" $v.alertmanagerPasswordKey "alertmanager-web.yml" $v.alertmanagerWebConfigKey -}}
+{{- $items := list -}}
+{{- range .files }}{{ $items = append $items (dict "key" (get $keys .) "path" .) }}{{ end -}}
+{{- toYaml (list (dict "secret" (dict "name" $v.existingSecret "items" $items))) -}}
+{{- end -}}
+
+{{/* How Prometheus logs in to a server. Call with (dict "root" $ "server" "alertmanager"). */}}
+{{- define "monitoring.basicAuth" -}}
+basic_auth:
+  username: {{ .root.Values.login.user }}
+  password_file: /etc/plinth-secrets/{{ .server }}-password
 {{- end -}}
 
 {{/* A projected volume of secrets. Call with the sources as YAML. */}}

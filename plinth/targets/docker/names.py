@@ -78,6 +78,10 @@ class Layout:
         }
         return {"directory": READ_CGROUPS, "above": above}
 
+    def takes_url_files(self) -> bool:
+        """An older image is refused."""
+        return True
+
     def read(self, service: str, name: str) -> Mapping[str, str]:
         """Where a volume of each node of another service is mounted, by the node's name."""
         return {node: f"{READ}/{node}/{name}" for node in node_names(self.services[service])}

@@ -9,19 +9,27 @@ from urllib.parse import urlsplit
 
 from plinth.backup.lend import PATH as LENT
 from plinth.images import Images
-from plinth.services import backup, exporters
+from plinth.services import backup, exporters, webhooks
 from plinth.services import monitoring as mon
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
 from plinth.services.spec import Limits, Service
+from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
 from plinth.settings import Settings
 from plinth.targets.kubernetes.names import STATE_CLAIM, Layout, managed_address
 from plinth.targets.kubernetes.values import image, resources, volume
 
 # Secrets of its own: whoever watches holds no key that writes.
 QDRANT, ALERTS, GRAFANA = "monitoring-qdrant", "monitoring-alerts", "monitoring-grafana"
-POSTGRES, REDIS = "monitoring-postgres", "monitoring-redis"
+POSTGRES, REDIS, LOGINS = "monitoring-postgres", "monitoring-redis", "monitoring-logins"
+# By the chart's value that names its key: the key, and the secret under it.
+_LOGINS = {
+    "prometheusPasswordKey": ("prometheus-password", PROMETHEUS.password),
+    "prometheusWebConfigKey": ("prometheus-web.yml", PROMETHEUS.config),
+    "alertmanagerPasswordKey": ("alertmanager-password", ALERTMANAGER.password),
+    "alertmanagerWebConfigKey": ("alertmanager-web.yml", ALERTMANAGER.config),
+}
 # Beside Grafana, what gives its database to backups: the key of its password, and what it may take.
 COPY_PASSWORD, LENDER = "copy-password", Limits(0.25, 128)
 
@@ -41,9 +49,10 @@ def values(settings: Settings, names: Layout, images: Images, root: Path) -> dic
         },
         "alertmanager": {
             **_program(settings, running["alertmanager"], images),
-            "existingSecret": ALERTS if mon.alertmanager_urls(settings) else "",
-            **{key: name if secret else "" for key, name, secret in _urls(settings)},
+            "existingSecret": ALERTS if webhooks.secrets(settings) else "",
+            **{value: key if secret else "" for value, key, secret in _receivers(settings)},
         },
+        "login": {"existingSecret": LOGINS, "user": USER, **{value: key for value, (key, _) in _LOGINS.items()}},
         "grafana": _grafana(settings, names, images),
         "redisExporter": _exporter(settings, names, images, "redis", "resp", REDIS),
         "postgresExporter": _exporter(settings, names, images, "postgres", "sql", POSTGRES),
@@ -58,8 +67,9 @@ def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
     found: dict[str, Mapping[str, str]] = {
         QDRANT: {"read-only-api-key": qd.READ_ONLY_API_KEY, **({"ca.crt": ca} if ca else {})}
     }
-    if mon.alertmanager_urls(settings):
-        found[ALERTS] = {name: secret for _, name, secret in _urls(settings) if secret}
+    found[LOGINS] = dict(_LOGINS.values())
+    if webhooks.secrets(settings):
+        found[ALERTS] = {key: secret for _, key, secret in _receivers(settings) if secret}
     if settings.monitoring.grafana.enabled:
         copy = {COPY_PASSWORD: mon.GRAFANA_COPY_PASSWORD} if settings.backup.enabled else {}
         found[GRAFANA] = {"admin-password": mon.GRAFANA_PASSWORD, "secret-key": mon.GRAFANA_SECRET_KEY, **copy}
@@ -122,15 +132,18 @@ def _qdrant(settings: Settings, names: Layout) -> dict[str, Any]:
     }
 
 
-def _urls(settings: Settings) -> list[tuple[str, str, str | None]]:
-    """For each address that alerts go to: the chart's value that names its key, the key, and the secret where set."""
-    known = mon.alertmanager_urls(settings)
+def _receivers(settings: Settings) -> list[tuple[str, str, str | None]]:
+    """For each address and token: the chart's value that names its key, the key, and the secret where it is set."""
+    given = webhooks.secrets(settings)
     named = (
         ("webhookKey", "webhook-url", "alertmanager_webhook_url"),
+        ("webhookTokenKey", "webhook-token", "alertmanager_webhook_token"),
         ("ticketWebhookKey", "ticket-webhook-url", "alertmanager_ticket_webhook_url"),
+        ("ticketWebhookTokenKey", "ticket-webhook-token", "alertmanager_ticket_webhook_token"),
         ("heartbeatKey", "heartbeat-url", "alertmanager_heartbeat_url"),
+        ("heartbeatTokenKey", "heartbeat-token", "alertmanager_heartbeat_token"),
     )
-    return [(value, key, secret if secret in known else None) for value, key, secret in named]
+    return [(value, key, secret if secret in given else None) for value, key, secret in named]
 
 
 def _program(settings: Settings, service: Service, images: Images) -> dict[str, Any]:

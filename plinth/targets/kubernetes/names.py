@@ -43,6 +43,10 @@ class Layout:
     def cgroups(self) -> None:
         """What pods take is told by the cluster."""
 
+    def takes_url_files(self) -> bool:
+        """An older image is refused."""
+        return True
+
     def read(self, service: str, name: str) -> Mapping[str, str]:
         """A volume of another service by its node: here nobody reads one."""
         return {service: self.volume(service, name)}

@@ -6,12 +6,15 @@ import glob
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from plinth.errors import UserError
 from plinth.services.spec import Program, Service
+
+VERSION_DEADLINE_S = 10
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,25 @@ def find(program: Program, environment: Mapping[str, str] = os.environ) -> Found
         if path:
             return Found((path,))
     return Found(program.substitute, substitute=True) if program.substitute else None
+
+
+def version(found: Found) -> tuple[int, ...] | None:
+    """What a program calls its version when asked with --version; None where it says none."""
+    try:
+        result = subprocess.run(
+            [*found.argv, "--version"],
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=VERSION_DEADLINE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    named = re.search(r"version v?(\d+(?:\.\d+)+)", result.stdout + result.stderr)
+    return _version(named[1]) if named else None
 
 
 def home(program: Program, found: Found) -> str:

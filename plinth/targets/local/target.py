@@ -12,8 +12,9 @@ from plinth.accounts import first_account
 from plinth.home import Home
 from plinth.services import Service
 from plinth.services.render import command, files
+from plinth.services.webhooks import URL_FILES_SINCE
 from plinth.targets.local.process import ProcessSpec
-from plinth.targets.local.programs import Found, beside, home, locate
+from plinth.targets.local.programs import Found, beside, home, locate, version
 from plinth.targets.local.resource import Process
 from plinth.targets.local.supervisor import Supervisor
 from plinth.targets.placed import Node, Placed
@@ -109,6 +110,14 @@ class LocalTarget:
     def serving(self, service: str) -> str:
         """The command that runs a service."""
         return " ".join(self._programs[service].argv)
+
+    def version(self, service: str) -> tuple[int, ...] | None:
+        """The version of a service's program; None where it says none."""
+        return version(self._programs[service])
+
+    def takes_url_files(self) -> bool:
+        """Debian 12's Alertmanager does not."""
+        return (self.version("alertmanager") or ()) >= URL_FILES_SINCE
 
     def is_substituted(self, service: str) -> bool:
         """Whether something else than its own program serves a service."""

@@ -1,0 +1,54 @@
+"""The login of Prometheus and Alertmanager, which have no accounts: every path of theirs asks for it (S1-09).
+
+The servers read a web configuration with a bcrypt hash of the password, their clients the password itself. The
+configuration is made of the password while deploying (:mod:`plinth.web_config`), so it is no secret of the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from plinth.settings import Settings
+
+USER = "plinth"
+SALT = "web_config_salt"
+
+
+@dataclass(frozen=True)
+class WebLogin:
+    """The secrets of one server by name: the password, and the web configuration that holds its hash."""
+
+    password: str
+    config: str
+
+    @property
+    def password_file(self) -> str:
+        """A template of where the password is."""
+        return "{{ secret_file('" + self.password + "') }}"
+
+    @property
+    def argument(self) -> str:
+        """The server's argument, a template."""
+        return "--web.config.file={{ secret_file('" + self.config + "') }}"
+
+
+PROMETHEUS = WebLogin("prometheus_password", "prometheus_web_config")
+ALERTMANAGER = WebLogin("alertmanager_password", "alertmanager_web_config")
+
+
+def web_logins(settings: Settings) -> list[WebLogin]:
+    """The logins of the servers that run."""
+    monitoring = settings.monitoring
+    servers = ((PROMETHEUS, monitoring.prometheus.enabled), (ALERTMANAGER, monitoring.alertmanager.enabled))
+    return [login for login, enabled in servers if enabled]
+
+
+def passwords(settings: Settings) -> Mapping[str, SecretStr | None]:
+    """The secrets that the web configurations are made of; None where one is to be generated."""
+    monitoring = settings.monitoring
+    given = {PROMETHEUS: monitoring.prometheus.password, ALERTMANAGER: monitoring.alertmanager.password}
+    logins = web_logins(settings)
+    return {login.password: given[login] for login in logins} | ({SALT: None} if logins else {})

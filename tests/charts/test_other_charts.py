@@ -14,7 +14,7 @@ from plinth.backup.config import Config as BackupConfig
 from plinth.exporter.config import Config as ExporterConfig
 from plinth.services import monitoring, postgres, redis, webhooks
 from plinth.services.qdrant import service as qdrant
-from plinth.services.render import files
+from plinth.services.render import command, files
 from plinth.services.spec import Service
 from plinth.settings import Settings
 from tests.charts.rendering import CHARTS, Object, Place, needs_helm, objects, of, one
@@ -142,6 +142,33 @@ def test_prometheus_scrapes_as_elsewhere(tls: bool) -> None:
     given = {**M["qdrant"], "tls": tls, "caSecret": "t" if tls else ""}
     found = objects("monitoring", {**M, "stack": "t", "qdrant": given})
     assert yaml.safe_load(one(found, "ConfigMap", "r-monitoring-prometheus-config")["data"]["prometheus.yml"]) == wanted
+
+
+@pytest.mark.requirement("S1-14")
+@pytest.mark.parametrize("server", ["prometheus", "alertmanager"])
+def test_both_servers_ask_for_a_login_as_elsewhere_and_probes_have_it_from_a_file(server: str) -> None:
+    chosen = settings()
+    services = {
+        "prometheus": monitoring.prometheus(chosen, [monitoring.alertmanager(chosen)], ROOT),
+        "alertmanager": monitoring.alertmanager(chosen),
+    }
+    place = Pods({**LOGINS, f"{server}.yml": "c"}, {})
+    place.volume = lambda _service, _name: "v"  # type: ignore[method-assign]
+    filled = command(services[server], place)
+    found = one(of(CHARTS / "monitoring/ci/everything-values.yaml"), "StatefulSet", f"r-monitoring-{server}")
+    spec = found["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    web = [word for word in filled.arguments if word.startswith(("--web.config", "--web.cors"))]
+    assert web == [word for word in container["command"] if word.startswith(("--web.config", "--web.cors"))]
+    for probe, path in (("startupProbe", "/-/ready"), ("readinessProbe", "/-/ready"), ("livenessProbe", "/-/healthy")):
+        assert tuple(container[probe]["exec"]["command"]) == (*filled.check[:-1], path)
+        assert "httpGet" not in container[probe]
+    (secrets,) = [volume["projected"] for volume in spec["volumes"] if volume["name"] == "secrets"]
+    items = {item["path"]: item["key"] for source in secrets["sources"] for item in source["secret"]["items"]}
+    assert {f"{server}-password", f"{server}-web.yml"} <= set(items)
+    # Alertmanager has no use for the other's password.
+    assert ("prometheus-password" in items) == (server == "prometheus")
+    assert "env" not in container
 
 
 @pytest.mark.parametrize("logs", [False, True])

@@ -12,8 +12,10 @@ pytestmark = needs_helm
 Q = "auth: {existingSecret: k}\n"
 C = Q + "replicas: 3\nconfig: {storage: {collection: {replication_factor: 2}}}\n"
 P = "auth: {existingSecret: k}\n"
-M = "qdrant: {targets: ['q:6333']}\ngrafana: {existingSecret: g}\n"
-G = "qdrant: {targets: ['q:6333']}\ngrafana: {existingSecret: g, copy: {enabled: true, "
+L = "qdrant: {targets: ['q:6333']}\nlogin: {existingSecret: l}\n"
+M = L + "grafana: {existingSecret: g}\n"
+A = "alertmanager: {existingSecret: a, "
+G = L + "grafana: {existingSecret: g, copy: {enabled: true, "
 B = "image: {repository: plinth}\nqdrant: {urls: ['http://q:6333']}\n"
 R = "repository: {location: 's3:b', existingSecret: k}\n"
 CASES = [
@@ -68,7 +70,13 @@ CASES = [
     ("postgres", P + "operator: {enabled: true}", "auth is for the chart's own server"),
     ("postgres", P + "config: {port: 5433}", "config.port is not yours to set"),
     ("monitoring", "", "qdrant.targets is empty"),
-    ("monitoring", "qdrant: {targets: ['q:6333']}", "grafana.existingSecret is empty"),
+    ("monitoring", "qdrant: {targets: ['q:6333']}", "login.existingSecret is empty"),
+    ("monitoring", L, "grafana.existingSecret is empty"),
+    ("monitoring", "qdrant: {targets: ['q:6333']}\nlogin: {existingSecret: l}\nmode: operator", "does not run"),
+    ("monitoring", M + A + "heartbeatTokenKey: t}", "no address of alertmanager.heartbeatKey"),
+    ("monitoring", M + A + "ticketWebhookTokenKey: t}", "no address of alertmanager.ticketWebhookKey"),
+    ("monitoring", M + "alertmanager: {webhookTokenKey: t}", "no address of alertmanager.webhookKey"),
+    ("monitoring", M + A + "image: {tag: v0.25.1}}", "reads no address from a file"),
     ("monitoring", "qdrant: {targets: ['q:1'], caSecret: t}\ngrafana: {existingSecret: g}", "qdrant.tls is false"),
     ("monitoring", M + "redisExporter: {enabled: true}", "redisExporter.existingSecret is empty"),
     ("monitoring", M + "postgresExporter: {enabled: true}", "postgresExporter.existingSecret is empty"),
@@ -78,7 +86,7 @@ CASES = [
     ("monitoring", M + "mode: operator", "does not run"),
     (
         "monitoring",
-        "qdrant: {targets: ['q:1']}\ngrafana: {enabled: false, lokiUrl: 'http://l:1'}",
+        L + "grafana: {enabled: false, lokiUrl: 'http://l:1'}",
         "nobody would read it",
     ),
     ("monitoring", M + "alertmanager: {heartbeatKey: h}", "lead nowhere"),

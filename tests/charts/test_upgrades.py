@@ -65,7 +65,9 @@ def test_a_headless_service_cannot_get_an_address() -> None:
     ],
 )
 def test_what_an_operator_changes_can_be_changed(chart: str, before: str, after: str) -> None:
-    common = "qdrant: {targets: ['q:6333']}\ngrafana: {existingSecret: g}\n" if chart == "monitoring" else ""
+    common = ""
+    if chart == "monitoring":
+        common = "qdrant: {targets: ['q:6333']}\nlogin: {existingSecret: l}\ngrafana: {existingSecret: g}\n"
     old, new = objects(chart, common + before), objects(chart, common + after)
     assert immutable_changes(old, new) == []
     assert removed(old, new) == []

@@ -49,6 +49,11 @@ def secrets(settings: Settings) -> dict[str, SecretStr]:
     return {_secret(key): value for key, value in _given(settings).items()}
 
 
+def urls(settings: Settings) -> list[SecretStr]:
+    """The addresses alone."""
+    return [value for key, value in _given(settings).items() if key in TOKENS]
+
+
 def setting_refusals(settings: Settings) -> Iterator[str]:
     """Refuse a token that nobody would be called with."""
     given = _given(settings)

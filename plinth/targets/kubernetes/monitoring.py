@@ -83,9 +83,9 @@ def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
 def _egress(settings: Settings) -> dict[str, Any]:
     """Where the parts may go beside the namespace: webhooks, and a Qdrant that is not in it."""
     managed = settings.managed.qdrant_url
-    webhooks = {_port(secret.get_secret_value()) for secret in mon.alertmanager_urls(settings).values() if secret}
+    ports = {_port(url.get_secret_value()) for url in webhooks.urls(settings)}
     return {
-        "alertmanagerPorts": sorted(webhooks),
+        "alertmanagerPorts": sorted(ports),
         "extra": [{"ports": [{"port": _port(managed), "protocol": "TCP"}]}] if managed else [],
     }
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from plinth.errors import UserError
 
 COMMAND = "scripts/accounts"
+# Names the account to go on under, to a program that root starts for what takes root.
+VARIABLE = "PLINTH_ACCOUNT"
+PACKAGES = ("postgres", "redis", "prometheus", "grafana", "loki", "neo4j", "nobody")
 
 
 def first_account(candidates: Sequence[str]) -> str | None:
@@ -38,3 +43,23 @@ def accounts_of(candidates: Mapping[str, Sequence[str]]) -> dict[str, str | None
             f"as root; make the accounts with `{COMMAND}`, and run it again."
         )
     return accounts
+
+
+def become(account: str) -> None:
+    """Give root's rights up for those of an account, for good."""
+    owner = pwd.getpwnam(account)
+    os.setgroups([])
+    os.setgid(owner.pw_gid)
+    os.setuid(owner.pw_uid)
+
+
+def written_by_services(status: os.stat_result) -> bool:
+    """Whether an account that services run as may write what has this status, beside what all may."""
+    users, groups = _ids()
+    return status.st_uid in users or bool(status.st_mode & stat.S_IWGRP and status.st_gid in groups)
+
+
+@cache
+def _ids() -> tuple[frozenset[int], frozenset[int]]:
+    accounts = [found for found in pwd.getpwall() if found.pw_name in PACKAGES or found.pw_name.startswith("plinth-")]
+    return frozenset(found.pw_uid for found in accounts), frozenset(found.pw_gid for found in accounts)

@@ -26,6 +26,7 @@ from pulumi import automation
 from pydantic import SecretStr
 
 from plinth.deploy import deploy
+from plinth.directories import PASSAGE
 from plinth.encrypted import refuse_plain
 from plinth.environment import NAMESPACE, load_settings, read_config, settings_file, settings_of_program
 from plinth.errors import UserError
@@ -218,7 +219,11 @@ def forget(stack: Stack) -> None:
 
 
 def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspaceOptions:
-    place.engine.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place.base.mkdir(exist_ok=True)
+    if place.base.stat().st_uid == os.geteuid():
+        # Services go through it to their volumes, whatever mask it was made under.
+        place.base.chmod(PASSAGE)
+    place.engine.mkdir(mode=0o700, exist_ok=True)
     _write_stack_file(root, env, place.engine / f"Pulumi.{env}.yaml")
     return automation.LocalWorkspaceOptions(
         work_dir=str(place.engine),

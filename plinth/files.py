@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from pathlib import Path
 
-PRIVATE, READABLE = 0o600, 0o644
+PRIVATE, OF_GROUP, READABLE = 0o600, 0o640, 0o644
+EXCLUSIVE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_whole(path: Path, text: str, mode: int = PRIVATE) -> None:
     """Replace a file so that a crash leaves the old one or the new one, and the new one survives power loss."""
-    partial = path.with_name(f".{path.name}.partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # Under a name that nobody knows, and never through what is there: it may be another's, or a link.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(partial, EXCLUSIVE, mode), "w") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
 
 

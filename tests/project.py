@@ -65,12 +65,10 @@ class Environment:
 
     def run(self, program: str, *arguments: str, expect: int | None = 0, said: str = "", **variables: str) -> str:
         """Run a Python program in the project; None expects nothing of its exit code."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        path = f"{BUILT}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             cwd=self.root,
-            env={**inherited, "PATH": path, **self.variables, **variables},
+            env={**self.surroundings(), **variables},
             input=said,
             capture_output=True,
             text=True,
@@ -80,6 +78,11 @@ class Environment:
         answer = done.stdout + done.stderr
         assert expect is None or done.returncode == expect, answer
         return answer
+
+    def surroundings(self) -> dict[str, str]:
+        """The environment variables that commands get."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        return {**inherited, "PATH": f"{BUILT}{os.pathsep}{os.environ['PATH']}", **self.variables}
 
     def up(self, expect: int = 0, **variables: str) -> str:
         return self.plinth("up", self.env, "--no-verify", expect=expect, **variables)

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plinth.errors import UserError
-from plinth.files import write_whole
+from plinth.files import OF_GROUP, write_whole
 
 FILE = "backups.json"
 Result = Literal["ok", "incomplete", "failed"]
@@ -75,4 +75,4 @@ def record(path: Path, kind: Kind, run: Run) -> None:
     succeeded_at = ended if run.result == "ok" else before.succeeded_at if before else None
     state = state.model_copy(update={kind: run.model_copy(update={"succeeded_at": succeeded_at})})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, state.model_dump_json(indent=2, exclude_none=True))
+    write_whole(path, state.model_dump_json(indent=2, exclude_none=True), OF_GROUP)

@@ -10,6 +10,7 @@ import sys
 import typer
 
 from plinth.cli import backup, collections, images, load, migrate, secret, size, stack, status, tune
+from plinth.cli.common import close_umask
 from plinth.errors import UserError
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ migrate.register(app)
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and an exit code."""
+    close_umask()
     try:
         app()
     except UserError as error:

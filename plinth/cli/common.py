@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +23,26 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; the only way past 
 
 # A log has no width of its own; 80 columns would fold every table.
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+
+
+PRIVATE_UMASK = 0o077
+_users_umask = PRIVATE_UMASK
+
+
+def close_umask() -> None:
+    """Make what Plinth writes this user's alone: that others get at some of it is said where it is made."""
+    global _users_umask
+    _users_umask = os.umask(PRIVATE_UMASK)
+
+
+@contextmanager
+def users_umask() -> Iterator[None]:
+    """For a file that the user names: its mode is as the user has it."""
+    before = os.umask(_users_umask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def stack_of(env: str) -> Stack:

@@ -19,6 +19,7 @@ from plinth.targets.choose import images_on, leaving_hosts, open_reach
 from plinth.targets.docker import before, own
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.local.supervisor import Supervisor
+from plinth.targets.local.target import refuse_closed
 from plinth.targets.ports import refuse_taken
 
 
@@ -34,6 +35,7 @@ def make_sure(stack: Stack, outputs: dict[str, Any], removed: Sequence[str]) -> 
             "off and keeps its data, so leave it out."
         )
     if settings.target is TargetName.local:
+        refuse_closed(stack.home.place)
         supervisor = Supervisor(stack.home.run)
         ours = {stray.pid for stray in supervisor.strays()} | {supervisor.pid() or 0}
         refuse_taken(ports(settings), settings.bind_address, ours)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from plinth import machine
 from plinth.child import terminable
-from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
+from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of, users_umask
 from plinth.deploy import collection_specs
 from plinth.engine import Stack
 from plinth.errors import UserError
@@ -246,7 +246,8 @@ def _write(report: Report, json_out: Path | None, html_out: Path | None, junit_o
         if path is None:
             continue
         try:
-            path.write_text(render(report) + "\n")
+            with users_umask():
+                path.write_text(render(report) + "\n")
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}; name another file.") from error
 

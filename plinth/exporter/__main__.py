@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 
 from plinth.errors import UserError
 from plinth.exporter.config import load_config
+from plinth.exporter.figures import Machine, figures
 from plinth.exporter.watch import Watch, client
 
 
@@ -26,12 +27,13 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         config = load_config(parser.parse_args().config_path)
+        seen = figures(Machine(config.services, config.volumes))
         # Times of creation double the series of every counter, and nothing reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         with client(config) as qdrant:
-            watch = Watch(config, qdrant, registry)
+            watch = Watch(config, qdrant, registry, seen)
             start_http_server(config.listen.port, config.listen.host, registry)
             while True:
                 began = time.monotonic()

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from plinth.backup.state import State, StateUnreadable, read
 from plinth.exporter import cgroups, services
 from plinth.exporter.config import Config
+from plinth.exporter.figures import Figures, Machine
 from plinth.exporter.questions import Question, body, choose, nobody, recall
 from plinth.exporter.reading import CollectionReading, Reading, described, families
 from plinth.monitoring import marks
@@ -32,8 +33,11 @@ CHOOSE_AGAIN_SEC = 3600.0
 class Watch(Collector):
     """The last round, and the questions that the next one asks. Rounds and scrapes may be in different threads."""
 
-    def __init__(self, config: Config, client: Qdrant, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, config: Config, client: Qdrant, registry: CollectorRegistry, figures: Figures | None = None
+    ) -> None:
         self._config = config
+        self._figures = figures or Machine(config.services, config.volumes)
         self._client = client
         self._reading: Reading | None = None
         self._questions: dict[str, list[Question]] = {spec.name: [] for spec in config.collections}
@@ -85,7 +89,7 @@ class Watch(Collector):
             state_readable=readable,
         )
         if self._is_due(self._sized_at, "all", self._config.pace.size_sec):
-            self._sizes = services.sizes(self._config.volumes)
+            self._sizes = self._figures.sizes()
         counted = self._config.cgroups
         if counted and not cgroups.uses(counted):
             log.warning("no container of this stack is found in %s", counted.directory)
@@ -95,7 +99,7 @@ class Watch(Collector):
     def _used(self) -> Iterator[Metric]:
         if self._config.cgroups:
             return cgroups.families(cgroups.uses(self._config.cgroups))
-        return services.families(services.uses(self._config.services), self._sizes)
+        return services.families(self._figures.uses(), self._sizes)
 
     def _collections(self) -> dict[str, CollectionReading]:
         try:

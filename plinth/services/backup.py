@@ -23,6 +23,7 @@ PROGRAM = Program(
     binaries=(),
     package="",
     substitute=(sys.executable, "-m", "plinth.backup"),
+    calls=("restic", "pg_dump", "redis-cli"),
     container=Container(
         entrypoint=("python3", "-m", "plinth.backup"),
         volumes={"work": "/var/lib/plinth/work", "repository": "/var/lib/plinth/repository"},
@@ -88,6 +89,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         # restic holds the index of its repository in memory, and a drill runs second copies of the stores.
         limits=Limits(1, 1024),
         needs=("qdrant", *taken),
+        starts_others=True,
         stop_grace_s=60,
         optional=True,
     )

@@ -182,7 +182,9 @@ def _exporter(
         limits=limits,
         volumes=volumes or {},
         needs=needs,
-        run_as=() if name == PLINTH else (f"plinth-{name}",),
+        run_as=(name if name == PLINTH else f"plinth-{name}",),
+        launcher=name == PLINTH,
+        written_by_root=(STATE,) if name == PLINTH else (),
         optional=optional,
         reads_cgroups=reads_cgroups,
     )

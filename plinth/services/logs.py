@@ -66,8 +66,8 @@ def _agent(settings: Settings) -> Service:
         scrape=Scrape("http", "/api/v2/metrics/prometheus"),
         limits=Limits(0.25, 128),
         needs=(LOKI, "qdrant") if settings.audited else (LOKI,),
-        # The account of who started the target: the files that it reads are open to no other.
-        run_as=(),
+        # The files that it reads are open to it alone, by its group.
+        run_as=("plinth-fluent-bit",),
         optional=True,
         takes_output=Intake(INTAKE, but_of=(LOKI, AGENT)),
         reads=(("qdrant", AUDIT),) if settings.audited else (),

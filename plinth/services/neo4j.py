@@ -18,6 +18,7 @@ PROGRAM = Program(
     binaries=("neo4j",),
     package="",
     variable="PLINTH_NEO4J",
+    calls=("java",),
     container=Container(
         entrypoint=("neo4j",), user="7474:7474", volumes={"data": "/data"}, check=bash_http("http", "/")
     ),

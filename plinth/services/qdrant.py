@@ -101,6 +101,7 @@ def service(settings: Settings) -> Service:
         scrape=Scrape("http", secret=READ_ONLY_API_KEY if wanted.auth else None, scheme=scheme, ca=tls_ca(wanted.tls)),
         secret_files=tls_files(wanted.tls),
         limits=Limits(settings.size.cpus, settings.size.memory_mib),
+        run_as=("plinth-qdrant",),
         stop_grace_s=60,
         peers=Peers(wanted.nodes, {"p2p": PEER_PORT}),
     )

@@ -40,6 +40,7 @@ class Program:
     executable; ``search`` holds directory globs beside PATH; ``package`` is the Debian package to name when nothing is
     found; ``substitute`` is the argument vector of what serves instead. ``home`` is where packages and images have what
     the program reads beside itself, and ``landmark`` a file there: one that was unpacked elsewhere has it there.
+    ``calls`` are other programs that it starts by their names.
     """
 
     image: str
@@ -52,6 +53,7 @@ class Program:
     container: Container = Container()
     home: str = ""
     landmark: str = ""
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,11 @@ class Service:
     volume, where the image does not do that by itself. ``secret_files`` become files of one secret each.
     ``shares`` are volumes of other services, by service, that this one uses too; ``reads`` are those that it only
     reads, each as the service and the volume. ``run_as`` lists accounts, the first that exists is used when the target
-    starts as root. ``optional`` services are left out, with the reason in the outputs, where their program cannot be
-    had. ``peers`` is set for a service that may run as several nodes, each with volumes of its own and the same files.
+    starts as root. A ``launcher`` starts as who started the target, and gives root's rights up by itself for the
+    account that PLINTH_ACCOUNT names. ``written_by_root`` are volumes that it only reads: who runs Plinth writes them.
+    One that ``starts_others`` is told where the programs of all services are. ``optional`` services are left out, with
+    the reason in the outputs, where their program cannot be had. ``peers`` is set for a service that may run as several
+    nodes, each with volumes of its own and the same files.
     ``reads_cgroups`` is set for one that tells what containers take of the machine.
     """
 
@@ -161,6 +166,9 @@ class Service:
     limits: Limits = Limits()
     needs: tuple[str, ...] = ()
     run_as: tuple[str, ...] = ()
+    launcher: bool = False
+    written_by_root: tuple[str, ...] = ()
+    starts_others: bool = False
     stop_signal: str = "TERM"
     stop_grace_s: int = 30
     optional: bool = False

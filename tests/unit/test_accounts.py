@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 LIST = ROOT / "config" / "sysusers" / "plinth.conf"
 # Of what starts others under their accounts; it gives its own rights up by itself.
-LAUNCHERS = {"plinth-backup", "qdrant", "fluent-bit", "plinth-exporter"}
+LAUNCHERS = {"plinth-backup"}
 EVERYTHING = {
     "target": "local",
     "neo4j": {"enabled": True},

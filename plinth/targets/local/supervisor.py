@@ -1,18 +1,17 @@
 """supervisord, one for an environment: it keeps the local processes up. No Pulumi here.
 
-The daemon starts with the first program and ends with the last. Its socket is a file that only this user can open.
+The daemon starts with the first program and ends with the last. Its socket is a file in the run directory, which only
+this user can enter and write; whoever answers there is this user too, or is not asked.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
+import pwd
 import resource
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
@@ -22,13 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from supervisor.xmlrpc import SupervisorTransport
 
-SOCKET_PATH_MAX = 100
+from plinth.accounts import first_account
+from plinth.child import fixed_environment
+from plinth.directories import PASSAGE, PRIVATE, opened, purge, remove_tree
+from plinth.files import EXCLUSIVE, write_whole
+from plinth.targets.local.control import Control
+from plinth.targets.local.strays import ENVIRONMENT, end, of_environment
+
 OPEN_FILES = 65536
 START_SECONDS = 1
 DAEMON_DEADLINE_S = 20.0
-STRAY_DEADLINE_S = 10.0
+# Its files are what programs print, in a directory that is open to one reader at most.
+DAEMON_UMASK = 0o027
+# Who reads what programs print, where root starts them.
+LOG_READER = "plinth-fluent-bit"
 
 
 class ProgramFailed(Exception):
@@ -57,6 +64,7 @@ class ProgramSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = "TERM"
     stop_grace_s: int = 30
+    umask: int = 0o077
 
 
 class Supervisor:
@@ -67,15 +75,7 @@ class Supervisor:
         self.programs = run / "programs"
         self.logs = run / "logs"
         self.config = run / "supervisord.conf"
-
-    @property
-    def socket(self) -> Path:
-        """The control socket; a Unix socket's path is short, so a deep project's lies in the temporary directory."""
-        path = self.run / "supervisor.sock"
-        if len(str(path)) <= SOCKET_PATH_MAX:
-            return path
-        digest = hashlib.sha256(str(self.run).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"plinth-{os.geteuid()}-{digest}" / "supervisor.sock"
+        self._control = Control(run)
 
     def start(self, program: ProgramSpec) -> Instance:
         """Start a program, or restart it with a changed definition; returns once it stayed up for a second."""
@@ -83,31 +83,37 @@ class Supervisor:
             self._ensure_daemon()
             path = self.programs / f"{program.name}.conf"
             self._remove_group(program.name)
-            path.write_text(self._section(program))
-            path.chmod(0o600)
+            write_whole(path, self._section(program))
             self._rpc().reloadConfig()
             self._rpc().addProcessGroup(program.name)
         return self._wait_running(program.name)
 
-    def stop(self, name: str) -> None:
-        """Stop and forget a program; the daemon ends and the run directory goes with the last. Missing is fine."""
-        with self.locked():
-            if self.pid() is None:
-                (self.programs / f"{name}.conf").unlink(missing_ok=True)
-            else:
-                self._remove_group(name)
-                (self.programs / f"{name}.conf").unlink(missing_ok=True)
-                self._rpc().reloadConfig()
-            if not list(self.programs.glob("*.conf")):
-                self._end_daemon()
-                self._remove_run()
-
-    def clear(self) -> None:
-        """Remove what no resource knows of any more: programs that outlived a killed daemon, and the run directory."""
+    def halt(self, name: str) -> None:
+        """Stop a program and what outlived its daemon: its files are about to change hands."""
         with self.locked():
             if self.pid() is None:
                 self.end_strays()
-                self._remove_run()
+            else:
+                self._remove_group(name)
+
+    def stop(self, name: str) -> None:
+        """Stop and forget a program; the daemon ends and the run directory goes with the last. Missing is fine."""
+        with self.locked():
+            if self.pid() is not None:
+                self._remove_group(name)
+            (self.programs / f"{name}.conf").unlink(missing_ok=True)
+            if self.pid() is not None:
+                self._rpc().reloadConfig()
+            if not list(self.programs.glob("*.conf")):
+                self._end_all()
+
+    def clear(self) -> None:
+        """End and remove what no resource knows of any more: the daemon, its programs, and the run directory.
+
+        Raises :class:`ProgramFailed` with the processes that are still there.
+        """
+        with self.locked():
+            self._end_all()
 
     def instance(self, name: str) -> Instance | None:
         """The running process of a program, or None when there is none."""
@@ -132,46 +138,62 @@ class Supervisor:
 
         Also held by other work in the environment's place, which a starting daemon would take for a stray.
         """
-        with ExitStack() as opened:
+        with ExitStack() as holding:
             while True:
-                self.run.mkdir(parents=True, exist_ok=True)
+                self._own_directories()
                 # The last to stop takes the directory away, and with it the file that others wait for.
                 with suppress(FileNotFoundError):
-                    lock = opened.enter_context((self.run / "lock").open("w"))
+                    lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                    holding.callback(os.close, lock)
                     fcntl.flock(lock, fcntl.LOCK_EX)
-                    if os.path.samestat((self.run / "lock").stat(), os.fstat(lock.fileno())):
+                    if os.path.samestat((self.run / "lock").stat(), os.fstat(lock)):
                         break
             yield
 
+    def _own_directories(self) -> None:
+        """Make the directories, and take back those that others could write once."""
+        reader = first_account([LOG_READER])
+        for directory, mode in (
+            (self.run, PASSAGE),
+            (self.programs, PRIVATE),
+            # What is made in it is the reader's to read, by the group that it gets there.
+            (self.logs, 0o2750 if reader else PRIVATE),
+        ):
+            with opened(directory, self.run.parent, mode) as descriptor:
+                purge(descriptor)
+                if reader and directory == self.logs:
+                    os.fchown(descriptor, 0, pwd.getpwnam(reader).pw_gid)
+
     def _remove_run(self) -> None:
         # By renaming: it is there whole or not at all for who waits for the lock in it.
-        gone = self.run.with_name(f"{self.run.name}.gone")
-        shutil.rmtree(gone, ignore_errors=True)
-        self.run.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        with opened(self.run.parent, self.run.parent) as place:
+            remove_tree(place, self.run.name)
 
     def _rpc(self) -> Any:
-        transport: Any = SupervisorTransport(None, None, f"unix://{self.socket}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        return self._control.rpc()
 
     def _ensure_daemon(self) -> None:
+        section = self._daemon_section()
         if self.pid() is not None:
-            return
+            if _but_limit(self.config.read_text()) == _but_limit(section):
+                return
+            # One of an earlier Plinth, with a mask and an environment of its own: its programs start again with it.
+            self._end_daemon()
         self.end_strays()
-        for directory in (self.programs, self.logs):
-            directory.mkdir(parents=True, exist_ok=True)
-        self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.socket.parent.stat().st_uid != os.geteuid():
-            raise ProgramFailed(f"{self.socket.parent} belongs to another user; remove it and run up again.")
-        self.config.write_text(self._daemon_section())
+        (self.run / Control.NAME).unlink(missing_ok=True)
+        write_whole(self.config, section)
+        (self.logs / "start.log").unlink(missing_ok=True)
         # A session of its own: the daemon outlives the Pulumi plugin that starts it.
-        with (self.logs / "start.log").open("w") as words:
+        with os.fdopen(os.open(self.logs / "start.log", EXCLUSIVE, 0o640), "w") as words:
             subprocess.run(
-                [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.config)],
+                [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(self.config)],
                 start_new_session=True,
+                cwd=self.run,
+                env=fixed_environment({ENVIRONMENT: str(self.run.parent)}, self.run),
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,
+                umask=DAEMON_UMASK,
                 check=False,
             )
         deadline = time.monotonic() + DAEMON_DEADLINE_S
@@ -181,35 +203,28 @@ class Supervisor:
             time.sleep(0.1)
 
     def strays(self) -> list[psutil.Process]:
-        """Programs that outlived a killed daemon: they work within the environment's place, on no terminal."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                # Postgres moves from its config directory to its data, which lies beside `run`.
-                if Path(process.cwd()).is_relative_to(self.run.parent) and process.terminal() is None:
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue  # it ended meanwhile, or is another user's
-        return found
+        """The processes of the environment, whether the daemon knows them or not."""
+        return of_environment(self.run)
 
     def end_strays(self) -> None:
         """End what outlived the daemon: it holds the ports and the data that the new programs need."""
-        for process in self.strays():
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()
-        deadline = time.monotonic() + STRAY_DEADLINE_S
-        # Asked anew each time: one that ended may stay behind as a zombie that nobody waits for.
-        while (left := self.strays()) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        left = end(self.run)
+        if left:
+            pids = ", ".join(f"{process.pid} ({process.name()})" for process in left)
+            raise ProgramFailed(f"These processes of {self.run.parent} do not end: {pids}; end them, and run it again.")
+
+    def _end_all(self) -> None:
+        self._end_daemon()
+        self.end_strays()
+        self._remove_run()
 
     def _end_daemon(self) -> None:
         pid = self.pid()
         if pid is None:
             return
         daemon = psutil.Process(pid)
+        with suppress(xmlrpc.client.Fault):
+            self._rpc().stopAllProcesses()
         self._rpc().shutdown()
         try:
             daemon.wait(timeout=DAEMON_DEADLINE_S)
@@ -217,9 +232,6 @@ class Supervisor:
             # Its programs have ended before: nothing is lost with it.
             daemon.kill()
             daemon.wait(timeout=DAEMON_DEADLINE_S)
-        if self.socket.parent != self.run:
-            self.socket.unlink(missing_ok=True)
-            self.socket.parent.rmdir()
 
     def _remove_group(self, name: str) -> None:
         self._wait_started(name)
@@ -264,16 +276,18 @@ class Supervisor:
                 "logfile_maxbytes=5MB",
                 "logfile_backups=1",
                 f"childlogdir={self.logs}",
-                "umask=077",
+                f"umask={DAEMON_UMASK:03o}",
                 f"minfds={min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])}",
                 *(["user=root"] if os.geteuid() == 0 else []),
                 "[unix_http_server]",
-                f"file={self.socket}",
+                # By its working directory: a Unix socket's whole path is at most a hundred characters long.
+                f"file=/proc/self/cwd/{Control.NAME}",
                 "chmod=0600",
                 "[rpcinterface:supervisor]",
                 "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
                 "[include]",
-                f"files={self.programs}/*.conf",
+                # From here on: a list of them is parted by spaces, which the whole path may hold.
+                "files=programs/*.conf",
                 "",
             ]
         )
@@ -285,6 +299,7 @@ class Supervisor:
                 f"[program:{program.name}]",
                 f"command={' '.join(_quote(argument) for argument in program.argv)}",
                 f"directory={program.directory}",
+                f"umask={program.umask:03o}",
                 f"environment={environment}",
                 *([f"user={program.user}"] if program.user else []),
                 "autostart=true",
@@ -301,6 +316,11 @@ class Supervisor:
                 "",
             ]
         )
+
+
+def _but_limit(section: str) -> str:
+    """Without the number of open files, which is that of whoever ran `up`."""
+    return "\n".join(line for line in section.splitlines() if not line.startswith("minfds="))
 
 
 def _instance(pid: int) -> Instance | None:

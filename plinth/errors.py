@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from plinth.visible import visible
+
 
 class UserError(Exception):
     """A mistake or a state that the person at the keyboard can mend; printed without a traceback.
 
+    What servers and names say in it is visible: it stays one line wherever it goes.
     ``exit_code`` is 2 for wrong use (a bad key, a taken port) and 1 where the run went well and the answer is no.
     """
 
     exit_code: int
 
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
-        super().__init__(message)
+        super().__init__(visible(message))
         self.exit_code = exit_code

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pulumi.automation import EngineEvent, OpType
 from rich.console import Console
 
+from plinth.console import line
+
 VERBS = {
     OpType.CREATE: ("starting", "ready"),
     OpType.UPDATE: ("changing", "changed"),
@@ -63,7 +65,7 @@ class Progress:
         kind = type_.rsplit(":", 1)[-1]
         if operation not in VERBS or kind in QUIET:
             return
-        name = urn.rsplit("::", 1)[-1]
+        name = urn.split("::", 3)[-1]
         if kind == "Volume" and operation is OpType.DELETE:
             # The engine lets go of a volume of data and leaves it where it is; `down` names those that stay.
             return
@@ -76,18 +78,16 @@ class Progress:
             word = ("settling", "settled")[tense]
         elif kind in MADE and operation is OpType.CREATE:
             word = ("creating", "created")[tense]
-        self.console.print(
-            f"  {_mark(operation)} {name.removesuffix('-ready').removesuffix('-settled'):<30} {word:<10}{seconds}",
-            highlight=False,
-        )
+        shown = name.removesuffix("-ready").removesuffix("-settled")
+        self.console.print(line("  ", _mark(operation), f" {shown:<30} {word:<10}{seconds}"))
 
 
-def _mark(operation: OpType) -> str:
+def _mark(operation: OpType) -> tuple[str, str]:
     if operation in (OpType.CREATE,):
-        return "[green]+[/green]"
+        return "+", "green"
     if operation in (OpType.DELETE, OpType.DELETE_REPLACED):
-        return "[red]-[/red]"
-    return "[yellow]~[/yellow]"
+        return "-", "red"
+    return "~", "yellow"
 
 
 def _sentence(message: str) -> str:

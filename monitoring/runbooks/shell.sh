@@ -20,6 +20,13 @@ for key in sys.argv[1:]: found = found.get(key) or {}
 print(found or "", end="")' "$@"
 }
 
+# What others wrote, with each character that a terminal would obey as its escape.
+_visible() {
+  python -c 'from plinth.visible import visible
+with open(0, errors="surrogateescape", newline="\n") as lines:
+    for line in lines: print(visible(line.removesuffix("\n")), flush=True)'
+}
+
 # The last argument is the address. By itself curl sends keys for 127.0.0.1 to the proxy of the environment.
 _curl() {
   local direct
@@ -77,25 +84,28 @@ url() {
 
 sql() {
   _outputs | python -c 'import json, sys, psycopg
+from plinth.visible import visible
 where = json.load(sys.stdin)["postgres"]
 known = {key: where[key] for key in ("host", "port", "user", "password")}
 try:
     with psycopg.connect(**known, dbname="postgres", autocommit=True) as connection:
         found = connection.execute(sys.argv[1])
-        for row in found if found.description else (): print(*row, sep="\t")
-except psycopg.Error as error: sys.exit(str(error))' "$1"
+        for row in found if found.description else (): print(*(visible(str(value)) for value in row), sep="\t")
+except psycopg.Error as error: sys.exit(visible(str(error)))' "$1"
 }
 
 redis() {
   _outputs | python -c 'import json, sys, redis
-try: print(redis.Redis(**json.load(sys.stdin)["redis"], decode_responses=True).execute_command(*sys.argv[1:]))
-except redis.RedisError as error: sys.exit(str(error))' "$@"
+from plinth.visible import visible
+try: said = redis.Redis(**json.load(sys.stdin)["redis"], decode_responses=True).execute_command(*sys.argv[1:])
+except redis.RedisError as error: sys.exit(visible(str(error)))
+print(*(visible(line) for line in str(said).splitlines()), sep="\n")' "$@"
 }
 
 logs() {
   local found containers
   if [ -f "$PLACE/run/logs/$1.log" ]; then
-    tail -n 40 "$PLACE/run/logs/$1.log"
+    tail -n 40 "$PLACE/run/logs/$1.log" | _visible
     return
   fi
   containers=$(docker ps -aq --filter "label=plinth.stack=$ENV" --filter "label=plinth.service=$1" 2>/dev/null)
@@ -105,7 +115,7 @@ logs() {
   fi
   for found in $containers; do
     docker inspect --format '== {{.Name}}: {{.State.Status}}, exit {{.State.ExitCode}}' "$found"
-    docker logs --tail 40 "$found" 2>&1
+    docker logs --tail 40 "$found" 2>&1 | _visible
   done
 }
 
@@ -127,15 +137,17 @@ sizes() {
 
 targets() {
   ask prometheus '/api/v1/targets?state=active' | python -c 'import json, sys
+from plinth.visible import visible
 for target in json.load(sys.stdin)["data"]["activeTargets"]:
-    if target["health"] != "up": print(target["labels"]["job"], target["scrapeUrl"], target["lastError"], sep="\t")'
+    if target["health"] != "up": print(target["labels"]["job"], target["scrapeUrl"], visible(target["lastError"]), sep="\t")'
 }
 
 alerts() {
   ask prometheus /api/v1/alerts | python -c 'import json, sys
+from plinth.visible import visible
 for alert in json.load(sys.stdin)["data"]["alerts"]:
     labels, words = alert["labels"], alert["annotations"]
     if labels["severity"] != "info":
         print(f"""{labels["severity"]} {labels["alertname"]} ({alert["state"]} since {alert["activeAt"][:16]}Z)""")
-        print(*(f"    {words[key]}" for key in ("summary", "description", "runbook_url")), sep="\n")'
+        print(*(f"    {visible(words[key])}" for key in ("summary", "description", "runbook_url")), sep="\n")'
 }

@@ -13,6 +13,7 @@ from plinth.backup import drill, look, restore, schedule, show, take
 from plinth.backup.config import Config, load_config
 from plinth.backup.source import STORES, Wish
 from plinth.errors import UserError
+from plinth.visible import log_lines, visible
 
 COMMANDS = {
     "run": "make a backup",
@@ -38,7 +39,7 @@ def main() -> None:
         if name == "restore":
             _add_wish(command)
     given = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    log_lines()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # What was begun is cleaned up: throw-away instances would outlive this otherwise.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -121,7 +122,7 @@ def _print(lines: list[str], data: object, *, as_json: bool) -> None:
         print(json.dumps(data, indent=2))
     else:
         for line in lines:
-            print(line)
+            print(visible(line))
 
 
 main()

@@ -20,6 +20,7 @@ from threading import Lock
 from typing import Any
 
 from plinth.backup.sqlite_copy import copy
+from plinth.visible import log_lines
 
 PATH = "/database"
 # What the directory of the copy has room for; Grafana's own is a hundredth of it.
@@ -117,7 +118,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    log_lines()
     # Process 1 of a container hears no signal that it does not listen for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

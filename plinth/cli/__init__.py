@@ -11,7 +11,9 @@ import typer
 
 from plinth.cli import backup, collections, images, load, migrate, secret, size, stack, status, tune
 from plinth.cli.common import close_umask
+from plinth.console import Terminal
 from plinth.errors import UserError
+from plinth.visible import show_crash
 
 app = typer.Typer(
     name="plinth",
@@ -36,8 +38,9 @@ migrate.register(app)
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and an exit code."""
     close_umask()
+    sys.excepthook = show_crash
     try:
         app()
     except UserError as error:
-        typer.secho(f"plinth: {error}", err=True, fg=typer.colors.RED)
+        Terminal(stderr=True).print(f"plinth: {error}", style="red")
         sys.exit(error.exit_code)

@@ -183,9 +183,9 @@ def _stores(env: str) -> Iterator[Stores]:
 def _say(quiet: bool) -> Say:
     if quiet:
         return lambda _line: None
-    return lambda line: console.print(f"  {line}", highlight=False, markup=False)
+    return lambda line: console.print(f"  {line}")
 
 
 def _print(lines: list[str]) -> None:
     for line in lines:
-        console.print(line, highlight=False, markup=False)
+        console.print(line)

@@ -12,7 +12,7 @@ from plinth.qdrant.apply import apply as apply_plan
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.plan import Plan, plan, plan_aliases
-from plinth.qdrant.render import render, to_json
+from plinth.qdrant.render import lines, to_json
 from plinth.qdrant.spec import CollectionSpec
 
 commands = typer.Typer(
@@ -56,7 +56,7 @@ def apply(env: Env, yes: Yes = False) -> None:
         for spec in specs:
             converge(client, spec)
         apply_plan(client, plan_aliases(specs, state.read(client)))
-    console.print("[green]Applied.[/green]")
+    console.print("Applied.", style="green")
 
 
 def show_changes(stack: Stack) -> None:
@@ -69,10 +69,10 @@ def show_changes(stack: Stack) -> None:
         with client:
             found = plan(specs, state.read(client))
     except QdrantError as error:
-        console.print(f"The collections could not be compared: {error}", highlight=False)
+        console.print(f"The collections could not be compared: {error}")
         return
     if not found.empty:
-        console.print(render(found), markup=False, highlight=False)
+        console.print(*lines(found), sep="\n")
 
 
 def _specs_and_client(stack: Stack) -> tuple[list[CollectionSpec], Qdrant]:
@@ -85,6 +85,6 @@ def _show(found: Plan, count: int) -> None:
     if found.empty:
         console.print(f"{count} collections are as their files say.")
     else:
-        console.print(render(found), markup=False, highlight=False)
+        console.print(*lines(found), sep="\n")
     if found.unmanaged:
         console.print(f"Left alone, no file declares them: {', '.join(found.unmanaged)}.")

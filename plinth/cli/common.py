@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from plinth.console import Terminal
 from plinth.engine import Stack, open_stack
 from plinth.environment import project_root
 from plinth.errors import UserError
@@ -21,8 +21,12 @@ Env = Annotated[str, typer.Argument(help="The environment: a file stacks/Pulumi.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; the only way past a question without a terminal.")]
 
-# A log has no width of its own; 80 columns would fold every table.
-console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+console = Terminal()
+
+
+def progress_console(*, json: bool) -> Terminal:
+    """Where progress goes: JSON has standard output for itself."""
+    return Terminal(stderr=True) if json else console
 
 
 PRIVATE_UMASK = 0o077

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from plinth.cli.common import console
+from plinth.console import line
 from plinth.engine import Stack
 from plinth.errors import UserError
 from plinth.preflight import ports
@@ -71,7 +72,7 @@ def show_growth(stack: Stack) -> list[str]:
 
 
 def _say(words: str) -> None:
-    console.print(f"  {words}", highlight=False)
+    console.print(f"  {words}")
 
 
 def _make_engine_sure(stack: Stack) -> None:
@@ -90,10 +91,8 @@ def _make_engine_sure(stack: Stack) -> None:
             _say,
         )
         if image and own.is_stale(daemon, image, stack.root):
-            console.print(
-                f"  [yellow]![/yellow] {image} was built of other sources than these; "
-                f"`plinth images build {stack.env}` builds it anew."
-            )
+            stale = f" {image} was built of other sources than these; `plinth images build {stack.env}` builds it anew."
+            console.print(line("  ", ("!", "yellow"), stale))
 
 
 def must_answer(stack: Stack) -> None:

@@ -42,7 +42,7 @@ def list_(env: Env, json: Json = False) -> None:
         print_json(references)
         return
     for key, reference in references.items():
-        console.print(f"{key:<20} {reference}", highlight=False)
+        console.print(f"{key:<20} {reference}")
 
 
 @commands.command()
@@ -58,9 +58,9 @@ def build(env: Env, wheels: Wheels = None) -> None:
             settings.qdrant.version,
             root,
             wheels,
-            lambda words: console.print(f"  {words}", highlight=False, markup=False),
+            lambda words: console.print(f"  {words}"),
         )
-    console.print(f"Built {reference}; `plinth up {env}` runs it.", highlight=False)
+    console.print(f"Built {reference}; `plinth up {env}` runs it.")
 
 
 @commands.command()
@@ -76,8 +76,8 @@ def pin(env: Env) -> None:
     file = root / PINS
     write_whole(file, with_digests(file.read_text(), digests), READABLE)
     for key, digest in changed.items():
-        console.print(f"{key:<20} {digest}", highlight=False)
-    console.print(f"{len(digests)} image(s) asked for, {len(changed)} digest(s) changed in {PINS}.", highlight=False)
+        console.print(f"{key:<20} {digest}")
+    console.print(f"{len(digests)} image(s) asked for, {len(changed)} digest(s) changed in {PINS}.")
 
 
 @commands.command()
@@ -93,7 +93,7 @@ def pull(env: Env) -> None:
             if not there and reference not in unbuilt:
                 daemon.pull(name)
             word = "there" if there else "no" if reference in unbuilt else "pulled"
-            console.print(f"{word:<6}  {reference}", highlight=False)
+            console.print(f"{word:<6}  {reference}")
     if unbuilt:
         raise UserError(to_build(unbuilt[0], env), exit_code=1)
 

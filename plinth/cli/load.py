@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from plinth import machine
 from plinth.child import terminable
-from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of, users_umask
+from plinth.cli.common import Env, Json, console, outputs_of, print_json, progress_console, stack_of, users_umask
+from plinth.console import line
 from plinth.deploy import collection_specs
 from plinth.engine import Stack
 from plinth.errors import UserError
@@ -220,24 +220,24 @@ def show(report: Report) -> None:
     if report.compared and report.compared.word == "pass":
         console.print("  No operation is slower than in the baseline.")
     if report.highest_rate_per_s:
-        console.print(f"The highest rate that passed is {report.highest_rate_per_s:g} requests/s.", highlight=False)
+        console.print(f"The highest rate that passed is {report.highest_rate_per_s:g} requests/s.")
 
 
 def _conclude(verdict: Verdict) -> None:
     colour = COLOURS[verdict.word]
-    console.print(f"Verdict: [bold {colour}]{verdict.word}[/bold {colour}]")
+    console.print(line("Verdict: ", (verdict.word, f"bold {colour}")))
     for reason in verdict.reasons:
-        console.print(f"  {reason}.", highlight=False)
+        console.print(f"  {reason}.")
 
 
 def _say(words: str) -> None:
-    console.print(f"  {words}", highlight=False)
+    console.print(f"  {words}")
 
 
 def _teller(json: bool) -> Say:
     """Progress goes beside the answer where a machine reads that."""
-    out = Console(stderr=True, soft_wrap=True) if json else console
-    return lambda words: out.print(f"  {words}", highlight=False, markup=False)
+    out = progress_console(json=json)
+    return lambda words: out.print(f"  {words}")
 
 
 def _write(report: Report, json_out: Path | None, html_out: Path | None, junit_out: Path | None) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from plinth.cli.common import Json, console, outputs_of, print_json, stack_of
+from plinth.cli.common import Json, console, outputs_of, print_json, progress_console, stack_of
 from plinth.cli.migration_options import PATIENCE_S, Asked, Collection, Floor, StateDir, To, asked_of
 from plinth.deploy import collection_specs
 from plinth.errors import UserError
@@ -167,7 +166,7 @@ def verify(
         described = source.describe()
         target = replace(wanted(collection, described, spec, distance), fixed=checkpoint.plan["set"])
         migration = Migration(source, client, target, kept, checkpoint.source, to, described)
-        with telling(_beside(json)) as told:
+        with telling(progress_console(json=json)) as told:
             if mending:
                 rows = mend(source, client, target, checkpoint, lambda read: told.compared(read, checkpoint.rows))
                 told.words(f"{rows} rows were written anew.")
@@ -211,12 +210,12 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
             if asked.json:
                 print_json(shown.to_json())
             else:
-                console.print(shown.render(), markup=False, highlight=False)
+                console.print(*shown.lines(), sep="\n")
             return
         kept = State(places.state_directory(asked.to, target.name, asked.state))
         stack.enter_context(kept.held())
         migration = Migration(source, client, target, kept, opened_by, asked.to, described)
-        with telling(_beside(asked.json)) as told:
+        with telling(progress_console(json=asked.json)) as told:
             for note in described.notes:
                 told.words(note)
             if asked.restart:
@@ -238,17 +237,12 @@ def _target(to: str, patience_s: float) -> tuple[Qdrant, list[CollectionSpec]]:
     return client, collection_specs(stack.settings, stack.root)
 
 
-def _beside(json: bool) -> Console:
-    """Where progress goes: JSON has the standard output for itself."""
-    return Console(stderr=True, soft_wrap=True) if json else console
-
-
 def _cut_over(client: Qdrant, alias: str, to: str, collection: str, json: bool = False) -> None:
     was = cut_over(client, alias, collection)
-    out = _beside(json)
-    out.print(f"'{alias}' is {collection} now.", highlight=False)
+    out = progress_console(json=json)
+    out.print(f"'{alias}' is {collection} now.")
     if was and was != collection:
-        out.print(f"Back: plinth migrate cutover {alias} --to {to} --collection {was}", highlight=False)
+        out.print(f"Back: plinth migrate cutover {alias} --to {to} --collection {was}")
 
 
 def _show(made: dict[str, Any], json: bool) -> None:
@@ -256,4 +250,4 @@ def _show(made: dict[str, Any], json: bool) -> None:
         print_json(made)
     else:
         for line in lines(made):
-            console.print(line, markup=False, highlight=False)
+            console.print(line)

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from plinth.cli.common import Json, console, print_json
+from plinth.console import line
 from plinth.deploy import collection_specs
 from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
@@ -84,7 +86,7 @@ def size(
     else:
         _show(found)
         if judged:
-            console.print(f"  {env}: {_environment_sentence(judged)}", highlight=False)
+            console.print(line(f"  {env}: ", *_environment_sentence(judged)))
     if found.tier is None or (judged and not judged["holds"]):
         raise typer.Exit(1)
 
@@ -140,12 +142,12 @@ def _judged(found: Estimate, settings: Settings | None) -> dict[str, Any]:
     }
 
 
-def _environment_sentence(judged: dict[str, Any]) -> str:
+def _environment_sentence(judged: dict[str, Any]) -> tuple[tuple[str, str], str]:
     offered = f"{judged['memory_mib']} MiB and {judged['disk_gib']} GiB a node (tier {judged['tier']})"
     if not judged["holds"]:
-        return f"[red]{offered} are not enough.[/red]"
+        return (f"{offered} are not enough.", "red"), ""
     months = judged["months_until_full"]
-    return f"[green]{offered} hold it[/green]" + ("." if months is None else f" for {months} more months.")
+    return (f"{offered} hold it", "green"), "." if months is None else f" for {months} more months."
 
 
 def _show(found: Estimate) -> None:
@@ -156,11 +158,10 @@ def _show(found: Estimate) -> None:
     for part in found.parts:
         table.add_row(part.name, part.formula, _size(part.ram), _size(part.disk), "hot" if part.hot else "cached")
     console.print(table)
-    for line in _sums(found):
-        console.print(f"  {line}", highlight=False)
+    console.print(*_sums(found), sep="\n")
 
 
-def _sums(found: Estimate) -> list[str]:
+def _sums(found: Estimate) -> list[Text]:
     load, wanted = found.workload, found.need
     copies = f"{load.replicas} replica(s) in {found.shard_number} shard(s) on {load.nodes} node(s)"
     lines = [
@@ -169,11 +170,11 @@ def _sums(found: Estimate) -> list[str]:
         f"with {HEADROOM - 1:.0%} to spare {_size(wanted.ram)}",
         f"disk    {_size(wanted.disk)}: {REBUILD:g} times the data while an optimizer rewrites it, and the log",
         _tenants(found),
-        f"tier    {_tier(found)}",
     ]
+    shown = [*(line(f"  {text}") for text in lines), line("  tier    ", *_tier(found))]
     if found.months is not None:
-        lines.append(f"growth  {load.growth:,} a month: full in {found.months} months")
-    return lines
+        shown.append(line(f"  growth  {load.growth:,} a month: full in {found.months} months"))
+    return shown
 
 
 def _tenants(found: Estimate) -> str:
@@ -183,11 +184,13 @@ def _tenants(found: Estimate) -> str:
     return f"tenants {load.tenants:,} of {each:,} points on average: {how} (the limit is {limit:,})"
 
 
-def _tier(found: Estimate) -> str:
+def _tier(found: Estimate) -> tuple[tuple[str, str], str]:
     if found.tier is None:
-        return f"[red]none on {found.workload.nodes} node(s)[/red]; {found.nodes_needed} nodes of tier large hold it"
+        none = f"none on {found.workload.nodes} node(s)"
+        return (none, "red"), f"; {found.nodes_needed} nodes of tier large hold it"
     chosen = SIZES[found.tier]
-    return f"[green]{found.tier}[/green] ({chosen.cpus:g} cores, {chosen.memory_mib} MiB, {chosen.disk_gib} GiB a node)"
+    offered = f" ({chosen.cpus:g} cores, {chosen.memory_mib} MiB, {chosen.disk_gib} GiB a node)"
+    return (found.tier, "green"), offered
 
 
 def _size(count: float) -> str:

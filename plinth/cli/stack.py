@@ -13,6 +13,7 @@ from pulumi import automation
 from plinth.backup.deployed import elsewhere
 from plinth.cli import collections, ground, load, status
 from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
+from plinth.console import line
 from plinth.deploy import check
 from plinth.encrypted import refuse_plain
 from plinth.engine import Stack, break_stale_lock, forget, last_error, runs
@@ -51,7 +52,7 @@ def up(
     deployed = stack.outputs()
     check(stack.settings, stack.root, stack.home, deployed.get("deployed") or last_deployed(stack.home))
     ground.make_sure(stack, deployed, remove or ())
-    console.print(f"[bold]plinth up {env}[/bold]  {_describe(stack)}")
+    console.print(line((f"plinth up {env}", "bold"), f"  {_describe(stack)}"))
     changes = 0
     for keys in runs(stack, deployed):
         if keys:
@@ -64,9 +65,9 @@ def up(
     found = stack.outputs()
     remember_deployed(stack.home, found["deployed"])
     for name, reason in found.get("left_out", {}).items():
-        console.print(f"  [yellow]![/yellow] {name} is left out: {reason}.")
+        console.print(line("  ", ("!", "yellow"), f" {name} is left out: {reason}."))
     changed = f"{changes} change(s)" if changes else "nothing to change"
-    console.print(f"[green]Deployed[/green] in {time.monotonic() - began:.1f} s, {changed}.\n")
+    console.print(line(("Deployed", "green"), f" in {time.monotonic() - began:.1f} s, {changed}."), end="\n\n")
     if verify:
         _verify(env, stack, found)
 
@@ -100,7 +101,7 @@ def down(env: Env, yes: Yes = False) -> None:
         stack.automation.destroy(on_event=progress.on_event, run_program=False)
     ground.clear(stack)
     forget(stack)
-    console.print(f"[green]'{env}' is down.[/green]{ground.kept(stack)}")
+    console.print(line((f"'{env}' is down.", "green"), ground.kept(stack)))
 
 
 def refresh(env: Env) -> None:
@@ -133,9 +134,9 @@ def outputs(
         print_json(shown)
         return
     for name, value in shown.items():
-        console.print(f"[bold]{name}[/bold]")
+        console.print(name, style="bold")
         for key, inner in value.items() if isinstance(value, dict) else {"": value}.items():
-            console.print(f"  {key:<20} {inner}", highlight=False)
+            console.print(f"  {key:<20} {inner}")
 
 
 def schema() -> None:
@@ -163,14 +164,16 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
         console.print(
             f"'{env}' is up and well; only its speed is not proven: repeat the load gate when this machine is quiet."
         )
-    console.print("\n[bold]Endpoints[/bold]")
+    console.print()
+    console.print("Endpoints", style="bold")
     for name, value in masked(found).items():
         if isinstance(value, dict) and "url" in value:
-            console.print(f"  {name:<14} {value.get('dashboard', value['url'])}", highlight=False)
+            console.print(f"  {name:<14} {value.get('dashboard', value['url'])}")
         elif isinstance(value, dict) and "port" in value:
-            console.print(f"  {name:<14} {value['host']}:{value['port']}", highlight=False)
+            console.print(f"  {name:<14} {value['host']}:{value['port']}")
     backs_up = "backup" in found and not elsewhere(env, stack.settings, "run")
-    console.print("\n[bold]Next[/bold]")
+    console.print()
+    console.print("Next", style="bold")
     for command, what in (
         (f"plinth outputs {env} --show-secrets", "the keys and passwords"),
         (f"plinth status {env}", "is it well?"),
@@ -179,7 +182,7 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
         *([(f"plinth backup run {env}", "a backup now; the schedule makes them too")] if backs_up else []),
         (f"plinth down {env}", "stop it; the data stays"),
     ):
-        console.print(f"  .venv/bin/{command:<44} {what}", highlight=False)
+        console.print(f"  .venv/bin/{command:<44} {what}")
     if report.verdict.exit_code:
         raise typer.Exit(report.verdict.exit_code)
 
@@ -198,7 +201,7 @@ def _engine(stack: Stack, progress: Progress, again: str) -> Iterator[None]:
     """Turn the engine's failures into sentences; release a dead run's lock first."""
     released = break_stale_lock(stack)
     if released:
-        console.print(f"  [yellow]![/yellow] {released}")
+        console.print(line("  ", ("!", "yellow"), f" {released}"))
     try:
         yield
     except automation.ConcurrentUpdateError as error:

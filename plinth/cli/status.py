@@ -13,6 +13,7 @@ from plinth.backup.show import state_json, state_line
 from plinth.backup.state import FILE as BACKUP_STATE
 from plinth.backup.state import State, StateUnreadable, read
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
+from plinth.console import line
 from plinth.engine import Stack
 from plinth.health import Policy, Status, check, dependencies, remembered
 from plinth.qdrant.cluster import describe
@@ -50,7 +51,7 @@ def status(
         _show(found)
         _show_peers(peers)
         if backups:
-            console.print(state_line(backups, time.time()), highlight=False)
+            console.print(state_line(backups, time.time()))
     if not found.ready:
         raise typer.Exit(1)
 
@@ -81,7 +82,7 @@ def _backups(stack: Stack) -> State | None:
     try:
         return read(stack.home.watched / BACKUP_STATE)
     except StateUnreadable as error:
-        console.print(str(error), highlight=False)
+        console.print(str(error))
         return None
 
 
@@ -113,7 +114,7 @@ def _show(found: Status) -> None:
     for column in ("service", "state", "latency", ""):
         table.add_column(column, justify="right" if column == "latency" else "left")
     for name, result in found.deps.items():
-        state = "[dim]left out[/dim]" if result.skipped else "[green]ok[/green]" if result.ok else "[red]failed[/red]"
+        state = ("left out", "dim") if result.skipped else ("ok", "green") if result.ok else ("failed", "red")
         latency = f"{result.latency_ms:.1f} ms" if result.latency_ms is not None else ""
-        table.add_row(name, state, latency, result.detail or result.url or "")
+        table.add_row(name, line(state), latency, result.detail or result.url or "")
     console.print(table)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from plinth.child import terminable
-from plinth.cli.common import Json, console, outputs_of, print_json, stack_of
+from plinth.cli.common import Json, console, outputs_of, print_json, progress_console, stack_of
 from plinth.deploy import collection_specs
 from plinth.environment import project_root
 from plinth.errors import UserError
@@ -152,8 +151,8 @@ def _known(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def _teller(json: bool) -> Callable[[str], None]:
     """Progress goes beside the answer where a machine reads that."""
-    out = Console(stderr=True, soft_wrap=True) if json else console
-    return lambda words: out.print(f"  {words}", highlight=False, markup=False)
+    out = progress_console(json=json)
+    return lambda words: out.print(f"  {words}")
 
 
 def _section(spec: CollectionSpec, build: Build, own: str) -> dict[str, Any] | None:
@@ -199,10 +198,10 @@ def _show(found: Tuned, floor: float, spec: CollectionSpec, lines: str | None) -
         table.add_row(*_row(point, bands), "chosen" if point == found.chosen else "" if point.meets(floor) else "below")
     console.print(table)
     colour = "green" if found.chosen else "red"
-    console.print(f"[{colour}]{found.sentence(floor)}[/{colour}]", highlight=False)
+    console.print(found.sentence(floor), style=colour)
     if lines:
-        console.print(f"\nFor the file of {spec.name}, in the place of what it has:\n")
-        console.print(lines, highlight=False, markup=False)
+        console.print("", f"For the file of {spec.name}, in the place of what it has:", "", sep="\n")
+        console.print(*lines.splitlines(), sep="\n")
 
 
 def _row(point: Point, bands: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from plinth.embedded import ENGINE
 from plinth.embedded.app import application
 from plinth.embedded.config import load
 from plinth.errors import UserError
+from plinth.visible import log_lines, visible
 
 
 def main() -> None:
@@ -24,10 +25,10 @@ def main() -> None:
     try:
         config = load(arguments.config_path)
     except UserError as error:
-        sys.stderr.write(f"plinth.embedded: {error}\n")
+        sys.stderr.write(visible(f"plinth.embedded: {error}") + "\n")
         sys.exit(2)
     level = {"TRACE": "DEBUG", "WARN": "WARNING"}.get(config.log_level, config.log_level)
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_lines(level, "%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.info("%s on http://%s:%d, data in %s", ENGINE, config.host, config.port, config.storage)
     # Once it has stopped in good order uvicorn raises the signal again, which would look like a kill.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -37,6 +38,7 @@ def main() -> None:
         port=config.port,
         access_log=False,
         log_level=level.lower(),
+        log_config=None,
         timeout_keep_alive=60,
         timeout_graceful_shutdown=10,
     )

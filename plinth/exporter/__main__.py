@@ -15,6 +15,7 @@ from plinth.errors import UserError
 from plinth.exporter.config import load_config
 from plinth.exporter.figures import Machine, figures
 from plinth.exporter.watch import Watch, client
+from plinth.visible import log_lines, visible
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("--config-path", type=Path, required=True)
     # Process 1 of a container hears no signal that it does not listen for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    log_lines()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         config = load_config(parser.parse_args().config_path)
@@ -40,7 +41,7 @@ def main() -> None:
                 watch.round()
                 time.sleep(max(0.0, config.pace.round_sec - (time.monotonic() - began)))
     except (UserError, OSError) as error:
-        sys.exit(f"plinth exporter: {error}")
+        sys.exit(visible(f"plinth exporter: {error}"))
 
 
 main()

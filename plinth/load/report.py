@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from rich.table import Table
 
+from plinth.console import line
 from plinth.load.observe import ServerSide
 from plinth.load.percentiles import Estimate
 from plinth.load.record import (
@@ -193,7 +194,7 @@ class Report:
                 f"{operation.p95.value:.1f}",
                 f"{operation.p99.value:.1f}",
                 span(found),
-                f"[{colour}]p{percentile} < {target:.0f}[/{colour}]",
+                line((f"p{percentile} < {target:.0f}", colour)),
                 f"{recall:.3f}" if recall is not None else "",
             )
         return table

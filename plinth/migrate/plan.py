@@ -40,7 +40,7 @@ class DryRun:
         plain = {key: value for key, value in vars(self).items() if key not in ("vectors", "fields")}
         return {**plain, "vectors": vectors, "fields": dict(self.fields)}
 
-    def render(self) -> str:
+    def lines(self) -> list[str]:
         """For people."""
         there = "is made" if self.made else f"is there with {self.points} points"
         said = [f"{self.source} -> {self.collection}, which {there}"]
@@ -51,7 +51,7 @@ class DryRun:
         width = max((len(name) for name in self.fields), default=0)
         said += [f"  {name:<{width}}  {what}" for name, what in self.fields.items()]
         said += [f"  of the first rows, rejected: {reason}" for reason in self.rejects]
-        return "\n".join([*said, *(f"  note: {note}" for note in self.notes), "Nothing was changed."])
+        return [*said, *(f"  note: {note}" for note in self.notes), "Nothing was changed."]
 
 
 def dry_run(source: Source, described: Described, client: Qdrant, target: Wanted) -> DryRun:

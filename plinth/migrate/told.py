@@ -27,8 +27,10 @@ def telling(console: Console) -> Iterator[Told]:
 
 @contextmanager
 def _bar(console: Console) -> Iterator[Told]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[more]}"), console=console, transient=True) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, TextColumn("{task.fields[more]}", markup=False), console=console, transient=True
+    ) as progress:
         copying = progress.add_task("copying", total=None, visible=False, more="")
         comparing = progress.add_task("comparing", total=None, visible=False, more="")
 
@@ -39,7 +41,7 @@ def _bar(console: Console) -> Iterator[Told]:
         def compared(read: int, rows: int) -> None:
             progress.update(comparing, completed=read, total=rows, visible=True)
 
-        yield Told(copied, compared, lambda words: progress.console.print(words, highlight=False))
+        yield Told(copied, compared, lambda words: progress.console.print(words))
 
 
 def _lines(console: Console) -> Told:
@@ -49,7 +51,7 @@ def _lines(console: Console) -> Told:
         nonlocal said
         now = time.monotonic()
         if last or now - said > LINE_EVERY_S:
-            console.print(f"{now - began:6.0f} s  {words}", highlight=False, markup=False)
+            console.print(f"{now - began:6.0f} s  {words}")
             said = now
 
     def copied(now: checkpoint.Progress, rows: int) -> None:

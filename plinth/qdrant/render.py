@@ -16,11 +16,15 @@ from plinth.qdrant.plan import (
 )
 
 
-def render(plan: Plan) -> str:
+def lines(plan: Plan) -> list[str]:
     """One line for each change: `+` made, `~` changed in place, `-` removed, `!` refused."""
-    lines = [line for step in plan.steps for line in _lines(step)]
-    lines += [f"! {refusal.sentence}" for refusal in plan.refusals]
-    return "\n".join(lines)
+    steps = [line for step in plan.steps for line in _lines(step)]
+    return [*steps, *(f"! {refusal.sentence}" for refusal in plan.refusals)]
+
+
+def render(plan: Plan) -> str:
+    """The lines as one text."""
+    return "\n".join(lines(plan))
 
 
 def to_json(plan: Plan) -> dict[str, Any]:

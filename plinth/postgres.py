@@ -16,6 +16,11 @@ INTERVAL_S = 0.25
 REFUSED = "password authentication failed"
 # A database's owner may set another one for whoever enters, whose functions and operators would then be its owner's.
 SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
+# What an owner loses that everybody has: the databases that every server has are its superuser's alone. Of a server
+# that someone else runs they are theirs to close.
+SERVERS_OWN = (
+    "SELECT datname FROM pg_database WHERE datname IN ('postgres', 'template1') AND pg_has_role(datdba, 'USAGE')"
+)
 # What the monitor role gets and what everybody loses, in SQL with the role in braces. charts/postgres has the same.
 MONITOR_RIGHTS = (
     "ALTER ROLE {} CONNECTION LIMIT 5",
@@ -108,13 +113,15 @@ def _change_password(server: Server, before: str | None) -> None:
 
 
 def ensure_database(server: Server, name: str, owner: str, password: str) -> None:
-    """A database that its owner, and nobody else but the superuser, can enter (S1-01)."""
+    """A database that its owner, and nobody else but the superuser, can enter; and the owner no other (S1-01)."""
     with server.connect() as connection:
         _ensure_role(connection, owner, password)
         exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         verb = "ALTER DATABASE {} OWNER TO {}" if exists else "CREATE DATABASE {} OWNER {}"
         connection.execute(sql.SQL(verb).format(sql.Identifier(name), sql.Identifier(owner)))
-        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+        closed = [name, *(str(row[0]) for row in connection.execute(SERVERS_OWN).fetchall())]
+        for each in closed:
+            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(each)))
 
 
 def ensure_monitor(server: Server, role: str, password: str) -> None:

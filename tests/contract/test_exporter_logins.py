@@ -21,6 +21,7 @@ import redis
 from plinth.backup import instances
 from plinth.postgres import Server, ensure_database, ensure_monitor
 from tests.conftest import ROOT
+from tests.databases import enter
 from tests.standing import Stack, ports
 from tests.waiting import wait_for
 
@@ -199,7 +200,7 @@ def server() -> Iterator[Server]:
         instances.postgres(Path(directory) / "work" / "postgres") as made,
     ):
         ensure_database(made, "digi", "digi", "of-the-owner")
-        with replace(made, user="digi", password="of-the-owner").connect("digi") as connection:
+        with enter(replace(made, user="digi", password="of-the-owner"), "digi") as connection:
             connection.execute("CREATE TABLE secret AS SELECT %s AS value", [VALUE])
         for _ in range(2):
             ensure_monitor(made, "plinth_monitor", "of-the-monitor")
@@ -213,7 +214,7 @@ def monitor(server: Server) -> Server:
 
 @needs_postgres
 def test_the_monitor_reads_statistics(monitor: Server) -> None:
-    with monitor.connect() as connection:
+    with enter(monitor, "postgres") as connection:
         assert connection.execute("SELECT pg_database_size('digi')").fetchone()
         settings = {
             name: connection.execute("SELECT current_setting(%s)", [name]).fetchone()

@@ -11,7 +11,7 @@ import pytest
 
 from plinth.backup import instances
 from plinth.errors import UserError
-from plinth.postgres import Server, ensure_superuser
+from plinth.postgres import Server, ensure_database, ensure_superuser
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("postgres") or list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))),
@@ -38,3 +38,22 @@ def test_the_old_password_is_changed_once_and_lets_nobody_in_afterwards() -> Non
 def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline() -> None:
     with pytest.raises(UserError, match="does not let postgres in"):
         ensure_superuser(Server("127.0.0.1", 1, "postgres", "x"), None, 0.5)
+
+
+def test_an_owner_enters_its_own_database_and_no_other() -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="plinth-") as directory,
+        instances.postgres(Path(directory) / "work" / "postgres") as server,
+    ):
+        for name in ("first", "second"):
+            ensure_database(server, name, name, "of-the-owner")
+        owner = replace(server, user="first", password="of-the-owner")
+        owner.connect("first").close()
+        for other in ("second", "postgres", "template1"):
+            with pytest.raises(UserError, match=f'permission denied for database "{other}"'):
+                owner.connect(other)
+        # A database's owner decides what is found there first, and the superuser looks past it.
+        with owner.connect("first") as connection:
+            connection.execute("ALTER DATABASE first SET search_path = public, pg_catalog")
+        with server.connect("first") as connection:
+            assert connection.execute("SHOW search_path").fetchone() == ("pg_catalog, pg_temp",)

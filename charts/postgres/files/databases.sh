@@ -21,7 +21,8 @@ database() { # name, owner, file of the owner's password
 SELECT format('CREATE DATABASE %I OWNER %I', :'database', :'role')
   WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
 SELECT format('ALTER DATABASE %I OWNER TO %I', :'database', :'role') \gexec
-SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', :'database') \gexec
+SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', name)
+  FROM (VALUES (:'database'), ('postgres'), ('template1')) AS closed (name) \gexec
 SQL
   echo "database $1 of $2"
 }

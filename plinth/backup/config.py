@@ -64,7 +64,7 @@ class PostgresStore(_Model):
     user: str = "postgres"
     password_file: Path
     extensions: tuple[str, ...] = Field(
-        (), description="Extensions that a restore may make as the superuser, beside those that Plinth knows."
+        (), description="Extensions that a restore may make as the superuser, beside those that Plinth allows."
     )
 
 

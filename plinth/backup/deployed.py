@@ -122,7 +122,7 @@ def stores_of(settings: Settings, outputs: Mapping[str, Any], home: Home) -> Ite
 def _stores(settings: Settings, outputs: Mapping[str, Any], home: Home, secrets: _Secrets) -> Stores:
     return Stores(
         qdrant=_qdrant(outputs["qdrant"], settings, home, secrets),
-        postgres=_postgres(outputs, secrets),
+        postgres=_postgres(outputs, settings, secrets),
         redis=_redis(outputs, secrets),
         neo4j=_neo4j(outputs, secrets),
         grafana=_grafana(outputs, settings, home),
@@ -156,13 +156,14 @@ def _qdrant(about: Mapping[str, Any], settings: Settings, home: Home, secrets: _
     )
 
 
-def _postgres(outputs: Mapping[str, Any], secrets: _Secrets) -> PostgresStore | None:
+def _postgres(outputs: Mapping[str, Any], settings: Settings, secrets: _Secrets) -> PostgresStore | None:
     about = outputs.get("postgres")
     return about and PostgresStore(
         host=about["host"],
         port=int(about["port"]),
         user=about["user"],
         password_file=secrets.file(about["password"]),
+        extensions=settings.backup.extensions,
     )
 
 

@@ -28,7 +28,7 @@ def refusal(what: str, extensions: Iterable[str], allowed: Collection[str], trus
         return None
     return (
         f"{what} needs the extension {', '.join(names)}, which only a superuser makes and a restore does not; "
-        "see what it can do, then add it to postgres.extensions of the backups' configuration."
+        "see what it can do, then add it to plinth:backup.extensions and run `plinth up`."
     )
 
 

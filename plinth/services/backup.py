@@ -52,6 +52,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
     watcher = EXPORTER if local or EXPORTER in names else None
     values = {
         "name": wanted.name,
+        "extensions": wanted.extensions,
         "state_of": watcher,
         "state": FILE,
         "repository": wanted.repository,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, SecretStr
 
 from plinth.settings.model import Model, Port
@@ -55,6 +57,11 @@ class Backup(Model):
         None,
         description="Who signed the certificate of the repository's server, where none of the machine's authorities "
         "did: a PEM file, relative to the project.",
+    )
+    extensions: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")], ...] = Field(
+        (),
+        description="Extensions of Postgres that a restore and a drill may make as the superuser, beside those that "
+        "any owner may make and those that Plinth knows to reach no file, no program and no other server.",
     )
     schedule: str = Field("0 3 * * *", description="Cron, in UTC.", pattern=CRON)
     check_schedule: str = Field("0 4 * * 6", description="When the repository is checked: cron, in UTC.", pattern=CRON)

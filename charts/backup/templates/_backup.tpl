@@ -100,6 +100,7 @@ postgres:
   port: {{ $v.postgres.port }}
   user: {{ $v.postgres.user | quote }}
   password_file: /etc/plinth-secrets/postgres-password
+  extensions: {{ $v.postgres.extensions | toJson }}
 {{- end }}
 {{- if $v.redis.enabled }}
 redis:

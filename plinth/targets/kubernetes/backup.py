@@ -99,7 +99,8 @@ def _stores(settings: Settings, names: Layout) -> dict[str, Any]:
             "caSecret": TLS if qd.tls_ca(settings.qdrant.tls) else "",
         }
     if "postgres" in names.services:
-        found["postgres"] = {**_at(names, "postgres", "sql"), "user": pg.SUPERUSER, "existingSecret": POSTGRES}
+        login = {"user": pg.SUPERUSER, "existingSecret": POSTGRES}
+        found["postgres"] = {**_at(names, "postgres", "sql"), **login, "extensions": list(settings.backup.extensions)}
     if "redis" in names.services:
         found["redis"] = {**_at(names, "redis", "resp"), "existingSecret": REDIS}
     if lends_grafana(names.services):

@@ -28,6 +28,7 @@ from plinth.backup.neo4j import version, words
 from plinth.backup.node import Node
 from plinth.backup.redis import connect, digest, keyspace
 from plinth.backup.restic import Restic, Snapshot
+from plinth.backup.source import LONGEST, shortened
 from plinth.backup.state import Result, Run, record
 from plinth.backup.take import newest
 from plinth.backup.work import BackupError, Say, Work, emptied, working
@@ -101,7 +102,7 @@ class Drill:
             databases.make_roles(server, roles.read_text())
             for saved in part.databases:
                 dump, _ = self.fetch(saved.path)
-                name = f"drill_{saved.name}"[:63]
+                name = shortened(f"drill_{saved.name}", LONGEST)
                 databases.rebuild(self._work, server, saved, dump, name)
                 said += databases.compared(server, saved, name)
                 databases.drop(server, name)

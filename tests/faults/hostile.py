@@ -110,8 +110,8 @@ ATTACKS = (
     ),
     Attack(
         "view",
-        "CREATE VIEW public.view_v AS SELECT 1 AS id, public.payload('view') AS p",
-        "SELECT * FROM public.view_v",
+        "CREATE VIEW public.view_v AS SELECT id, e, public.payload('view') AS p FROM public.honest",
+        "SELECT * FROM public.view_v LIMIT 1",
     ),
     Attack("materialized-view", "CREATE MATERIALIZED VIEW public.view_m AS SELECT public.payload('materialized-view')"),
     Attack(

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -17,8 +18,11 @@ from plinth.backup.instances import postgres
 from plinth.backup.manifest import Table
 from plinth.backup.source import Wish
 from plinth.backup.temporary_roles import PREFIX
+from plinth.errors import UserError
+from plinth.migrate.sources.pg_connect import DSN_VARIABLE
+from plinth.migrate.sources.postgres import PostgresOptions, open_postgres
 from plinth.postgres import Server
-from tests.faults.hostile import ATTACKS, HONEST_ROWS, OWNER, Attack, entered, make
+from tests.faults.hostile import ATTACKS, HONEST_ROWS, OWNER, PASSWORD, Attack, entered, make
 from tests.faults.world import Backups
 
 DATABASE, PROOF = "hostile", "proof"
@@ -130,6 +134,40 @@ def test_no_login_of_a_run_is_left(cycle: Cycle) -> None:
     with entered(cycle.server, "postgres") as connection:
         left = connection.execute("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", (PREFIX,)).fetchall()
     assert left == []
+
+
+def login(server: Server, user: str, password: str) -> str:
+    return f"postgresql://{user}:{quote(password, safe='')}@{server.host}:{server.port}/{DATABASE}"
+
+
+@pytest.mark.parametrize("table", ["public.honest", "public.view_v", "public.folded_t"])
+def test_a_migration_is_refused_to_a_superuser(cycle: Cycle, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DSN_VARIABLE, login(cycle.server, cycle.server.user, cycle.server.password))
+    source = open_postgres(PostgresOptions(table=table, key=("id",), vector="e"))
+    with pytest.raises(UserError, match=r"postgres is a superuser, .* GRANT pg_read_all_data TO reader"):
+        source.__enter__()
+    assert list(cycle.marks.iterdir()) == []
+
+
+@pytest.mark.parametrize("user", [OWNER, "reader"])
+@pytest.mark.parametrize("table", ["public.honest", "public.view_v"])
+def test_a_migration_by_others_reads_every_row_and_leaves_no_mark(
+    cycle: Cycle, user: str, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with entered(cycle.server, "postgres") as connection:
+        connection.execute("DROP OWNED BY reader; DROP ROLE reader" if "reader" in roles(cycle.server) else "SELECT 1")
+        connection.execute("CREATE ROLE reader LOGIN BYPASSRLS PASSWORD 'r'; GRANT pg_read_all_data TO reader")
+        connection.execute(f"GRANT CONNECT ON DATABASE {DATABASE} TO reader".encode())
+    monkeypatch.setenv(DSN_VARIABLE, login(cycle.server, user, PASSWORD if user == OWNER else "r"))
+    with open_postgres(PostgresOptions(table=table, key=("id",), vector="e")) as source:
+        assert source.count() == HONEST_ROWS
+        assert sum(len(page) for page in source.pages(None)) == HONEST_ROWS
+    assert list(cycle.marks.iterdir()) == []
+
+
+def roles(server: Server) -> set[str]:
+    with entered(server, "postgres") as connection:
+        return {str(row[0]) for row in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
 
 
 @pytest.fixture(scope="module")

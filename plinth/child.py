@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from plinth.errors import UserError
 START_DEADLINE_S = 120.0
 STOP_DEADLINE_S = 60.0
 INTERVAL_S = 0.05
+# Never through a link that another put there.
+APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -54,7 +57,7 @@ class Child:
     ) -> None:
         """Start it; ``environment`` is what it has beside the fixed one, ``stop_signal`` what it ends at."""
         self._log, self._stop_signal = directory / "log", stop_signal
-        with self._log.open("ab") as log:
+        with os.fdopen(os.open(self._log, APPEND, 0o600), "ab") as log:
             self._process = subprocess.Popen(
                 argv,
                 cwd=directory,

@@ -42,7 +42,9 @@ def opened(path: Path, within: Path, mode: int = PASSAGE) -> Iterator[int]:
     whatever the umask. Above ``within`` links are followed, where no service can change them. Raises
     :class:`UserError` for what another could have put there.
     """
-    real = Path(within.parent.resolve() / within.name)
+    if not within.is_absolute():
+        raise ValueError(f"{within} is not an absolute path")
+    real = within.parent.resolve() / within.name
     descriptor = os.open("/", FLAGS)
     walked = Path("/")
     try:
@@ -58,6 +60,15 @@ def opened(path: Path, within: Path, mode: int = PASSAGE) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def make_passage(path: Path, mode: int = PASSAGE) -> None:
+    """Make a directory and those above it, all of that mode whatever the umask; what is there stays as it is."""
+    if not path.is_dir():
+        make_passage(path.parent, mode)
+        with suppress(FileExistsError):
+            path.mkdir(mode=PRIVATE)
+            path.chmod(mode)
 
 
 def replace_tree(parent: int, name: str, files: Mapping[str, str], access: Access) -> None:

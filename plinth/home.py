@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plinth.directories import make_passage
 from plinth.files import write_whole
 
 
@@ -99,7 +100,7 @@ def home(root: Path, env: str) -> Home:
 
 def remember_deployed(place: Home, deployed: Mapping[str, Any]) -> None:
     """Keep with the data what was deployed over it: Pulumi's state is gone after `down`, and the data is not."""
-    place.deployed.parent.mkdir(parents=True, exist_ok=True)
+    make_passage(place.deployed.parent)
     write_whole(place.deployed, json.dumps(dict(deployed), indent=2) + "\n")
 
 

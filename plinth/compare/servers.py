@@ -16,6 +16,7 @@ import psycopg
 
 from plinth.accounts import first_account
 from plinth.child import Child, fixed_environment
+from plinth.directories import PASSAGE
 from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant
 from plinth.scratch import Memory, Scratch, free_port, memory_of
@@ -172,7 +173,8 @@ def pgvector(environment: Path, directory: Path) -> Other:
     data = directory / "data"
     data.mkdir(mode=0o700)
     if account:
-        shutil.chown(directory, account)
+        # Through to its data; what it prints is kept where it cannot put a link.
+        directory.chmod(PASSAGE)
         shutil.chown(data, account)
     made = subprocess.run(
         [str(binaries / "initdb"), "-D", str(data), "-U", "compare", "--auth=trust", "--encoding=UTF8", "--locale=C"],
@@ -190,8 +192,7 @@ def pgvector(environment: Path, directory: Path) -> Other:
 
     def command(port: int) -> Sequence[str]:
         flags = [f"-c{key}={value}" for key, value in settings.items()]
-        # Its socket stays in its own directory.
-        return [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(directory), *flags]
+        return [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", "", *flags]
 
     def url(port: int) -> str:
         return f"postgresql://compare@127.0.0.1:{port}/postgres"

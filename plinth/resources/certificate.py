@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +11,17 @@ import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from plinth.certificates import Pair, is_due, issue, make_authority
-from plinth.files import write_whole
+from plinth.directories import make_passage
+from plinth.files import locked, write_whole
 from plinth.resources.base import Provider, to_json
 
 
 def kept_authority(directory: Path, name: str) -> Pair:
     """The authority of a directory, made when there is none; it outlives Pulumi's state, as the data does."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_passage(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
     path = directory / "authority.json"
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(directory / "lock"):
         if not path.exists():
             write_whole(path, json.dumps(vars(make_authority(name))))
         return Pair(**json.loads(path.read_text()))

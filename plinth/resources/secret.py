@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import secrets
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
-from plinth.files import write_whole
+from plinth.directories import make_passage
+from plinth.files import locked, write_whole
 from plinth.resources.base import Provider
 
 ENTROPY_BYTES = 24
@@ -22,9 +22,8 @@ def kept_secret(path: Path, name: str, known_value: str | None = None) -> str:
 
     The file outlives Pulumi's state on purpose: a Postgres volume kept over `down` opens with its old password only.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    make_passage(path.parent)
+    with locked(path.with_suffix(".lock")):
         known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         if name not in known:
             known[name] = known_value or secrets.token_urlsafe(ENTROPY_BYTES)

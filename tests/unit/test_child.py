@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -53,6 +54,26 @@ def test_one_that_does_not_go_is_killed_with_all_that_it_started(
     started = int((tmp_path / "started").read_text())
     assert not psutil.pid_exists(running.pid)
     assert gone(started)
+
+
+def test_what_it_prints_goes_through_no_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("as it was")
+    (tmp_path / "log").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="log"):
+        python("print('chosen')", tmp_path)
+    assert (tmp_path / "victim").read_text() == "as it was"
+
+
+def test_it_gets_nothing_of_its_callers_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PULUMI_CONFIG_PASSPHRASE", "AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "PYTHONPATH", "LD_PRELOAD"):
+        monkeypatch.setenv(name, "/of-the-caller")
+    program = "import json, os, pathlib, time; pathlib.Path('new').write_text(json.dumps(dict(os.environ)));"
+    program += "pathlib.Path('new').rename('environment'); time.sleep(600)"
+    with Child([sys.executable, "-c", program], tmp_path, environment={"OWN": "named"}) as running:
+        running.wait("It", (tmp_path / "environment").read_text, OSError)
+    environment = json.loads((tmp_path / "environment").read_text())
+    assert environment.pop("OWN") == "named"
+    assert environment == child.fixed_environment(home=tmp_path)
 
 
 def gone(pid: int) -> bool:

@@ -16,6 +16,9 @@ from plinth.accounts import become
 from plinth.directories import Access, give, has_access, make_volume, opened, purge, remove_tree, replace_tree
 from plinth.errors import UserError
 from plinth.files import write_whole
+from plinth.home import Home, remember_deployed
+from plinth.resources.certificate import kept_authority
+from plinth.resources.secret import kept_secret
 from plinth.targets.local.process import ProcessSpec, start, stop
 from tests.accounts import as_account, needs_accounts
 
@@ -105,6 +108,18 @@ def test_directories_on_the_way_and_files_have_their_modes_whatever_the_umask(pl
     }
     # What had to be made above the place as well.
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o711
+
+
+def test_what_is_kept_with_the_data_is_closed_whatever_the_umask(place: Path, umask: int) -> None:
+    files = Home(place.parent, place)
+    kept_secret(files.secrets, "postgres_password")
+    remember_deployed(files, {})
+    kept_authority(files.data / "tls", "Plinth")
+    found = modes(place)
+    assert found["data"] == 0o711
+    assert found["data/tls"] == 0o700
+    assert {found[f"data/{name}"] for name in ("secrets.json", "deployed.json", "tls/authority.json")} == {0o600}
+    assert not [name for name, mode in found.items() if mode & 0o022]
 
 
 def test_a_directory_that_was_open_to_all_is_closed_and_what_others_put_there_goes(place: Path) -> None:

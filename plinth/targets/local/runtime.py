@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from plinth.directories import make_passage
+
 PACKAGE = Path(__file__).parent.parent.parent
 SKIPPED = {"site-packages", "test", "idlelib", "__pycache__"}
 READ, ENTER = stat.S_IROTH, stat.S_IXOTH
@@ -129,7 +131,7 @@ def _files(source: Path, skipped: set[str]) -> Iterator[tuple[Path, Path]]:
 def _link(source: Path, to: Path) -> None:
     if not source.is_file():
         return
-    _make(to.parent)
+    make_passage(to.parent, 0o755)
     mode = source.stat().st_mode
     if mode & READ:
         try:
@@ -139,10 +141,3 @@ def _link(source: Path, to: Path) -> None:
     else:
         shutil.copy2(source, to)
         to.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
-
-
-def _make(directory: Path) -> None:
-    if not directory.is_dir():
-        _make(directory.parent)
-        directory.mkdir()
-        directory.chmod(0o755)

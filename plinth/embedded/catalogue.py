@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from plinth.embedded import names
 from plinth.embedded.config import HNSW, Config
-from plinth.embedded.errors import ApiError, malformed, missing_collection, refused
+from plinth.embedded.errors import MISTAKES, ApiError, from_mistake, malformed, missing_collection, refused
 from plinth.embedded.proxy import EngineProxy
-from plinth.embedded.schema import check_vectors, hnsw, index, quantization
+from plinth.embedded.schema import check_vectors, index, shard_config
 from plinth.files import sync_directory, write_whole
 
-FORBIDDEN = frozenset('<>:"/\\|?*\0\x1f')
 CREATE_KEYS = frozenset(
     {
         "vectors",
@@ -33,11 +34,14 @@ CREATE_KEYS = frozenset(
         "metadata",
     }
 )
+ALIASES, DESCRIPTION, DELETED = "aliases.json", "collection.json", ".deleted-"
 WAL = {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1}
+
+log = logging.getLogger("plinth.embedded")
 
 
 class Catalogue:
-    """The collections of a storage directory, each with its engine."""
+    """The collections of a storage directory, each with its engine, each in a directory that :mod:`names` calls."""
 
     def __init__(self, config: Config) -> None:
         self.defaults = config
@@ -58,17 +62,24 @@ class Catalogue:
         """The engine behind a name or an alias."""
         return self.engines[self.resolve(name)]
 
-    def create(self, name: str, body: Any) -> EngineProxy:
-        """A new collection, its files made; the engine starts with its first request."""
+    async def create(self, name: str, body: Any) -> None:
+        """A new collection, whose engine is up when this returns; nothing is left of one that does not open."""
+        self._check_new(name)
+        engine = self.add(name, new_config(body, self.defaults), {})
+        try:
+            await engine.start()
+        except ApiError:
+            await self.delete(name)
+            raise
+
+    def _check_new(self, name: str) -> None:
         if name in self.engines:
             raise ApiError(409, f"Wrong input: Collection `{name}` already exists!")
         if name in self.aliases:
             raise ApiError(
                 400, f"Wrong input: Can't create collection with name {name}. Alias with the same name already exists"
             )
-        if not 1 <= len(name) <= 255 or FORBIDDEN & set(name):
-            raise ApiError(422, f"Validation error: '{name}' is no name for a collection")
-        return self.add(name, new_config(body, self.defaults), {})
+        names.check_collection(name)
 
     def add(self, name: str, config: dict[str, Any], indexes: dict[str, Any]) -> EngineProxy:
         """Record a collection with its configuration."""
@@ -84,7 +95,7 @@ class Catalogue:
         if engine is None:
             return False
         # The rename is the deletion: a crash later leaves only rubbish, which the next start removes.
-        doomed = self.root / f".deleted-{quote(name, safe='')}"
+        doomed = self.root / f"{DELETED}{names.directory(name)}"
         shutil.rmtree(doomed, ignore_errors=True)
         self.directory(name).rename(doomed)
         sync_directory(self.root)
@@ -98,50 +109,89 @@ class Catalogue:
     def change_aliases(self, body: Any) -> None:
         """All actions or none."""
         aliases = dict(self.aliases)
-        for action in body.get("actions") or []:
-            if "create_alias" in action:
-                alias, target = action["create_alias"]["alias_name"], action["create_alias"]["collection_name"]
-                if target not in self.engines:
-                    raise missing_collection(target)
-                if alias in self.engines:
-                    raise ApiError(409, f"Wrong input: Collection `{alias}` already exists!")
-                aliases[alias] = target
-            elif "delete_alias" in action:
-                if aliases.pop(action["delete_alias"]["alias_name"], None) is None:
-                    raise ApiError(404, f"Not found: Alias {action['delete_alias']['alias_name']} does not exists!")
-            elif "rename_alias" in action:
-                names = action["rename_alias"]
-                if names["old_alias_name"] not in aliases:
-                    raise ApiError(404, f"Not found: Alias {names['old_alias_name']} does not exists!")
-                aliases[names["new_alias_name"]] = aliases.pop(names["old_alias_name"])
-            else:
-                raise malformed("an action is create_alias, delete_alias or rename_alias")
+        try:
+            for action in body.get("actions") or []:
+                self._change_alias(aliases, action)
+        except MISTAKES as error:
+            raise from_mistake(error) from error
         self.aliases = aliases
         self._save_aliases()
+
+    def _change_alias(self, aliases: dict[str, str], action: Any) -> None:
+        if "create_alias" in action:
+            alias = self._new_alias(action["create_alias"]["alias_name"])
+            target = action["create_alias"]["collection_name"]
+            if target not in self.engines:
+                raise missing_collection(target)
+            aliases[alias] = target
+        elif "delete_alias" in action:
+            if aliases.pop(action["delete_alias"]["alias_name"], None) is None:
+                raise _missing_alias(action["delete_alias"]["alias_name"])
+        elif "rename_alias" in action:
+            old, new = action["rename_alias"]["old_alias_name"], action["rename_alias"]["new_alias_name"]
+            if old not in aliases:
+                raise _missing_alias(old)
+            aliases[self._new_alias(new)] = aliases.pop(old)
+        else:
+            raise malformed("an action is create_alias, delete_alias or rename_alias")
+
+    def _new_alias(self, value: object) -> str:
+        alias = names.alias(value)
+        if alias in self.engines:
+            raise ApiError(409, f"Wrong input: Collection `{alias}` already exists!")
+        return alias
 
     def save(self, name: str, config: Mapping[str, Any], indexes: Mapping[str, Any]) -> None:
         """Write a collection's description."""
         directory = self.directory(name)
         directory.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"name": name, "config": config, "indexes": indexes}, indent=1)
-        write_whole(directory / "collection.json", text)
+        write_whole(directory / DESCRIPTION, text)
 
     def directory(self, name: str) -> Path:
         """A collection's directory."""
-        return self.root / quote(name, safe="")
+        return self.root / names.directory(name)
 
     def _load(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        for doomed in self.root.glob(".deleted-*"):
+        for path in sorted(self.root.glob(f"*/{DESCRIPTION}")):
+            saved = json.loads(path.read_text())
+            directory = self._migrated(path.parent, saved["name"])
+            if directory is not None:
+                self.engines[saved["name"]] = EngineProxy(directory, saved["config"], saved["indexes"])
+        for doomed in self.root.glob(f"{DELETED}*"):
             shutil.rmtree(doomed, ignore_errors=True)
-        for path in sorted(self.root.glob("*/collection.json")):
-            known = json.loads(path.read_text())
-            self.engines[known["name"]] = EngineProxy(path.parent, known["config"], known["indexes"])
-        aliases = self.root / "aliases.json"
+        aliases = self.root / ALIASES
         self.aliases = json.loads(aliases.read_text()) if aliases.exists() else {}
 
+    def _migrated(self, directory: Path, name: str) -> Path | None:
+        """Where a collection lies now. None for the rest of a deleted one.
+
+        Releases before 0.2 called a directory by the collection's quoted name, so that `.deleted-x` and `aliases.json`
+        could be collections too. Each is renamed at once, its snapshots first: a crash leaves what the next start goes
+        on with.
+        """
+        present, former = self.directory(name), quote(name, safe="")
+        if directory == present:
+            return present
+        if directory.name.startswith(DELETED) and directory.name != former:
+            return None
+        if present.exists():
+            log.error("collection %r lies in %s as well; that one is left alone", name, directory)
+            return None
+        snapshots = self.defaults.snapshots
+        if (snapshots / former).is_dir() and not (snapshots / present.name).exists():
+            (snapshots / former).rename(snapshots / present.name)
+        directory.rename(present)
+        sync_directory(self.root)
+        return present
+
     def _save_aliases(self) -> None:
-        write_whole(self.root / "aliases.json", json.dumps(self.aliases))
+        write_whole(self.root / ALIASES, json.dumps(self.aliases))
+
+
+def _missing_alias(alias: object) -> ApiError:
+    return ApiError(404, f"Not found: Alias {alias} does not exists!")
 
 
 def new_config(body: Any, defaults: Config) -> dict[str, Any]:
@@ -159,7 +209,7 @@ def new_config(body: Any, defaults: Config) -> dict[str, Any]:
     if (body.get("sharding_method") or "auto") != "auto":
         raise refused("custom sharding")
     vectors = body.get("vectors") or {}
-    check_vectors(vectors)
+    check_vectors(vectors, body.get("sparse_vectors") or {})
     config = {
         "params": {
             "vectors": vectors,
@@ -218,9 +268,8 @@ def patched(config: Mapping[str, Any], body: Any) -> dict[str, Any]:
 def checked(config: dict[str, Any]) -> dict[str, Any]:
     """The same configuration, once the wheel's own types take it."""
     try:
-        hnsw(config["hnsw_config"])
-        quantization(config["quantization_config"])
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        shard_config(config)
+    except MISTAKES as error:
         raise malformed(str(error)) from error
     return config
 

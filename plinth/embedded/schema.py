@@ -8,6 +8,7 @@ from typing import Any
 import qdrant_edge as edge
 
 from plinth.embedded.errors import ApiError, malformed, refused
+from plinth.embedded.names import check_vector
 
 DISTANCES = {"Cosine": "Cosine", "Euclid": "Euclid", "Dot": "Dot", "Manhattan": "Manhattan"}
 INDEXES: dict[str, tuple[Any, frozenset[str]]] = {
@@ -102,11 +103,15 @@ def index(schema: str | Mapping[str, Any]) -> Any:
     return make(**given)
 
 
-def check_vectors(vectors: Any) -> None:
+def check_vectors(vectors: Any, sparse: Any) -> None:
     """Refuse vectors that no collection can have."""
-    if not isinstance(vectors, dict):
-        raise malformed("vectors is an object")
+    if not isinstance(vectors, dict) or not isinstance(sparse, dict):
+        raise malformed("vectors and sparse_vectors are objects")
+    for name in (*(() if "size" in vectors else vectors), *sparse):
+        check_vector(name)
     for params in [vectors] if "size" in vectors else vectors.values():
+        if not isinstance(params, dict):
+            raise malformed("a vector's parameters are an object")
         size, distance = params.get("size"), params.get("distance")
         if distance not in DISTANCES:
             raise malformed(f"unknown distance {distance!r}, expected one of {', '.join(DISTANCES)}")

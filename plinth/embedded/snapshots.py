@@ -8,17 +8,20 @@ import shutil
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from plinth.embedded import ENGINE, store
-from plinth.embedded.catalogue import Catalogue
-from plinth.embedded.errors import ApiError, refused
+from plinth.archives import UnsafeArchive, unpack
+from plinth.embedded import ENGINE, names, store
+from plinth.embedded.catalogue import Catalogue, checked
+from plinth.embedded.errors import ApiError, malformed, refused
 from plinth.files import sha256
 
 FORMAT = "plinth-embedded-1"
+RECOVERING = ".recover-"
 
 
 class Snapshots:
@@ -28,6 +31,8 @@ class Snapshots:
         self.catalogue = catalogue
         self.root = root
         self.created: dict[str, int] = {}
+        for cut_off in catalogue.defaults.storage.glob(f"{RECOVERING}*"):
+            shutil.rmtree(cut_off, ignore_errors=True)
 
     async def create(self, name: str) -> dict[str, Any]:
         """Flush a collection and pack it; answers name, creation time, size and SHA-256."""
@@ -35,7 +40,7 @@ class Snapshots:
         directory = self._directory(name)
         directory.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC)
-        file = directory / f"{name}-0-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond:06d}.snapshot"
+        file = directory / f"{names.readable(name)}-0-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond:06d}.snapshot"
         manifest, partial = file.with_suffix(".manifest"), file.with_suffix(".partial")
         described = {"format": FORMAT, "engine": ENGINE, "config": engine.config, "indexes": engine.indexes}
         manifest.write_text(json.dumps(described))
@@ -53,10 +58,10 @@ class Snapshots:
 
     def path(self, name: str, snapshot: str) -> Path:
         """The file of a snapshot."""
-        path = self._directory(name) / snapshot
-        if path.parent != self._directory(name) or not path.is_file():
-            raise ApiError(404, f"Not found: Snapshot {snapshot} not found")
-        return path
+        for path in self._directory(name).glob("*.snapshot"):
+            if path.name == snapshot:
+                return path
+        raise ApiError(404, f"Not found: Snapshot {snapshot} not found")
 
     def delete(self, name: str, snapshot: str) -> None:
         """Remove a snapshot."""
@@ -66,17 +71,18 @@ class Snapshots:
 
     async def recover(self, name: str, body: dict[str, Any]) -> None:
         """Replace a collection's content, or make the collection, from a `file://` within the snapshots directory."""
+        if name not in self.catalogue.engines:
+            names.check_collection(name)
+        if not isinstance(body, dict):
+            raise malformed("the body is an object")
         path = self._located(str(body.get("location")))
         checksum = body.get("checksum")
         if checksum and await asyncio.to_thread(sha256, path) != checksum:
             raise ApiError(400, f"Checksum mismatch: the snapshot {path.name} is not the one whose checksum was given")
-        unpacked = self.catalogue.defaults.storage / f".recover-{path.stem}"
-        shutil.rmtree(unpacked, ignore_errors=True)
-        try:
+        with TemporaryDirectory(prefix=RECOVERING, dir=self.catalogue.defaults.storage) as scratch:
+            unpacked = Path(scratch) / "unpacked"
             manifest = await asyncio.to_thread(_unpack, path, unpacked)
             await self._replace(name, manifest, unpacked / "shard")
-        finally:
-            shutil.rmtree(unpacked, ignore_errors=True)
 
     async def _replace(self, name: str, manifest: dict[str, Any], shard: Path) -> None:
         engine = self.catalogue.engines.get(name)
@@ -111,14 +117,15 @@ class Snapshots:
 
 def _unpack(path: Path, directory: Path) -> dict[str, Any]:
     try:
-        with tarfile.open(path) as archive:
-            archive.extractall(directory, filter="data")
+        # Not compressed: what is unpacked is no larger than the file.
+        with tarfile.open(path, "r:") as archive:
+            unpack(archive, directory)
         manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
-    except (tarfile.TarError, OSError, ValueError) as error:
+        if manifest["format"] != FORMAT or not (directory / "shard").is_dir():
+            raise _foreign(path)
+        return {"config": checked(manifest["config"]), "indexes": dict(manifest["indexes"])}
+    except (tarfile.TarError, UnsafeArchive, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _foreign(path) from error
-    if manifest.get("format") != FORMAT:
-        raise _foreign(path)
-    return manifest
 
 
 def _foreign(path: Path) -> ApiError:

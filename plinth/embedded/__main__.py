@@ -13,6 +13,7 @@ import uvicorn
 from plinth.embedded import ENGINE
 from plinth.embedded.app import application
 from plinth.embedded.config import load
+from plinth.embedded.connections import Connection
 from plinth.errors import UserError
 from plinth.visible import log_lines, visible
 
@@ -39,6 +40,8 @@ def main() -> None:
         access_log=False,
         log_level=level.lower(),
         log_config=None,
+        http=Connection,
+        ws="none",
         timeout_keep_alive=60,
         timeout_graceful_shutdown=10,
     )

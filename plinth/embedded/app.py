@@ -10,18 +10,25 @@ import time
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from plinth.embedded.config import Config
-from plinth.embedded.endpoints import Endpoint, Endpoints, json_response
-from plinth.embedded.errors import ApiError
+from plinth.embedded.connections import LOGIN
+from plinth.embedded.endpoints import READER, Endpoint, Endpoints, json_response
+from plinth.embedded.errors import ApiError, internal
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
-READING = frozenset({"GET", "HEAD"})
-READING_POSTS = ("/points", "/scroll", "/count", "/query", "/query/batch", "/query/groups", "/facet")
+EVERY_METHOD = ("GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE")
 POINTS = "/collections/{name}/points"
+READING_POSTS = frozenset(
+    {
+        "/collections/{name}/facet",
+        POINTS,
+        *(f"{POINTS}/{path}" for path in ("scroll", "count", "query", "query/batch", "query/groups")),
+    }
+)
 log = logging.getLogger("plinth.embedded")
 
 
@@ -85,7 +92,7 @@ class Front:
         routes = [Route(path, self.wrapped(path, endpoint), methods=[method]) for method, path, endpoint in table]
         return [
             *routes,
-            Route("/{rest:path}", self.wrapped("", do.unknown), methods=["GET", "PUT", "POST", "PATCH", "DELETE"]),
+            Route("/{rest:path}", self.wrapped("", do.unknown), methods=EVERY_METHOD),
         ]
 
     def wrapped(self, path: str, endpoint: Endpoint) -> Endpoint:
@@ -95,18 +102,16 @@ class Front:
 
         async def answer(request: Request) -> Response:
             began = time.perf_counter()
-            response = self.denied(request)
+            response = self.denied(request, path)
             if response is None:
                 try:
                     response = await endpoint(request)
                 except ApiError as error:
-                    response = json_response(
-                        error.status, {"status": {"error": str(error)}, "time": time.perf_counter() - began}
-                    )
+                    response = error_response(error, began)
+                except ClientDisconnect:
+                    response = Response(status_code=400)
                 except Exception as error:
-                    log.exception("%s %s failed", request.method, request.url.path)
-                    words = f"Service internal error: {type(error).__name__}: {error}"
-                    response = json_response(500, {"status": {"error": words}, "time": time.perf_counter() - began})
+                    response = error_response(internal(error, f"{request.method} {request.scope['path']}"), began)
             if reported:
                 self.endpoints.requests.record(
                     request.method, pattern, response.status_code, time.perf_counter() - began
@@ -115,21 +120,26 @@ class Front:
 
         return answer
 
-    def denied(self, request: Request) -> Response | None:
+    def denied(self, request: Request, path: str) -> Response | None:
         """401 without a valid key, 403 where the read-only key writes; None when the request may pass."""
         keys = (self.config.api_key, self.config.alt_api_key, self.config.read_only_api_key)
-        if not any(keys) or request.url.path in OPEN_PATHS:
+        log_in = getattr(request.state, LOGIN, lambda: None)
+        if not any(keys):
+            log_in()
+            return None
+        if path in OPEN_PATHS:
             return None
         given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
         full, also_full, reading = (
             key is not None and hmac.compare_digest(given.encode(), key.encode()) for key in keys
         )
+        if not (full or also_full or reading):
+            return PlainTextResponse("Must provide an API key or an Authorization bearer token", 401)
+        log_in()
         if full or also_full:
             return None
-        if not reading:
-            return PlainTextResponse("Must provide an API key or an Authorization bearer token", 401)
-        path = request.url.path
-        if request.method in READING or (request.method == "POST" and path.endswith(READING_POSTS)):
+        setattr(request.state, READER, True)
+        if request.method in ("GET", "HEAD") or (request.method == "POST" and path in READING_POSTS):
             return None
         return PlainTextResponse("Forbidden: Write access is required", 403)
 
@@ -147,6 +157,11 @@ class Front:
                 await engine.start()
             except ApiError as error:
                 log.error("collection %s does not open: %s", name, error)
+
+
+def error_response(error: ApiError, began: float) -> Response:
+    """Qdrant's envelope of an error."""
+    return json_response(error.status, {"status": {"error": str(error)}, "time": time.perf_counter() - began})
 
 
 def application(config: Config) -> Starlette:

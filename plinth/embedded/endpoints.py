@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import orjson
@@ -12,12 +13,15 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from plinth.embedded import ENGINE, VERSION, metrics
+from plinth.embedded.bodies import Bodies
 from plinth.embedded.catalogue import Catalogue, index_schema, patched
 from plinth.embedded.config import Config
 from plinth.embedded.errors import ApiError, malformed, missing_collection, refused
 from plinth.embedded.snapshots import Snapshots
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+READER = "reader"
+"""The key of a request's state that tells whether it came with the read-only key."""
 
 
 class Endpoints:
@@ -28,6 +32,7 @@ class Endpoints:
         self.catalogue = Catalogue(config)
         self.snapshots = Snapshots(self.catalogue, config.snapshots)
         self.requests = metrics.Requests()
+        self.bodies = Bodies(config.max_request_mb * 1024 * 1024)
         # One change of configuration at a time; reads and points go on.
         self.changing = asyncio.Lock()
 
@@ -37,23 +42,20 @@ class Endpoints:
         async def endpoint(request: Request) -> Response:
             began = time.perf_counter()
             engine = self.catalogue.engine(request.path_params["name"])
-            return _result(await engine.call(name, await self.body(request)), began)
+            async with self.body(request) as body:
+                return _result(await engine.call(name, body), began)
 
         return endpoint
 
-    async def body(self, request: Request) -> bytes:
-        """The body, refused when it is larger than allowed."""
-        body = await request.body()
-        if len(body) > self.config.max_request_mb * 1024 * 1024:
-            raise ApiError(
-                400, f"JSON payload ({len(body)} bytes) is larger than allowed ({self.config.max_request_mb} MB)"
-            )
-        return body
+    def body(self, request: Request) -> AbstractAsyncContextManager[bytes]:
+        """The body, refused while it is read when it is larger than allowed."""
+        return self.bodies.received(request, reader=getattr(request.state, READER, False))
 
     async def json(self, request: Request) -> Any:
         """The body as JSON."""
         try:
-            return orjson.loads(await self.body(request) or b"{}")
+            async with self.body(request) as body:
+                return orjson.loads(body or b"{}")
         except orjson.JSONDecodeError as error:
             raise malformed(str(error)) from error
 
@@ -133,8 +135,7 @@ class Endpoints:
         """Make a collection; its engine is up when this answers."""
         body = await self.json(request)
         async with self.changing:
-            engine = self.catalogue.create(request.path_params["name"], body)
-        await engine.start()
+            await self.catalogue.create(request.path_params["name"], body)
         return _ok(True)
 
     async def update(self, request: Request) -> Response:
@@ -225,7 +226,7 @@ class Endpoints:
 
     async def unknown(self, request: Request) -> Response:
         """What the embedded engine does not do, by name."""
-        path = request.url.path
+        path = request.scope["path"]
         parts = path.strip("/").split("/")
         if (
             len(parts) > 1

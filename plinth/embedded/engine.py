@@ -6,6 +6,7 @@ It answers requests from the front one by one, flushes on a timer, and lets a ch
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import shutil
@@ -23,7 +24,7 @@ import orjson
 import qdrant_edge as edge
 
 from plinth.embedded import store, wire
-from plinth.embedded.errors import ApiError, malformed
+from plinth.embedded.errors import MISTAKES, ApiError, from_mistake, internal, malformed, no_space
 from plinth.embedded.guard import check_read, check_write
 from plinth.embedded.shard import READS, WRITES, check_dimensions, dimensions, points_of, read, write
 from plinth.files import write_whole
@@ -55,9 +56,9 @@ class Engine:
     def answer(self, operation: str, body: bytes) -> bytes:
         """Carry out one request; the answer is JSON. Raises :class:`ApiError`."""
         if operation in READS:
-            wanted = _parse(body)
-            check_read(operation, wanted, self.config, self.indexes)
-            return orjson.dumps(read(self.shard, operation, wanted))
+            request = _parse(body)
+            self._check_read(operation, request)
+            return orjson.dumps(read(self.shard, operation, request))
         if operation in WRITES or operation == "batch":
             return self._write(operation, _parse(body))
         own: dict[str, Callable[[bytes], dict[str, Any]]] = {
@@ -104,9 +105,7 @@ class Engine:
 
     def _write(self, operation: str, body: Any) -> bytes:
         if shutil.disk_usage(self.directory).free < FREE_BYTES_MIN:
-            raise ApiError(
-                500, "Service internal error: No space left on device: WAL buffer size exceeds available disk space"
-            )
+            raise no_space()
         self._check(operation, body)
         write(self.shard, operation, body)
         if self.journal is not None:
@@ -118,9 +117,21 @@ class Engine:
         result = {"operation_id": self.operations, "status": "completed"}
         return orjson.dumps([result] * count if operation == "batch" else result)
 
+    def _check_read(self, operation: str, body: Any) -> None:
+        try:
+            check_read(operation, body, self.config, self.indexes)
+        except MISTAKES as error:
+            raise from_mistake(error) from error
+
     def _check(self, operation: str, body: Any) -> None:
         if not isinstance(body, dict):
             raise malformed("the body is an object")
+        try:
+            self._check_write(operation, body)
+        except MISTAKES as error:
+            raise from_mistake(error) from error
+
+    def _check_write(self, operation: str, body: dict[str, Any]) -> None:
         check_write(operation, body, self.config)
         sizes = dimensions(self.config)
         if operation in ("upsert", "update_vectors"):
@@ -243,10 +254,20 @@ def serve(connection: socket.socket, engine: Engine) -> None:
             number, operation, body = request
             try:
                 status, answer = 200, engine.answer(operation, body)
-            except ApiError as error:
-                status, answer = error.status, orjson.dumps(str(error))
+            except Exception as error:
+                refusal = as_api_error(error, operation, engine.directory)
+                status, answer = refusal.status, orjson.dumps(str(refusal))
             connection.sendall(wire.pack(number, status, answer))
         engine.upkeep()
+
+
+def as_api_error(error: Exception, operation: str, directory: Path) -> ApiError:
+    """What is answered for an error: a request never ends the process, and no answer names a file."""
+    if isinstance(error, RecursionError):
+        return malformed("it is nested too deeply")
+    if isinstance(error, ApiError) and str(directory) not in str(error):
+        return error
+    return internal(error, operation)
 
 
 def _parse(body: bytes) -> Any:
@@ -260,17 +281,20 @@ def main() -> None:
     """Serve the collection that the first frame describes, on the inherited socket."""
     # The front decides when to end: a Ctrl-C in a terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     connection = socket.socket(fileno=int(sys.argv[1]))
     request = wire.receive(connection)
     if request is None:
         return
     number, _, body = request
-    wanted = orjson.loads(body)
+    opened = orjson.loads(body)
+    directory = Path(opened["directory"])
     try:
-        engine = Engine(Path(wanted["directory"]), wanted["config"], wanted["indexes"])
+        engine = Engine(directory, opened["config"], opened["indexes"])
     except Exception as error:
-        connection.sendall(wire.pack(number, 500, orjson.dumps(f"Service internal error: {error}")))
-        raise
+        refusal = as_api_error(error, "open", directory)
+        connection.sendall(wire.pack(number, refusal.status, orjson.dumps(str(refusal))))
+        sys.exit(1)
     connection.sendall(wire.pack(number, 200, b"{}"))
     try:
         serve(connection, engine)

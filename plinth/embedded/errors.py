@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from uuid import uuid4
+
 _CALLERS_FAULT = ("not existing vector", "wrong input", "bad request", "index", "invalid", "validation", "expected")
 REAL = "put a `qdrant` binary on PATH or name one in PLINTH_QDRANT"
+MISTAKES = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
+"""What a body of another form than expected leads to."""
+log = logging.getLogger("plinth.embedded")
 
 
 class ApiError(Exception):
@@ -24,9 +30,28 @@ def malformed(message: str) -> ApiError:
     return ApiError(400, f"Format error in JSON body: {message}")
 
 
+def from_mistake(error: Exception) -> ApiError:
+    """A body of another form than expected, by one of :data:`MISTAKES`."""
+    return malformed(f"{type(error).__name__}: {error}")
+
+
 def missing_collection(name: str) -> ApiError:
     """A collection that is not there."""
     return ApiError(404, f"Not found: Collection `{name}` doesn't exist!")
+
+
+def no_space() -> ApiError:
+    """A disk without room, in Qdrant's words."""
+    return ApiError(
+        500, "Service internal error: No space left on device: WAL buffer size exceeds available disk space"
+    )
+
+
+def internal(error: BaseException, during: str) -> ApiError:
+    """A fault of ours: paths and traceback go to the log alone, under an id that is answered."""
+    request_id = uuid4().hex
+    log.error("request id %s, %r", request_id, during, exc_info=error)
+    return ApiError(500, f"Service internal error; the engine's log says more under request id {request_id}")
 
 
 def from_edge(error: Exception) -> ApiError:
@@ -38,7 +63,9 @@ def from_edge(error: Exception) -> ApiError:
     if "no point with id" in lowered:
         return ApiError(404, f"Not found: {words}")
     if "no space" in lowered:
-        return ApiError(500, f"Service internal error: {words}")
+        return no_space()
+    if isinstance(error, RecursionError):
+        return malformed("it is nested too deeply")
     if any(mark in lowered for mark in _CALLERS_FAULT):
         return ApiError(400, f"Wrong input: {words}")
-    return ApiError(500, f"Service internal error: {words}")
+    return internal(error, "the shard")

@@ -26,6 +26,7 @@ class EngineProxy:
         self.indexes = indexes
         self.process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._open = False
         self._waiting: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._number = 0
         self._starting = asyncio.Lock()
@@ -38,7 +39,7 @@ class EngineProxy:
 
     async def call(self, operation: str, body: bytes = b"{}") -> bytes:
         """The JSON of an operation's result; raises :class:`ApiError`."""
-        if self._writer is None:
+        if not self._open:
             await self.start()
         status, answer = await self._send(operation, body)
         if status != 200:
@@ -53,7 +54,7 @@ class EngineProxy:
     async def start(self) -> None:
         """Start the process and open the shard; returns once it answers."""
         async with self._starting:
-            if self._writer is not None:
+            if self._open:
                 return
             ours, theirs = socket.socketpair()
             with theirs:
@@ -68,7 +69,9 @@ class EngineProxy:
             described = {"directory": str(self.directory), "config": self.config, "indexes": self.indexes}
             status, answer = await self._send("open", orjson.dumps(described))
             if status != 200:
+                await self._reading
                 raise ApiError(status, orjson.loads(answer))
+            self._open = True
 
     async def stop(self) -> None:
         """Let the engine flush and end."""
@@ -89,7 +92,8 @@ class EngineProxy:
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[self._number] = answer
         name = operation.encode()
-        writer.write(wire.pack(self._number & 0xFFFFFFFF, len(name), body, name))
+        # Not joined: a body may be large.
+        writer.writelines((wire.request_header(self._number, name, body), name, body))
         try:
             await writer.drain()
             return await answer
@@ -104,7 +108,7 @@ class EngineProxy:
                 if waiting is not None and not waiting.done():
                     waiting.set_result((status, body))
         except (asyncio.IncompleteReadError, ConnectionError):
-            self._writer = None
+            self._writer, self._open = None, False
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(_gone())

@@ -7,7 +7,7 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from plinth.embedded.errors import ApiError, from_edge, malformed, refused
+from plinth.embedded.errors import MISTAKES, ApiError, from_edge, from_mistake, malformed, refused
 from plinth.embedded.filters import filter_from, filter_of, point_id
 from plinth.embedded.queries import limit_of, order_by, query_request, record, scored, vector, with_payload
 from plinth.embedded.schema import index
@@ -37,8 +37,8 @@ def read(shard: edge.EdgeShard, operation: str, body: Any) -> Any:
         return READS[operation](shard, body)
     except ApiError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise malformed(f"{type(error).__name__}: {error}") from error
+    except MISTAKES as error:
+        raise from_mistake(error) from error
     except Exception as error:
         raise from_edge(error) from error
 
@@ -80,8 +80,8 @@ def points_of(body: Any) -> list[dict[str, Any]]:
 def _updates(kind: str, body: Any) -> list[Any]:
     try:
         return WRITES[kind](body)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise malformed(f"{type(error).__name__}: {error}") from error
+    except MISTAKES as error:
+        raise from_mistake(error) from error
 
 
 def _single(entry: Any) -> tuple[str, Any]:

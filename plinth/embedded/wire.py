@@ -10,9 +10,14 @@ HEADER = struct.Struct(">IHI")
 """Request: its number, length of the operation's name, length of the body. Answer: its number, HTTP status, length."""
 
 
-def pack(number: int, word: int, body: bytes, name: bytes = b"") -> bytes:
-    """A frame; ``word`` is the name's length or the status."""
-    return HEADER.pack(number, word, len(body)) + name + body
+def request_header(number: int, name: bytes, body: bytes) -> bytes:
+    """What precedes the operation's name and the body of a request."""
+    return HEADER.pack(number & 0xFFFFFFFF, len(name), len(body))
+
+
+def pack(number: int, status: int, body: bytes) -> bytes:
+    """An answer's frame."""
+    return HEADER.pack(number, status, len(body)) + body
 
 
 def receive(connection: socket.socket) -> tuple[int, str, bytes] | None:

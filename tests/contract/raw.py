@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from contextlib import closing
@@ -43,9 +44,15 @@ def asked(server: Server, request: bytes) -> tuple[int, bytes]:
         connection.sendall(request)
         connection.settimeout(10)
         answer = b""
-        while b"\r\n\r\n" not in answer:
+        while not _whole(answer, request):
             part = connection.recv(1 << 16)
             if not part:
                 break
             answer += part
         return (int(answer.split(b" ", 2)[1]) if answer else 0), answer
+
+
+def _whole(answer: bytes, request: bytes) -> bool:
+    named, end, content = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", named, re.IGNORECASE)
+    return bool(end) and (request.startswith(b"HEAD") or length is None or len(content) >= int(length[1]))

@@ -28,6 +28,7 @@ from plinth.embedded.errors import MISTAKES, ApiError, from_mistake, internal, m
 from plinth.embedded.guard import check_read, check_write
 from plinth.embedded.shard import READS, WRITES, check_dimensions, dimensions, points_of, read, write
 from plinth.files import write_whole
+from plinth.visible import log_lines
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
 IDLE_BEFORE_OPTIMIZE_S = 0.5
@@ -281,7 +282,7 @@ def main() -> None:
     """Serve the collection that the first frame describes, on the inherited socket."""
     # The front decides when to end: a Ctrl-C in a terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_lines(logging.WARNING, "%(asctime)s %(levelname)s %(name)s %(message)s")
     connection = socket.socket(fileno=int(sys.argv[1]))
     request = wire.receive(connection)
     if request is None:

@@ -26,7 +26,7 @@ from pulumi import automation
 from pydantic import SecretStr
 
 from plinth.deploy import deploy
-from plinth.directories import PASSAGE
+from plinth.directories import PASSAGE, opened
 from plinth.encrypted import refuse_plain
 from plinth.environment import NAMESPACE, load_settings, read_config, settings_file, settings_of_program
 from plinth.errors import UserError
@@ -39,6 +39,8 @@ from plinth.settings import Settings
 from plinth.targets.choose import open_reach
 
 PROJECT = "plinth"
+MASK = "********"
+PULUMI_MASK = "[secret]"
 MINIMUM_VERSION = ">=3.238.0"
 
 
@@ -55,6 +57,14 @@ class Stack:
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs, secrets in the clear: for this process's own use, never for printing."""
         return {name: output.value for name, output in self.automation.outputs().items()}
+
+    def masked_outputs(self) -> dict[str, Any]:
+        """The outputs for printing: :data:`MASK` for each secret and for what was made of one, as Pulumi marks them.
+
+        The Automation API tells of a whole output alone whether it is secret; the command marks each value within.
+        """
+        shown: dict[str, Any] = _masked(json.loads(self._pulumi("stack", "output", "--json", "--stack", self.env)))
+        return shown
 
     def ids(self, type_: str) -> set[str]:
         """What the engine recorded of a type: the ids that the provider gave."""
@@ -77,17 +87,25 @@ class Stack:
             self._unprotect(*urns)
 
     def _unprotect(self, *what: str) -> None:
+        self._pulumi("state", "unprotect", *what, "--yes", "--stack", self.env)
+
+    def _pulumi(self, *arguments: str) -> str:
+        """What a command that the Automation API does not have prints."""
         workspace = self.automation.workspace
         home = {"PULUMI_HOME": workspace.pulumi_home} if workspace.pulumi_home else {}
-        workspace.pulumi_command.run(
-            ["state", "unprotect", *what, "--yes", "--stack", self.env],
-            workspace.work_dir,
-            {**home, **workspace.env_vars},
-        )
+        return workspace.pulumi_command.run(list(arguments), workspace.work_dir, {**home, **workspace.env_vars}).stdout
 
     def is_deployed(self) -> bool:
         """Whether the last `up` got as far as its outputs."""
         return bool(self.automation.outputs())
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return MASK if value == PULUMI_MASK else value
 
 
 def open_stack(root: Path, env: str) -> Stack:
@@ -223,6 +241,10 @@ def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspaceOp
     if place.base.stat().st_uid == os.geteuid():
         # Services go through it to their volumes, whatever mask it was made under.
         place.base.chmod(PASSAGE)
+    if not place.place.is_relative_to(place.base):
+        # The same where root keeps them elsewhere.
+        with opened(place.place.parent, place.place.parent):
+            pass
     place.engine.mkdir(mode=0o700, exist_ok=True)
     _write_stack_file(root, env, place.engine / f"Pulumi.{env}.yaml")
     return automation.LocalWorkspaceOptions(

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from plinth.encrypted import in_the_clear
+from plinth.home import home
 from plinth.qdrant.client import Qdrant
 from tests.conftest import ROOT
 
@@ -34,6 +35,7 @@ class Environment:
     def __init__(self, root: Path, settings: dict[str, Any], env: str = "t", **variables: str) -> None:
         self.root, self.settings, self.env, self.variables = root, settings, env, variables
         self.salt: dict[str, str] = {}
+        self.printed: list[str] = []
         for name in ("charts", "config", "containers", "monitoring", "load"):
             shutil.copytree(ROOT / name, root / name)
         shutil.copy(ROOT / "Pulumi.yaml", root)
@@ -57,10 +59,12 @@ class Environment:
     def write(self) -> None:
         self.file.write_text(yaml.safe_dump({"config": self.settings, **self.salt}))
 
-    def plinth(self, *arguments: str, expect: int = 0, said: str = "", **variables: str) -> str:
+    def plinth(self, *arguments: str, expect: int | None = 0, said: str = "", **variables: str) -> str:
         """Run a command, with this said to it; its exit code must be the expected one, and no traceback may show."""
         answer = self.run("from plinth.cli import main; main()", *arguments, expect=expect, said=said, **variables)
         assert "Traceback" not in answer, answer
+        if "--show-secrets" not in arguments:
+            self.printed.append(answer)
         return answer
 
     def run(self, program: str, *arguments: str, expect: int | None = 0, said: str = "", **variables: str) -> str:
@@ -107,6 +111,13 @@ class Environment:
             except AssertionError:
                 if time.monotonic() > end:
                     raise
+
+    def printed_secrets(self) -> list[str]:
+        """The names of the generated secrets that a command has printed without being asked for them."""
+        generated: dict[str, str] = json.loads(home(self.root, self.env).secrets.read_text())
+        assert generated
+        assert self.printed
+        return [name for name, value in generated.items() if any(value in text for text in self.printed)]
 
     def states(self) -> str:
         """Everything that Pulumi's backend holds, as text."""

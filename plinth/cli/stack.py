@@ -13,6 +13,7 @@ from pulumi import automation
 from plinth.backup.deployed import elsewhere
 from plinth.cli import collections, ground, load, status
 from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
+from plinth.cli.output_rows import rows
 from plinth.console import line
 from plinth.deploy import check
 from plinth.encrypted import refuse_plain
@@ -23,9 +24,6 @@ from plinth.home import last_deployed, remember_deployed
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_deploy
 from plinth.progress import Progress
-
-MASK = "********"
-SECRET_KEYS = ("password", "api_key", "access_key", "access_key_id")
 
 
 def register(app: typer.Typer) -> None:
@@ -126,32 +124,22 @@ def outputs(
 ) -> None:
     """Where each service is and how to get in; secrets are masked. Example: plinth outputs local --json"""
     stack = stack_of(env)
-    found = {name: output for name, output in stack.automation.outputs().items() if name != "deployed"}
-    if not found:
+    deployed = stack.outputs() if show_secrets else stack.masked_outputs()
+    shown = {name: value for name, value in deployed.items() if name != "deployed"}
+    if not shown:
         raise UserError(f"The environment '{env}' is not deployed; run `plinth up {env}` first.", exit_code=1)
-    shown = {name: output.value if show_secrets else masked(output.value) for name, output in found.items()}
     if json:
         print_json(shown)
         return
-    for name, value in shown.items():
-        console.print(name, style="bold")
-        for key, inner in value.items() if isinstance(value, dict) else {"": value}.items():
-            console.print(f"  {key:<20} {inner}")
+    lines = rows(shown)
+    width = max(len(key) for key, _ in lines)
+    for key, value in lines:
+        console.print(f"{key:<{width}}  {value}")
 
 
 def schema() -> None:
     """Print the settings' JSON schema, for an editor. Example: plinth schema > stacks/settings.schema.json"""
     print_json(stack_schema())
-
-
-def masked(value: Any) -> Any:
-    """Outputs with every password and key replaced."""
-    if isinstance(value, dict):
-        return {
-            key: MASK if key.endswith(SECRET_KEYS) and inner is not None else masked(inner)
-            for key, inner in value.items()
-        }
-    return value
 
 
 def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
@@ -166,7 +154,7 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
         )
     console.print()
     console.print("Endpoints", style="bold")
-    for name, value in masked(found).items():
+    for name, value in stack.masked_outputs().items():
         if isinstance(value, dict) and "url" in value:
             console.print(f"  {name:<14} {value.get('dashboard', value['url'])}")
         elif isinstance(value, dict) and "port" in value:

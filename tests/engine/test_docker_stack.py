@@ -506,3 +506,8 @@ def test_up_after_down_finds_the_data(stack: Stack) -> None:
     with stack.postgres() as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
     assert stack.redis().get("kept") == b"42"
+
+
+@pytest.mark.requirement("S1-14")
+def test_no_command_has_printed_a_secret(stack: Stack) -> None:
+    assert stack.printed_secrets() == []

@@ -178,6 +178,12 @@ def test_a_node_that_is_a_member_may_not_leave(story: Story) -> None:
     story.environment.save()
 
 
+def test_no_command_has_printed_a_secret(story: Story) -> None:
+    for command in ("outputs", "preview", "status"):
+        story.environment.plinth(command, "t", expect=None)
+    assert story.environment.printed_secrets() == []
+
+
 def test_a_down_goes_backwards_and_leaves_the_claims_and_their_namespace(story: Story) -> None:
     before = len(story.store.calls)
     said = " ".join(story.environment.plinth("down", "t", "--yes").split())

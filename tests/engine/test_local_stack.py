@@ -284,6 +284,11 @@ def test_up_after_down_finds_the_data(project: Project) -> None:
         assert "trades_v1" in client.collections()
 
 
+@pytest.mark.requirement("S1-14")
+def test_no_command_has_printed_a_secret(project: Project) -> None:
+    assert project.printed_secrets() == []
+
+
 @pytest.mark.qdrant
 @pytest.mark.skipif(real_qdrant() is None, reason="no qdrant binary: set PLINTH_QDRANT or put it on PATH")
 def test_a_real_server_is_not_started_over_the_embedded_engines_data(project: Project) -> None:

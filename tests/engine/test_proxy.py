@@ -46,3 +46,4 @@ def test_a_stack_stands_up_and_no_key_reaches_the_proxy(project: Environment, pr
     assert "as their files say" in project.plinth("collections", "diff", project.env)
     project.plinth("status", project.env)
     assert proxy.requests == []
+    assert project.printed_secrets() == []

@@ -56,6 +56,8 @@ class Attack:
     by: str = ""
     # Of whoever may make what an owner may not, and gives it to the owner.
     as_superuser: str = ""
+    # The version of Postgres that has it.
+    since: int = 0
 
     @property
     def proof(self) -> str:
@@ -198,6 +200,15 @@ ATTACKS = (
         INSERT INTO public.partition_t VALUES (1)""",
         "INSERT INTO public.partition_t VALUES (1)",
     ),
+    Attack(
+        # Whoever enters the database runs it; the last one, for tests enter as well.
+        "login",
+        """CREATE FUNCTION public.enters() RETURNS event_trigger LANGUAGE plpgsql AS
+          $$ BEGIN PERFORM public.act('login'); END $$""",
+        "SELECT 1",
+        "CREATE EVENT TRIGGER enters ON login EXECUTE FUNCTION public.enters()",
+        since=17,
+    ),
 )
 
 
@@ -217,6 +228,8 @@ def make(server: Server, database: str, marks: Path) -> None:
             )
         )
     for attack in ATTACKS:
+        if attack.since > version(server):
+            continue
         with entered(as_owner(server), database) as connection:
             connection.execute(attack.objects.encode())
         if attack.as_superuser:
@@ -225,6 +238,12 @@ def make(server: Server, database: str, marks: Path) -> None:
     with entered(as_owner(server), database) as connection:
         own = sql.SQL("ALTER DATABASE {} SET search_path = public, pg_catalog").format(sql.Identifier(database))
         connection.execute(own)
+
+
+def version(server: Server) -> int:
+    """The server's major version."""
+    with entered(server, "postgres") as connection:
+        return connection.info.server_version // 10000
 
 
 def as_owner(server: Server) -> Server:

@@ -22,7 +22,7 @@ from plinth.errors import UserError
 from plinth.migrate.sources.pg_connect import DSN_VARIABLE
 from plinth.migrate.sources.postgres import PostgresOptions, open_postgres
 from plinth.postgres import Server
-from tests.faults.hostile import ATTACKS, HONEST_ROWS, OWNER, PASSWORD, Attack, entered, make
+from tests.faults.hostile import ATTACKS, HONEST_ROWS, OWNER, PASSWORD, Attack, entered, make, version
 from tests.faults.world import Backups
 
 DATABASE, PROOF = "hostile", "proof"
@@ -47,7 +47,7 @@ class Cycle:
     """What a backup, a drill and two restores of a hostile database came to."""
 
     server: Server
-    marks: Path
+    marked: frozenset[str]
     before: tuple[Table, ...]
     set_is_complete: bool
     problems: tuple[str, ...]
@@ -62,6 +62,10 @@ def server(place: Path) -> Iterator[Server]:
         yield stack.enter_context(postgres(place / "hostile" / "postgres"))
 
 
+def marks_of(place: Path) -> set[str]:
+    return {path.name for path in (place / "marks").iterdir()}
+
+
 def marks_in(place: Path, name: str) -> Path:
     made = place / name
     made.mkdir()
@@ -74,6 +78,7 @@ def cycle(place: Path, server: Server) -> Cycle:
     """The whole cycle, once; the tests look at what it left."""
     marks = marks_in(place, "marks")
     make(server, DATABASE, marks)
+    assert list(marks.iterdir()) == []
     made = Backups(place / "of-hostile", OnlyPostgres(server, place / "hostile-secret"))
     before = contents(server, DATABASE)
     taken = take.run(made.config, made.say)
@@ -82,8 +87,10 @@ def cycle(place: Path, server: Server) -> Cycle:
     wish = Wish(databases=(DATABASE,), beside=True)
     restored = restore.run(made.config, made.config, wish, made.say).done
     restored += restore.run(made.config, made.config, Wish(databases=(DATABASE,), replace=True), made.say).done
+    # Before a test enters as the superuser, which is what no command does.
+    marked = frozenset(path.name for path in marks.iterdir())
     aside = next(name for name in names(server) if "__before_" in name)
-    return Cycle(server, marks, before, taken.manifest.complete, verified.problems, drilled.problems, restored, aside)
+    return Cycle(server, marked, before, taken.manifest.complete, verified.problems, drilled.problems, restored, aside)
 
 
 def names(server: Server) -> list[str]:
@@ -93,7 +100,9 @@ def names(server: Server) -> list[str]:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_what_an_owner_wrote_never_runs_as_a_superuser(cycle: Cycle, attack: Attack) -> None:
-    assert not (cycle.marks / attack.name).exists()
+    if attack.since > version(cycle.server):
+        pytest.skip(f"of Postgres {attack.since} and later")
+    assert attack.name not in cycle.marked
 
 
 def test_the_honest_data_comes_back_equal_and_no_attack_breaks_a_backup(cycle: Cycle) -> None:
@@ -141,18 +150,20 @@ def login(server: Server, user: str, password: str) -> str:
 
 
 @pytest.mark.parametrize("table", ["public.honest", "public.view_v", "public.folded_t"])
-def test_a_migration_is_refused_to_a_superuser(cycle: Cycle, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_is_refused_to_a_superuser(
+    place: Path, cycle: Cycle, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(DSN_VARIABLE, login(cycle.server, cycle.server.user, cycle.server.password))
     source = open_postgres(PostgresOptions(table=table, key=("id",), vector="e"))
     with pytest.raises(UserError, match=r"postgres is a superuser, .* GRANT pg_read_all_data TO reader"):
         source.__enter__()
-    assert list(cycle.marks.iterdir()) == []
+    assert marks_of(place) <= {"login"}
 
 
 @pytest.mark.parametrize("user", [OWNER, "reader"])
 @pytest.mark.parametrize("table", ["public.honest", "public.view_v"])
 def test_a_migration_by_others_reads_every_row_and_leaves_no_mark(
-    cycle: Cycle, user: str, table: str, monkeypatch: pytest.MonkeyPatch
+    place: Path, cycle: Cycle, user: str, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with entered(cycle.server, "postgres") as connection:
         connection.execute("DROP OWNED BY reader; DROP ROLE reader" if "reader" in roles(cycle.server) else "SELECT 1")
@@ -162,7 +173,7 @@ def test_a_migration_by_others_reads_every_row_and_leaves_no_mark(
     with open_postgres(PostgresOptions(table=table, key=("id",), vector="e")) as source:
         assert source.count() == HONEST_ROWS
         assert sum(len(page) for page in source.pages(None)) == HONEST_ROWS
-    assert list(cycle.marks.iterdir()) == []
+    assert marks_of(place) <= {"login"}
 
 
 def roles(server: Server) -> set[str]:
@@ -180,6 +191,8 @@ def proof(place: Path, server: Server, cycle: Cycle) -> Path:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_each_attack_would_have_left_its_mark(server: Server, proof: Path, attack: Attack) -> None:
+    if attack.since > version(server):
+        pytest.skip(f"of Postgres {attack.since} and later")
     (proof / attack.name).unlink(missing_ok=True)
     with entered(server, PROOF) as connection:
         for statement in attack.proof.split("; "):

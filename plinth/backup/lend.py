@@ -14,19 +14,16 @@ import signal
 import sqlite3
 import sys
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from plinth.backup.sqlite_copy import copy
+from plinth.bounded_server import BoundedHTTPServer, Handler
 from plinth.visible import log_lines
 
 PATH = "/database"
 # What the directory of the copy has room for; Grafana's own is a hundredth of it.
 MOST_BYTES = 960 << 20
-# A client that says nothing and takes nothing is left.
-SILENT_S = 60
 
 log = logging.getLogger("plinth.backup.lend")
 
@@ -35,10 +32,8 @@ class TooLarge(Exception):
     """A database that is not copied for its size."""
 
 
-class Lender(ThreadingHTTPServer):
+class Lender(BoundedHTTPServer):
     """The server. ``directory`` is for its copies, which are made one after another."""
-
-    daemon_threads = True
 
     def __init__(self, address: tuple[str, int], database: Path, password: str, directory: Path) -> None:
         super().__init__(address, _Asked)
@@ -61,14 +56,8 @@ class Lender(ThreadingHTTPServer):
         """Remove the copy, one of a killed run too."""
         shutil.rmtree(self._place, ignore_errors=True)
 
-    def handle_error(self, _request: Any, client_address: Any) -> None:
-        """In one line: mostly somebody who went away."""
-        log.warning("%s: %r", client_address[0], sys.exc_info()[1])
 
-
-class _Asked(BaseHTTPRequestHandler):
-    timeout = SILENT_S
-    server_version, sys_version = "plinth", ""
+class _Asked(Handler):
     server: Lender
 
     def do_GET(self) -> None:
@@ -79,6 +68,7 @@ class _Asked(BaseHTTPRequestHandler):
         elif self.path != PATH:
             self._answer(HTTPStatus.NOT_FOUND, f"there is nothing but {PATH}")
         else:
+            self.server.trust(self.connection)
             with self.server.lending:
                 self._lend()
 
@@ -103,10 +93,6 @@ class _Asked(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(size))
         self.end_headers()
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """A line for each request, whatever signs are in it; no header is."""
-        log.info("%s %a", self.client_address[0], format % arguments)
 
 
 def main() -> None:

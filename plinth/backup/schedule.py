@@ -12,12 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cronsim import CronSim
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Gauge
 
 from plinth.backup import drill, look, take
 from plinth.backup.config import Config, Schedule
 from plinth.backup.state import Kind, Run, State, StateUnreadable, read
 from plinth.backup.work import Say
+from plinth.bounded_server import serve_metrics
 from plinth.errors import UserError
 
 log = logging.getLogger("plinth.backup")
@@ -52,7 +53,7 @@ def keep(config: Config, say: Say) -> None:
     registry = CollectorRegistry()
     gauge = Gauge("plinth_schedule_next_run_timestamp_seconds", "When a job is due.", ["job"], registry=registry)
     if config.listen:
-        start_http_server(config.listen.port, config.listen.host, registry)
+        serve_metrics(config.listen.host, config.listen.port, registry)
     jobs: dict[Kind, Callable[[], object]] = {
         "backup": lambda: take.run(config, say, wait_s=WAIT_FOR_OTHERS_S),
         "check": lambda: look.check(config, say, wait_s=WAIT_FOR_OTHERS_S),

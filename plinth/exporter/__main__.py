@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
+from plinth.bounded_server import serve_metrics
 from plinth.errors import UserError
 from plinth.exporter.config import load_config
 from plinth.exporter.figures import Machine, figures
@@ -35,7 +36,7 @@ def main() -> None:
         ProcessCollector(registry=registry)
         with client(config) as qdrant:
             watch = Watch(config, qdrant, registry, seen)
-            start_http_server(config.listen.port, config.listen.host, registry)
+            serve_metrics(config.listen.host, config.listen.port, registry)
             while True:
                 began = time.monotonic()
                 watch.round()

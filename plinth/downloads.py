@@ -1,0 +1,169 @@
+"""`python -m plinth.downloads TOOL DIRECTORY`: one file of a release archive whose SHA-256 config/images.yaml pins.
+
+Nothing that was only downloaded is run: the archive is hashed before it is opened, and the one member is written by
+hand to a fresh file, which takes its place by a rename. A machine without internet is told so within seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import queue
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from plinth import archives
+from plinth.errors import UserError
+from plinth.http_client import client_for
+from plinth.images import PINS
+from plinth.visible import visible
+
+MIRROR = "PLINTH_DOWNLOADS"
+MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: for the answer (look-up, connection and redirects together), between two reads, and for the whole."""
+
+    answer_s: float = 5
+    stall_s: float = 15
+    whole_s: float = 600
+
+
+class PinnedArchive(BaseModel):
+    """A version's archive for one platform, by its digest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class PinnedTool(BaseModel):
+    """Where a tool's archives lie, and which file of one is the tool."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    base: str = Field(alias="from")
+    archive: str
+    member: str
+    bytes_max: int = Field(1 << 30, gt=0)
+    platforms: Mapping[str, PinnedArchive]
+
+
+def pinned(root: Path, tool: str) -> PinnedTool:
+    """The pins of a tool; raises :class:`UserError`."""
+    try:
+        return PinnedTool.model_validate(yaml.safe_load((root / PINS).read_text())["downloads"][tool])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(f"{PINS} names no download of {tool} ({error}); correct it.") from error
+
+
+def this_platform() -> str:
+    """The machine as release archives call it, such as `linux-x64`."""
+    machine = platform.machine().lower()
+    return f"{platform.system().lower()}-{MACHINES.get(machine, machine)}"
+
+
+def install(tool: str, pins: PinnedTool, target: Path, mirror: str | None, patience: Patience = Patience()) -> str:
+    """Download, verify and unpack; the sentence that says what was installed. Raises :class:`UserError`."""
+    pin = pins.platforms.get(this_platform())
+    if pin is None:
+        raise UserError(
+            f"No digest of a {tool} for {this_platform()} is pinned, so nothing is downloaded.", exit_code=1
+        )
+    name = pins.archive.format(version=pin.version, platform=this_platform())
+    base = (mirror or pins.base).rstrip("/")
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=target) as scratch:
+        archive = Path(scratch) / "archive"
+        digest = _download(base, name, archive, pins.bytes_max, patience)
+        if digest != pin.sha256:
+            raise UserError(
+                f"{base}/{name} has the SHA-256 {digest}, and {pin.sha256} is pinned; it was not opened.", exit_code=1
+            )
+        binary = Path(scratch) / tool
+        _unpack(archive, pins.member, binary)
+        binary.replace(target / tool)
+    return f"{pin.version} installed from {base}/{name}, whose SHA-256 is the pinned one."
+
+
+def _download(base: str, name: str, to: Path, bytes_max: int, patience: Patience) -> str:
+    """Write the file and answer its SHA-256."""
+    deadline = time.monotonic() + patience.whole_s
+    digest, size = hashlib.sha256(), 0
+    with ExitStack() as stack:
+        try:
+            answer = _answered(base, name, stack, patience)
+            if answer.status_code != 200:
+                raise UserError(f"{base}/{name} answered {answer.status_code}.", exit_code=1)
+            with to.open("xb") as file:
+                for part in answer.iter_raw():
+                    size += len(part)
+                    if size > bytes_max or time.monotonic() > deadline:
+                        raise UserError(
+                            f"{base}/{name} is too large, or comes too slowly; it was given up.", exit_code=1
+                        )
+                    digest.update(part)
+                    file.write(part)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UserError(f"{base}/{name} cannot be downloaded ({error}).", exit_code=1) from error
+    return digest.hexdigest()
+
+
+def _answered(base: str, name: str, stack: ExitStack, patience: Patience) -> httpx.Response:
+    """The head of the answer, in time: a look-up of a name has no time-out of its own, so it runs in a thread."""
+    client = stack.enter_context(client_for(base, timeout=patience.stall_s, follow_redirects=True))
+    outcome: queue.SimpleQueue[httpx.Response | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            outcome.put(client.send(client.build_request("GET", f"{base}/{name}"), stream=True))
+        except Exception as error:
+            outcome.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    with suppress(queue.Empty):
+        answer = outcome.get(timeout=patience.answer_s)
+        if isinstance(answer, Exception):
+            raise answer
+        stack.callback(answer.close)
+        return answer
+    raise UserError(f"{base}/{name} did not answer within {patience.answer_s:g} s.", exit_code=1)
+
+
+def _unpack(archive: Path, name: str, target: Path) -> None:
+    try:
+        with tarfile.open(archive, "r:gz") as members:
+            for member in members:
+                if member.name == name and archives.is_plain(member) and archives.parts(member):
+                    archives.copy(members, member, target, 0o755)
+                    return
+    except (tarfile.TarError, archives.UnsafeArchive, OSError, EOFError) as error:
+        raise UserError(f"The archive cannot be unpacked ({error}).", exit_code=1) from error
+    raise UserError(f"The archive has no plain file {name}.", exit_code=1)
+
+
+def main() -> None:
+    """Install the tool; 1 where that cannot be, with the reason."""
+    tool, directory = sys.argv[1:]
+    try:
+        pins = pinned(Path.cwd(), tool)
+        print(visible(install(tool, pins, Path(directory), os.environ.get(MIRROR))))
+    except UserError as error:
+        sys.exit(visible(str(error)))
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Mapping, MutableMapping
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies
 
 import httpx
@@ -29,6 +29,16 @@ GRPC_DIRECT = ("grpc.enable_http_proxy", 0)
 _PORTS = {"http": 80, "https": 443}
 
 
+class _Client(httpx.Client):
+    """A client that raises httpx.HTTPError alone: an address that cannot be sent is no bug of the caller's."""
+
+    def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
+        try:
+            return super().build_request(method, url, **options)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise httpx.LocalProtocolError(f"the address cannot be sent: {error}") from error
+
+
 def client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any) -> httpx.Client:
     """A client whose requests go to ``url`` and below; ``options`` are httpx.Client's own.
 
@@ -40,7 +50,7 @@ def client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any
         proxy = proxy_for(url)
         # With a transport of its own httpx reads no proxy from the environment.
         transport = httpx.HTTPTransport(verify=verify or _public_authorities(), proxy=proxy)
-        return httpx.Client(base_url=url, transport=transport, **options)
+        return _Client(base_url=url, transport=transport, **options)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         if proxy is None:
             raise UserError(f"{url} is no address of a server ({error}); correct it.") from error
@@ -48,6 +58,22 @@ def client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any
             f"The proxy for {urlsplit(url).hostname} cannot be used ({error}); name an HTTP proxy in HTTPS_PROXY or "
             "HTTP_PROXY, or add the host to NO_PROXY."
         ) from error
+
+
+def url_path(*parts: str) -> str:
+    """The path of these parts, each quoted whole: `/`, `?`, `#`, `%` and control characters in one mean themselves.
+
+    Raises :class:`UserError` for what no quoting brings through: clients and gateways drop `.` and climb at `..`.
+    """
+    for part in parts:
+        if not is_path_part(part):
+            raise UserError(f"The name '{part}' cannot be part of an address; rename what has it.", exit_code=1)
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def is_path_part(text: str) -> bool:
+    """Whether a name can be part of a path, once it is quoted."""
+    return text not in ("", ".", "..") and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def proxy_for(url: str) -> str | None:

@@ -10,6 +10,7 @@ import httpx
 
 from plinth.backup.config import QdrantStore, secret
 from plinth.embedded import ENGINE
+from plinth.http_client import url_path
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 
 # A snapshot answers when it is done: minutes for a big shard.
@@ -39,10 +40,11 @@ class Node(Qdrant):
         """Make a snapshot at ``path``, fetch it, remove it; the server's own checksum and that of what came."""
         journal.asked(self, path)
         made = self.call("POST", f"{path}?wait=true")
+        snapshot = f"{path}{url_path(made['name'])}"
         try:
-            return made.get("checksum"), self.download(f"{path}/{made['name']}", to)
+            return made.get("checksum"), self.download(snapshot, to)
         finally:
-            self.call("DELETE", f"{path}/{made['name']}?wait=true")
+            self.call("DELETE", f"{snapshot}?wait=true")
             journal.settled()
 
     def download(self, path: str, to: Path) -> str:
@@ -116,7 +118,7 @@ class Journal:
             ]
             left = sorted(found, key=lambda snapshot: snapshot["creation_time"] or "")[:1]
             for snapshot in left:
-                node.call("DELETE", f"{known['path']}/{snapshot['name']}?wait=true")
+                node.call("DELETE", f"{known['path']}{url_path(snapshot['name'])}?wait=true")
         except QdrantError as error:
             if error.status != 404:
                 raise

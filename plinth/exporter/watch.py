@@ -18,6 +18,7 @@ from plinth.exporter.config import Config
 from plinth.exporter.figures import Figures, Machine
 from plinth.exporter.questions import Question, body, choose, nobody, recall
 from plinth.exporter.reading import CollectionReading, Reading, described, families
+from plinth.http_client import is_path_part
 from plinth.monitoring import marks
 from plinth.monitoring.burn import EDGES
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
@@ -104,7 +105,9 @@ class Watch(Collector):
     def _collections(self) -> dict[str, CollectionReading]:
         try:
             names = self._client.collections()[:MOST_COLLECTIONS]
-            found = {name: self._collection(name) for name in names}
+            if strange := [name for name in names if not is_path_part(name)]:
+                log.warning("collections with these names are not watched: %s", ", ".join(strange))
+            found = {name: self._collection(name) for name in names if is_path_part(name)}
         except QdrantError as error:
             log.warning("collections are not watched: %s", error)
             return {}

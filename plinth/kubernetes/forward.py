@@ -22,6 +22,7 @@ import websocket
 from kubernetes.stream.ws_client import create_websocket
 
 from plinth.errors import UserError
+from plinth.http_client import url_path
 from plinth.kubernetes.api import Cluster, is_ready
 from plinth.targets.ports import listener, refuse_taken
 
@@ -112,7 +113,8 @@ def _way(cluster: Cluster, route: Route) -> Any:
         raise UserError(f"No pod with {route.selector} runs in {cluster.namespace}.")
     pod = max(running, key=is_ready)
     address = cluster.server.replace("http", "ws", 1)
-    path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod.metadata.name}/portforward?ports={route.port}"
+    pods = url_path("api", "v1", "namespaces", cluster.namespace, "pods")
+    path = f"{pods}{url_path(pod.metadata.name, 'portforward')}?ports={route.port}"
     token = cluster.configuration.get_api_key_with_prefix("authorization")
     way = create_websocket(cluster.configuration, address + path, {"authorization": token} if token else {})
     way.settimeout(None)

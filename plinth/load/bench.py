@@ -21,7 +21,7 @@ from plinth.load.fixture import wait_indexed
 from plinth.load.generated import Generated, generate, intrinsic_dimension
 from plinth.load.insert import insert
 from plinth.qdrant.apply import converge
-from plinth.qdrant.client import Qdrant
+from plinth.qdrant.client import Qdrant, collection_path
 from plinth.qdrant.spec import CollectionSpec
 
 BATCH = 500
@@ -57,7 +57,7 @@ def measure(
             on_progress(f"build {build + 1} of {builds}: loaded and indexed in {took:.0f} s")
             recalls = _recalls(client, spec, data, truth)
             latency = _latency(url, api_key, spec, data, clients, seconds)
-            client.call("DELETE", f"/collections/{spec.name}")
+            client.call("DELETE", collection_path(spec.name))
         large = {
             f"{shares[tenant]:.1%}": float(
                 np.mean([r for r, t in zip(recalls, data.query_tenants, strict=True) if t == tenant])
@@ -82,7 +82,7 @@ def measure(
 
 def _load(client: Qdrant, spec: CollectionSpec, data: Generated) -> float:
     began = time.monotonic()
-    client.call("DELETE", f"/collections/{spec.name}")
+    client.call("DELETE", collection_path(spec.name))
     converge(client, spec)
     insert(client, spec.name, data.vectors, lambda row: {spec.tenant or "tenant": f"t{data.tenants[row]}"}, BATCH)
     wait_indexed(client, spec)
@@ -101,7 +101,7 @@ def _body(spec: CollectionSpec, data: Generated, row: int) -> dict[str, Any]:
 
 def _recalls(client: Qdrant, spec: CollectionSpec, data: Generated, truth: Sequence[set[int]]) -> list[float]:
     found = (
-        client.call("POST", f"/collections/{spec.name}/points/query", _body(spec, data, row))["points"]
+        client.call("POST", f"{collection_path(spec.name)}/points/query", _body(spec, data, row))["points"]
         for row in range(len(data.queries))
     )
     return [
@@ -127,7 +127,7 @@ def _latency(
             if time.monotonic() > end:
                 break
             began = time.perf_counter()
-            connection.request("POST", f"/collections/{spec.name}/points/query", body, headers)
+            connection.request("POST", f"{collection_path(spec.name)}/points/query", body, headers)
             answer = connection.getresponse()
             answer.read()
             if answer.status == 200:

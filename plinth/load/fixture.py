@@ -86,12 +86,12 @@ def prepare(client: Qdrant, spec: CollectionSpec, dataset: Dataset, on_progress:
 def _stored(client: Qdrant, spec: CollectionSpec) -> int:
     """The points of the data set, without what a run that was cut off has left."""
     body = {"exact": True, "filter": {"must_not": within(SCRATCH)["must"]}}
-    return int(client.call("POST", f"/collections/{spec.name}/points/count", body)["count"])
+    return int(client.call("POST", f"{collection_path(spec.name)}/points/count", body)["count"])
 
 
 def drop_scratch(client: Qdrant, spec: CollectionSpec) -> None:
     """Remove what a run wrote."""
-    client.call("POST", f"/collections/{spec.name}/points/delete?wait=true", {"filter": within(SCRATCH)})
+    client.call("POST", f"{collection_path(spec.name)}/points/delete?wait=true", {"filter": within(SCRATCH)})
 
 
 def wait_indexed(client: Qdrant, spec: CollectionSpec, on_progress: Callable[[str], None] = lambda _: None) -> None:
@@ -135,7 +135,7 @@ def measure_recall(client: Qdrant, spec: CollectionSpec, dataset: Dataset) -> Re
             "limit": TOP,
             "params": spec.search.params(),
         }
-        found = client.call("POST", f"/collections/{spec.name}/points/query", body)["points"]
+        found = client.call("POST", f"{collection_path(spec.name)}/points/query", body)["points"]
         tally[tenant][0] += len({point["id"] for point in found} & truth)
         tally[tenant][1] += len(truth)
     return recall_of(tally, dataset.shares())

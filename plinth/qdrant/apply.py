@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from plinth.errors import UserError
+from plinth.http_client import url_path
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import (
     CreateCollection,
@@ -68,7 +67,7 @@ def _do(client: Qdrant, step: Step) -> None:
             body = {"field_name": field, "field_schema": dict(schema)}
             client.call("PUT", f"{collection_path(collection)}/index?wait=true", body)
         case DropIndex(collection, field):
-            client.call("DELETE", f"{collection_path(collection)}/index/{quote(field, safe='')}?wait=true")
+            client.call("DELETE", f"{collection_path(collection)}/index{url_path(field)}?wait=true")
         case SwitchAliases(point, remove):
             actions: list[dict[str, dict[str, str]]] = [{"delete_alias": {"alias_name": alias}} for alias in remove]
             for alias, collection in point.items():

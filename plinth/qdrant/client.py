@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import httpx
 import orjson
@@ -12,15 +11,18 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 
 from plinth.certificates import trusting
 from plinth.errors import UserError
-from plinth.http_client import client_for
+from plinth.http_client import client_for, url_path
 
 # 408, 429 and 5xx may pass by themselves; upserts, deletes and reads can be sent again (qdrant.md section 8).
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 
 def collection_path(name: str) -> str:
-    """The path of a collection; `#`, `%` and `?` are allowed in a name and mean something else in an address."""
-    return f"/collections/{quote(name, safe='')}"
+    """The path of a collection; raises :class:`QdrantError` for a name that no address can hold."""
+    try:
+        return url_path("collections", name)
+    except UserError as error:
+        raise QdrantError(str(error)) from error
 
 
 class QdrantError(UserError):

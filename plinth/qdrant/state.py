@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from plinth.http_client import is_path_part
 from plinth.qdrant.client import Qdrant
 
 
@@ -44,8 +45,8 @@ def read_collection(client: Qdrant, name: str) -> FoundCollection | None:
 
 
 def read(client: Qdrant) -> Found:
-    """Everything on the server."""
-    described = {name: client.collection(name) for name in client.collections()}
+    """Everything on the server that can be asked for; no file declares what cannot."""
+    described = {name: client.collection(name) for name in client.collections() if is_path_part(name)}
     return Found({name: from_description(name, d) for name, d in described.items() if d}, client.aliases())
 
 

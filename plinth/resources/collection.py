@@ -10,7 +10,7 @@ import pulumi
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, ReadResult, Resource, UpdateResult
 
 from plinth.qdrant.apply import apply, converge
-from plinth.qdrant.client import Qdrant, QdrantError
+from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import immutable_changes, plan_aliases, plan_collection
 from plinth.qdrant.render import render
 from plinth.qdrant.spec import CollectionSpec
@@ -59,7 +59,7 @@ class CollectionProvider(Provider):
         """Keep the data, unless the policy at the last up was to delete."""
         if _props["deletion_policy"] == "delete":
             with _client(_props) as client:
-                client.call("DELETE", f"/collections/{_spec(_props['spec']).name}")
+                client.call("DELETE", collection_path(_spec(_props["spec"]).name))
 
 
 class AliasesProvider(Provider):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from tests.answers import Answers, close, serve
 
@@ -30,7 +31,7 @@ class Engine:
                     self.reply(200, {"Version": "28.0"})
                 elif self.path.partition("?")[0] == "/containers/json":
                     self.reply(200, engine.containers)
-                elif (reference := self.path.removeprefix("/images/").removesuffix("/json")) in engine.images:
+                elif (reference := unquote(self.path).removeprefix("/images/").removesuffix("/json")) in engine.images:
                     self.reply(
                         200, {"Config": {"Labels": engine.images[reference]}, **engine.details.get(reference, {})}
                     )

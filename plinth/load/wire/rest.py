@@ -13,6 +13,7 @@ import orjson
 from plinth.load.dataset import TOP
 from plinth.load.wire.ahead import EncodedAhead
 from plinth.load.workload import QUERIES, Answer, Ask
+from plinth.qdrant.client import collection_path
 
 PAGE = 20
 SHOWN = ["org_id", "model"]
@@ -32,7 +33,7 @@ class Rest(EncodedAhead[Request]):
 
     def __init__(self, collection: str, params: Mapping[str, Any], queries: npt.NDArray[np.float32]) -> None:
         super().__init__()
-        self._points = f"/collections/{collection}/points"
+        self._points = f"{collection_path(collection)}/points"
         self._params = params
         self._queries = queries
 

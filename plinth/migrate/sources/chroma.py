@@ -9,14 +9,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import numpy as np
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from plinth.errors import UserError
-from plinth.http_client import client_for
+from plinth.http_client import client_for, url_path
 from plinth.migrate.rows import UNNAMED, Described, Position, Row, VectorShape
 from plinth.migrate.sources.chroma_server import serve
 
@@ -62,9 +61,9 @@ class Chroma:
 
     def __init__(self, http: httpx.Client, options: ChromaOptions) -> None:
         self._http, self._options = http, options
-        self._root = f"/api/v2/tenants/{quote(options.tenant)}/databases/{quote(options.database)}/collections"
+        self._root = f"/api/v2{url_path('tenants', options.tenant, 'databases', options.database, 'collections')}"
         self._found = self._collection()
-        self._path = f"{self._root}/{self._found['id']}"
+        self._path = f"{self._root}{url_path(self._found['id'])}"
         self._ids: list[str] = []
 
     def describe(self) -> Described:

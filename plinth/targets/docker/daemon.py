@@ -16,7 +16,7 @@ from typing import Any, Self
 import httpx
 
 from plinth.errors import UserError
-from plinth.http_client import client_for
+from plinth.http_client import client_for, url_path
 from plinth.images import by_digest, repository, without_digest
 
 DEFAULT = "unix:///var/run/docker.sock"
@@ -70,7 +70,7 @@ class Daemon:
 
     def has_image(self, reference: str) -> bool:
         """Whether an image is on the engine."""
-        return self._ask("GET", f"/images/{reference}/json", missing=True) is not None
+        return self._ask("GET", f"{_path('images', reference)}/json", missing=True) is not None
 
     def local_name(self, reference: str) -> str:
         """The name by which the engine has a pinned image, or is to pull it.
@@ -80,17 +80,17 @@ class Daemon:
         tagged, exact = without_digest(reference), by_digest(reference)
         if exact == tagged or self.has_image(exact):
             return exact
-        answer = self._ask("GET", f"/images/{tagged}/json", missing=True)
+        answer = self._ask("GET", f"{_path('images', tagged)}/json", missing=True)
         return exact if answer is None or answer.json().get("RepoDigests") else tagged
 
     def digest_of(self, reference: str) -> str:
         """The digest that a registry has for a tag today; raises :class:`UserError` where it cannot be asked."""
-        return str(self._json("GET", f"/distribution/{reference}/json")["Descriptor"]["digest"])
+        return str(self._json("GET", f"{_path('distribution', reference)}/json")["Descriptor"]["digest"])
 
     def tag(self, name: str, reference: str) -> None:
         """Give an image that is on the engine the tag of a reference too."""
         to = without_digest(reference)
-        self._ask("POST", f"/images/{name}/tag", params={"repo": repository(to), "tag": to.rpartition(":")[2]})
+        self._ask("POST", f"{_path('images', name)}/tag", params={"repo": repository(to), "tag": to.rpartition(":")[2]})
 
     def pull(self, reference: str) -> None:
         """Fetch an image from its registry."""
@@ -129,7 +129,7 @@ class Daemon:
 
     def labels(self, reference: str) -> dict[str, str]:
         """The labels of an image; none of one that is not there."""
-        answer = self._ask("GET", f"/images/{reference}/json", missing=True)
+        answer = self._ask("GET", f"{_path('images', reference)}/json", missing=True)
         return (answer.json()["Config"].get("Labels") or {}) if answer else {}
 
     def save(self, references: Sequence[str], path: Path) -> None:
@@ -181,7 +181,7 @@ class Daemon:
 
     def remove(self, container: Found) -> None:
         """Remove a container that does not run."""
-        self._ask("DELETE", f"/containers/{container.id}", missing=True)
+        self._ask("DELETE", url_path("containers", container.id), missing=True)
 
     def volumes(self, stack: str) -> list[str]:
         """The names of a stack's volumes."""
@@ -229,6 +229,11 @@ class Daemon:
         except (ValueError, KeyError, TypeError):
             words = answer.text[:300]
         return UserError(f"The Docker engine at {self.host} answered {answer.status_code} to {method} {path}: {words}")
+
+
+def _path(kind: str, reference: str) -> str:
+    """The path of an image; its reference has slashes of its own."""
+    return url_path(kind, *reference.split("/"))
 
 
 def _unbuilt(reference: str, said: str, words: str) -> UserError:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,6 +24,8 @@ SERVER_DAYS = 397
 RENEW_DAYS = 60
 # Clocks of two machines differ a little.
 BEFORE = timedelta(minutes=5)
+_SERVER, _CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+PURPOSES = {"peer": [_SERVER, _CLIENT], "server": [_SERVER], "client": [_CLIENT]}
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,11 @@ def make_authority(name: str) -> Pair:
     return Pair(_pem(built), _key_pem(key))
 
 
-def issue(authority: Pair, name: str, hosts: Sequence[str]) -> Pair:
-    """A certificate for host names and addresses, good for both ends of a connection between peers."""
+def issue(authority: Pair, name: str, hosts: Sequence[str], purpose: str = "peer", days: int = SERVER_DAYS) -> Pair:
+    """A certificate for host names and addresses, for ``days``.
+
+    Its purpose is `server`, `client`, or `peer` for both ends of a connection.
+    """
     issuer = x509.load_pem_x509_certificate(authority.cert.encode())
     issuer_key = serialization.load_pem_private_key(authority.key.encode(), password=None)
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
@@ -55,12 +62,10 @@ def issue(authority: Pair, name: str, hosts: Sequence[str]) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     built = (
-        _builder(subject, issuer.subject, key.public_key(), SERVER_DAYS)
+        _builder(subject, issuer.subject, key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-        )
+        .add_extension(x509.ExtendedKeyUsage(PURPOSES[purpose]), critical=False)
         .add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
@@ -74,9 +79,20 @@ def is_due(cert: str, now: datetime | None = None) -> bool:
     return ends - (now or datetime.now(UTC)) < timedelta(days=RENEW_DAYS)
 
 
-def trusting(ca_cert: str | None) -> ssl.SSLContext:
-    """What a client verifies servers with: this authority (PEM) alone, or those that the machine trusts."""
-    return ssl.create_default_context(cadata=ca_cert)
+def trusting(ca_cert: str | None, client: Pair | None = None) -> ssl.SSLContext:
+    """What a client verifies servers with: this authority (PEM) alone, or those that the machine trusts.
+
+    With ``client`` it shows its own certificate.
+    """
+    context = ssl.create_default_context(cadata=ca_cert)
+    if client:
+        # OpenSSL reads files alone.
+        with tempfile.TemporaryDirectory(prefix="plinth-") as directory:
+            path = Path(directory) / "client.pem"
+            path.touch(mode=0o600)
+            path.write_text(client.key + client.cert)
+            context.load_cert_chain(path)
+    return context
 
 
 def _builder(

@@ -28,7 +28,7 @@ from plinth.resources.ready import Ready
 from plinth.resources.rollout import Rollout
 from plinth.resources.secret import GeneratedSecret
 from plinth.resources.settled import Settled
-from plinth.services import Service, qdrant, services
+from plinth.services import Service, mutual_tls, qdrant, services
 from plinth.services import postgres as pg
 from plinth.services.backup import CA as BACKUP_CA
 from plinth.services.monitoring import GRAFANA_PASSWORD
@@ -47,6 +47,7 @@ def deploy(settings: Settings, root: Path, home: Home) -> None:
     target = check(settings, root, home)
     running = services(settings, root, target.left_out)
     secrets = _secrets(settings, home) | _tls(settings, root, home, target) | _repository_ca(settings, root)
+    secrets |= _identities(running, home, target)
     ready: dict[str, pulumi.Resource] = {}
     for service in running:
         ready[service.name] = _stand_up(settings, service, target, secrets, ready)
@@ -111,6 +112,16 @@ def _tls(settings: Settings, root: Path, home: Home, target: Target) -> dict[str
     return given | ({qdrant.TLS_CA: pulumi.Output.from_input(read(tls.ca_cert))} if tls.ca_cert else {})
 
 
+def _identities(running: Sequence[Service], home: Home, target: Target) -> dict[str, pulumi.Output[str]]:
+    """Who is who for services that ask for certificates: those of one authority, which Qdrant's is not."""
+    issued: dict[str, pulumi.Output[str]] = {}
+    for name, role in mutual_tls.identities(running).items():
+        hosts = [name] if role == "client" else target.hosts(name)
+        made, identity = Certificate(name, hosts, home.data / "monitoring-tls", role), mutual_tls.Identity(name)
+        issued |= {mutual_tls.CA: made.ca_cert, identity.cert: made.cert, identity.key: made.key}
+    return issued
+
+
 def _repository_ca(settings: Settings, root: Path) -> dict[str, pulumi.Output[str]]:
     """Who signed the certificate of the backups' repository, where that is given."""
     name = settings.backup.ca_cert
@@ -156,7 +167,9 @@ def _stand_up_node(
         instance=placed.instance,
         deadline_s=health.deadline_s,
         password=secrets[health.secret] if health.secret else None,
-        ca_cert=secrets.get(qdrant.TLS_CA) if health.tls else None,
+        ca_cert=secrets.get(mutual_tls.CA if health.mutual else qdrant.TLS_CA) if health.tls else None,
+        client_cert=secrets[mutual_tls.PLINTH.cert] if health.mutual else None,
+        client_key=secrets[mutual_tls.PLINTH.key] if health.mutual else None,
         opts=pulumi.ResourceOptions(parent=placed.resource, depends_on=[*needs, *rolled, *login]),
     )
     if service.peers is None or service.peers.count == 1:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from plinth.certificates import Pair
 from plinth.errors import UserError
 from plinth.probes import Probe, ProbeFailed
 
@@ -48,6 +49,7 @@ class Dependency:
     left_out: str | None = None
     url: str | None = None
     ca_cert: str | None = None
+    client: Pair | None = None
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,9 @@ def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os
             probe = replace(_http(where["url"], path), user=login.get("user", ""))
             # A person wants the dashboards, not the page of the login.
             url = where.get("dashboard", where["url"])
-            found.append(Dependency(name, probe, login.get("password"), url=url))
+            found.append(Dependency(name, probe, login.get("password"), url=url, **_certificates(where)))
     for name, exporter in outputs.get("exporters", {}).items():
-        found.append(Dependency(f"{name}_exporter", _http(exporter["url"], "")))
+        found.append(Dependency(f"{name}_exporter", _http(exporter["url"], ""), **_certificates(exporter)))
     found += [Dependency(name, left_out=reason) for name, reason in outputs.get("left_out", {}).items()]
     return [
         Dependency(known.name, left_out=f"ENABLE_{known.name.upper()} is false")
@@ -174,7 +176,12 @@ def _ask(dependency: Dependency, policy: Policy) -> Result:
     for _ in range(policy.retries + 1):
         began = time.perf_counter()
         try:
-            dependency.probe.run(dependency.secret, timeout_s=policy.timeout_ms / 1000, ca_cert=dependency.ca_cert)
+            dependency.probe.run(
+                dependency.secret,
+                timeout_s=policy.timeout_ms / 1000,
+                ca_cert=dependency.ca_cert,
+                client=dependency.client,
+            )
         except ProbeFailed as failure:
             words = str(failure)
             continue
@@ -191,6 +198,12 @@ def _qdrant(where: Mapping[str, Any]) -> list[Dependency]:
         Dependency(name, _http(url, "/collections"), where["api_key"], url=url, ca_cert=where.get("ca_cert"))
         for name, url in [("qdrant", first[1]), *others]
     ]
+
+
+def _certificates(where: Mapping[str, Any]) -> dict[str, Any]:
+    """What a service that asks for a certificate is asked with."""
+    client = Pair(where["client_cert"], where["client_key"]) if "client_key" in where else None
+    return {"ca_cert": where.get("ca_cert"), "client": client}
 
 
 def _http(url: str, path: str) -> Probe:

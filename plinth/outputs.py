@@ -8,9 +8,10 @@ from typing import Any
 import pulumi
 
 from plinth.preflight import volumes_gib
-from plinth.services import Service, backup, neo4j, qdrant
+from plinth.services import Service, backup, mutual_tls, neo4j, qdrant
 from plinth.services import postgres as pg
 from plinth.services.monitoring import GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, OVERVIEW
+from plinth.services.mutual_tls import PLINTH
 from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
 from plinth.settings import Settings, TargetName
 from plinth.targets.placed import Target
@@ -119,6 +120,12 @@ def outputs(
         for name in sorted(names)
         if name.endswith("-exporter")
     }
+    for service in running:
+        if service.identity in ("server", "peer"):
+            where = found["exporters"].get(service.name.removesuffix("-exporter"), found.get(service.name))
+            where["url"] = where["url"].replace("http:", "https:", 1)
+            where["ca_cert"] = secret(mutual_tls.CA)
+            where |= {"client_cert": secret(PLINTH.cert), "client_key": secret(PLINTH.key)}
     found["left_out"] = target.left_out
     found["deployed"] = {
         "qdrant_version": settings.qdrant.version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import httpx
 import psycopg
 import redis
 
-from plinth.certificates import trusting
+from plinth.certificates import Pair, trusting
 from plinth.errors import UserError
 from plinth.http_client import client_for
 
@@ -35,10 +36,12 @@ class Probe:
         """Plain data, for JSON."""
         return asdict(self)
 
-    def run(self, password: str | None, *, timeout_s: float, ca_cert: str | None = None) -> None:
+    def run(
+        self, password: str | None, *, timeout_s: float, ca_cert: str | None = None, client: Pair | None = None
+    ) -> None:
         """Ask once; raises :class:`ProbeFailed`. Without a user ``password`` is an API key; ``ca_cert`` is PEM."""
         if self.kind == "http":
-            self._http(password, timeout_s, ca_cert)
+            self._http(password, timeout_s, trusting(ca_cert, client) if self.tls else None)
         elif self.kind == "postgres":
             self._postgres(password, timeout_s)
         elif self.kind == "neo4j":
@@ -46,13 +49,13 @@ class Probe:
         else:
             self._redis(password, timeout_s)
 
-    def _http(self, password: str | None, timeout_s: float, ca_cert: str | None) -> None:
+    def _http(self, password: str | None, timeout_s: float, context: ssl.SSLContext | None) -> None:
         url = self._url("https" if self.tls else "http", self.path)
         login = (self.user, password) if self.user and password else None
         headers = {"api-key": password} if password and not self.user else {}
         try:
             with (
-                client_for(url, timeout=timeout_s, verify=trusting(ca_cert) if self.tls else None) as client,
+                client_for(url, timeout=timeout_s, verify=context) as client,
                 client.stream("GET", url, headers=headers, auth=login) as answer,
             ):
                 words = next(answer.iter_bytes(200), b"").decode(errors="replace")

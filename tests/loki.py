@@ -10,6 +10,8 @@ import httpx
 import psycopg
 import pytest
 
+from plinth.certificates import Pair, trusting
+
 # Digits that are in no log by chance.
 MARKED = 0.13371337
 LABELS = {"stack", "service", "node", "level", "kind"}
@@ -18,11 +20,13 @@ LABELS = {"stack", "service", "node", "level", "kind"}
 class Loki:
     """One stack's lines."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, where: Mapping[str, Any]) -> None:
+        self.url = where["url"]
+        self.context = trusting(where["ca_cert"], Pair(where["client_cert"], where["client_key"]))
 
     def get(self, path: str, **asked: str) -> Any:
-        answer = httpx.get(f"{self.url}/loki/api/v1/{path}", params={"since": "1h", **asked}, timeout=30)
+        url, params = f"{self.url}/loki/api/v1/{path}", {"since": "1h", **asked}
+        answer = httpx.get(url, params=params, timeout=30, verify=self.context)
         assert answer.is_success, answer.text
         return answer.json()["data"]
 

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from plinth.certificates import Pair, issue, make_authority, trusting
 from plinth.environment import parse
-from plinth.services import Service, services
+from plinth.services import Service, mutual_tls, services
 from plinth.services.render import command, files
 from plinth.targets.local.programs import find
 from tests.conftest import ROOT, free_port
@@ -22,10 +25,11 @@ class Stack:
     stack, bind, node, output, cgroups = "t", "127.0.0.1", 0, None, None
 
     def __init__(self, root: Path, secrets: Mapping[str, str], **given: Any) -> None:
-        self.root, self.secrets = root, secrets
+        self.root = root
+        self.pid = 0
         self.settings = parse({"target": "local", **given}, source="x")
         self.services = {service.name: service for service in services(self.settings, ROOT)}
-        self.ports: dict[tuple[str, str], int] = {}
+        self.secrets = {**secrets, **issued(list(self.services.values()))}
 
     def port(self, service: str, port: str) -> int:
         return self.services[service].ports[port]
@@ -48,8 +52,26 @@ class Stack:
     def read(self, service: str, name: str) -> Mapping[str, str]:
         return {service: self.volume(service, name)}
 
+    def takes_url_files(self) -> bool:
+        return True
+
     def contents(self, service: str) -> dict[str, str]:
         return files(self.services[service], self, self.secrets, ROOT)
+
+    def client(self, service: str, who: str | None = None) -> httpx.Client:
+        """What asks a service; ``who`` is whose certificate is shown, where anybody's is."""
+        page = self.services[service].scrape
+        assert page
+        identity = mutual_tls.Identity(who or "")
+        shown = Pair(self.secrets[identity.cert], self.secrets[identity.key]) if who else None
+        context = trusting(self.secrets.get(mutual_tls.CA), shown)
+        url = f"{page.scheme}://{self.address(service, page.port)}"
+        return httpx.Client(base_url=url, verify=context, timeout=30, trust_env=False)
+
+    def get(self, service: str, path: str, who: str | None = None, **asked: str) -> httpx.Response:
+        """Ask a service once."""
+        with self.client(service, who) as http:
+            return http.get(path, params=asked)
 
     @contextmanager
     def running(self, service: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -82,6 +104,16 @@ class Stack:
 
     def log(self, service: str) -> str:
         return (self.root / service / "log").read_text()
+
+
+def issued(services: Sequence[Service]) -> dict[str, str]:
+    """The certificates of services that ask for some, as a deployment issues them."""
+    authority = make_authority("test")
+    secrets = {mutual_tls.CA: authority.cert}
+    for name, role in mutual_tls.identities(services).items():
+        identity, made = mutual_tls.Identity(name), issue(authority, name, ["127.0.0.1", "localhost"], role)
+        secrets |= {identity.cert: made.cert, identity.key: made.key}
+    return secrets
 
 
 def ports(*names: str) -> dict[str, int]:

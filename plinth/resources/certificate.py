@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
-from plinth.certificates import Pair, is_due, issue, make_authority
+from plinth.certificates import AUTHORITY_DAYS, SERVER_DAYS, Pair, is_due, issue, make_authority
 from plinth.directories import make_passage
 from plinth.files import locked, write_whole
 from plinth.resources.base import Provider, to_json
@@ -30,7 +30,7 @@ def kept_authority(directory: Path, name: str) -> Pair:
 class CertificateProvider(Provider):
     """Issues; a refresh finds one that ends soon, and the next up issues it again."""
 
-    compared = ("name", "hosts", "kept_in", "due")
+    compared = ("name", "hosts", "kept_in", "due", "purpose")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Issue the certificate."""
@@ -53,9 +53,18 @@ class Certificate(Resource, module="plinth", name="Certificate"):
     ca_cert: pulumi.Output[str]
 
     def __init__(
-        self, name: str, hosts: Sequence[str], kept_in: Path, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        hosts: Sequence[str],
+        kept_in: Path,
+        purpose: str | None = None,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``kept_in`` is the directory of the authority, beside the data."""
+        """``kept_in`` is the directory of the authority, beside the data.
+
+        One with a purpose, a key of :data:`plinth.certificates.PURPOSES`, is between our own services alone, and lasts
+        as long as the authority.
+        """
         super().__init__(
             CertificateProvider(),
             f"{name}-certificate",
@@ -64,6 +73,7 @@ class Certificate(Resource, module="plinth", name="Certificate"):
                 "hosts": to_json(sorted(set(hosts))),
                 "kept_in": str(kept_in),
                 "due": "",
+                "purpose": purpose,
                 "cert": None,
                 "key": None,
                 "ca_cert": None,
@@ -74,5 +84,7 @@ class Certificate(Resource, module="plinth", name="Certificate"):
 
 def _issued(props: dict[str, Any]) -> dict[str, Any]:
     authority = kept_authority(Path(props["kept_in"]), "Plinth")
-    pair = issue(authority, props["name"], json.loads(props["hosts"]))
+    purpose = props.get("purpose")
+    days = AUTHORITY_DAYS if purpose else SERVER_DAYS
+    pair = issue(authority, props["name"], json.loads(props["hosts"]), purpose or "peer", days)
     return {**props, "due": "", "cert": pair.cert, "key": pair.key, "ca_cert": authority.cert}

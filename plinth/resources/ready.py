@@ -13,6 +13,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
+from plinth.certificates import Pair
 from plinth.errors import UserError
 from plinth.probes import Probe, ProbeFailed
 from plinth.resources.base import Provider, optional_secret, to_json
@@ -21,12 +22,19 @@ INTERVAL_S = 0.25
 ATTEMPT_TIMEOUT_S = 5.0
 
 
-def wait_ready(service: str, probe: Probe, password: str | None, deadline_s: float, ca_cert: str | None = None) -> None:
+def wait_ready(
+    service: str,
+    probe: Probe,
+    password: str | None,
+    deadline_s: float,
+    ca_cert: str | None = None,
+    client: Pair | None = None,
+) -> None:
     """Poll until the probe passes; past the deadline raise with its last words."""
     end = time.monotonic() + deadline_s
     while True:
         try:
-            probe.run(password, timeout_s=ATTEMPT_TIMEOUT_S, ca_cert=ca_cert)
+            probe.run(password, timeout_s=ATTEMPT_TIMEOUT_S, ca_cert=ca_cert, client=client)
         except ProbeFailed as failure:
             if time.monotonic() > end:
                 raise UserError(
@@ -67,6 +75,8 @@ class Ready(Resource, module="plinth", name="Ready"):
         deadline_s: float,
         password: pulumi.Input[str] | None = None,
         ca_cert: pulumi.Input[str] | None = None,
+        client_cert: pulumi.Input[str] | None = None,
+        client_key: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """``deadline_s`` is in seconds; ``instance`` changes whenever the service was started anew."""
@@ -80,6 +90,8 @@ class Ready(Resource, module="plinth", name="Ready"):
                 "instance": instance,
                 "password": optional_secret(password),
                 "ca_cert": ca_cert,
+                "client_cert": client_cert,
+                "client_key": optional_secret(client_key),
             },
             opts,
         )
@@ -87,4 +99,6 @@ class Ready(Resource, module="plinth", name="Ready"):
 
 def _wait(props: dict[str, Any]) -> None:
     probe = Probe(**json.loads(props["probe"]))
-    wait_ready(props["service"], probe, props.get("password"), float(props["deadline_s"]), props.get("ca_cert"))
+    cert, key = props.get("client_cert"), props.get("client_key")
+    client = Pair(cert, key) if cert and key else None
+    wait_ready(props["service"], probe, props.get("password"), float(props["deadline_s"]), props.get("ca_cert"), client)

@@ -22,6 +22,11 @@ def bash_tcp(port: str) -> tuple[str, ...]:
     return ("bash", "-c", ": >/dev/tcp/127.0.0.1/{{ port('" + port + "') }}")
 
 
+def nc_tcp(port: str) -> tuple[str, ...]:
+    """A connection by busybox' nc, where the port speaks TLS and asks for a certificate."""
+    return ("sh", "-c", 'nc -w 4 127.0.0.1 "$1" </dev/null', "nc", "{{ port('" + port + "') }}")
+
+
 # A client would have the password in its arguments, which are everybody's to read: the shell's own printf has not.
 _LOGIN = (
     'login=$(printf %s:%s "$1" "$(cat "$2")" | base64 | tr -d "\\n"); '

@@ -13,13 +13,16 @@ from typing import Any
 from plinth.backup.state import FILE as BACKUP_STATE
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.qdrant.spec import load_specs
+from plinth.services import mutual_tls
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
-from plinth.services.checks import bash_tcp, wget
+from plinth.services.checks import bash_tcp, nc_tcp
 from plinth.services.qdrant import READ_ONLY_API_KEY, tls_ca
 from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import Settings
 
+WEB = "config/exporter/web.yaml.j2"
+_WEB = "--web.config.file={{ file('web.yaml') }}"
 _LISTEN = "--web.listen-address={{ bind }}:{{ port('http') }}"
 
 
@@ -38,20 +41,25 @@ def services(settings: Settings) -> list[Service]:
 
 
 def _node(settings: Settings) -> Service:
+    mutual, identity = mutual_tls.is_on(settings), mutual_tls.Identity("node-exporter")
     return _exporter(
         "node-exporter",
         Program(
             image="node-exporter",
             binaries=("prometheus-node-exporter", "node_exporter"),
             package="prometheus-node-exporter",
-            container=Container(entrypoint=("node_exporter",), check=wget("http", "/metrics")),
+            container=Container(entrypoint=("node_exporter",), check=nc_tcp("http")),
         ),
         settings.monitoring.exporters.node_port,
-        (_LISTEN,),
+        (_LISTEN, *((_WEB,) if mutual else ())),
+        files={"web.yaml": File(WEB, {"identity": identity})} if mutual else {},
+        secret_files=identity.files if mutual else (),
+        mutual=mutual,
     )
 
 
 def _redis(settings: Settings) -> Service:
+    mutual, identity = mutual_tls.is_on(settings), mutual_tls.Identity("redis-exporter")
     return _exporter(
         "redis-exporter",
         Program(
@@ -67,36 +75,48 @@ def _redis(settings: Settings) -> Service:
             "--redis.addr=redis://{{ address('redis', 'resp') }}",
             f"--redis.user={rd.EXPORTER}",
             "--redis.password-file={{ file('passwords.json') }}",
+            *(_mutual_tls(identity) if mutual else ()),
         ),
         files={
             "passwords.json": File(
                 "config/redis/exporter.json.j2", {"user": rd.EXPORTER, "password": rd.EXPORTER_PASSWORD}
             )
         },
-        # Older ones do not know it, and answer whoever they trust.
+        # One before 1.83 does not know it: its /scrape is open to who has a certificate.
         environment={"REDIS_EXPORTER_DISABLE_SCRAPE_ENDPOINT": "true"},
+        secret_files=identity.files if mutual else (),
         needs=("redis",),
+        mutual=mutual,
     )
 
 
+def _mutual_tls(identity: mutual_tls.Identity) -> tuple[str, ...]:
+    """redis_exporter's flags; with a CA it asks everybody for a certificate."""
+    flags = zip(("ca-cert", "cert", "key"), identity.files, strict=True)
+    return tuple(f"--tls-server-{flag}-file={{{{ secret_file('{name}') }}}}" for flag, name in flags)
+
+
 def _postgres(settings: Settings) -> Service:
+    mutual, identity = mutual_tls.is_on(settings), mutual_tls.Identity("postgres-exporter")
     return _exporter(
         "postgres-exporter",
         Program(
             image="postgres-exporter",
             binaries=("prometheus-postgres-exporter", "postgres_exporter"),
             package="prometheus-postgres-exporter",
-            container=Container(entrypoint=("postgres_exporter",), check=wget("http", "/metrics")),
+            container=Container(entrypoint=("postgres_exporter",), check=nc_tcp("http")),
         ),
         settings.monitoring.exporters.postgres_port,
-        (_LISTEN,),
+        (_LISTEN, *((_WEB,) if mutual else ())),
+        files={"web.yaml": File(WEB, {"identity": identity})} if mutual else {},
         environment={
             "DATA_SOURCE_URI": "{{ address('postgres', 'sql') }}/postgres?sslmode=disable",
             "DATA_SOURCE_USER": pg.MONITOR_ROLE,
             "DATA_SOURCE_PASS_FILE": "{{ secret_file('" + pg.MONITOR_PASSWORD + "') }}",
         },
-        secret_files=(pg.MONITOR_PASSWORD,),
+        secret_files=(pg.MONITOR_PASSWORD, *(identity.files if mutual else ())),
         needs=("postgres",),
+        mutual=mutual,
     )
 
 
@@ -168,6 +188,7 @@ def _exporter(
     needs: tuple[str, ...] = (),
     optional: bool = False,
     reads_cgroups: bool = False,
+    mutual: bool = False,
 ) -> Service:
     return Service(
         name=name,
@@ -177,8 +198,8 @@ def _exporter(
         secret_files=secret_files,
         environment=environment or {},
         ports={"http": port},
-        health=Health("http", "http", "/metrics", deadline_s=30),
-        scrape=Scrape("http"),
+        health=Health("http", "http", "/metrics", deadline_s=30, tls=mutual, mutual=mutual),
+        scrape=Scrape("http", scheme="https", ca=mutual_tls.CA, mutual=True) if mutual else Scrape("http"),
         limits=limits,
         volumes=volumes or {},
         needs=needs,
@@ -187,4 +208,5 @@ def _exporter(
         written_by_root=(STATE,) if name == PLINTH else (),
         optional=optional,
         reads_cgroups=reads_cgroups,
+        identity="server" if mutual else None,
     )

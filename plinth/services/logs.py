@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plinth.services.mutual_tls import CA, Identity
 from plinth.services.qdrant import AUDIT
 from plinth.services.spec import Container, Copy, File, Health, Intake, Limits, Program, Scrape, Service
 from plinth.settings import Settings
@@ -27,11 +28,18 @@ def _loki(settings: Settings) -> Service:
             container=Container(entrypoint=("/usr/bin/loki",), user="10001:10001", volumes={"data": "/loki"}),
         ),
         arguments=("-config.file={{ file('loki.yaml') }}",),
-        files={"loki.yaml": File("config/loki/loki.yaml.j2", {"retention_days": wanted.retention_days})},
+        files={
+            "loki.yaml": File(
+                "config/loki/loki.yaml.j2", {"retention_days": wanted.retention_days, "identity": Identity(LOKI)}
+            )
+        },
+        secret_files=Identity(LOKI).files,
         ports={"http": wanted.port},
         volumes={"data": settings.size.prometheus_disk_gib},
-        health=Health("http", "http", "/ready"),
-        scrape=Scrape("http"),
+        health=Health("http", "http", "/ready", tls=True, mutual=True),
+        scrape=Scrape("http", scheme="https", ca=CA, mutual=True),
+        # Its parts speak with one another as peers.
+        identity="peer",
         limits=Limits(1, 512),
         run_as=("loki", "plinth-loki"),
         optional=True,
@@ -56,10 +64,13 @@ def _agent(settings: Settings) -> Service:
         arguments=("--config={{ file('fluent-bit.yaml') }}",),
         files={
             "fluent-bit.yaml": File(
-                "config/fluent-bit/fluent-bit.yaml.j2", {"audit": AUDIT if settings.audited else None}
+                "config/fluent-bit/fluent-bit.yaml.j2",
+                {"audit": AUDIT if settings.audited else None, "identity": Identity(AGENT)},
             ),
             "label.lua": Copy("config/fluent-bit/label.lua"),
         },
+        secret_files=Identity(AGENT).files,
+        identity="client",
         ports={"http": wanted.agent_port, INTAKE: wanted.intake_port},
         volumes={"state": 1},
         health=Health("http", "http", "/api/v1/health"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plinth.monitoring.burn import RUNBOOKS
+from plinth.services import mutual_tls
 from plinth.services.checks import login, wget
 from plinth.services.spec import Container, Copy, File, Health, Limits, Program, Scrape, Service
 from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
@@ -30,11 +31,13 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
     """Prometheus, scraping every service that has a metrics page."""
     wanted = settings.monitoring.prometheus
     pages = [(service, service.scrape) for service in scraped if service.scrape]
+    identity, mutual = mutual_tls.Identity("prometheus"), any(page.mutual for _, page in pages)
     rules = sorted(path.name for path in (root / RULES).glob("*.y*ml"))
     alertmanager = settings.monitoring.alertmanager.enabled
     secrets = {name for _, page in pages for name in (page.secret, page.ca) if name} | {
         *(PROMETHEUS.password, PROMETHEUS.config),
         *((ALERTMANAGER.password,) if alertmanager else ()),
+        *(identity.files if mutual else ()),
     }
     return Service(
         name="prometheus",
@@ -66,6 +69,7 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
                     "password": PROMETHEUS.password,
                     "alertmanager": ALERTMANAGER.password if alertmanager else None,
                     "rules": rules,
+                    "identity": identity,
                     "scrapes": [{"job": service.name, **vars(page)} for service, page in pages],
                 },
             ),
@@ -76,6 +80,7 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
         volumes={"data": settings.size.prometheus_disk_gib},
         health=Health("http", "http", "/-/ready", PROMETHEUS.password, USER),
         scrape=Scrape("http"),
+        identity="client" if mutual else None,
         limits=Limits(1, 1024),
         run_as=("prometheus", "plinth-prometheus"),
     )
@@ -126,7 +131,8 @@ def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
     """Grafana with its data sources and the dashboards; left out where no binary of it exists."""
     boards = sorted(path.name for path in (root / DASHBOARDS).glob("*.json") if logs or path.name != LOGS_BOARD)
     source = PROMETHEUS.password if settings.monitoring.prometheus.enabled else None
-    values = {"user": USER, "prometheus": source, "logs": logs}
+    identity = mutual_tls.Identity("grafana") if logs else None
+    values = {"user": USER, "prometheus": source, "logs": identity}
     return Service(
         name="grafana",
         program=Program(
@@ -152,7 +158,12 @@ def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
             "provisioning/dashboards/plinth.yaml": File("monitoring/grafana/dashboards.yaml.j2"),
             **{f"dashboards/{name}": Copy(f"{DASHBOARDS}/{name}") for name in boards},
         },
-        secret_files=(GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, *((source,) if source else ())),
+        secret_files=(
+            *(GRAFANA_PASSWORD, GRAFANA_SECRET_KEY),
+            *((source,) if source else ()),
+            *(identity.files if identity else ()),
+        ),
+        identity="client" if identity else None,
         ports={"http": settings.monitoring.grafana.port},
         volumes={"data": 1},
         health=Health("http", "http", "/api/health"),

@@ -88,7 +88,8 @@ class Health:
     """How to tell that a service serves.
 
     ``http``: GET of ``path`` answers 200. ``postgres``, ``redis`` and ``neo4j``: a login and a query. ``secret`` is the
-    password's name, ``user`` whose it is. ``deadline_s`` is how long a start may take, in seconds.
+    password's name, ``user`` whose it is. ``deadline_s`` is how long a start may take, in seconds. ``mutual`` is TLS
+    with a client certificate.
     """
 
     kind: Literal["http", "postgres", "redis", "neo4j"]
@@ -98,13 +99,15 @@ class Health:
     user: str = ""
     deadline_s: float = 60.0
     tls: bool = False
+    mutual: bool = False
 
 
 @dataclass(frozen=True)
 class Scrape:
     """A metrics page: where it is, the secret that opens it, the secret that says who signed it.
 
-    The secret is the password of ``user``, or a bearer token where there is none.
+    The secret is the password of ``user``, or a bearer token where there is none. ``mutual`` is set where the page asks
+    for a client certificate.
     """
 
     port: str
@@ -113,6 +116,7 @@ class Scrape:
     user: str = ""
     scheme: str = "http"
     ca: str | None = None
+    mutual: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,8 @@ class Service:
     One that ``starts_others`` is told where the programs of all services are. ``optional`` services are left out, with
     the reason in the outputs, where their program cannot be had. ``peers`` is set for a service that may run as several
     nodes, each with volumes of its own and the same files.
-    ``reads_cgroups`` is set for one that tells what containers take of the machine.
+    ``reads_cgroups`` is set for one that tells what containers take of the machine. ``identity`` is set for one that
+    has a certificate of :mod:`plinth.services.mutual_tls`.
     """
 
     name: str
@@ -176,3 +181,4 @@ class Service:
     takes_output: Intake | None = None
     reads: tuple[tuple[str, str], ...] = ()
     reads_cgroups: bool = False
+    identity: Literal["server", "client", "peer"] | None = None

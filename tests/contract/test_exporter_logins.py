@@ -104,7 +104,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def page(stack: Stack, path: str = "/metrics", **asked: str) -> httpx.Response:
-    return httpx.get(f"http://{stack.address('redis-exporter', 'http')}{path}", params=asked, timeout=30)
+    return stack.get("redis-exporter", path, "prometheus", **asked)
 
 
 def login(stack: Stack) -> tuple[str, str]:

@@ -49,7 +49,7 @@ class Logged(Stack):
 
     @property
     def loki(self) -> Loki:
-        return Loki(self.where["loki"]["url"])
+        return Loki(self.where["loki"])
 
     def fail(self, word: str) -> None:
         fail_in_postgres(self.where["postgres"], word)

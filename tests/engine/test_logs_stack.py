@@ -45,7 +45,7 @@ class Live(Loki):
     def __init__(self, project: Project) -> None:
         self.project = project
         self.outputs = project.outputs()
-        super().__init__(self.outputs["loki"]["url"])
+        super().__init__(self.outputs["loki"])
 
     def fail_in_postgres(self, word: str) -> None:
         fail_in_postgres(self.outputs["postgres"], word)
@@ -135,4 +135,4 @@ def test_status_and_outputs_show_both(live: Live) -> None:
     status = json.loads(live.project.plinth("status", "t", "--json", PROBE_TIMEOUT_MS="3000"))
     assert status["deps"]["loki"]["ok"] is True
     assert status["deps"]["fluent_bit"]["ok"] is True
-    assert live.outputs["loki"]["url"].startswith("http://127.0.0.1:")
+    assert live.outputs["loki"]["url"].startswith("https://127.0.0.1:")

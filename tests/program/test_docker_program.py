@@ -77,7 +77,7 @@ def test_a_container_writes_to_its_volumes_alone_and_reads_its_config(run: Run, 
         assert {mount["source"] for mount in mounts if mount["type"] == "volume"} <= made, name
         config = [mount for mount in mounts if mount["target"] == "/etc/plinth"]
         assert all(mount["readOnly"] for mount in config), name
-        assert len(config) == (0 if name == "node-exporter" else 1), name
+        assert len(config) == 1, name
     volumes = [
         {mount["target"]: mount["source"] for mount in container["mounts"] if not mount.get("readOnly")}
         for name, container in containers(recorder).items()

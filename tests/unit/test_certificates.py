@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from plinth.certificates import RENEW_DAYS, SERVER_DAYS, Pair, is_due, issue, make_authority, trusting
+from plinth.certificates import AUTHORITY_DAYS, RENEW_DAYS, SERVER_DAYS, Pair, is_due, issue, make_authority, trusting
 from plinth.environment import parse
 from plinth.errors import UserError
 from plinth.preflight import refusals
@@ -81,6 +81,40 @@ def test_a_certificate_opens_the_door_between_peers_too(tmp_path: Path) -> None:
         ):
             secured.sendall(b"GET / HTTP/1.0\r\n\r\n")
             assert b"200" in secured.recv(4096)
+
+
+@pytest.mark.parametrize(("purpose", "answered"), [("client", True), ("peer", True), ("server", False), (None, False)])
+def test_a_probe_shows_a_certificate_and_a_servers_is_good_for_no_client(
+    tmp_path: Path, purpose: str | None, answered: bool
+) -> None:
+    served_by = issue(AUTHORITY, "q", ["127.0.0.1"], "server")
+    client = issue(AUTHORITY, "c", ["c"], purpose) if purpose else None
+    with served(served_by, tmp_path, clients_of=AUTHORITY.cert) as listening:
+        if answered:
+            probe(listening).run(None, timeout_s=5, ca_cert=AUTHORITY.cert, client=client)
+        else:
+            with pytest.raises(ProbeFailed):
+                probe(listening).run(None, timeout_s=5, ca_cert=AUTHORITY.cert, client=client)
+
+
+def test_a_clients_certificate_serves_nobody(tmp_path: Path) -> None:
+    with (
+        served(issue(AUTHORITY, "c", ["127.0.0.1"], "client"), tmp_path) as listening,
+        pytest.raises(ProbeFailed, match="certificate verify failed"),
+    ):
+        probe(listening).run(None, timeout_s=5, ca_cert=AUTHORITY.cert)
+
+
+def test_what_our_own_services_show_each_other_lasts_as_long_as_the_authority(tmp_path: Path) -> None:
+    props = {"name": "prometheus", "hosts": '["prometheus"]', "kept_in": str(tmp_path / "tls"), "purpose": "client"}
+    made = CertificateProvider().create(props).outs
+    assert made is not None
+    assert not is_due(made["cert"], datetime.now(UTC) + timedelta(days=AUTHORITY_DAYS - RENEW_DAYS - 1))
+    unchanged = {**made, "purpose": "client"}
+    assert not CertificateProvider().diff("prometheus", made, unchanged).changes
+    # One of before this has no purpose in its state, and stays.
+    before = {key: value for key, value in made.items() if key != "purpose"}
+    assert not CertificateProvider().diff("qdrant", before, {**before, "purpose": None}).changes
 
 
 def test_a_certificate_is_due_before_it_ends() -> None:

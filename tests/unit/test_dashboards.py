@@ -13,6 +13,7 @@ import yaml
 from plinth.dashboards.board import expressions
 from plinth.environment import parse
 from plinth.services.monitoring import DASHBOARDS, OVERVIEW, grafana
+from plinth.services.mutual_tls import Identity
 from plinth.services.render import files
 from plinth.services.secrets import secrets
 from tests.conftest import ROOT
@@ -65,13 +66,21 @@ def test_what_grafanas_schema_does_not_know_is_found(at: tuple[Any, ...], value:
     assert complaint in found
 
 
+SECRETS = {
+    "grafana_admin_password": "p",
+    "grafana_secret_key": "k",
+    "prometheus_password": "w",
+    **dict.fromkeys(Identity("grafana").files, "c"),
+}
+
+
 def sources() -> list[dict[str, str]]:
     """The data sources that are provisioned, as panels refer to them."""
     settings = parse({"target": "local"}, source="x")
     contents = files(
         grafana(settings, ROOT, logs=True),
         Elsewhere(),
-        {"grafana_admin_password": "p", "grafana_secret_key": "k", "prometheus_password": "w"},
+        SECRETS,
         ROOT,
     )
     found = yaml.safe_load(contents["provisioning/datasources/plinth.yaml"])["datasources"]
@@ -124,7 +133,7 @@ def test_grafana_is_given_every_dashboard_and_one_to_open_with() -> None:
     contents = files(
         grafana(settings, ROOT, logs=True),
         Elsewhere(),
-        {"grafana_admin_password": "p", "grafana_secret_key": "k", "prometheus_password": "w"},
+        SECRETS,
         ROOT,
     )
     provider = yaml.safe_load(contents["provisioning/dashboards/plinth.yaml"])["providers"][0]
@@ -140,7 +149,7 @@ def test_grafana_encrypts_with_a_key_of_its_own() -> None:
     contents = files(
         grafana(settings, ROOT, logs=True),
         Elsewhere(),
-        {"grafana_admin_password": "p", "grafana_secret_key": "k", "prometheus_password": "w"},
+        SECRETS,
         ROOT,
     )
     (told,) = re.findall(r"^secret_key = \$__file\{(.+)\}$", contents["grafana.ini"], re.MULTILINE)

@@ -10,6 +10,7 @@ import yaml
 
 from plinth.environment import load_settings, parse
 from plinth.services import services
+from plinth.services.mutual_tls import Identity, identities
 from plinth.services.render import command, files
 from plinth.services.secrets import secrets
 from plinth.services.web_login import web_logins
@@ -51,7 +52,8 @@ class Elsewhere:
 
 def secret_names(settings: Settings) -> set[str]:
     """The secrets that a service's files may ask for: of the settings, and what is made of those."""
-    return {*secrets(settings), *(login.config for login in web_logins(settings))}
+    names = {*secrets(settings), *(login.config for login in web_logins(settings))}
+    return names.union(*(Identity(name).files for name in identities(services(settings, ROOT))))
 
 
 def rendered(**values: Any) -> dict[str, dict[str, str]]:

@@ -9,16 +9,22 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from socketserver import ThreadingMixIn
 from threading import Lock, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from plinth.visible import visible
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 STRANGERS_MAX = 32
 # For each read of a request, and for the whole of each write of an answer.
@@ -82,7 +88,31 @@ class _MetricsServer(Bounded, WSGIServer):
     def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         super().__init__((host, port), _MetricsHandler)
-        self.set_app(make_wsgi_app(registry))
+        self.set_app(_own_hosts_alone(make_wsgi_app(registry)))
+
+
+def is_own_host(header: str) -> bool:
+    """Whether a Host header is an address or a name of a private network.
+
+    A page in a browser that leads its own name to this machine has that name here.
+    """
+    try:
+        name = urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return False
+    with suppress(ValueError):
+        return bool(ip_address(name))
+    return "." not in name or name.endswith((".svc", ".svc.cluster.local"))
+
+
+def _own_hosts_alone(app: WSGIApplication) -> WSGIApplication:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if is_own_host(environ.get("HTTP_HOST", "")):
+            return app(environ, start_response)
+        start_response("421 Misdirected Request", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"Ask by an address or a name of this network.\n"]
+
+    return answer
 
 
 class _MetricsHandler(WSGIRequestHandler):

@@ -50,6 +50,20 @@ def served(url: str) -> int:
     return httpx.get(url, headers={"Authorization": f"Bearer {PASSWORD}"}, timeout=20).status_code
 
 
+OWN = ["127.0.0.1", "127.0.0.1:9188", "[::1]:9188", "localhost", "plinth-dev-plinth-exporter:9188", "m.plinth.svc"]
+OTHERS = ["evil.example", "evil.example:9188", "a.b.svc.evil.example", "127.0.0.1.evil.example", "[", "a.svc@b.c"]
+
+
+@pytest.mark.parametrize(("host", "status"), [*((host, 200) for host in OWN), *((host, 421) for host in OTHERS)])
+def test_a_page_in_a_browser_that_calls_this_machine_by_its_own_name_gets_nothing(
+    tmp_path: Path, host: str, status: int
+) -> None:
+    with metrics(tmp_path) as url:
+        answer = httpx.get(url, params={"target": "http://127.0.0.1:1"}, headers={"Host": host}, timeout=20)
+    assert answer.status_code == status
+    assert ("held 1" in answer.text) is (status == 200)
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nX-", b"GET / HTTP/1.1\r\n\r\n"])
 @pytest.mark.parametrize("server", SERVERS)
 def test_slow_clients_keep_nobody_waiting_and_hold_few_threads(

@@ -132,7 +132,7 @@ def not_compared(saved: DatabasePart) -> str | None:
     """A sentence where only the rows of a set can be counted."""
     if saved.checksum_kind == CHECKSUM_KIND:
         return None
-    return f"The set is of an older version: the rows of {saved.name} are counted, and their values are not compared."
+    return f"the set is of an older version: the rows of {saved.name} are counted, and their values are not compared"
 
 
 def rename(server: Server, name: str, to: str) -> None:
@@ -236,7 +236,9 @@ def _give(server: Server, archive: Archive, saved: DatabasePart, name: str, owne
                     except psycopg.Error:
                         stays.append(statement)
         if stays:
-            notes.append(f"{len(stays)} objects of {role} belong to {owner} now, the first by: {stays[0][:100]}.")
+            first = stays[0].partition(" ")[2].rpartition(" OWNER TO ")[0].replace(" . ", ".")
+            more = f" and {len(stays) - 1} more" if len(stays) > 1 else ""
+            notes.append(f"What was {role}'s is {owner}'s now: {first[:100]}{more}.")
     return notes
 
 

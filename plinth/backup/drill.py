@@ -105,6 +105,8 @@ class Drill:
                 name = shortened(f"drill_{saved.name}", LONGEST)
                 databases.rebuild(self._work, server, saved, dump, name)
                 said += databases.compared(server, saved, name)
+                if note := databases.not_compared(saved):
+                    self.unproven["postgres"] = note
                 databases.drop(server, name)
                 dump.unlink()
         return said

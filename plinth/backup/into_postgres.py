@@ -96,7 +96,7 @@ def _one(source: Source, server: Server, saved: DatabasePart, wish: Wish) -> lis
 
 
 def _make(source: Source, server: Server, saved: DatabasePart, name: str) -> list[str]:
-    notes = [f"postgres: {note}" for note in (databases.not_compared(saved),) if note]
+    notes = [f"postgres: {note}." for note in (databases.not_compared(saved),) if note]
     if databases.exists(server, name):
         if not databases.compared(server, saved, name):
             source.work.say(f"postgres {name} is there already, as it was saved")

@@ -61,12 +61,12 @@ def tables(connection: psycopg.Connection[Any]) -> tuple[Table, ...]:
 
 
 def has_rows(connection: psycopg.Connection[Any]) -> bool:
-    """Whether any table has a row. It plans a query on each, so never as a superuser."""
-    query = sql.SQL("SELECT 1 FROM ONLY {} LIMIT 1")
-    return any(
-        connection.execute(query.format(sql.Identifier(schema, name))).fetchone()
-        for schema, name, _ in connection.execute(_TABLES).fetchall()
-    )
+    """Whether any table has a row; the reading of one ends with its first."""
+    for schema, name, columns in connection.execute(_TABLES).fetchall():
+        with connection.cursor() as cursor, cursor.copy(_copy(sql.Identifier(schema, name), columns)) as copy:
+            if copy.read():
+                return True
+    return False
 
 
 def canonical(connection: psycopg.Connection[Any]) -> None:
@@ -91,12 +91,15 @@ def differences(saved: tuple[Table, ...], actual: tuple[Table, ...], kind: Check
     return result
 
 
-def _read(connection: psycopg.Connection[Any], table: sql.Identifier, columns: list[str]) -> tuple[int, str]:
+def _copy(table: sql.Identifier, columns: list[str]) -> sql.Composed:
     listed = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, columns))) if columns else sql.SQL("")
+    return sql.SQL("COPY {}{} TO STDOUT").format(table, listed)
+
+
+def _read(connection: psycopg.Connection[Any], table: sql.Identifier, columns: list[str]) -> tuple[int, str]:
     total = rows = 0
     digest, number = hashlib.blake2b, int.from_bytes
-    statement = sql.SQL("COPY {}{} TO STDOUT").format(table, listed)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+    with connection.cursor() as cursor, cursor.copy(_copy(table, columns)) as copy:
         # In text a message of the protocol is a row.
         while row := copy.read():
             total += number(digest(row, digest_size=_BYTES).digest(), "big")

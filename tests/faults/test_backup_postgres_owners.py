@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from plinth.backup import drill, look, restore, take
-from plinth.backup.databases import compared, contents, not_compared
+from plinth.backup.databases import compared, contents, holds_rows, not_compared
 from plinth.backup.instances import postgres
 from plinth.backup.manifest import DatabasePart, Manifest, parse
 from plinth.backup.restored_owner import STAND_IN
@@ -151,7 +151,7 @@ def test_rights_and_owners_come_back_but_for_a_superusers_which_is_said(made: Ba
     lost = [row for row in before if row not in after]
     assert [row[:3] for row in lost] == [("relation", "of_superuser", "postgres")]
     assert [row[:3] for row in after if row not in before] == [("relation", "of_superuser", "alice")]
-    assert any("1 objects of postgres belong to alice now" in note for note in notes), notes
+    assert any("What was postgres's is alice's now: TABLE public.of_superuser." in note for note in notes), notes
     assert contents(server, copy) == contents(server, "shared")
     assert owner(server, copy) == "alice"
     with enter(server, "postgres") as connection:
@@ -281,3 +281,37 @@ def test_what_a_killed_run_left_lets_nobody_in_and_goes_with_a_later_one(server:
         pass
     with enter(server, "postgres") as connection:
         assert connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (left,)).fetchone() is None
+
+
+SEEING = """
+CREATE TABLE public.seen (who name); GRANT INSERT ON public.seen TO PUBLIC;
+CREATE FUNCTION public.see() RETURNS int LANGUAGE plpgsql AS
+  $$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN 0; END $$;
+CREATE FUNCTION public.folded() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+  $$ BEGIN PERFORM public.see(); RETURN 0; END $$;
+CREATE TABLE public.many AS SELECT generate_series(1, 100000) AS n;
+CREATE INDEX ON public.many ((n + public.folded()));
+TRUNCATE public.seen
+"""
+
+
+def test_who_reads_every_table_runs_nothing_of_an_owners(server: Server) -> None:
+    ensure_database(server, "seeing", "alice", "a")
+    with enter(replace(server, user="alice", password="a"), "seeing") as connection:
+        connection.execute(SEEING.encode())
+
+    def seen() -> int:
+        return {table.name: table.rows for table in contents(server, "seeing")}["seen"]
+
+    assert holds_rows(server, "seeing")
+    assert seen() == 0
+    with reader(server, "seeing") as login, enter(login, "seeing") as connection:
+        # Planning alone is enough.
+        connection.execute("SELECT count(*) FROM public.many")
+    assert seen() > 0
+    with enter(server, "postgres") as connection:
+        connection.execute("DROP DATABASE seeing")
+    ensure_database(server, "seeing", "alice", "a")
+    assert not holds_rows(server, "seeing")
+    with enter(server, "postgres") as connection:
+        connection.execute("DROP DATABASE seeing")

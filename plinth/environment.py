@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ def _sentence(error: Any) -> str:
         return f"unknown key {key}; {hint}allowed here: {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{key} is missing; set it"
-    shown = "a value that is not shown" if is_secret(path) else repr(error["input"])
+    # The login of a URL is not what is asked for, and may be a password.
+    shown = "a value that is not shown" if is_secret(path) else re.sub(r"://.*@", "://***@", repr(error["input"]))
     return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {shown}"
 
 

@@ -1,4 +1,4 @@
-"""A connection string whose password libpq would read otherwise: no part of it is ever shown."""
+"""A connection string whose password is read otherwise than it was meant: no part of it is ever shown."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
+from plinth.environment import parse
 from plinth.errors import UserError
 from plinth.migrate.sources.pg_connect import DSN_VARIABLE, connect, conninfo
 
@@ -96,3 +97,13 @@ def test_a_file_is_held_to_the_same(tmp_path: Path) -> None:
 def test_libpq_itself_would_show_it() -> None:
     with pytest.raises(psycopg.OperationalError, match=SECRET):
         psycopg.connect(f"postgresql://u:p@{SECRET}@{AT}", connect_timeout=2)
+
+
+@pytest.mark.parametrize("login", [f"u:{SECRET}", f":{SECRET}", f"u:p@{SECRET}", f"u:p/{SECRET}", f"{SECRET}@"])
+@pytest.mark.parametrize("key", ["qdrant", "postgres", "redis"])
+def test_a_url_of_the_settings_is_refused_without_its_login(key: str, login: str) -> None:
+    scheme = {"qdrant": "https", "postgres": "postgresql", "redis": "rediss"}[key]
+    managed = {f"{key}_url": f"{scheme}://{login}@db.example:5432"}
+    with pytest.raises(UserError, match=f"plinth:kubernetes.managed.{key}_url: .*://.*@db.example") as refused:
+        parse({"target": "kubernetes", "kubernetes": {"managed": managed}}, source="x")
+    assert SECRET not in str(refused.value)

@@ -32,6 +32,13 @@ def end(run: Path) -> list[psutil.Process]:
     return _wait(run) if left else []
 
 
+def described(process: psutil.Process) -> str:
+    """A process for a person: its id, its name and whose it is."""
+    with suppress(psutil.Error):
+        return f"{process.pid} ({process.name()} of {process.username()})"
+    return str(process.pid)
+
+
 def _wait(run: Path) -> list[psutil.Process]:
     deadline = time.monotonic() + DEADLINE_S
     # Asked anew each time: one that ended may stay behind as a zombie that nobody waits for.

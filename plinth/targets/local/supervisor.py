@@ -25,9 +25,10 @@ import psutil
 from plinth.accounts import first_account
 from plinth.child import fixed_environment
 from plinth.directories import PASSAGE, PRIVATE, opened, purge, remove_tree
+from plinth.errors import UserError
 from plinth.files import EXCLUSIVE, write_whole
 from plinth.targets.local.control import Control
-from plinth.targets.local.strays import ENVIRONMENT, end, of_environment
+from plinth.targets.local.strays import ENVIRONMENT, described, end, of_environment
 
 OPEN_FILES = 65536
 START_SECONDS = 1
@@ -38,8 +39,11 @@ DAEMON_UMASK = 0o027
 LOG_READER = "plinth-fluent-bit"
 
 
-class ProgramFailed(Exception):
-    """A program did not stay up; the message ends with its last words."""
+class ProgramFailed(UserError):
+    """A program that does not do what it was asked to: stay up, or end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=1)
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ class Supervisor:
         """End what outlived the daemon: it holds the ports and the data that the new programs need."""
         left = end(self.run)
         if left:
-            pids = ", ".join(f"{process.pid} ({process.name()})" for process in left)
+            pids = ", ".join(map(described, left))
             raise ProgramFailed(f"These processes of {self.run.parent} do not end: {pids}; end them, and run it again.")
 
     def _end_all(self) -> None:

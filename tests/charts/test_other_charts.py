@@ -298,3 +298,15 @@ def test_a_cluster_of_the_operator_has_the_databases_and_their_owners() -> None:
     assert database["cluster"] == {"name": "r-postgres"}
     assert (database["name"], database["owner"]) == ("digi_core", "digi_core")
     assert {o["kind"] for o in found} == {"Cluster", "Database"}
+
+
+def test_the_redis_exporter_has_its_password_in_a_file_and_scrapes_one_address() -> None:
+    found = of(CHARTS / "monitoring/ci/everything-values.yaml")
+    pod = one(found, "Deployment", "r-monitoring-redis-exporter")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert not container.get("env")
+    assert {"--disable-scrape-endpoint", "--redis.user=plinth_exporter"} <= set(container["command"])
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "secrets"]
+    assert volume["projected"]["sources"] == [
+        {"secret": {"name": "redis-keys", "items": [{"key": "passwords.json", "path": "passwords.json"}]}}
+    ]

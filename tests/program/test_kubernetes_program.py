@@ -183,3 +183,15 @@ def test_a_chart_that_is_missing_is_a_sentence(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr("plinth.targets.kubernetes.chart_of", lambda service: "nowhere")
     with pytest.raises(UserError, match=r"There is no chart in .*charts/nowhere; take the whole clone"):
         run(parse(QDRANT_ALONE, source="x"))
+
+
+def test_the_redis_exporter_gets_a_password_of_its_own_for_one_address_and_redis_the_same(run: Run) -> None:
+    recorder = run(load_settings(ROOT, "staging"))
+    exporter = to_plain(recorder.of("Secret")["secret-monitoring-redis"])["stringData"]
+    assert set(exporter) == {"passwords.json"}
+    passwords = json.loads(exporter["passwords.json"])
+    host = to_plain(recorder.of("Chart")["monitoring"])["values"]["redisExporter"]["address"]
+    assert passwords == {f"redis://{host}": SECRET, f"redis://plinth_exporter@{host}": SECRET}
+    server = to_plain(recorder.of("Secret")["secret-redis-keys"])["stringData"]
+    assert set(server) == {"redis-password", "exporter-password"}
+    assert "redis_exporter_password" in recorder.of("GeneratedSecret")

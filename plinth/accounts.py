@@ -28,6 +28,16 @@ def first_account(candidates: Sequence[str]) -> str | None:
     return None
 
 
+def group_of(account: str) -> int:
+    """The group of an account; raises :class:`UserError` where this machine has none of that name."""
+    try:
+        return pwd.getpwnam(account).pw_gid
+    except KeyError:
+        raise UserError(
+            f"This machine has no account {account}; make the accounts with `{COMMAND}`, and run it again."
+        ) from None
+
+
 def accounts_of(candidates: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
     """The account of each service among its candidates: None where it has none, and for all when this is not root.
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -31,6 +31,23 @@ def fixed_environment(extra: Mapping[str, str] | None = None, home: Path | str =
     """
     fixed = {"PATH": PATH, "HOME": str(home), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
     return {**fixed, "PYTHONSAFEPATH": "1", **(extra or {})}
+
+
+def ended(process: subprocess.Popen[Any]) -> int:
+    """Wait for a process that shares this one's terminal, and end it where this one is asked to; its exit code.
+
+    A Ctrl-C reaches it by itself: it ends what it has begun, and this one waits for that.
+    """
+    while True:
+        try:
+            code = process.wait()
+            return code if code >= 0 else 128 - code
+        except KeyboardInterrupt:
+            continue
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
 
 
 @contextmanager

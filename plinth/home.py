@@ -53,13 +53,18 @@ class Home:
 
     @property
     def watched(self) -> Path:
-        """What backups and the command line leave for the exporter: its volume on the local target."""
+        """What the command line leaves for the exporter, which only reads there: its volume on the local target."""
         return self.data / "plinth-exporter" / "state"
 
     @property
     def backups(self) -> Path:
         """What belongs to the backups: staging, and the repository where it is local."""
         return self.data / "plinth-backup"
+
+    @property
+    def backup_state(self) -> Path:
+        """What backups leave for the exporter and for `status`, which only read there."""
+        return self.backups / "state"
 
     @property
     def engine(self) -> Path:

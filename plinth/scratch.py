@@ -73,8 +73,8 @@ class Scratch:
         self.port = free_port()
         config = self.directory / "config.yaml"
         config.touch(mode=0o600)
-        config.write_text(yaml.safe_dump(self._config()))
-        self._child = Child([*self.argv, "--config-path", str(config), *self._founding()], self.directory)
+        config.write_text(yaml.safe_dump(self.config()))
+        self._child = Child([*self.argv, "--config-path", str(config), *self.founding()], self.directory)
         with client_for(self.url, timeout=2) as client:
             self._child.wait(self.argv[0], lambda: client.get("/readyz").raise_for_status(), httpx.HTTPError)
 
@@ -93,7 +93,8 @@ class Scratch:
         files = (path for path in self.storage.rglob("*") if path.is_file() and "wal" not in path.parts)
         return sum(path.stat().st_blocks * 512 for path in files)
 
-    def _config(self) -> dict[str, object]:
+    def config(self) -> dict[str, object]:
+        """What it reads of how to serve."""
         return {
             "log_level": "WARN",
             "telemetry_disabled": True,
@@ -107,7 +108,7 @@ class Scratch:
             **({"cluster": {"enabled": True, "p2p": {"port": self.peer_port}}} if self.peer_port else {}),
         }
 
-    def _founding(self) -> tuple[str, ...]:
+    def founding(self) -> tuple[str, ...]:
         """The arguments of a cluster's first node."""
         return ("--uri", f"http://127.0.0.1:{self.peer_port}") if self.peer_port else ()
 

@@ -9,9 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
-from plinth.backup import drill, look, restore, schedule, show, take
-from plinth.backup.config import Config, load_config
+from plinth import confined
+from plinth.backup import launcher
+from plinth.backup.config import Config, Stores, load_config
 from plinth.backup.source import STORES, Wish
+from plinth.backup.work import Say
+from plinth.config_file import load
 from plinth.errors import UserError
 from plinth.visible import log_lines, visible
 
@@ -25,6 +28,9 @@ COMMANDS = {
     "restore": "restore a set into the stores that it came from: all of it, or what is named",
     "schedule": "run backups, checks and drills by schedule until stopped",
 }
+# What starts throw-away stores.
+STARTING = ("drill", "restore", "schedule")
+PROGRESS = ("log", "plain", "none")
 
 
 def main() -> None:
@@ -33,6 +39,10 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--json", action="store_true", help="print JSON on standard output, and progress on stderr")
     parser.add_argument("--snapshot", help="a set by the beginning of its id; the newest otherwise")
+    parser.add_argument("--progress", choices=PROGRESS, default="log", help="where lines of progress go")
+    parser.add_argument("--target", type=Path, help="another environment's stores, for a restore into them")
+    parser.add_argument("--into", help="what the environment is called that a restore goes into")
+    parser.add_argument("--launcher", type=int, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in COMMANDS.items():
         command = commands.add_parser(name, help=what, description=what)
@@ -43,32 +53,53 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # What was begun is cleaned up: throw-away instances would outlive this otherwise.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if given.launcher is not None:
+        launcher.use(given.launcher)
     try:
         config = load_config(given.config)
+        target = load(given.target, Stores) if given.target else None
+        if given.launcher is None and (account := launcher.account()):
+            code = launcher.serve(account, config, target, sys.argv[1:])
+            sys.exit(code)
+        if given.launcher is None:
+            launcher.hide(config, given.config.absolute(), target)
+            if given.command in STARTING and confined.version() == 0:
+                logging.warning("Throw-away stores can read what this account reads: there is no Landlock here.")
         if given.command == "restore":
-            _restore(config, _wish(given), sure=given.yes, as_json=given.json)
-            code = 0
+            code = _restore(config, target, given)
         else:
-            code = _run(config, given.command, given.snapshot, as_json=given.json)
+            code = _run(config, given.command, given.snapshot, _say(given.progress), as_json=given.json)
     except UserError as error:
-        logging.error("%s", error)
+        if given.progress == "log":
+            logging.error("%s", error)
+        else:
+            print(f"plinth: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     sys.exit(code)
 
 
-def say(line: str) -> None:
-    """A line of progress."""
-    logging.info("%s", line)
+def _say(progress: str) -> Say:
+    if progress == "none":
+        return lambda _line: None
+    if progress == "plain":
+        return lambda line: print(f"  {visible(line)}", flush=True)
+    return lambda line: logging.info("%s", line)
 
 
-def _run(config: Config, command: str, snapshot: str | None, *, as_json: bool) -> int:
+def _run(config: Config, command: str, snapshot: str | None, say: Say, *, as_json: bool) -> int:
+    # Not where root only starts another: they are slow to import, and are not root's to have.
+    from plinth.backup import drill, look, schedule, show, take
+
     if command == "run":
         taken = take.run(config, say)
         _print(show.taken_lines(taken), show.taken_json(taken), as_json=as_json)
         return 0 if taken.manifest.complete else 1
     if command == "list":
         found = look.sets(config, say)
-        _print([show.set_line(each) for each in found], [show.set_json(each) for each in found], as_json=as_json)
+        lines = [show.set_line(each) for each in found] or ["No set yet; `plinth backup run` makes one."]
+        _print(lines, [show.set_json(each) for each in found], as_json=as_json)
         return 0
     if command == "verify":
         verified = look.verify(config, say, snapshot)
@@ -80,6 +111,7 @@ def _run(config: Config, command: str, snapshot: str | None, *, as_json: bool) -
         return 0 if drilled.result == "ok" else 1
     if command == "check":
         look.check(config, say)
+        _print(["The repository is whole."], {"whole": True}, as_json=as_json)
     elif command == "prune":
         look.prune(config, say)
     elif command == "schedule":
@@ -110,11 +142,15 @@ def _wish(given: argparse.Namespace) -> Wish:
     )
 
 
-def _restore(config: Config, wish: Wish, *, sure: bool, as_json: bool) -> None:
-    if wish.replace and not sure:
+def _restore(config: Config, target: Stores | None, given: argparse.Namespace) -> int:
+    from plinth.backup import restore, show
+
+    if given.replace and not given.yes:
         raise UserError("--replace puts the backup's data in the place of what is live; add --yes if you mean it.")
-    restored = restore.run(config, config, wish, say)
-    _print(show.restored_lines(restored, config.name), show.restored_json(restored), as_json=as_json)
+    restored = restore.run(config, target or config, _wish(given), _say(given.progress))
+    lines = show.restored_lines(restored, given.into or config.name)
+    _print(lines, show.restored_json(restored), as_json=given.json)
+    return 0
 
 
 def _print(lines: list[str], data: object, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
+from plinth.accounts import group_of
 from plinth.backup.config import (
     Config,
     GrafanaStore,
@@ -24,7 +26,7 @@ from plinth.backup.config import (
 from plinth.backup.state import FILE
 from plinth.errors import UserError
 from plinth.home import Home
-from plinth.services.backup import NAME, not_taken, repository_words, schedule
+from plinth.services.backup import ACCOUNT, NAME, not_taken, repository_words, schedule
 from plinth.settings import Settings, TargetName
 
 # What the schedule runs, and monitoring watches.
@@ -81,8 +83,7 @@ def config_of(
     refused = elsewhere(env, settings, command)
     if refused:
         raise UserError(refused)
-    with TemporaryDirectory(prefix="plinth-") as directory:
-        secrets = _Secrets(Path(directory))
+    with _secrets() as secrets:
         about = outputs["backup"]
         keys = {
             "AWS_ACCESS_KEY_ID": "access_key_id",
@@ -93,7 +94,7 @@ def config_of(
         yield Config(
             name=settings.backup.name,
             directory=home.backups / "work",
-            state=home.watched / FILE,
+            state=home.backup_state / FILE,
             repository=Repository(
                 location=about["repository"],
                 password_file=secrets.file(about["password"]),
@@ -115,8 +116,15 @@ def config_of(
 @contextmanager
 def stores_of(settings: Settings, outputs: Mapping[str, Any], home: Home) -> Iterator[Stores]:
     """An environment's stores, which need no backups of their own to be restored into; its secrets' files likewise."""
-    with TemporaryDirectory(prefix="plinth-") as directory:
-        yield _stores(settings, outputs, home, _Secrets(Path(directory)))
+    with _secrets() as secrets:
+        yield _stores(settings, outputs, home, secrets)
+
+
+@contextmanager
+def written(model: Stores) -> Iterator[Path]:
+    """A configuration in a file, as `python -m plinth.backup` reads it, for as long as the block."""
+    with _secrets() as files:
+        yield files.file(model.model_dump_json(exclude_none=True))
 
 
 def _stores(settings: Settings, outputs: Mapping[str, Any], home: Home, secrets: _Secrets) -> Stores:
@@ -130,11 +138,20 @@ def _stores(settings: Settings, outputs: Mapping[str, Any], home: Home, secrets:
     )
 
 
-class _Secrets:
-    """Files of one secret each, for as long as a command runs."""
+@contextmanager
+def _secrets() -> Iterator[_Secrets]:
+    """Files of one secret each; root's are read by the account that makes the backups."""
+    reader = group_of(ACCOUNT) if os.geteuid() == 0 else None
+    with TemporaryDirectory(prefix="plinth-") as directory:
+        if reader is not None:
+            os.chown(directory, 0, reader)
+            Path(directory).chmod(0o710)
+        yield _Secrets(Path(directory), reader)
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+
+class _Secrets:
+    def __init__(self, directory: Path, reader: int | None) -> None:
+        self._directory, self._reader = directory, reader
         self._count = 0
 
     def file(self, value: str) -> Path:
@@ -142,6 +159,9 @@ class _Secrets:
         path = self._directory / str(self._count)
         path.touch(mode=0o600)
         path.write_text(value)
+        if self._reader is not None:
+            os.chown(path, 0, self._reader)
+            path.chmod(0o640)
         return path
 
 

@@ -19,8 +19,10 @@ import redis as redis_py
 from neo4j import WRITE_ACCESS
 from neo4j.exceptions import GqlError
 
+from plinth import beneath
 from plinth.backup import databases, instances, into_neo4j, rebuild, room
 from plinth.backup.config import Config
+from plinth.backup.launcher import current
 from plinth.backup.look import manifest_of
 from plinth.backup.manifest import GrafanaPart, Manifest, Neo4jPart, Piece, PostgresPart, QdrantPart, RedisPart
 from plinth.backup.neo4j import connect as connect_neo4j
@@ -68,6 +70,7 @@ class Drill:
 
     def __init__(self, work: Work, restic: Restic, snapshot: Snapshot, manifest: Manifest) -> None:
         self._work, self._restic, self._snapshot, self._manifest = work, restic, snapshot, manifest
+        self._launcher = current()
         self.unproven: dict[str, str] = {}
 
     def stores(self) -> dict[str, Callable[[], list[str]]]:
@@ -89,15 +92,16 @@ class Drill:
     def fetch(self, path: str) -> tuple[Path, Piece]:
         """A file of the set, compared with its checksum."""
         piece = self._manifest.piece(path)
-        to = self._work.scratch / "set" / path
-        to.parent.mkdir(parents=True, exist_ok=True)
-        if self._restic.fetch(self._snapshot, path, to) != piece.sha256:
+        fetched = self._work.scratch / "set"
+        with beneath.create(fetched, path) as file:
+            digest = self._restic.fetch(self._snapshot, piece, file)
+        if digest != piece.sha256:
             raise BackupError(f"{path} of set {self._snapshot.short} is not what was saved.")
-        return to, piece
+        return fetched / path, piece
 
     def _postgres(self, part: PostgresPart) -> list[str]:
         said = []
-        with instances.postgres(self._work.scratch / "postgres") as server:
+        with instances.postgres(self._work.scratch / "postgres", self._launcher) as server:
             roles, _ = self.fetch(part.globals_path)
             databases.make_roles(server, roles.read_text())
             for saved in part.databases:
@@ -113,11 +117,13 @@ class Drill:
 
     def _qdrant(self, part: QdrantPart) -> list[str]:
         said = []
-        with instances.qdrant(part.engine, self._work.scratch / "qdrant") as engine:
+        with instances.qdrant(part.engine, self._work.scratch / "qdrant", self._launcher) as engine:
             node = Node(engine.url, engine.api_key)
             for saved in part.collections:
                 if part.engine == "embedded":
-                    rebuild.recover(node, saved, saved.name, self.fetch, engine.snapshots, self._work.say)
+                    rebuild.recover(
+                        node, saved, saved.name, self.fetch, engine.snapshots, self._launcher, self._work.say
+                    )
                 else:
                     rebuild.rebuild([node], saved, saved.name, self.fetch, self._work.say)
                 said += rebuild.differences(node, saved, saved.name)
@@ -127,7 +133,7 @@ class Drill:
     def _redis(self, part: RedisPart) -> list[str]:
         rdb, _ = self.fetch(part.path)
         said = []
-        with instances.redis_server(self._work.scratch / "redis", rdb) as (client, port, password):
+        with instances.redis_server(self._work.scratch / "redis", rdb, self._launcher) as (client, port, password):
             found = keyspace(client)
             for number, keys in part.keys.items():
                 count = found.get(number, (0, 0))[0]
@@ -143,15 +149,14 @@ class Drill:
         nodes, relationships = self.fetch(part.nodes_path)[0], self.fetch(part.relationships_path)[0]
         if wrong := into_neo4j.compared(part, into_neo4j.lines(nodes), into_neo4j.lines(relationships)):
             return wrong
-        program = find(NEO4J)
-        if program is None:
+        if find(NEO4J) is None:
             self.unproven["neo4j"] = (
                 f"its files hold {into_neo4j.total(part)} as they were saved, and were restored nowhere, for this "
                 f"machine has no neo4j; run the drill where one is on PATH or in {NEO4J.variable}"
             )
             return []
         with (
-            instances.neo4j(self._work.scratch / "neo4j", program.argv[0]) as store,
+            instances.neo4j(self._work.scratch / "neo4j", self._launcher) as store,
             connect_neo4j(store, WRITE_ACCESS) as session,
         ):
             if said := into_neo4j.too_old(version(session), part.version):
@@ -194,7 +199,7 @@ def run(config: Config, say: Say, wanted: str | None = None, *, wait_s: float = 
 def _drill(work: Work, wanted: str | None) -> Drilled:
     restic = Restic(work)
     restic.open()
-    instances.end_strays(work.scratch)
+    current().clear(work.scratch)
     emptied(work.scratch)
     snapshot = newest(restic, wanted)
     manifest = manifest_of(restic, snapshot)

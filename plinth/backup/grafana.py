@@ -10,12 +10,13 @@ import httpx
 
 from plinth.backup import sqlite_copy
 from plinth.backup.config import GrafanaStore, LentGrafana, secret
+from plinth.backup.forms import GRAFANA as PATH
+from plinth.backup.launcher import current
 from plinth.backup.lend import MOST_BYTES
 from plinth.backup.manifest import GrafanaPart
-from plinth.backup.work import Work
+from plinth.backup.work import BackupError, Work
 from plinth.http_client import client_for
 
-PATH = "grafana/grafana.db"
 # Between two answers of who lends it, which makes the copy before the first; and for all of it.
 SILENT_S, LENT_S = 300.0, 900.0
 
@@ -33,8 +34,10 @@ def take(work: Work, store: GrafanaStore | LentGrafana) -> tuple[GrafanaPart | N
         if isinstance(store, LentGrafana):
             borrow(store, to)
         else:
-            sqlite_copy.copy(store.database, to)
-    except (sqlite3.Error, httpx.HTTPError, NotLent) as error:
+            with to.open("xb") as file:
+                current().copy_database(store.database, file)
+            sqlite_copy.check(to)
+    except (sqlite3.Error, httpx.HTTPError, NotLent, BackupError) as error:
         to.unlink(missing_ok=True)
         return None, [_said(store, error)]
     return GrafanaPart(path=PATH), []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neo4j import WRITE_ACCESS, Session
 
-from plinth.backup import graph
+from plinth.backup import cypher, graph
 from plinth.backup.config import Neo4jStore
 from plinth.backup.manifest import Neo4jPart, Statement
 from plinth.backup.neo4j import connect, counted, marked, nodes, relationships, restored, schema, tallied, version
@@ -90,7 +90,7 @@ def clear(session: Session, part: Neo4jPart, say: Say) -> None:
     _empty(session, "")
     for of, kind in KINDS.items():
         for each in _beside(session, part, of):
-            _run(session, f"DROP {kind} {_quoted(each.name)}")
+            _run(session, f"DROP {kind} {cypher.quoted(each.name)}")
 
 
 def rebuild(session: Session, part: Neo4jPart, nodes_file: Path, relationships_file: Path, say: Say) -> None:
@@ -107,7 +107,7 @@ def rebuild(session: Session, part: Neo4jPart, nodes_file: Path, relationships_f
         there = set(schema(session, of))
         for statement in saved:
             if statement not in there:
-                _run(session, statement.statement)
+                _run(session, str(cypher.parse(statement.statement)))
     session.run("CALL db.awaitIndexes($seconds)", seconds=INDEXED_IN_S).consume()
     say("comparing neo4j")
     if wrong := differences(session, part):
@@ -133,7 +133,10 @@ def compared(part: Neo4jPart, of_nodes: Iterable[bytes], of_relationships: Itera
         ("nodes", of_nodes, part.nodes, part.nodes_checksum),
         ("relationships", of_relationships, part.relationships, part.relationships_checksum),
     ):
-        tally = tallied(lines, lambda _: None)
+        try:
+            tally = tallied(lines, lambda _: None)
+        except (ValueError, LookupError, TypeError):
+            return [f"the lines of {what} are none that this version writes"]
         wanted = sum(each.count for each in saved)
         if tally.count != wanted:
             said.append(f"{tally.count} {what} and not {wanted}")
@@ -171,7 +174,11 @@ def _until_none(session: Session, statement: str) -> None:
 def _fill(session: Session, statement: str, file: Path, say: Callable[[int], None]) -> None:
     done = 0
     for batch in graph.batches(lines(file)):
-        session.run(statement, rows=[graph.row(line) for line in batch]).consume()
+        try:
+            rows = [graph.row(line) for line in batch]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise BackupError("The set's lines of Neo4j are none that this version writes.") from None
+        session.run(statement, rows=rows).consume()
         done += len(batch)
         say(done)
 
@@ -184,7 +191,3 @@ def lines(file: Path) -> Iterator[bytes]:
 
 def _run(session: Session, statement: str) -> None:
     session.run(statement).consume()
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

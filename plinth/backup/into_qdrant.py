@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from plinth.backup import rebuild
 from plinth.backup.config import QdrantStore
+from plinth.backup.launcher import current
 from plinth.backup.manifest import Collection, QdrantPart
 from plinth.backup.node import Node, nodes
 from plinth.backup.source import BEGUN, DONE, Source, Wish
@@ -107,7 +108,9 @@ class _Restoring:
             self._first.call("DELETE", collection_path(name))
         self._source.making(f"qdrant/{name}", BEGUN)
         if self._part.engine == "embedded":
-            rebuild.recover(self._first, saved, name, self._source.fetch, self._store.snapshots, self._source.work.say)
+            rebuild.recover(
+                self._first, saved, name, self._source.fetch, self._store.snapshots, current(), self._source.work.say
+            )
         else:
             rebuild.rebuild(self._nodes, saved, name, self._source.fetch, self._source.work.say)
         wrong = rebuild.differences(self._first, saved, name)

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from plinth.backup import instances
 from plinth.backup.config import RedisStore, secret
+from plinth.backup.launcher import current
 from plinth.backup.manifest import RedisPart
 from plinth.backup.redis import Client, connect, digest, keyspace, used_memory
 from plinth.backup.source import DONE, Source, Wish
@@ -51,7 +52,7 @@ def restore(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> l
     rdb, _ = source.fetch(part.path)
     password = secret(store.password_file)
     said = []
-    with instances.redis_server(source.work.scratch / "redis", rdb) as (saved, port, key):
+    with instances.redis_server(source.work.scratch / "redis", rdb, current()) as (saved, port, key):
         with connect(store.host, store.port, password) as live:
             if full := _full(live, used_memory(saved)):
                 raise BackupError(full[0])

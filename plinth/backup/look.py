@@ -46,7 +46,7 @@ def sets(config: Config, say: Say) -> list[Set]:
 
 def manifest_of(restic: Restic, snapshot: Snapshot) -> Manifest:
     """The manifest of a set."""
-    return parse(restic.text(snapshot, NAME), f"set {snapshot.short}")
+    return parse(restic.manifest(snapshot), f"set {snapshot.short}")
 
 
 def verify(config: Config, say: Say, wanted: str | None = None) -> Verified:
@@ -65,7 +65,7 @@ def verify(config: Config, say: Say, wanted: str | None = None) -> Verified:
             if piece.path not in listed:
                 continue
             say(f"reading {piece.path}")
-            if restic.fetch(snapshot, piece.path, None) != piece.sha256:
+            if restic.fetch(snapshot, piece, None) != piece.sha256:
                 wrong.append(f"{piece.path} is not what was saved")
         return Verified(snapshot, manifest, (*manifest.failures, *wrong))
 

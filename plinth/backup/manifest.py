@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from plinth.backup import cypher
+from plinth.backup.forms import (
+    AnyPath,
+    DumpPath,
+    GlobalsPath,
+    GrafanaPath,
+    NodesPath,
+    RdbPath,
+    RelationshipsPath,
+    ShardPath,
+)
 from plinth.backup.sql_tokens import name_fault
 from plinth.backup.state import Result
 from plinth.backup.work import BackupError
@@ -39,9 +50,9 @@ class Range(_Model):
 class Piece(_Model):
     """A file of the set: path relative to it, bytes, SHA-256."""
 
-    path: str
-    size: int
-    sha256: str
+    path: AnyPath
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Question(_Model):
@@ -67,8 +78,23 @@ class Shard(_Model):
     id: int
     key: str | int | None = None
     peer: int
-    path: str
+    path: ShardPath
     taken_at: float
+
+
+def _described(answer: dict[str, Any]) -> dict[str, Any]:
+    """What a collection is made from needs its sections; where a shard was out of reach there is nothing."""
+    fields = answer.get("payload_schema") or {}
+    sections = answer.get("config", {"params": {}})
+    if not isinstance(sections, dict) or not isinstance(sections.get("params"), dict):
+        raise ValueError("config.params is missing")
+    if not isinstance(fields, dict) or not all(
+        isinstance(each, dict) and "data_type" in each for each in fields.values()
+    ):
+        raise ValueError("payload_schema lacks a data_type")
+    if answer and "config" not in answer:
+        raise ValueError("config is missing")
+    return answer
 
 
 class Collection(_Model):
@@ -77,8 +103,8 @@ class Collection(_Model):
     ``points`` is None where they could not be counted.
     """
 
-    name: str
-    described: dict[str, Any]
+    name: str = Field(min_length=1)
+    described: Annotated[dict[str, Any], AfterValidator(_described)]
     points: Range | None = None
     shard_count: int
     shards: tuple[Shard, ...]
@@ -128,7 +154,7 @@ class DatabasePart(_Model):
     encoding: str
     collate: str
     ctype: str
-    path: str
+    path: DumpPath
     live_bytes: int | None = None
     tables: tuple[Table, ...]
     checksum_kind: ChecksumKind = "sql-md5"
@@ -141,7 +167,7 @@ class PostgresPart(_Model):
     """What is in the set of Postgres."""
 
     version: str
-    globals_path: str
+    globals_path: GlobalsPath
     databases: tuple[DatabasePart, ...]
 
 
@@ -152,7 +178,7 @@ class RedisPart(_Model):
     """
 
     version: str
-    path: str
+    path: RdbPath
     memory: int | None = None
     keys: dict[int, Range]
     expiring: dict[int, int]
@@ -167,7 +193,10 @@ class Counted(_Model):
 
 
 class Statement(_Model):
-    """A constraint or an index by its name, and the Cypher that makes it."""
+    """A constraint or an index by its name, and the Cypher that makes it, as the server shows it.
+
+    It is compared with what a server shows, and never run: what :func:`plinth.backup.cypher.parse` reads in it is.
+    """
 
     name: str
     statement: str
@@ -177,8 +206,8 @@ class Neo4jPart(_Model):
     """What is in the set of Neo4j, with checksums over all nodes and relationships that no order changes."""
 
     version: str
-    nodes_path: str
-    relationships_path: str
+    nodes_path: NodesPath
+    relationships_path: RelationshipsPath
     nodes: tuple[Counted, ...]
     relationships: tuple[Counted, ...]
     nodes_checksum: str
@@ -186,11 +215,20 @@ class Neo4jPart(_Model):
     constraints: tuple[Statement, ...]
     indexes: tuple[Statement, ...]
 
+    @model_validator(mode="after")
+    def _are_creations(self) -> Self:
+        for what, statements in (("CONSTRAINT", self.constraints), ("INDEX", self.indexes)):
+            for each in statements:
+                made = cypher.parse(each.statement)
+                if (made.what, made.name) != (what, each.name):
+                    raise ValueError(f"the statement of {each.name[:80]!a} makes another")
+        return self
+
 
 class GrafanaPart(_Model):
     """What is in the set of Grafana."""
 
-    path: str
+    path: GrafanaPath
 
 
 class Manifest(_Model):
@@ -212,6 +250,24 @@ class Manifest(_Model):
     neo4j: Neo4jPart | None = None
     grafana: GrafanaPart | None = None
     pieces: tuple[Piece, ...]
+
+    @model_validator(mode="after")
+    def _one_piece_each(self) -> Self:
+        """Every file that a part names is a piece, and of one part alone."""
+        there = {piece.path for piece in self.pieces}
+        named = self._paths()
+        if len(there) < len(self.pieces) or len(set(named)) < len(named):
+            raise ValueError("a path is there twice")
+        if lacking := sorted(set(named) - there):
+            raise ValueError(f"{lacking[0]} is no piece of it")
+        return self
+
+    def _paths(self) -> list[str]:
+        paths = [shard.path for each in (self.qdrant.collections if self.qdrant else ()) for shard in each.shards]
+        if self.postgres:
+            paths += [self.postgres.globals_path, *(database.path for database in self.postgres.databases)]
+        paths += [part.path for part in (self.redis, self.grafana) if part]
+        return paths + ([self.neo4j.nodes_path, self.neo4j.relationships_path] if self.neo4j else [])
 
     @property
     def complete(self) -> bool:

@@ -12,15 +12,16 @@ from contextlib import contextmanager
 
 from neo4j import READ_ACCESS, GraphDatabase, Session
 from neo4j.exceptions import GqlError, Neo4jError
+from pydantic import ValidationError
 
 from plinth.backup import graph
 from plinth.backup.config import Neo4jStore, secret
+from plinth.backup.forms import NODES, RELATIONSHIPS
 from plinth.backup.manifest import Counted, Neo4jPart, Statement
 from plinth.backup.work import BackupError, Work
 from plinth.errors import UserError
 
 DIRECTORY = "neo4j"
-NODES, RELATIONSHIPS = f"{DIRECTORY}/nodes.jsonl", f"{DIRECTORY}/relationships.jsonl"
 PAUSES_S = (1, 5, 15, 30)
 CONNECT_S = 30
 
@@ -98,6 +99,8 @@ def take(work: Work, store: Neo4jStore) -> tuple[Neo4jPart | None, list[str]]:
         said = f"{where} was not taken: {words(error)}"
     except TypeError as error:
         said = f"{where} was not taken: it holds {error}, which this version of Plinth cannot keep; report it."
+    except ValidationError as error:
+        said = f"{where} was not taken: {error.errors(include_url=False)[0]['msg']}; drop it, or report it."
     except UserError as error:
         said = str(error)
     else:

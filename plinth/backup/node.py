@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from plinth.backup.config import QdrantStore, secret
 from plinth.embedded import ENGINE
+from plinth.errors import UserError
 from plinth.http_client import url_path
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 
@@ -40,12 +43,26 @@ class Node(Qdrant):
         """Make a snapshot at ``path``, fetch it, remove it; the server's own checksum and that of what came."""
         journal.asked(self, path)
         made = self.call("POST", f"{path}?wait=true")
-        snapshot = f"{path}{url_path(made['name'])}"
+        where = f"{path}{_part(made['name'])}"
         try:
-            return made.get("checksum"), self.download(snapshot, to)
+            return made.get("checksum"), self.download(where, to)
         finally:
-            self.call("DELETE", f"{snapshot}?wait=true")
-            journal.settled()
+            self.call("DELETE", f"{where}?wait=true")
+            journal.settled(self, path)
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The same; an address that is none and an answer that is none are errors of the server's too."""
+        try:
+            return super().call(method, path, body)
+        except (httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
+            raise QdrantError(f"Qdrant at {self.url} cannot be asked {method} {path[:200]!a}: {error}") from error
+
+    def collections(self) -> list[str]:
+        """The names of all physical collections."""
+        try:
+            return [str(name) for name in super().collections()]
+        except (LookupError, TypeError) as error:
+            raise QdrantError(f"Qdrant at {self.url} lists its collections as no Qdrant does: {error!r}") from error
 
     def download(self, path: str, to: Path) -> str:
         """Fetch a file; its SHA-256."""
@@ -60,6 +77,8 @@ class Node(Qdrant):
                     file.write(chunk)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
+        except httpx.InvalidURL as error:
+            raise QdrantError(f"Qdrant at {self.url} cannot be asked for {path[:200]!a}: {error}") from error
         return digest.hexdigest()
 
     def upload(self, path: str, file: Path, checksum: str) -> None:
@@ -85,43 +104,67 @@ def nodes(store: QdrantStore) -> list[Node]:
 
 
 class Journal:
-    """Which snapshot a node is asked for right now, so that the next run can remove what a killed one left there."""
+    """Which snapshots nodes are asked for, so that what a failed try or a killed run left there is removed."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "asked.json"
 
     def asked(self, node: Node, path: str) -> None:
         """Remember a request before it is sent, with the snapshots that are there already."""
-        before = [snapshot["name"] for snapshot in node.call("GET", path)]
-        self._file.write_text(json.dumps({"url": node.url, "path": path, "before": before}))
+        before = [str(snapshot["name"]) for snapshot in node.call("GET", path)]
+        self._write([*self._entries(), {"url": node.url, "path": path, "before": before}])
 
-    def settled(self) -> None:
-        """Nothing is left behind."""
-        self._file.unlink(missing_ok=True)
+    def settled(self, node: Node, path: str) -> None:
+        """Nothing of a request is left behind."""
+        self._write([each for each in self._entries() if (each["url"], each["path"]) != (node.url, path)])
 
-    def clean(self, connections: list[Node]) -> str | None:
-        """Remove the snapshot that a killed run asked for; a sentence when there was one.
+    def clean(self, connections: Sequence[Node]) -> list[str]:
+        """Remove the snapshots that were asked for and came to nothing; a sentence for each.
 
-        It is the first that was not there before the request: later ones, of other people, stay.
+        It is the first that was not there before the request: later ones, of other people, stay. What cannot be
+        removed now is tried again by the next run.
         """
+        left, sentences = [], []
+        by_url = {node.url: node for node in connections}
+        for entry in self._entries():
+            node = by_url.get(entry["url"])
+            try:
+                if node and (name := _remove_first(node, entry["path"], entry["before"])):
+                    sentences.append(f"removed {name!a}, which a try that failed left on {node.url}")
+            except QdrantError as error:
+                # Without its collection the snapshots are gone too.
+                if error.status != 404:
+                    left.append(entry)
+                    sentences.append(f"a snapshot of {entry['path']} may be left on {entry['url']}: {error}")
+        self._write(left)
+        return sentences
+
+    def _entries(self) -> list[dict[str, Any]]:
         try:
-            known = json.loads(self._file.read_text())
+            read = json.loads(self._file.read_text())
         except (FileNotFoundError, ValueError):
-            return None
-        node = next((node for node in connections if node.url == known["url"]), None)
-        if node is None:
-            self.settled()
-            return None
-        try:
-            found = [
-                snapshot for snapshot in node.call("GET", known["path"]) if snapshot["name"] not in known["before"]
-            ]
-            left = sorted(found, key=lambda snapshot: snapshot["creation_time"] or "")[:1]
-            for snapshot in left:
-                node.call("DELETE", f"{known['path']}{url_path(snapshot['name'])}?wait=true")
-        except QdrantError as error:
-            if error.status != 404:
-                raise
-            left = []  # the collection is gone, and its snapshots with it
-        self.settled()
-        return f"removed {left[0]['name']}, which a killed run left on {node.url}" if left else None
+            return []
+        # A run of an older version knew one.
+        return [read] if isinstance(read, dict) else list(read)
+
+    def _write(self, entries: list[dict[str, Any]]) -> None:
+        if entries:
+            self._file.write_text(json.dumps(entries))
+        else:
+            self._file.unlink(missing_ok=True)
+
+
+def _remove_first(node: Node, path: str, before: Sequence[str]) -> str | None:
+    new = [snapshot for snapshot in node.call("GET", path) if snapshot["name"] not in before]
+    for snapshot in sorted(new, key=lambda snapshot: snapshot["creation_time"] or "")[:1]:
+        node.call("DELETE", f"{path}{_part(snapshot['name'])}?wait=true")
+        return str(snapshot["name"])
+    return None
+
+
+def _part(name: str) -> str:
+    """A snapshot's name in an address; raises :class:`QdrantError` for one that none can hold."""
+    try:
+        return url_path(name)
+    except UserError as error:
+        raise QdrantError(str(error)) from error

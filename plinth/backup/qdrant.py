@@ -5,20 +5,22 @@ The embedded engine has one node, and snapshots of whole collections in a format
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from plinth.backup import probes
+from plinth.backup.forms import folder
 from plinth.backup.manifest import Collection, QdrantPart, Question, Range, Shard
 from plinth.backup.node import Journal, Node
 from plinth.backup.plan import Plan, Take, plan_collection
 from plinth.backup.work import Work
 from plinth.qdrant.client import QdrantError, QdrantUnreachable, collection_path
+from plinth.visible import visible
 
 DIRECTORY = "qdrant"
 
@@ -48,13 +50,14 @@ class Taking:
                 seen.add(name)
                 try:
                     taken.append(self._collection(name, asked, alive, embedded=embedded))
-                except QdrantError as error:
-                    self.failures.append(f"{name} was not taken: {_line(error)}")
+                except (QdrantError, LookupError, TypeError, ValueError) as error:
+                    shutil.rmtree(self._work.stage / DIRECTORY / folder(name), ignore_errors=True)
+                    self.failures.append(f"{visible(name)} was not taken: {_line(error)}")
         return QdrantPart(
             engine="embedded" if embedded else "server",
             version=asked.version,
             peers={} if embedded else self._peers(asked),
-            aliases=asked.aliases(),
+            aliases=self._aliases(asked),
             collections=tuple(taken),
         )
 
@@ -69,6 +72,13 @@ class Taking:
         if not alive:
             self.failures.append(f"Qdrant answers at none of {', '.join(node.url for node in self._nodes)}.")
         return alive
+
+    def _aliases(self, asked: Node) -> dict[str, str]:
+        try:
+            return asked.aliases()
+        except (QdrantError, LookupError, TypeError) as error:
+            self.failures.append(f"The aliases of Qdrant were not taken: {_line(error)}")
+            return {}
 
     def _peers(self, asked: Node) -> dict[int, str]:
         cluster = asked.call("GET", "/cluster")
@@ -110,7 +120,7 @@ class Taking:
         except QdrantError as error:
             if error.status == 404:
                 raise
-            self.failures.append(f"The configuration of {name} was not taken: {_line(error)}")
+            self.failures.append(f"The configuration of {visible(name)} was not taken: {_line(error)}")
             return {}
         return found
 
@@ -125,14 +135,14 @@ class Taking:
             raise
         except QdrantError as error:
             # Strict mode may forbid exact searches. The data is taken all the same; only this proof of it lacks.
-            self._work.say(f"qdrant {name}: no probe set: {error}")
+            self._work.say(f"qdrant {visible(name)}: no probe set: {_line(error)}")
             return []
 
     def _shard(self, name: str, take: Take, *, embedded: bool) -> Shard | None:
-        what = name if embedded else f"{name} shard {take.shard}"
+        what = visible(name) if embedded else f"{visible(name)} shard {take.shard}"
         self._work.say(f"taking qdrant {what}")
         inner = "" if embedded else f"/shards/{take.shard}"
-        file = f"{DIRECTORY}/{quote(name, safe='')}/{take.shard}.snapshot"
+        file = f"{DIRECTORY}/{folder(name)}/{take.shard}.snapshot"
         to = self._work.stage / file
         to.parent.mkdir(parents=True, exist_ok=True)
         node = self._nodes[take.node]
@@ -141,6 +151,8 @@ class Taking:
         except QdrantError as error:
             to.unlink(missing_ok=True)
             self.failures.append(f"{what} was not taken: {_line(error)}")
+            for sentence in self._journal.clean(self._nodes):
+                self._work.say(f"qdrant: {sentence}")
             return None
         problem = _problem(theirs, ours, to)
         if problem:
@@ -150,16 +162,33 @@ class Taking:
         return Shard(id=take.shard, key=take.key, peer=take.peer, path=file, taken_at=time.time())
 
 
+def take(work: Work, connections: Sequence[Node]) -> tuple[QdrantPart | None, list[str]]:
+    """Everything of Qdrant that can be had, and sentences for what is not in it."""
+    taking = Taking(work, connections)
+    try:
+        return taking.take(), taking.failures
+    except QdrantError as error:
+        return None, [*taking.failures, f"Qdrant was not taken: {_line(error)}"]
+
+
 def described(connections: Sequence[Node]) -> dict[str, Any]:
-    """`GET /collections/{name}` of each collection by name; nothing where no node tells, which the taking then says."""
+    """`GET /collections/{name}` of each collection by name; the taking says what no node tells."""
+    answers: dict[str, Any] = {}
     for node in connections:
         with suppress(QdrantError):
-            return {name: node.call("GET", collection_path(name)) for name in node.collections()}
-    return {}
+            names = node.collections()
+            for name in names:
+                with suppress(QdrantError, LookupError, TypeError):
+                    answer = node.call("GET", collection_path(name))
+                    if isinstance(answer["config"]["params"], dict):
+                        answers[name] = answer
+            break
+    return answers
 
 
-def _line(error: QdrantError) -> str:
-    return " ".join(str(error).split())
+def _line(error: Exception) -> str:
+    words = str(error) if isinstance(error, QdrantError) else f"Qdrant tells of it as none does ({error!r})"
+    return visible(" ".join(words.split())[:300])
 
 
 def _problem(theirs: str | None, ours: str, file: Path) -> str | None:

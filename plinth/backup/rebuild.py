@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from plinth.backup import layout, probes
+from plinth.backup.launch import Launcher
 from plinth.backup.manifest import Collection, Piece
 from plinth.backup.node import Node
 from plinth.backup.work import BackupError, Say
@@ -46,26 +44,27 @@ def rebuild(connections: Sequence[Node], saved: Collection, name: str, fetch: Fe
         _settle(connections, path, name)
 
 
-def recover(node: Node, saved: Collection, name: str, fetch: Fetch, snapshots: Path | None, say: Say) -> None:
+def recover(
+    node: Node, saved: Collection, name: str, fetch: Fetch, snapshots: Path | None, launcher: Launcher, say: Say
+) -> None:
     """Make ``saved`` on the embedded engine, which takes a snapshot from its own directory alone."""
     if snapshots is None:
         raise BackupError(
             f"The embedded engine at {node.url} recovers from its own snapshots directory, and none is configured; "
             "run the restore on its machine."
         )
-    if layout.lacking(saved):
+    if len(saved.shards) != 1 or layout.lacking(saved):
         raise BackupError(f"The set lacks {saved.name}; take another set.")
     (shard,) = saved.shards
     file, piece = fetch(shard.path)
     say(f"restoring qdrant {saved.name} as {name}")
-    snapshots.mkdir(parents=True, exist_ok=True)
-    placed = snapshots / f"restored-{uuid4()}.snapshot"
+    with file.open("rb") as content:
+        placed = launcher.place(snapshots, content)
     try:
-        _place(file, placed, snapshots)
-        body = {"location": f"file://{placed.resolve()}", "priority": "snapshot", "checksum": piece.sha256}
+        body = {"location": placed.as_uri(), "priority": "snapshot", "checksum": piece.sha256}
         node.call("PUT", f"{collection_path(name)}/snapshots/recover?wait=true", body)
     finally:
-        placed.unlink(missing_ok=True)
+        launcher.remove(placed)
         file.unlink(missing_ok=True)
 
 
@@ -106,10 +105,3 @@ def _settle(connections: Sequence[Node], path: str, name: str) -> None:
             return
         time.sleep(0.2)
     raise BackupError(f"The replicas of {name} are not all active an hour after the upload; see `plinth status`.")
-
-
-def _place(file: Path, to: Path, beside: Path) -> None:
-    shutil.copyfile(file, to)
-    owner = beside.stat()
-    if os.geteuid() == 0:
-        os.chown(to, owner.st_uid, owner.st_gid)

@@ -9,12 +9,11 @@ from typing import Any, cast
 import redis
 
 from plinth.backup.config import RedisStore, secret
+from plinth.backup.forms import RDB
 from plinth.backup.manifest import Range, RedisPart
 from plinth.backup.work import BackupError, Work, tool
 from plinth.errors import UserError
 
-DIRECTORY = "redis"
-RDB = f"{DIRECTORY}/dump.rdb"
 SAMPLES = 40
 LARGEST_SAMPLE = 1 << 20
 TIMEOUT_S = 60

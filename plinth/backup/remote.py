@@ -12,11 +12,13 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
+from urllib.request import getproxies
 
 import httpx
 
 from plinth.backup.work import Done, Work
-from plinth.http_client import client_for
+from plinth.child import fixed_environment
+from plinth.http_client import client_for, proxy_for
 
 ANSWER_S = 10.0
 REGION = "AWS_DEFAULT_REGION"
@@ -48,6 +50,14 @@ def directory(location: str) -> Path | None:
     """The directory that a repository is in; None for one on a server."""
     found = re.match(r"(?:local:)?(/.*)", location)
     return Path(found[1]) if found else None
+
+
+def way(location: str) -> dict[str, str]:
+    """What of this process's environment restic needs on its way to a repository: the user's proxy, or their agent."""
+    names = ("SSH_AUTH_SOCK",) if location.startswith("sftp:") else ()
+    if (url := server(location)) and (proxy := proxy_for(url)):
+        return {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "NO_PROXY": getproxies().get("no", "")}
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def silence(location: str, shown: str, ca_file: Path | None) -> str | None:
@@ -108,7 +118,7 @@ def opened(
 def _ask(work: Work, argv: Sequence[str], environment: Mapping[str, str], location: str) -> Done:
     process = subprocess.Popen(
         argv,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **environment},
+        env=fixed_environment(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
 
 from plinth.backup import remote
 from plinth.backup.config import Keep, secret
+from plinth.backup.manifest import NAME, Piece
 from plinth.backup.work import BackupError, Done, Work, tool
+from plinth.child import fixed_environment
 
 COMPLETE, INCOMPLETE = "complete", "incomplete"
 NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
@@ -33,7 +36,10 @@ _ABSENT = re.compile(
 _WRONG_PASSWORD = re.compile(r"wrong password or no key found", re.IGNORECASE)
 _LOCKED = re.compile(r"repository is already locked|unable to create lock", re.IGNORECASE)
 _SECRET_IN_URL = re.compile(r"://[^/@\s]+@")
+# Whoever knows the password may have written a snapshot's words: they are arguments, and no options.
+_ID, _STAGED = re.compile(r"[0-9a-f]{64}"), re.compile(r"/[^\x00-\x1f\x7f]*")
 CHUNK = 1 << 20
+LARGEST_MANIFEST = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,9 @@ class Restic:
             self._host,
             "--tag",
             f"{self._plan},{COMPLETE if complete else INCOMPLETE}",
-            str(directory),
             *self._upload_limit(),
+            "--",
+            str(directory),
         )
         summary = next((line for line in _json_lines(said) if line.get("message_type") == "summary"), None)
         if summary is None or not summary.get("snapshot_id"):
@@ -131,20 +138,12 @@ class Restic:
     def snapshots(self) -> list[Snapshot]:
         """Every set of this environment, oldest first."""
         said = self._succeed("snapshots", "--json", "--host", self._host, "--tag", self._plan)
-        found = [
-            Snapshot(
-                entry["id"],
-                datetime.fromisoformat(_whole_microseconds(entry["time"])).timestamp(),
-                entry["paths"][0],
-                COMPLETE in entry.get("tags", ()),
-            )
-            for entry in json.loads(said.out or "[]") or []
-        ]
-        return sorted(found, key=lambda snapshot: snapshot.at)
+        found = map(_snapshot, json.loads(said.out or "[]") or [])
+        return sorted((each for each in found if each), key=lambda snapshot: snapshot.at)
 
     def listed(self, snapshot: Snapshot) -> dict[str, int]:
         """The files of a set, bytes by relative path."""
-        nodes = _json_lines(self._succeed("ls", "--json", snapshot.id))
+        nodes = _json_lines(self._succeed("ls", "--json", "--", snapshot.id))
         prefix = f"{snapshot.path}/"
         return {
             str(node["path"]).removeprefix(prefix): int(node.get("size", 0))
@@ -152,35 +151,43 @@ class Restic:
             if node.get("struct_type") == "node" and node["type"] == "file"
         }
 
-    def text(self, snapshot: Snapshot, path: str) -> str:
-        """A small file of a set."""
-        return self._succeed("dump", snapshot.id, f"{snapshot.path}/{path}").out
+    def manifest(self, snapshot: Snapshot) -> str:
+        """The text of a set's manifest."""
+        text = BytesIO()
+        self._dump(snapshot, NAME, LARGEST_MANIFEST, text)
+        return text.getvalue().decode(errors="replace")
 
-    def fetch(self, snapshot: Snapshot, path: str, to: Path | None) -> str:
-        """Read a file of a set whole, into ``to`` where it is given; its SHA-256."""
-        digest = hashlib.sha256()
-        argv = self._argv("dump", snapshot.id, f"{snapshot.path}/{path}")
-        errors = self._work.config.directory / "restic.err"
-        with errors.open("wb") as said, (to or Path("/dev/null")).open("wb") as file:
+    def fetch(self, snapshot: Snapshot, piece: Piece, to: BinaryIO | None) -> str:
+        """Read a file of a set whole, into ``to`` where it is given; its SHA-256. It ends where it is longer."""
+        return self._dump(snapshot, piece.path, piece.size, to)
+
+    def _dump(self, snapshot: Snapshot, path: str, most: int, to: BinaryIO | None) -> str:
+        digest, size = hashlib.sha256(), 0
+        argv = self._argv("dump", "--", snapshot.id, f"{snapshot.path}/{path}")
+        with TemporaryFile() as errors:
             process = subprocess.Popen(
                 argv,
-                env={**os.environ, **self._environment()},
+                env=fixed_environment(self._environment()),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=errors,
                 pass_fds=(self._work.lock,),
             )
             assert process.stdout is not None  # noqa: S101 - it is a pipe
             try:
-                while chunk := process.stdout.read(CHUNK):
+                while size <= most and (chunk := process.stdout.read(CHUNK)):
+                    size += len(chunk)
                     digest.update(chunk)
-                    file.write(chunk)
+                    if to:
+                        to.write(chunk)
             finally:
                 process.stdout.close()
                 code = process.wait()
-        done = Done(code, "", errors.read_text(errors="replace"))
-        errors.unlink()
-        self._refuse(done, f"dump {path}")
+            if size > most:
+                raise BackupError(f"{path} of set {snapshot.short} is longer than its manifest says; take another set.")
+            errors.seek(0)
+            words = errors.read().decode(errors="replace")
+        self._refuse(Done(code, "", words), f"dump {path}")
         return digest.hexdigest()
 
     def forget(self, keep: Keep) -> None:
@@ -203,7 +210,7 @@ class Restic:
 
     def drop(self, snapshot_id: str) -> None:
         """Let one snapshot go that turned out to be none."""
-        self._succeed("forget", snapshot_id)
+        self._succeed("forget", "--", snapshot_id)
 
     def prune(self) -> None:
         """Free what no set needs any more."""
@@ -248,10 +255,12 @@ class Restic:
         secrets = {name: secret(path) or "" for name, path in settings.environment_files.items()}
         environment = {**settings.environment, **secrets}
         return {
+            **remote.way(settings.location),
             **environment,
             "RESTIC_REPOSITORY": remote.with_login(settings.location, environment),
             "RESTIC_PASSWORD_FILE": str(settings.password_file),
             "RESTIC_CACHE_DIR": str(self._work.cache),
+            "TMPDIR": str(self._work.temporary),
             "RESTIC_PROGRESS_FPS": "0.02",
         }
 
@@ -314,6 +323,16 @@ def _json_lines(done: Done) -> list[dict[str, Any]]:
         if isinstance(parsed, dict):
             found.append(parsed)
     return found
+
+
+def _snapshot(entry: Mapping[str, Any]) -> Snapshot | None:
+    """A set as the repository lists it; None for what no version of Plinth has stored."""
+    try:
+        at = datetime.fromisoformat(_whole_microseconds(entry["time"])).timestamp()
+        found = Snapshot(entry["id"], at, entry["paths"][0], COMPLETE in entry.get("tags", ()))
+    except (LookupError, TypeError, ValueError, OverflowError):
+        return None
+    return found if _ID.fullmatch(found.id) and _STAGED.fullmatch(found.path) else None
 
 
 def _whole_microseconds(time: str) -> str:

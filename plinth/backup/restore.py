@@ -17,9 +17,10 @@ import psycopg
 import redis as redis_py
 from neo4j.exceptions import GqlError
 
+from plinth import beneath
 from plinth.backup import into_neo4j, into_postgres, into_qdrant, into_redis, neo4j, room, turns
 from plinth.backup.config import Config, Stores
-from plinth.backup.instances import end_strays
+from plinth.backup.launcher import current
 from plinth.backup.look import manifest_of
 from plinth.backup.manifest import GrafanaPart, Manifest
 from plinth.backup.restic import Restic, Snapshot
@@ -65,7 +66,7 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
     with working(source, say) as work, turns.restoring(target.postgres):
         restic = Restic(work)
         restic.open()
-        end_strays(work.scratch)
+        current().clear(work.scratch)
         emptied(work.scratch)
         snapshot, identity = newest(restic, wish.snapshot), _identity(target)
         _refuse_another(wish, snapshot, begun(work.fetched, identity))
@@ -174,9 +175,13 @@ def _step(store: str, source: Source, target: Stores, wish: Wish) -> Step:
 
 def _grafana(source: Source, part: GrafanaPart) -> list[str]:
     file, _ = source.fetch(part.path)
-    kept = source.work.config.directory / f"grafana-{source.snapshot.short}.db"
-    shutil.copyfile(file, kept)
-    return [f"grafana: its database is in {kept}; docs/backup.md has the command that puts it into Grafana."]
+    directory, name = source.work.config.directory, f"grafana-{source.snapshot.short}.db"
+    beneath.remove(directory, name)
+    with file.open("rb") as fetched, beneath.create(directory, name) as copy:
+        shutil.copyfileobj(fetched, copy)
+    return [
+        f"grafana: its database is in {directory / name}; docs/backup.md has the command that puts it into Grafana."
+    ]
 
 
 def _refuse_unknown(what: str, wanted: Sequence[str], there: Sequence[str]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from plinth import beneath
 from plinth.backup.manifest import Manifest, Piece
 from plinth.backup.restic import Restic, Snapshot
 from plinth.backup.work import BackupError, Work
-from plinth.files import sha256, write_whole
+from plinth.files import write_whole
 
 STORES = ("postgres", "qdrant", "redis", "neo4j", "grafana")
 
@@ -67,12 +69,14 @@ class Source:
         """A file of the set, compared with its checksum."""
         piece = self.manifest.piece(path)
         to = self._directory / path
-        if self.is_here(path) and sha256(to) == piece.sha256:
+        if self.is_here(path) and self._is_as_saved(piece):
             return to, piece
-        to.parent.mkdir(parents=True, exist_ok=True)
+        beneath.remove(self._directory, path)
         self.work.say(f"fetching {path}")
-        if self._restic.fetch(self.snapshot, path, to) != piece.sha256:
-            to.unlink()
+        with beneath.create(self._directory, path) as file:
+            fetched = self._restic.fetch(self.snapshot, piece, file)
+        if fetched != piece.sha256:
+            beneath.remove(self._directory, path)
             raise BackupError(
                 f"{path} of set {self.snapshot.short} is not what was saved; see `plinth backup verify`, or take "
                 "another set with --snapshot."
@@ -81,8 +85,15 @@ class Source:
 
     def is_here(self, path: str) -> bool:
         """Whether a file was fetched before, by its size."""
-        to = self._directory / path
-        return to.exists() and to.stat().st_size == self.manifest.piece(path).size
+        try:
+            with beneath.read(self._directory, path) as file:
+                return os.fstat(file.fileno()).st_size == self.manifest.piece(path).size
+        except OSError:
+            return False
+
+    def _is_as_saved(self, piece: Piece) -> bool:
+        with beneath.read(self._directory, piece.path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == piece.sha256
 
     def made(self) -> dict[str, str]:
         """What this restore has begun or done, by name; of an earlier run too that was killed."""

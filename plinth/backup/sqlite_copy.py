@@ -1,11 +1,17 @@
-"""Copying an SQLite database that is written meanwhile. The standard library alone: a small container runs this."""
+"""Copying an SQLite database that is written meanwhile. The standard library alone: a small container runs this.
+
+`python -m plinth.backup.sqlite_copy DATABASE` writes the copy to standard output, as whoever the database is of.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 # Whoever writes it holds the lock for as long as one write takes.
 LOCKED_S = 60.0
@@ -39,3 +45,19 @@ def check(database: Path) -> None:
         found = opened.execute("PRAGMA integrity_check").fetchone()[0]
     if found != "ok":
         raise sqlite3.DatabaseError(f"it is damaged ({found})")
+
+
+def main() -> None:
+    """Copy the database that is named to standard output."""
+    try:
+        with TemporaryDirectory() as directory:
+            copied = Path(directory) / "copy"
+            copy(Path(sys.argv[1]), copied)
+            with copied.open("rb") as content:
+                shutil.copyfileobj(content, sys.stdout.buffer)
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,10 +16,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from plinth import beneath
 from plinth.errors import UserError
 from plinth.files import OF_GROUP, write_whole
 
 FILE = "backups.json"
+LARGEST = 1 << 20
 Result = Literal["ok", "incomplete", "failed"]
 Kind = Literal["backup", "check", "drill"]
 
@@ -56,7 +58,8 @@ class State(BaseModel):
 def read(path: Path) -> State:
     """The state; an empty one where no file is yet. Raises :class:`StateUnreadable`."""
     try:
-        return State.model_validate_json(path.read_bytes())
+        with beneath.read(path.parent, path.name) as file:
+            return State.model_validate_json(file.read(LARGEST))
     except FileNotFoundError:
         return State()
     except (OSError, ValidationError) as error:

@@ -5,8 +5,10 @@ Qdrant comes first and Postgres last: each point then has its row, and rows with
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,10 +17,15 @@ from plinth.backup import grafana, postgres, redis, remote, room, turns
 from plinth.backup.config import Config
 from plinth.backup.manifest import NAME, Manifest, differences, parse, pieces_below
 from plinth.backup.node import Journal, nodes
-from plinth.backup.qdrant import Taking, described
+from plinth.backup.qdrant import described
+from plinth.backup.qdrant import take as take_qdrant
 from plinth.backup.restic import Restic, Snapshot
 from plinth.backup.state import Result, Run, record
-from plinth.backup.work import BackupError, Say, Work, emptied, full_disk_said, working
+from plinth.backup.work import BackupError, Say, Work, emptied, full_disk_said, is_of_disk, working
+from plinth.errors import UserError
+from plinth.visible import visible
+
+log = logging.getLogger("plinth.backup")
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,8 @@ def clean(work: Work) -> None:
     """Remove what a killed run left: its stage, and the snapshot that Qdrant was making for it."""
     shutil.rmtree(work.stage, ignore_errors=True)
     if work.config.qdrant:
-        said = Journal(work.config.directory).clean(nodes(work.config.qdrant))
-        if said:
-            work.say(f"qdrant: {said}")
+        for sentence in Journal(work.config.directory).clean(nodes(work.config.qdrant)):
+            work.say(f"qdrant: {sentence}")
 
 
 def _run(work: Work, began: float) -> Taken:
@@ -117,7 +123,7 @@ def _last(work: Work, restic: Restic) -> Manifest | None:
     """The manifest of the newest set. One that cannot be read is no reason to make no other."""
     found = restic.snapshots()[-1:]
     try:
-        return parse(restic.text(found[0], NAME), f"set {found[0].short}") if found else None
+        return parse(restic.manifest(found[0]), f"set {found[0].short}") if found else None
     except BackupError as error:
         work.say(f"the size of this set is not known from the one before: {error}")
         return None
@@ -136,21 +142,8 @@ def _staged(work: Work, began_at: float) -> Manifest:
             work.say(f"INCOMPLETE: {sentence}")
         parts[store] = part
 
-    if config.qdrant:
-        taking = Taking(work, nodes(config.qdrant))
-        part = taking.take()
-        keep("qdrant", part, taking.failures)
-    if config.redis:
-        keep("redis", *redis.take(work, config.redis))
-    if config.grafana:
-        keep("grafana", *grafana.take(work, config.grafana))
-    if config.neo4j:
-        # Its driver is slow to import, and most have no Neo4j.
-        from plinth.backup import neo4j
-
-        keep("neo4j", *neo4j.take(work, config.neo4j))
-    if config.postgres:
-        keep("postgres", *postgres.take(work, config.postgres))
+    for store, take in _takings(work).items():
+        keep(store, *_alone(store, take))
     if not any(parts.values()):
         raise BackupError(f"Nothing could be taken: {' '.join(failures) or 'no store is configured.'}")
     for store, why in config.not_taken.items():
@@ -172,6 +165,44 @@ def _staged(work: Work, began_at: float) -> Manifest:
     )
     (work.stage / NAME).write_text(manifest.model_dump_json(indent=1))
     return manifest
+
+
+Taker = Callable[[], tuple[object | None, list[str]]]
+
+
+def _takings(work: Work) -> dict[str, Taker]:
+    """What takes each store, in order."""
+    config = work.config
+    takings: dict[str, Taker] = {}
+    if store := config.qdrant:
+        takings["qdrant"] = lambda: take_qdrant(work, nodes(store))
+    if redis_store := config.redis:
+        takings["redis"] = lambda: redis.take(work, redis_store)
+    if grafana_store := config.grafana:
+        takings["grafana"] = lambda: grafana.take(work, grafana_store)
+    if neo4j_store := config.neo4j:
+        # Its driver is slow to import, and most have no Neo4j.
+        from plinth.backup import neo4j
+
+        takings["neo4j"] = lambda: neo4j.take(work, neo4j_store)
+    if postgres_store := config.postgres:
+        takings["postgres"] = lambda: postgres.take(work, postgres_store)
+    return takings
+
+
+def _alone(store: str, take: Taker) -> tuple[object | None, list[str]]:
+    """A store's part. Whatever it fails with, the others are taken; but for a disk, which is everybody's."""
+    try:
+        return take()
+    except OSError as error:
+        if is_of_disk(error):
+            raise
+        return None, [f"{store} was not taken: {error}"]
+    except UserError as error:
+        return None, [str(error)]
+    except Exception as error:
+        log.debug("%s", store, exc_info=True)
+        return None, [f"{store} was not taken: {visible(f'{type(error).__name__}: {error}')[:300]}; report it."]
 
 
 def _compare(restic: Restic, snapshot_id: str, manifest: Manifest, *, append_only: bool) -> str:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from plinth.backup.config import Config
+from plinth.child import fixed_environment
 from plinth.errors import UserError
 from plinth.services.postgres import PROGRAM as POSTGRES
 from plinth.services.spec import Program
 from plinth.targets.local.programs import find
+from plinth.visible import visible
 
 Say = Callable[[str], None]
 
@@ -68,8 +70,13 @@ class Work:
         return self.config.directory / "cache"
 
     @property
+    def temporary(self) -> Path:
+        """What restic packs; a scratch directory in memory is too small for it."""
+        return self.config.directory / "temporary"
+
+    @property
     def scratch(self) -> Path:
-        """Where throw-away instances live."""
+        """Where a drill keeps what it has fetched, and where throw-away instances live that this process starts."""
         return self.config.directory / "drill"
 
     @property
@@ -89,7 +96,7 @@ class Work:
         process = subprocess.run(
             [str(argument) for argument in argv],
             cwd=cwd,
-            env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
+            env=fixed_environment({"TMPDIR": str(self.temporary), **(environment or {})}),
             stdin=subprocess.DEVNULL,
             stdout=stdout or subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,7 +120,9 @@ def working(config: Config, say: Say, *, wait_s: float = 0.0) -> Iterator[Work]:
             _take(descriptor, config, wait_s)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            yield Work(config, say, descriptor)
+            work = Work(config, lambda line: say(visible(line)), descriptor)
+            emptied(work.temporary)
+            yield work
     finally:
         os.umask(before)
 
@@ -132,12 +141,17 @@ def full_disk_said(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if not is_of_disk(error):
             raise
         raise BackupError(
             f"{error.filename or directory} cannot be written ({error.strerror}); what was backed up before is as it "
             f"was. Give {directory} room for a copy of the data, and run it again."
         ) from error
+
+
+def is_of_disk(error: OSError) -> bool:
+    """Whether a disk is full or closed, so that no other store can be staged either."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def tool(name: str, package: str) -> str:

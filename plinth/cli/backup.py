@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from plinth.backup import look, show, take
+from plinth.accounts import VARIABLE
 from plinth.backup.config import Config, Stores
-from plinth.backup.deployed import config_of, stores_of
+from plinth.backup.deployed import config_of, stores_of, written
+from plinth.backup.launcher import passed
 from plinth.backup.prune_login import with_prune_login
-from plinth.backup.source import STORES, Wish
-from plinth.backup.work import Say
-from plinth.cli.common import Env, Json, Yes, console, outputs_of, print_json, stack_of
+from plinth.backup.source import STORES
+from plinth.child import ended, fixed_environment, terminable
+from plinth.cli.common import Env, Json, Yes, outputs_of, stack_of
 from plinth.errors import UserError
+from plinth.services.backup import ACCOUNT
 
 commands = typer.Typer(
     help="Backups: make one, see them, prove that they can be restored, restore.", no_args_is_help=True
@@ -35,62 +38,31 @@ def register(app: typer.Typer) -> None:
 @commands.command()
 def run(env: Env, json: Json = False) -> None:
     """Take every store, verify, keep; exit 1 when a part is missing. Example: plinth backup run local"""
-    with _config(env, "run") as config:
-        taken = take.run(config, _say(json))
-    if json:
-        print_json(show.taken_json(taken))
-    else:
-        _print(show.taken_lines(taken))
-    if not taken.manifest.complete:
-        raise typer.Exit(1)
+    _run(env, "run", json=json)
 
 
 @commands.command("list")
 def list_(env: Env, json: Json = False) -> None:
     """The sets of the repository, newest first. Example: plinth backup list local"""
-    with _config(env, "list") as config:
-        found = look.sets(config, _say(json))
-    if json:
-        print_json([show.set_json(each) for each in found])
-    else:
-        _print([show.set_line(each) for each in found] or [f"No set yet; `plinth backup run {env}` makes one."])
+    _run(env, "list", json=json)
 
 
 @commands.command()
 def verify(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
     """Check the repository, and read every byte of a set. Example: plinth backup verify local"""
-    with _config(env, "verify") as config:
-        verified = look.verify(config, _say(json), snapshot)
-    if json:
-        print_json(show.verified_json(verified))
-    else:
-        _print(show.verified_lines(verified))
-    if verified.problems:
-        raise typer.Exit(1)
+    _run(env, "verify", snapshot=snapshot, json=json)
 
 
 @commands.command()
 def check(env: Env) -> None:
     """Check the repository, and read this week's part of its data. Example: plinth backup check local"""
-    with _config(env, "check") as config:
-        look.check(config, _say(False))
-    console.print("The repository is whole.")
+    _run(env, "check")
 
 
 @commands.command()
 def drill(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
     """Restore a set into throw-away instances, and compare. Example: plinth backup drill local"""
-    # Slow to import, for the driver of Neo4j.
-    from plinth.backup import drill as drills
-
-    with _config(env, "drill") as config:
-        drilled = drills.run(config, _say(json), snapshot)
-    if json:
-        print_json(show.drilled_json(drilled))
-    else:
-        _print(show.drilled_lines(drilled))
-    if drilled.result != "ok":
-        raise typer.Exit(1)
+    _run(env, "drill", snapshot=snapshot, json=json)
 
 
 @commands.command()
@@ -102,7 +74,7 @@ def prune(
 ) -> None:
     """Let old sets go by the settings' retention, and free their room. Example: plinth backup prune local"""
     with _config(env, "prune") as config:
-        look.prune(with_prune_login(config, login) if login else config, _say(False))
+        _act(with_prune_login(config, login) if login else config, "prune")
 
 
 @commands.command()
@@ -127,29 +99,25 @@ def restore(
     It goes where nothing is; --replace takes the live names, --beside new ones. One that was killed goes on when it is
     run again. Example: plinth backup restore prod --collection trades_v1 --beside
     """
-    # Slow to import, for the driver of Neo4j.
-    from plinth.backup import restore as restores
-
     if replace and beside:
         raise UserError("--replace and --beside contradict each other; choose one.")
     if to == env:
         raise UserError(f"--to names '{env}' itself; leave it out to restore there, or name another environment.")
-    wish = Wish(
-        snapshot=snapshot,
-        stores=tuple(store or ()),
-        collections=tuple(collection or ()),
-        databases=tuple(database or ()),
-        replace=replace,
-        beside=beside,
-        incomplete=incomplete,
-    )
+    words = [f"--{kind}={name}" for kind, names in _named(store, collection, database) for name in names]
+    words += [f"--{flag}" for flag, given in (("beside", beside), ("incomplete", incomplete)) if given]
     with ExitStack() as stack:
         source = stack.enter_context(_config(env, "restore"))
-        target = stack.enter_context(_stores(to)) if to else source
+        target = stack.enter_context(_stores(to)) if to else None
         if replace:
             _ask_for_name(to or env, yes)
-        restored = restores.run(source, target, wish, _say(False))
-    _print(show.restored_lines(restored, to or env))
+            words += ["--replace", "--yes"]
+        _act(source, "restore", words, snapshot=snapshot, target=target, into=to or env)
+
+
+def _named(
+    store: list[str] | None, collection: list[str] | None, database: list[str] | None
+) -> tuple[tuple[str, list[str]], ...]:
+    return ("store", store or []), ("collection", collection or []), ("database", database or [])
 
 
 def _ask_for_name(env: str, yes: bool) -> None:
@@ -180,12 +148,32 @@ def _stores(env: str) -> Iterator[Stores]:
         yield stores
 
 
-def _say(quiet: bool) -> Say:
-    if quiet:
-        return lambda _line: None
-    return lambda line: console.print(f"  {line}")
+def _run(env: str, command: str, *, snapshot: str | None = None, json: bool = False) -> None:
+    with _config(env, command) as config:
+        _act(config, command, snapshot=snapshot, json=json)
 
 
-def _print(lines: list[str]) -> None:
-    for line in lines:
-        console.print(line)
+def _act(
+    config: Config,
+    command: str,
+    words: Sequence[str] = (),
+    *,
+    snapshot: str | None = None,
+    target: Stores | None = None,
+    into: str | None = None,
+    json: bool = False,
+) -> None:
+    """Run a command in a process of its own: root reads no set and no repository, and its account has the rights."""
+    with ExitStack() as stack:
+        argv = [sys.executable, "-m", "plinth.backup", "--config", str(stack.enter_context(written(config)))]
+        if target:
+            argv += ["--target", str(stack.enter_context(written(target)))]
+        argv += ["--json", "--progress=none"] if json else ["--progress=plain"]
+        argv += [f"--snapshot={snapshot}"] if snapshot else []
+        argv += [f"--into={into}"] if into else []
+        # As root it stays root to start throw-away stores, and does the work as this account.
+        environment = fixed_environment({**passed(), VARIABLE: ACCOUNT}, Path.home())
+        with terminable():
+            code = ended(subprocess.Popen([*argv, command, *words], env=environment))
+    if code:
+        raise typer.Exit(code)

@@ -80,7 +80,7 @@ def _backups(stack: Stack) -> State | None:
     if not stack.settings.backup.enabled or stack.settings.target is not TargetName.local:
         return None
     try:
-        return read(stack.home.watched / BACKUP_STATE)
+        return read(stack.home.backup_state / BACKUP_STATE)
     except StateUnreadable as error:
         console.print(str(error))
         return None

@@ -17,6 +17,7 @@ from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Pro
 from plinth.settings import Backup, Settings, TargetName
 
 NAME = "plinth-backup"
+ACCOUNT = NAME
 PASSWORD = "backup_password"  # noqa: S105 - the secret's name
 PROGRAM = Program(
     image=OWN_IMAGE,
@@ -36,7 +37,7 @@ CA = "backup_ca"
 
 
 def service(settings: Settings, beside: Sequence[Service]) -> Service:
-    """The schedule. It leaves results in the exporter's volume, and takes the services ``beside`` it that hold data."""
+    """The schedule. It takes the services ``beside`` it that hold data, and leaves results for the exporter to read."""
     names = {service.name for service in beside}
     wanted = settings.backup
     key, ca = API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
@@ -49,7 +50,8 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
     }
     taken = {name: about for name, about in stores.items() if name in names}
     local = settings.target is TargetName.local
-    watcher = EXPORTER if local or EXPORTER in names else None
+    # A process writes where it alone may; a container shares the exporter's volume.
+    watcher = NAME if local else EXPORTER if EXPORTER in names else None
     values = {
         "name": wanted.name,
         "extensions": wanted.extensions,
@@ -83,13 +85,16 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         files={"config.yaml": File("config/backup/config.yaml.j2", values)},
         secret_files=tuple(name for name in secrets if name),
         ports={"http": wanted.port},
-        volumes={"work": wanted.disk_gib, "repository": wanted.disk_gib},
-        shares={EXPORTER: STATE} if EXPORTER in names else {},
+        volumes={"work": wanted.disk_gib, "repository": wanted.disk_gib, **({STATE: 1} if local else {})},
+        shares={EXPORTER: STATE} if EXPORTER in names and not local else {},
         reads=(("grafana", "data"),) if "grafana" in names else (),
         health=Health("http", "http", "/metrics", deadline_s=30),
         # restic holds the index of its repository in memory, and a drill runs second copies of the stores.
         limits=Limits(1, 1024),
         needs=("qdrant", *taken),
+        # Root's process only serves another of that account (plinth/backup/launcher.py).
+        run_as=(ACCOUNT,),
+        launcher=True,
         starts_others=True,
         stop_grace_s=60,
         optional=True,

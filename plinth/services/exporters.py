@@ -19,7 +19,7 @@ from plinth.services import redis as rd
 from plinth.services.checks import bash_tcp, nc_tcp
 from plinth.services.qdrant import READ_ONLY_API_KEY, tls_ca
 from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Scrape, Service
-from plinth.settings import Settings
+from plinth.settings import Settings, TargetName
 
 WEB = "config/exporter/web.yaml.j2"
 _WEB = "--web.config.file={{ file('web.yaml') }}"
@@ -28,6 +28,8 @@ _LISTEN = "--web.listen-address={{ bind }}:{{ port('http') }}"
 
 PLINTH = "plinth-exporter"
 STATE = "state"
+# Of plinth.services.backup, which knows this module.
+BACKUPS = "plinth-backup"
 
 
 def services(settings: Settings) -> list[Service]:
@@ -121,11 +123,12 @@ def _postgres(settings: Settings) -> Service:
 
 
 def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service:
-    """Plinth's own. Backups and the command line leave their results in its volume `state`.
+    """Plinth's own. The command line leaves its results in its volume `state`; backups there too, or in their own.
 
     It asks Qdrant with the read-only key, and looks what the services ``beside`` it take of the machine.
     """
     key, ca = READ_ONLY_API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
+    backups = settings.backup.enabled and settings.target is TargetName.local
     # It comes last, for it scrapes all others.
     scraper = {"prometheus": "http"} if settings.monitoring.prometheus.enabled else {}
     values = {
@@ -134,6 +137,8 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         "scheme": "https" if settings.qdrant.tls else "http",
         **watched(settings, root),
         "backup_state": BACKUP_STATE if settings.backup.enabled else None,
+        # Processes write where they alone may; containers share the volume.
+        "backup": BACKUPS if backups else None,
         "marks": MARKS,
         "services": {service.name: next(iter(service.ports)) for service in beside} | {PLINTH: "http"} | scraper,
         "volumes": {service.name: sorted(service.volumes) for service in beside if service.volumes},
@@ -159,6 +164,7 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         limits=Limits(0.5, 192),
         needs=("qdrant",),
         optional=True,
+        reads=((BACKUPS, STATE),) if backups else (),
         reads_cgroups=True,
     )
 
@@ -187,6 +193,7 @@ def _exporter(
     limits: Limits = Limits(0.25, 64),  # noqa: B008 - frozen
     needs: tuple[str, ...] = (),
     optional: bool = False,
+    reads: tuple[tuple[str, str], ...] = (),
     reads_cgroups: bool = False,
     mutual: bool = False,
 ) -> Service:
@@ -207,6 +214,7 @@ def _exporter(
         launcher=name == PLINTH,
         written_by_root=(STATE,) if name == PLINTH else (),
         optional=optional,
+        reads=reads,
         reads_cgroups=reads_cgroups,
         identity="server" if mutual else None,
     )

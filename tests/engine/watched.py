@@ -98,8 +98,7 @@ def watched(engine: str, **monitoring: Any) -> Iterator[Live]:
         project.save()
         try:
             project.plinth("up", "t", "--no-verify")
-            state = project.root / ".plinth" / "t" / "data" / "plinth-exporter" / "state"
-            leave_results(state)
+            leave_results(project.root / ".plinth" / "t" / "data")
             found = Live(project, engine)
             # Twice, with scrapes between: a rate wants a change.
             for _ in range(2):
@@ -110,13 +109,13 @@ def watched(engine: str, **monitoring: Any) -> Iterator[Live]:
             project.plinth("down", "t", "--yes")
 
 
-def leave_results(state: Path) -> None:
+def leave_results(data: Path) -> None:
     """What a backup, a check, a drill and a load run leave behind."""
     run = Run(attempted_at=time.time(), duration_s=3, result="ok", size_bytes=10**6, stores={"qdrant": "ok"})
     for kind in ("backup", "check", "drill"):
-        record(state / FILE, kind, run)  # type: ignore[arg-type]
+        record(data / "plinth-backup" / "state" / FILE, kind, run)  # type: ignore[arg-type]
     row = {"p95_ms": 4, "p99_ms": 6, "target_ms": 50, "rps": 20, "errors": 0, "recall_at_10": 0.99}
-    mark_load(state / MARKS, {"verdict": "pass", "operations": {"search": row}})
+    mark_load(data / "plinth-exporter" / "state" / MARKS, {"verdict": "pass", "operations": {"search": row}})
 
 
 def make_traffic(outputs: dict[str, Any], engine: str) -> None:

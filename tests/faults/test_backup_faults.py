@@ -19,6 +19,7 @@ from plinth.backup import drill, look, take
 from plinth.backup.restic import Restic
 from plinth.backup.work import BackupError, working
 from tests.faults.world import Backups, Live, killed_at
+from tests.waiting import wait_for
 
 PHASES = (
     "opening the repository",
@@ -209,7 +210,8 @@ def test_a_tampered_set_fails_the_drill(stock: Backups, live: Live) -> None:
         for piece in manifest.pieces:
             to = work.stage / piece.path
             to.parent.mkdir(parents=True, exist_ok=True)
-            restic.fetch(snapshot, piece.path, to)
+            with to.open("wb") as file:
+                restic.fetch(snapshot, piece, file)
         told = json.loads(manifest.model_dump_json())
         core = next(each for each in told["postgres"]["databases"] if each["name"] == "core")
         next(table for table in core["tables"] if table["name"] == "rows")["checksum"] = "1"
@@ -229,7 +231,7 @@ def test_a_tampered_set_fails_the_drill(stock: Backups, live: Live) -> None:
     assert made.state.drill.result == "failed"
 
 
-def test_a_killed_drill_leaves_nothing_running_after_the_next(stock: Backups) -> None:
+def test_a_killed_drills_stores_end_with_it_and_the_next_removes_their_data(stock: Backups) -> None:
     made = stock
     killed_at("restoring postgres core", made.command("drill"))
 
@@ -243,6 +245,8 @@ def test_a_killed_drill_leaves_nothing_running_after_the_next(stock: Backups) ->
                 continue
         return found
 
-    assert working_there()
+    wait_for(lambda: working_there() == [], "a store outlived its drill")
+    assert (made.work / "drill").exists()
     assert drill.run(made.config, made.say, wait_s=60).result == "ok"
     assert working_there() == []
+    assert not (made.work / "drill").exists()

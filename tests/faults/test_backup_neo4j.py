@@ -79,9 +79,7 @@ def sort(value: Any) -> Any:
 def servers(place: Path) -> Iterator[tuple[Graph, Graph]]:
     assert FOUND is not None
     with ExitStack() as stack:
-        first, second = (
-            Graph(stack.enter_context(instances.neo4j(place / name, FOUND.argv[0]))) for name in ("graph-a", "graph-b")
-        )
+        first, second = (Graph(stack.enter_context(instances.neo4j(place / name))) for name in ("graph-a", "graph-b"))
         yield first, second
 
 

@@ -108,8 +108,8 @@ def part() -> Neo4jPart:
     of_nodes, of_links = (tallied(each, lambda _: None) for each in (NODES, LINKS))
     return Neo4jPart(
         version="5.26.10",
-        nodes_path="n",
-        relationships_path="r",
+        nodes_path="neo4j/nodes.jsonl",
+        relationships_path="neo4j/relationships.jsonl",
         nodes=counted(of_nodes),
         relationships=counted(of_links),
         nodes_checksum=of_nodes.checksum,

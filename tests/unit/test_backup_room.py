@@ -37,7 +37,7 @@ def described(points: int, **vectors: Any) -> dict[str, Any]:
 
 
 def last(points: int, size: int) -> Manifest:
-    shard = Shard(id=0, peer=0, path="qdrant/c/0", taken_at=0)
+    shard = Shard(id=0, peer=0, path="qdrant/c/0.snapshot", taken_at=0)
     saved = Collection(name="c", described={}, points=Range.of(points), shard_count=1, shards=(shard,))
     return Manifest(
         name="t",
@@ -46,7 +46,10 @@ def last(points: int, size: int) -> Manifest:
         ended_at=0,
         stores={},
         qdrant=QdrantPart(engine="server", version="1", peers={}, aliases={}, collections=(saved,)),
-        pieces=(Piece(path="qdrant/c/0", size=size, sha256=""), Piece(path="redis/dump.rdb", size=7, sha256="")),
+        pieces=(
+            Piece(path="qdrant/c/0.snapshot", size=size, sha256="0" * 64),
+            Piece(path="redis/dump.rdb", size=7, sha256="0" * 64),
+        ),
     )
 
 
@@ -84,7 +87,7 @@ def test_a_graph_is_larger_in_a_server_than_in_a_set() -> None:
         constraints=(),
         indexes=(),
     )
-    pieces = tuple(Piece(path=path, size=100, sha256="") for path in (part.nodes_path, part.relationships_path))
+    pieces = tuple(Piece(path=path, size=100, sha256="0" * 64) for path in (part.nodes_path, part.relationships_path))
     known = last(10, 1000)
     held = known.model_copy(update={"neo4j": part, "pieces": (*known.pieces, *pieces)})
     more = room.of_drill(DIRECTORIES[0], held)[DIRECTORIES[0]] - room.of_drill(DIRECTORIES[0], known)[DIRECTORIES[0]]

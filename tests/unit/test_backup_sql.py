@@ -225,8 +225,12 @@ def test_a_body_of_a_function_gives_nothing_away() -> None:
 
 def part(**more: object) -> DatabasePart:
     """A database's part of a manifest."""
-    own = {"name": "core", "owner": "core", "encoding": "UTF8", "collate": "C", "ctype": "C", "path": "p", "tables": []}
-    default = {"extensions": {}, "grants": [("PUBLIC", "CONNECT")] if "grants" not in more else []}
+    own = {"name": "core", "owner": "core", "encoding": "UTF8", "collate": "C", "ctype": "C", "tables": []}
+    default = {
+        "path": "postgres/p.dump",
+        "extensions": {},
+        "grants": [("PUBLIC", "CONNECT")] if "grants" not in more else [],
+    }
     return DatabasePart.model_validate(own | default | more)
 
 

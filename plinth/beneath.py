@@ -1,0 +1,62 @@
+"""Files below a directory by a path that somebody else wrote: opened part by part, and no link is followed.
+
+Only the directory itself is trusted. What a link, a missing part or a path that is none would lead to is an OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader, BufferedWriter
+from pathlib import Path
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path is relative and normal: no empty part, no `.` or `..`, no control character."""
+    return all(part not in ("", ".", "..") for part in path.split("/")) and path.isprintable()
+
+
+def create(root: Path, path: str, mode: int = 0o600) -> BufferedWriter:
+    """A new file at ``path`` below ``root``, with the directories on the way."""
+    with _parent(root, path, make=True) as (parent, name):
+        return os.fdopen(os.open(name, _NEW, mode, dir_fd=parent), "wb")
+
+
+def read(root: Path, path: str) -> BufferedReader:
+    """The file at ``path`` below ``root``."""
+    with _parent(root, path) as (parent, name):
+        return os.fdopen(os.open(name, _READ, dir_fd=parent), "rb")
+
+
+def remove(root: Path, path: str) -> None:
+    """Take the file at ``path`` below ``root`` away; nothing where there is none."""
+    with suppress(FileNotFoundError), _parent(root, path) as (parent, name):
+        os.unlink(name, dir_fd=parent)
+
+
+@contextmanager
+def _parent(root: Path, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+    """The directory that a path's last part is in, by descriptor, and that part."""
+    if not is_plain(path):
+        raise OSError(errno.EINVAL, "not a path below a directory", path)
+    *directories, name = path.split("/")
+    if make:
+        root.mkdir(parents=True, exist_ok=True)
+    here = os.open(root, _DIRECTORY)
+    try:
+        for part in directories:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, 0o700, dir_fd=here)
+            there = os.open(part, _DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = there
+        yield here, name
+    finally:
+        os.close(here)

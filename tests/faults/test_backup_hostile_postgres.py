@@ -13,11 +13,16 @@ import psycopg
 import pytest
 
 from plinth.backup import drill, look, restore, take
-from plinth.backup.databases import contents
+from plinth.backup.databases import contents, rebuild
 from plinth.backup.instances import postgres
+from plinth.backup.look import manifest_of
 from plinth.backup.manifest import Table
+from plinth.backup.restic import Restic
+from plinth.backup.restored_owner import STAND_IN
 from plinth.backup.source import Wish
+from plinth.backup.take import newest
 from plinth.backup.temporary_roles import PREFIX
+from plinth.backup.work import working
 from plinth.errors import UserError
 from plinth.migrate.sources.pg_connect import DSN_VARIABLE
 from plinth.migrate.sources.postgres import PostgresOptions, open_postgres
@@ -87,10 +92,25 @@ def cycle(place: Path, server: Server) -> Cycle:
     wish = Wish(databases=(DATABASE,), beside=True)
     restored = restore.run(made.config, made.config, wish, made.say).done
     restored += restore.run(made.config, made.config, Wish(databases=(DATABASE,), replace=True), made.say).done
+    forge(made, server)
     # Before a test enters as the superuser, which is what no command does.
     marked = frozenset(path.name for path in marks.iterdir())
     aside = next(name for name in names(server) if "__before_" in name)
     return Cycle(server, marked, before, taken.manifest.complete, verified.problems, drilled.problems, restored, aside)
+
+
+def forge(made: Backups, server: Server) -> None:
+    """Restore the hostile dump as a set would have it that says it is a superuser's."""
+    with working(made.config, made.say) as work:
+        restic = Restic(work)
+        restic.open()
+        snapshot = newest(restic)
+        part = manifest_of(restic, snapshot).postgres
+        assert part
+        saved = next(saved for saved in part.databases if saved.name == DATABASE)
+        dump = work.config.directory / "forged.dump"
+        restic.fetch(snapshot, saved.path, dump)
+        rebuild(work, server, saved.model_copy(update={"owner": server.user}), dump, "forged")
 
 
 def names(server: Server) -> list[str]:
@@ -137,6 +157,20 @@ def test_what_is_restored_is_its_owners_and_whole_but_for_what_is_named(cycle: C
     assert found[0] == found[1]
     assert {row[2] for row in found[0]} == {OWNER, ""}
     assert any("EVENT TRIGGER" in note and "permission denied" in note for note in cycle.restored)
+
+
+def test_a_set_that_names_a_superuser_as_the_owner_gets_none(cycle: Cycle) -> None:
+    owners = """
+    SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE proname IN ('act', 'payload')
+    UNION SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'forged'
+    """
+    assert contents(cycle.server, "forged") == cycle.before
+    with entered(cycle.server, "forged") as connection:
+        assert {row[0] for row in connection.execute(owners).fetchall()} <= {STAND_IN, OWNER}
+        assert connection.execute(
+            "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'forged'"
+        ).fetchone() == (STAND_IN,)
 
 
 def test_no_login_of_a_run_is_left(cycle: Cycle) -> None:

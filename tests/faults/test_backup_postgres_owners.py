@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from plinth.backup import drill, look, restore, take
-from plinth.backup.databases import compared, contents, holds_rows, not_compared
+from plinth.backup.databases import compared, contents, holds_rows, make_roles, not_compared
 from plinth.backup.instances import postgres
 from plinth.backup.manifest import DatabasePart, Manifest, parse
 from plinth.backup.restored_owner import STAND_IN
@@ -281,6 +281,29 @@ def test_what_a_killed_run_left_lets_nobody_in_and_goes_with_a_later_one(server:
         pass
     with enter(server, "postgres") as connection:
         assert connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (left,)).fetchone() is None
+
+
+@pytest.mark.parametrize("name", ["a=b", 'odd "name', "o'; --", "x\ny\t", "\\'", "é" * 31, "$user", "public x"])
+def test_roles_of_odd_names_are_made_as_they_were_and_nothing_else_is(server: Server, name: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    script = f"""CREATE ROLE {quoted}; ALTER ROLE {quoted} WITH SUPERUSER LOGIN BYPASSRLS CONNECTION LIMIT 3;
+    ALTER ROLE {quoted} SET search_path TO 'it''s', '$user'; ALTER ROLE {quoted} SET role TO 'postgres';
+    GRANT pg_monitor TO {quoted}; GRANT pg_execute_server_program TO {quoted}; GRANT postgres TO {quoted};
+    ALTER ROLE postgres WITH NOLOGIN; DROP DATABASE postgres; CREATE TABLE x ();"""
+    notes = make_roles(server, script)
+    with enter(server, "postgres") as connection:
+        role = connection.execute(
+            "SELECT rolsuper, rolbypassrls, rolcanlogin, rolconnlimit, rolconfig FROM pg_roles WHERE rolname = %s",
+            (name,),
+        ).fetchone()
+        groups = connection.execute(
+            "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = %s::regrole", (quoted,)
+        ).fetchall()
+        connection.execute(f"DROP ROLE {quoted}".encode())
+    assert role == (False, False, True, 3, ['search_path="it\'s", "$user"'])
+    assert groups == [("pg_monitor",)]
+    for refused in ("SUPERUSER BYPASSRLS", "The setting role", "pg_execute_server_program", "member of postgres"):
+        assert any(refused in note for note in notes), refused
 
 
 SEEING = """

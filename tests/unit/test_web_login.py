@@ -128,6 +128,29 @@ def test_no_page_of_another_site_may_read_what_prometheus_answers_or_show_it_in_
 
 
 @needs_servers
+@pytest.mark.parametrize(
+    ("server", "route", "why"),
+    [
+        ("prometheus", "POST /-/quit", "Lifecycle API is not enabled"),
+        ("prometheus", "POST /-/reload", "Lifecycle API is not enabled"),
+        ("prometheus", "POST /api/v1/write", "remote write receiver"),
+        ("prometheus", "POST /api/v1/admin/tsdb/delete_series?match[]=up", "admin APIs disabled"),
+        ("prometheus", "POST /api/v1/admin/tsdb/clean_tombstones", "admin APIs disabled"),
+        ("prometheus", "POST /api/v1/admin/tsdb/snapshot", "admin APIs disabled"),
+        ("alertmanager", "POST /-/quit", "not found"),
+    ],
+)
+def test_who_is_logged_in_may_look_and_neither_stop_a_server_nor_write_or_delete_samples(
+    servers: dict[str, str], server: str, route: str, why: str
+) -> None:
+    method, path = route.split(" ")
+    answer = CLIENT.request(method, servers[server] + path, auth=login(server))
+    assert answer.is_error
+    assert why in answer.text
+    assert CLIENT.get(f"{servers[server]}/-/healthy", auth=login(server)).status_code == 200
+
+
+@needs_servers
 @pytest.mark.requirement("S1-09")
 def test_prometheus_knows_its_own_login_and_alertmanagers(servers: dict[str, str]) -> None:
     def read() -> bool:

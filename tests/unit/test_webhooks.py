@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ from plinth.targets.local.programs import Found, version
 from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
 from tests.waiting import wait_for
-from tests.web import PROGRAMS, login, needs_servers, running, settings
+from tests.web import NEWER, PROGRAMS, login, needs_servers, running, settings
 
-# Debian's shows addresses; another one is named for the tests that need one that reads them from files.
-NEWER = os.environ.get("PLINTH_TESTS_ALERTMANAGER")
 NO_NEWER = "no Alertmanager 0.26 or later: name one in PLINTH_TESTS_ALERTMANAGER"
 SECRET = "SECRETTOKEN123"
 ALERTS = {

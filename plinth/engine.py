@@ -33,6 +33,7 @@ from plinth.errors import UserError
 from plinth.home import Home, home
 from plinth.http_client import exempt_loopback
 from plinth.qdrant.rotation import Keys, steps
+from plinth.repository_address import masked
 from plinth.resources.secret import kept_secret
 from plinth.services.qdrant import API_KEY
 from plinth.settings import Settings
@@ -64,6 +65,9 @@ class Stack:
         The Automation API tells of a whole output alone whether it is secret; the command marks each value within.
         """
         shown: dict[str, Any] = _masked(json.loads(self._pulumi("stack", "output", "--json", "--stack", self.env)))
+        if "backup" in shown:
+            # One deployed before a login in it was refused.
+            shown["backup"]["repository"] = masked(shown["backup"]["repository"])
         return shown
 
     def ids(self, type_: str) -> set[str]:

@@ -13,6 +13,7 @@ from typing import TypedDict
 from urllib.parse import urlsplit
 
 from plinth.errors import UserError
+from plinth.repository_address import holds_secret
 from plinth.services import webhooks
 from plinth.services.spec import NODE_PORT_STEP
 from plinth.settings import Settings, TargetName
@@ -21,7 +22,6 @@ from plinth.versions import numbers
 
 HIGHEST_PORT = 65535
 TLS = re.compile(r"s3:(?!http:)|rest:https:")
-LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
 class Deployed(TypedDict, total=False):
@@ -187,10 +187,7 @@ def _managed(settings: Settings) -> Iterator[str]:
         (managed.redis_url, "redis.password", settings.redis.password),
     ):
         if url and given is None:
-            yield (
-                f"{url} is run by someone else and plinth:{key} is not set; set it with "
-                f"`pulumi config set --secret --path plinth:{key} ...`."
-            )
+            yield (f"{url} is run by someone else and plinth:{key} is not set; set it with `plinth secret ENV {key}`.")
     if managed.qdrant_url and settings.qdrant.tls:
         yield "plinth:qdrant.tls is for a Qdrant that is deployed, and plinth:kubernetes.managed names one; unset one."
     if settings.target is TargetName.kubernetes and settings.kubernetes.qdrant_url and settings.qdrant.tls:
@@ -259,10 +256,11 @@ def _repository(backup: Backup) -> Iterator[str]:
             "plinth:backup.ca_cert is who signed the certificate of a repository's server, and "
             "plinth:backup.repository names none with TLS; set it to s3:https://host/bucket/prefix, or remove ca_cert."
         )
-    if LOGIN.search(where):
+    if holds_secret(where):
         yield (
-            "plinth:backup.repository has a password in its address, which is kept and shown in the clear; leave it "
-            "out, and set the login of a rest-server in plinth:backup.rest, the keys of S3 in plinth:backup.s3."
+            "plinth:backup.repository has a secret in its address, which is kept in the clear; leave it out, and set "
+            "the login of a rest-server with `plinth secret ENV backup.rest.password`, the keys of S3 with `plinth "
+            "secret ENV backup.s3.secret_access_key`."
         )
     if backup.rest and not where.startswith("rest:"):
         yield (

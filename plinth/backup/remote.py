@@ -19,10 +19,11 @@ import httpx
 from plinth.backup.work import Done, Work
 from plinth.child import fixed_environment
 from plinth.http_client import client_for, proxy_for
+from plinth.repository_address import login_in
 
 ANSWER_S = 10.0
 REGION = "AWS_DEFAULT_REGION"
-_SERVER = re.compile(r"^(?:s3:(?:(https?):)?(?://)?|rest:(https?)://)(?:[^/@]*@)?([^/@]+)")
+_SERVER = re.compile(r"^(?:s3:(?:(https?):)?(?://)?|rest:(https?)://)([^/@]+)")
 _KEY_REFUSED = re.compile(
     r"request signature we calculated|SignatureDoesNotMatch|InvalidAccessKeyId|Access Key Id|Access ?Denied",
     re.IGNORECASE,
@@ -33,7 +34,8 @@ _NO_BUCKET = re.compile(r"specified bucket does not exist|NoSuchBucket", re.IGNO
 
 def server(location: str) -> str | None:
     """The URL of the server that a repository is on; None for one in a directory, and for what speaks no HTTP."""
-    found = _SERVER.match(location)
+    login = login_in(location)
+    found = _SERVER.match(location.replace(f"{login}@", "") if login else location)
     return f"{found[1] or found[2] or 'https'}://{found[3]}" if found else None
 
 

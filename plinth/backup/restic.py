@@ -24,6 +24,7 @@ from plinth.backup.config import Keep, secret
 from plinth.backup.manifest import NAME, Piece
 from plinth.backup.work import BackupError, Done, Work, tool
 from plinth.child import fixed_environment
+from plinth.repository_address import HIDDEN, login_in, masked
 
 COMPLETE, INCOMPLETE = "complete", "incomplete"
 NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
@@ -68,8 +69,8 @@ class Restic:
 
     @property
     def location(self) -> str:
-        """The repository for people, without a password in its address."""
-        return _SECRET_IN_URL.sub("://***@", self._settings.location)
+        """The repository for people, without a secret in its address."""
+        return masked(self._settings.location)
 
     @cached_property
     def version(self) -> tuple[int, int]:
@@ -223,8 +224,8 @@ class Restic:
         if done.code != 0:
             self._refuse_opening(done)
             raise BackupError(
-                f"The repository {self.location} is damaged: {_damage(done)}. Make a backup into another one first "
-                "(plinth:backup.repository), then repair this one or retire it."
+                f"The repository {self.location} is damaged: {self._clean(_damage(done))}. Make a backup into another "
+                "one first (plinth:backup.repository), then repair this one or retire it."
             )
 
     def _config(self) -> Done:
@@ -310,6 +311,12 @@ class Restic:
             )
 
     def _clean(self, words: str) -> str:
+        """What restic says, with the repository's address as :attr:`location` shows it."""
+        given = self._environment()["RESTIC_REPOSITORY"]
+        for address in (given, self._settings.location):
+            words = words.replace(address, masked(address))
+            if login := login_in(address):
+                words = words.replace(login, HIDDEN)
         return _SECRET_IN_URL.sub("://***@", words)
 
 

@@ -18,6 +18,10 @@ A = "alertmanager: {existingSecret: a, "
 G = L + "grafana: {existingSecret: g, copy: {enabled: true, "
 B = "image: {repository: plinth}\nqdrant: {urls: ['http://q:6333']}\n"
 R = "repository: {location: 's3:b', existingSecret: k}\n"
+LOGINS = (
+    *("rest:https://u:p@h:8000/b", "rest:https://token@h/b", "s3:AK:SK@h/b", "s3:AK:S/K@h/b", "s3:https://AK:SK@h/b"),
+    *("b2:i:k@b:p", "sftp:u:p@h:/b", "rclone:r,pass=x:b"),
+)
 CASES = [
     ("qdrant", "", "auth.existingSecret is empty"),
     ("qdrant", Q + "replicas: 2", "replicas is 2"),
@@ -106,6 +110,10 @@ CASES = [
         "backup",
         B + "repository: {location: /data, claim: c}\npersistence: {repository: {size: 1Gi}}",
         "are both set, and one repository",
+    ),
+    *(
+        ("backup", B + f"repository: {{location: '{address}', existingSecret: k}}", "has a secret in its address")
+        for address in LOGINS
     ),
     ("backup", B + "repository: {location: 's3:b'}", "repository.existingSecret is empty"),
     (

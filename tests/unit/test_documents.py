@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,24 @@ def test_command_lines_are_found_in_sentences_tables_and_blocks() -> None:
     )
     assert shown(page) == ["plinth up ENV", "plinth a|b", "plinth down ENV --yes", "plinth status ENV"]
     assert sum(len(shown(path.read_text())) for path in PAGES) > 60
+
+
+# A secret as an argument, which every user of the machine can read, or typed into a line that the shell remembers.
+IN_ARGUMENTS = re.compile(
+    r"config set --secret|--from-literal=|PGPASSWORD=(?!\$\(cat|wrong)\S|redis-cli .*-a |"
+    r"curl [^|]*(-u|--user) |-H ['\"]?api-key|header ['\"]api-key|export \w*(DSN|KEY|PASSWORD|TOKEN|SECRET)\w*=",
+    re.IGNORECASE,
+)
+
+
+def test_no_advice_puts_a_secret_into_an_argument_or_the_history() -> None:
+    kinds = ("*.md", "*.txt", "*.py", "*.sh", "*.tpl", "*.yaml", "*.yml", "*.j2")
+    trees = [ROOT / name for name in ("plinth", "docs", "monitoring", "charts", "config", "load", "scripts", "stacks")]
+    files = [*ROOT.glob("*.md"), *(path for tree in trees for kind in kinds for path in tree.rglob(kind))]
+    advice = {
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in files
+        for line in path.read_text().splitlines()
+        if IN_ARGUMENTS.search(line)
+    }
+    assert advice == set()

@@ -55,7 +55,7 @@ def settings(**values: Any) -> Settings:
         ({"backup": {"s3": {"access_key_id": "a", "secret_access_key": "b"}}}, {}, "is none in S3"),
         ({"backup": {"ca_cert": "ca.pem", "repository": "s3:http://h/b"}}, {}, "names none with TLS"),
         ({"backup": {"ca_cert": "ca.pem"}}, {}, "names none with TLS"),
-        ({"backup": {"repository": "rest:https://me:pass@host/plinth"}}, {}, "has a password in its address"),
+        ({"backup": {"repository": "rest:https://me:pass@host/plinth"}}, {}, "has a secret in its address"),
     ],
 )
 def test_refused(values: dict[str, Any], deployed: Deployed, words: str) -> None:

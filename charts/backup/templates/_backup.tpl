@@ -11,6 +11,9 @@
 {{- if and $v.repository.claim $v.persistence.repository.size -}}
 {{- fail "repository.claim and persistence.repository.size are both set, and one repository is in one claim; name your claim, or have one made." -}}
 {{- end -}}
+{{- if regexMatch "^((rest|s3|b2|azure|gs|swift):((https?:)?//)?([^/@]+:[^0-9/@][^@]*|[^/@]*)@|sftp:(//)?[^/@]*:[^/@]*@|rclone:[^/]*,|(rest|s3):[^?]*[?])" $v.repository.location -}}
+{{- fail "repository.location has a secret in its address, which the ConfigMap would show; leave it out, and name its keys in repository.secretEnvironment." -}}
+{{- end -}}
 {{- if and (hasPrefix "/" $v.repository.location) (not $claim) -}}
 {{- fail (printf "repository.location is the directory %s and repository.claim is empty, so a backup would end with its pod; name a claim, set persistence.repository.size, or name a repository elsewhere." $v.repository.location) -}}
 {{- end -}}

@@ -1,0 +1,55 @@
+"""Addresses of restic repositories, and the secrets that people put into them: found, hidden, refused.
+
+    /srv/backups, local:/srv/backups, sftp:user@host:/srv/backups, sftp://user@host:22//srv/backups
+    rest:https://[USER:PASSWORD@]host:8000/name, s3:https://host/bucket/prefix, s3:[KEY:SECRET@]host/bucket
+    b2:bucket:prefix, azure:container:/, gs:bucket:/, swift:container:/, rclone:remote[,pass=SECRET]:path
+
+restic takes a login from the address for `rest:` alone, but prints and stores what it was given of every kind.
+"""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "***"
+_KIND = re.compile(r"(local|sftp|rest|s3|b2|azure|gs|swift|rclone):")
+_SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//|https?:", re.IGNORECASE)
+# Up to the first slash; where that cuts a secret with a slash in it, what is before has a colon and no port behind it.
+_LOGIN = re.compile(r"([^/@]*@)+|[^/@:]+:(?!\d+/)[^@]*[^/@][^@]*@")
+_SFTP_LOGIN = re.compile(r"[^/@:]*:[^/@]*@")
+_RCLONE_OPTIONS = re.compile(r":?[^:,/]*,.*")
+_QUERY = re.compile(r"\?.*")
+
+
+def masked(address: str) -> str:
+    """The address for people: `***` for a login, for rclone's options and for a query."""
+    span = _secret(address)
+    return address if span is None else f"{address[: span[0]]}{HIDDEN}{address[span[1] :]}"
+
+
+def holds_secret(address: str) -> bool:
+    """Whether an address has a login, a key, a token or options in it; a user of sftp is none."""
+    return _secret(address) is not None
+
+
+def login_in(address: str) -> str | None:
+    """What :func:`masked` hides of an address."""
+    span = _secret(address)
+    return None if span is None else address[span[0] : span[1]]
+
+
+def _secret(address: str) -> tuple[int, int] | None:
+    kind = _KIND.match(address)
+    start = kind.end() if kind else 0
+    if (not kind and "://" not in address) or (kind and kind[1] == "local"):
+        return None
+    if kind and kind[1] == "rclone":
+        options = _RCLONE_OPTIONS.match(address, start)
+        return (address.index(",", start) + 1, options.end()) if options else None
+    if scheme := _SCHEME.match(address, start):
+        start = scheme.end()
+    login = (_SFTP_LOGIN if kind and kind[1] == "sftp" else _LOGIN).match(address, start)
+    if login and login.end() > start:
+        return start, login.end() - 1
+    query = _QUERY.search(address, start) if kind and kind[1] in ("rest", "s3") else None
+    return (query.start() + 1, query.end()) if query else None

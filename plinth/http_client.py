@@ -85,6 +85,12 @@ def proxy_for(url: str) -> str | None:
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
 
 
+def proxy_variables(url: str) -> dict[str, str]:
+    """The variables of a program that asks for ``url`` as :func:`client_for` does; none where it goes straight."""
+    proxy = proxy_for(url)
+    return {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "NO_PROXY": getproxies().get("no", "")} if proxy else {}
+
+
 def goes_direct(url: str) -> bool:
     """Whether ``url`` is never asked for by a proxy: it is local, or NO_PROXY names it."""
     parts = urlsplit(url)

@@ -21,6 +21,7 @@ from plinth.backup.recipes import HOST, Kind
 from plinth.backup.redis import Client, connect
 from plinth.child import INTERVAL_S, START_DEADLINE_S
 from plinth.errors import UserError
+from plinth.http_client import client_for
 from plinth.postgres import Server
 from plinth.scratch import Scratch
 
@@ -69,8 +70,8 @@ def qdrant(kind: Kind, directory: Path, launcher: Launcher = _HERE) -> Iterator[
     with _started(kind, directory, launcher) as started:
         snapshots = Path(started.told["snapshots"])
         engine = Scratch((), snapshots.parent, started.told["port"], api_key=started.told["password"])
-        ready = f"{engine.url}/readyz"
-        _wait(kind, started, lambda: httpx.get(ready, timeout=2, trust_env=False).raise_for_status(), httpx.HTTPError)
+        with client_for(engine.url, timeout=2) as client:
+            _wait(kind, started, lambda: client.get("/readyz").raise_for_status(), httpx.HTTPError)
         yield engine
 
 

@@ -12,13 +12,12 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
-from urllib.request import getproxies
 
 import httpx
 
 from plinth.backup.work import Done, Work
 from plinth.child import fixed_environment
-from plinth.http_client import client_for, proxy_for
+from plinth.http_client import client_for, proxy_variables
 from plinth.repository_address import login_in
 
 ANSWER_S = 10.0
@@ -57,9 +56,9 @@ def directory(location: str) -> Path | None:
 def way(location: str) -> dict[str, str]:
     """What of this process's environment restic needs on its way to a repository: the user's proxy, or their agent."""
     names = ("SSH_AUTH_SOCK",) if location.startswith("sftp:") else ()
-    if (url := server(location)) and (proxy := proxy_for(url)):
-        return {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "NO_PROXY": getproxies().get("no", "")}
-    return {name: os.environ[name] for name in names if name in os.environ}
+    url = server(location)
+    proxy = proxy_variables(url) if url else {}
+    return proxy | {name: os.environ[name] for name in names if name in os.environ}
 
 
 def silence(location: str, shown: str, ca_file: Path | None) -> str | None:

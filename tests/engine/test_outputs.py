@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from plinth.targets.choose import target_of
 from tests.conftest import ROOT
 from tests.containers.scripted import Engine
 from tests.program.docker_declared import PINS
-from tests.project import needs_pulumi
+from tests.project import BUILT, needs_pulumi
 
 pytestmark = [pytest.mark.engine, needs_pulumi]
 HOOK = {
@@ -85,6 +86,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     place, engine = Home(directory / ".plinth", directory / ".plinth" / "t"), Engine({PINS["plinth"]: {}})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", engine.host)
+        patch.setenv("PATH", f"{BUILT}{os.pathsep}{os.environ['PATH']}")
         made = automation.create_or_select_stack(
             "t",
             "plinth",

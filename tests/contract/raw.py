@@ -38,7 +38,7 @@ def answered(connection: socket.socket) -> bytes:
     return parts
 
 
-def asked(server: Server, request: bytes) -> tuple[int, bytes]:
+def exchanged(server: Server, request: bytes) -> tuple[int, bytes]:
     """The status and the rest of one answer, on a connection of its own."""
     with closing(connected(server)) as connection:
         connection.sendall(request)

@@ -18,7 +18,7 @@ import pytest
 
 from plinth.qdrant.client import Qdrant
 from tests.conftest import KEY, READ_ONLY_KEY, Server
-from tests.contract.raw import answered, asked, connected, head
+from tests.contract.raw import answered, connected, exchanged, head
 
 MIB = 1024 * 1024
 BOUND_MIB = 16
@@ -56,7 +56,9 @@ def peak(server: Server) -> Iterator[Callable[[], int]]:
 
 
 def test_a_body_beyond_the_bound_is_refused_by_its_length_before_it_is_sent(server: Server) -> None:
-    status, answer = asked(server, head("POST", "/collections/c/points/query", READ_ONLY_KEY, Content_Length=200 * MIB))
+    status, answer = exchanged(
+        server, head("POST", "/collections/c/points/query", READ_ONLY_KEY, Content_Length=200 * MIB)
+    )
     assert status == 413
     assert "larger than allowed" in json.loads(answer.split(b"\r\n\r\n")[1])["status"]["error"]
 

@@ -25,7 +25,7 @@ from plinth.embedded.config import OPTIMIZERS, Config
 from plinth.embedded.errors import ApiError
 from plinth.embedded.proxy import EngineProxy
 from tests.conftest import KEY, Server
-from tests.contract.raw import asked, head
+from tests.contract.raw import exchanged, head
 
 VECTORS = {"vectors": {"size": 2, "distance": "Dot"}}
 HARMLESS = (
@@ -146,7 +146,7 @@ def test_a_name_that_a_real_server_takes_is_a_collection_like_any_other(front: F
     assert front.ask("GET", "/collections")[1]["result"]["collections"] == [{"name": name}]
     assert front.ask("POST", f"{path}/points/count", {})[1]["result"]["count"] == 1
     assert front.ask("POST", f"/collections/{name[:250]}-too/points/count", {})[1]["result"]["count"] == 1
-    assert [found["name"] for found in front.ask("GET", f"{path}/snapshots")[1]["result"]] == [
+    assert [entry["name"] for entry in front.ask("GET", f"{path}/snapshots")[1]["result"]] == [
         created["result"]["name"]
     ]
     families = list(text_string_to_metric_families(front.ask("GET", "/metrics")[1]))
@@ -175,7 +175,7 @@ def test_a_name_that_none_can_have_is_refused_by_creation_and_by_recovery(front:
 def test_no_path_on_the_wire_names_what_is_refused(embedded: Callable[..., Server], path: str) -> None:
     server = embedded()
     body = json.dumps(VECTORS).encode()
-    status, _ = asked(server, head("PUT", f"/collections/{path}", KEY, Content_Length=len(body)) + body)
+    status, _ = exchanged(server, head("PUT", f"/collections/{path}", KEY, Content_Length=len(body)) + body)
     assert 400 <= status < 500 or status == 501
     assert not list((server.directory / "storage/embedded").glob("*"))
 
@@ -216,7 +216,7 @@ def test_names_that_differ_in_case_or_normal_form_alone_are_two(front: Front) ->
     pairs = ("a", "A", "\u00e9", "e\u0301")
     for name in pairs:
         assert front.ask("PUT", f"/collections/{name}", VECTORS)[0] == 200
-    assert {found["name"] for found in front.ask("GET", "/collections")[1]["result"]["collections"]} == set(pairs)
+    assert {entry["name"] for entry in front.ask("GET", "/collections")[1]["result"]["collections"]} == set(pairs)
 
 
 def test_a_collection_that_does_not_open_is_not_left_behind(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,7 +463,7 @@ class Names(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_there_and_nothing_else(self) -> None:
-        listed = {found["name"] for found in self.front.ask("GET", "/collections")[1]["result"]["collections"]}
+        listed = {entry["name"] for entry in self.front.ask("GET", "/collections")[1]["result"]["collections"]}
         assert listed == set(self.points)
         for name, count in self.points.items():
             assert self.front.ask("POST", f"/collections/{name}/points/count", {})[1]["result"]["count"] == count

@@ -22,7 +22,7 @@ from plinth.embedded.app import Front
 from plinth.embedded.config import Config, load
 from plinth.qdrant.client import Qdrant
 from tests.conftest import KEY, READ_ONLY_KEY, Server, make_server
-from tests.contract.raw import asked, head
+from tests.contract.raw import exchanged, head
 
 OPEN = {"/", "/healthz", "/livez", "/readyz"}
 READING_POSTS = {
@@ -88,7 +88,7 @@ def engines(server: Server) -> set[int]:
 def test_without_a_right_key_every_route_is_closed(server: Server, key: str | None) -> None:
     opened = set()
     for method, path in routes():
-        status, answer = asked(server, head(method, filled(path), key, Connection="close"))
+        status, answer = exchanged(server, head(method, filled(path), key, Connection="close"))
         if status != 401:
             opened.add((method, path, status))
         assert b"access-control" not in answer.lower()
@@ -99,7 +99,7 @@ def test_the_read_only_key_reads_and_does_not_write(server: Server) -> None:
     before = state(server)
     for method, path in routes():
         reads = method in ("GET", "HEAD") or (method == "POST" and path in READING_POSTS)
-        status, _ = asked(server, head(method, filled(path), READ_ONLY_KEY, Connection="close"))
+        status, _ = exchanged(server, head(method, filled(path), READ_ONLY_KEY, Connection="close"))
         assert (status != 403) if reads or (path in OPEN and method in ("GET", "HEAD")) else (status == 403), (
             method,
             path,
@@ -168,7 +168,7 @@ def test_no_trick_of_the_path_or_the_host_opens_a_route(
     server: Server, request_line: str, headers: dict[str, str]
 ) -> None:
     method, path = request_line.split(" ", 1)
-    status, answer = asked(server, head(method, path, None, **{"Host": "h", **headers, "Connection": "close"}))
+    status, answer = exchanged(server, head(method, path, None, **{"Host": "h", **headers, "Connection": "close"}))
     assert status in (400, 401, 405), answer
     assert b"access-control" not in answer.lower()
 
@@ -177,14 +177,14 @@ def test_no_trick_of_the_path_or_the_host_opens_a_route(
     "target", ["/collections/a%0d%0aX-Evil:%201", "/%0d%0aX-Evil:%201", "/collections/c/exists?x=%0d%0aX-Evil: 1"]
 )
 def test_line_ends_in_a_path_are_no_headers(server: Server, target: str) -> None:
-    _, answer = asked(server, head("GET", target.replace(" ", "%20"), KEY, Connection="close"))
+    _, answer = exchanged(server, head("GET", target.replace(" ", "%20"), KEY, Connection="close"))
     assert b"x-evil" not in answer.split(b"\r\n\r\n")[0].lower()
 
 
 def test_a_preflight_gets_no_leave(server: Server) -> None:
     for path in ("/collections", "/collections/c/points/query", "/"):
         headers = {"Origin": "http://evil.example", "Access-Control-Request-Method": "PUT"}
-        status, answer = asked(server, head("OPTIONS", path, None, **headers, Connection="close"))
+        status, answer = exchanged(server, head("OPTIONS", path, None, **headers, Connection="close"))
         assert status >= 400
         assert b"access-control" not in answer.lower()
 
@@ -305,13 +305,13 @@ def test_an_internal_error_shows_no_path_and_no_traceback_but_an_id_of_the_log(t
 
 
 def test_what_is_asked_does_not_forge_lines_of_the_log(server: Server) -> None:
-    asked(server, head("GET", "/collections/x%0aFORGED%20line", KEY, Connection="close"))
-    asked(server, head("PUT", "/collections/x%0aFORGED%20line", KEY, Connection="close"))
+    exchanged(server, head("GET", "/collections/x%0aFORGED%20line", KEY, Connection="close"))
+    exchanged(server, head("PUT", "/collections/x%0aFORGED%20line", KEY, Connection="close"))
     assert "\nFORGED" not in (server.directory / "log").read_text()
 
 
 def test_json_of_an_error_quotes_what_was_asked(server: Server) -> None:
-    _, answer = asked(server, head("GET", "/collections/%1b%5B2J%22%7D", KEY, Connection="close"))
+    _, answer = exchanged(server, head("GET", "/collections/%1b%5B2J%22%7D", KEY, Connection="close"))
     content = answer.split(b"\r\n\r\n", 1)[1]
     assert b"\x1b" not in content
     assert "\x1b[2J" in json.loads(content)["status"]["error"]

@@ -30,7 +30,7 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 class Mirror(http.server.ThreadingHTTPServer):
     daemon_threads = True
-    asked = 0
+    requests = 0
     answer: Answer
 
     @property
@@ -42,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Mirror
 
     def do_GET(self) -> None:
-        self.server.asked += 1
+        self.server.requests += 1
         self.server.answer(self)
 
     def log_message(self, *_: object) -> None: ...
@@ -109,8 +109,8 @@ def test_the_named_member_alone_is_installed_and_is_an_ordinary_file(mirror: Mir
     target = tmp_path / "bin"
     target.mkdir()
     (target / "tool").symlink_to(tmp_path / "victim")
-    said = install("tool", pins(content), target, mirror.url, QUICK)
-    assert "1.2.3" in said
+    message = install("tool", pins(content), target, mirror.url, QUICK)
+    assert "1.2.3" in message
     assert [path.name for path in target.iterdir()] == ["tool"]
     assert (target / "tool").read_bytes() == GOOD
     assert not (target / "tool").is_symlink()
@@ -222,7 +222,7 @@ def test_without_a_digest_for_this_platform_nobody_is_asked(mirror: Mirror, tmp_
     others = {"plan9-mips": {"version": "1.2.3", "sha256": "0" * 64}}
     with pytest.raises(UserError, match="nothing is downloaded"):
         install("tool", pins(b"", platforms=others), tmp_path / "bin", mirror.url, QUICK)
-    assert mirror.asked == 0
+    assert mirror.requests == 0
 
 
 def test_a_machine_whose_names_are_looked_up_for_ever_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,12 +267,12 @@ def test_the_command_takes_a_mirror_and_fails_with_one_line(mirror: Mirror, tmp_
 
 
 def test_the_pins_are_whole_and_each_version_is_one_that_bootstrap_takes() -> None:
-    known = pinned(ROOT, "pulumi")
-    assert set(known.platforms) == {"linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"}
-    assert known.base.startswith("https://")
+    tool_pins = pinned(ROOT, "pulumi")
+    assert set(tool_pins.platforms) == {"linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"}
+    assert tool_pins.base.startswith("https://")
     least = re.search(r"at_least (\d+\.\d+\.\d+)", (ROOT / "scripts/bootstrap").read_text())
     assert least
-    for pin in known.platforms.values():
+    for pin in tool_pins.platforms.values():
         assert [int(part) for part in pin.version.split(".")] >= [int(part) for part in least[1].split(".")]
 
 

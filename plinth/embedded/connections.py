@@ -37,6 +37,7 @@ class Limits:
     slowest_rate: int = 64 * 1024
     head_bytes: int = 64 * 1024
     pipelined: int = 16
+    unknown_s: float = 0.1
     strangers: int = 128
     connections: int = min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
     unread_answers_bytes: int = 256 * 1024 * 1024
@@ -187,11 +188,16 @@ class Connection(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         connections = self._open()
-        strangers = [connection for connection in connections if not connection.logged_in]
-        if len(strangers) > self.limits.strangers:
+        strangers = [connection for connection in connections if not connection.logged_in and connection is not self]
+        crowded = len(connections) > self.limits.connections
+        if not crowded:
+            # Many that come at once have had no time to show a key.
+            youngest = self.loop.time() - self.limits.unknown_s
+            strangers = [stranger for stranger in strangers if stranger.opened <= youngest]
+        if strangers and (crowded or len(strangers) >= self.limits.strangers):
             ((busiest, _),) = Counter(stranger.address for stranger in strangers).most_common(1)
             _oldest(stranger for stranger in strangers if stranger.address == busiest).cut("newer ones without a key")
-        elif len(connections) > self.limits.connections:
+        elif crowded:
             idle = [connection for connection in connections if connection.idle]
             (_oldest(idle) if idle else self).cut(f"there are {self.limits.connections} others")
 

@@ -234,6 +234,20 @@ def test_connections_without_a_key_do_not_keep_out_who_has_one(server: Server) -
             stranger.close()
 
 
+def test_many_who_come_at_once_with_a_key_are_all_served(server: Server) -> None:
+    crowd = 300
+    ready = threading.Barrier(crowd)
+
+    def come(_: int) -> int:
+        ready.wait(60)
+        with closing(connected(server)) as connection:
+            connection.sendall(head("GET", "/collections", KEY, Connection="close"))
+            return int(answered(connection).split(b" ", 2)[1])
+
+    with ThreadPoolExecutor(crowd) as pool:
+        assert set(pool.map(come, range(crowd))) == {200}
+
+
 @pytest.mark.parametrize(
     "endless",
     [

@@ -161,4 +161,5 @@ def _print(lines: list[str], data: object, *, as_json: bool) -> None:
             print(visible(line))
 
 
-main()
+if __name__ == "__main__":
+    main()

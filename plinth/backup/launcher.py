@@ -42,9 +42,11 @@ PASSED = (
     "PLINTH_NEO4J",
     "HTTPS_PROXY",
     "HTTP_PROXY",
+    "ALL_PROXY",
     "NO_PROXY",
     "https_proxy",
     "http_proxy",
+    "all_proxy",
     "no_proxy",
 )
 _current: list[Launcher] = [Here()]

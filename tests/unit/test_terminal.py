@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from pulumi.automation import DiagnosticEvent, EngineEvent, OpType
 from rich.table import Table
 
+from plinth.backup import __main__ as backup
+from plinth.backup import show
 from plinth.backup.look import Set, Verified
 from plinth.backup.manifest import Manifest
 from plinth.backup.restore import Restored
 from plinth.backup.show import state_line
 from plinth.backup.state import Run, State
 from plinth.backup.take import Taken
-from plinth.cli import backup, collections, load, main, migrate, status, tune
+from plinth.cli import collections, load, main, migrate, status, tune
 from plinth.cli.common import console, print_json
 from plinth.errors import UserError
 from plinth.health import Result, Status
@@ -94,17 +96,23 @@ def _snapshot(name: str) -> Any:
     return SimpleNamespace(id=name, short=name, at=0.0, complete=False)
 
 
+def _printed(lines: list[str]) -> None:
+    backup._print(lines, None, as_json=False)
+
+
 def backup_run(name: str) -> None:
-    backup._say(False)(f"taking {name}")
-    backup._print(backup.show.taken_lines(Taken("0" * 64, _manifest(name), 1, 1.0)))
+    backup._say("plain")(f"taking {name}")
+    _printed(show.taken_lines(Taken("0" * 64, _manifest(name), 1, 1.0)))
 
 
 def backup_list(name: str) -> None:
-    backup._print([backup.show.set_line(Set(_snapshot(name), _manifest(name)))])
+    _printed([show.set_line(Set(_snapshot(name), _manifest(name)))])
 
 
 def backup_verify(name: str) -> None:
-    backup._print(backup.show.verified_lines(Verified(_snapshot(name), _manifest(name), (f"{name} is missing",))))
+    backup._print(
+        show.verified_lines(Verified(_snapshot(name), _manifest(name), (f"{name} is missing",))), None, as_json=False
+    )
 
 
 def backup_drill(name: str) -> None:
@@ -117,11 +125,13 @@ def backup_drill(name: str) -> None:
         seconds={name: 1.0},
         unproven={},
     )
-    backup._print(backup.show.drilled_lines(drilled))
+    _printed(show.drilled_lines(drilled))
 
 
 def backup_restore(name: str) -> None:
-    backup._print(backup.show.restored_lines(Restored(_snapshot(name), _manifest(name), [name], {name: 1.0}), name))
+    backup._print(
+        show.restored_lines(Restored(_snapshot(name), _manifest(name), [name], {name: 1.0}), name), None, as_json=False
+    )
 
 
 def migration(name: str) -> None:

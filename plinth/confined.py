@@ -44,14 +44,16 @@ def readable(hidden: Sequence[Path], top: Path = Path("/")) -> Iterator[Path]:
     """What is to be read: as few paths as leave out what is hidden."""
     if top in hidden:
         return
-    if not any(each.is_relative_to(top) for each in hidden):
+    within = [each for each in hidden if each.is_relative_to(top)]
+    if not within:
         yield top
         return
     try:
-        below = list(top.iterdir())
+        below = set(top.iterdir())
     except OSError:
-        return
-    for path in below:
+        # Who may go through and not list it knows the way to what is hidden, and what lies beside that.
+        below = {top / each.relative_to(top).parts[0] for each in within}
+    for path in sorted(below):
         yield from readable(hidden, path)
 
 

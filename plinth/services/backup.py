@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from plinth.backup.state import FILE
+from plinth.http_client import proxy_variables
 from plinth.services import neo4j as neo
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
@@ -80,7 +81,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         name=NAME,
         program=PROGRAM,
         # Scratch directories in memory are too small for what restic packs.
-        environment={"TMPDIR": "{{ volume('work') }}"},
+        environment={"TMPDIR": "{{ volume('work') }}", **(_proxy(wanted.repository) if local else {})},
         arguments=("--config", "{{ file('config.yaml') }}", "schedule"),
         files={"config.yaml": File("config/backup/config.yaml.j2", values)},
         secret_files=tuple(name for name in secrets if name),
@@ -99,6 +100,16 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         stop_grace_s=60,
         optional=True,
     )
+
+
+def _proxy(repository: str | None) -> dict[str, str]:
+    """The way out of whoever deploys, to a repository on a server; one with a login is nothing for an environment."""
+    # It needs the services, to find their programs.
+    from plinth.backup.remote import server
+
+    url = server(repository or "")
+    variables = proxy_variables(url) if url else {}
+    return {} if any("@" in value for value in variables.values()) else variables
 
 
 def repository_logins(backup: Backup) -> dict[str, str]:

@@ -18,6 +18,8 @@ from plinth.backup.config import Config, GrafanaStore, QdrantStore, Repository
 from plinth.backup.launch import Here
 from plinth.backup.recipes import ACCOUNTS
 from plinth.backup.work import BackupError, working
+from plinth.environment import parse
+from plinth.services.backup import service
 
 SNAPSHOTS, DATABASE = Path("/live/qdrant/snapshots"), Path("/live/grafana/grafana.db")
 
@@ -212,3 +214,24 @@ def test_restic_goes_by_a_proxy_to_a_server_that_is_elsewhere(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/agent")
     assert set(remote.way(location)) == names
+
+
+@pytest.mark.parametrize(
+    ("proxy", "repository", "target", "names"),
+    [
+        ("http://p:1", "s3:https://s3.example.org/b", "local", {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}),
+        ("http://me:word@p:1", "s3:https://s3.example.org/b", "local", set()),
+        ("http://p:1", "s3:http://127.0.0.1:9000/b", "local", set()),
+        ("http://p:1", None, "local", set()),
+        ("http://p:1", "s3:https://s3.example.org/b", "docker", set()),
+    ],
+)
+def test_the_schedule_goes_by_the_proxy_of_whoever_deploys(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, repository: str | None, target: str, names: set[str]
+) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    settings = parse({"target": target, "backup": {"repository": repository}}, source="x")
+    assert set(service(settings, []).environment) - {"TMPDIR"} == names

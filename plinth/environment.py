@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from plinth.errors import UserError
 from plinth.settings import Settings
+from plinth.settings.model import ENCRYPTED
 from plinth.settings.secret import is_secret
 
 NAMESPACE = "plinth"
-ENCRYPTED = "(encrypted)"
 
 
 def project_root() -> Path:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# What stands in the place of a secret where only its ciphertext is known.
+ENCRYPTED = "(encrypted)"
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 

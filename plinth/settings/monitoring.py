@@ -7,14 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from plinth.settings.model import Model, Port
+from plinth.settings.model import ENCRYPTED, Model, Port
 
 # Unreserved in addresses, so no file, shell or client reads anything into one; bcrypt hashes 72 bytes at most.
 WEB_PASSWORD = re.compile(r"[A-Za-z0-9._~-]{8,72}")
 
 
 def _is_web_password(value: SecretStr) -> SecretStr:
-    if not WEB_PASSWORD.fullmatch(value.get_secret_value()):
+    text = value.get_secret_value()
+    if text != ENCRYPTED and not WEB_PASSWORD.fullmatch(text):
         raise ValueError("a password here is 8 to 72 letters, digits and . _ ~ -")
     return value
 

@@ -289,9 +289,12 @@ def _give_over(config: Config, name: str, account: Account) -> None:
         return  # all of it is made by that account
     access = Access(account.uid, account.gid, PRIVATE)
     with opened(own, own) as parent:
-        for path in (config.directory, config.state.parent, *_repository(config)):
+        repository = _repository(config)
+        for path in (config.directory, config.state.parent, *repository):
             if path.parent == own and make_volume(parent, path.name, access):
                 continue
+            if not path.exists() and path not in repository:
+                continue  # of another command's
             if not path.exists():
                 raise UserError(f"There is no {path}; `install -d -m 0700 -o {name} {path}`, and run it again.")
             owner = path.stat(follow_symlinks=False).st_uid

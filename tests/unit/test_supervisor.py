@@ -278,7 +278,7 @@ def test_down_names_what_it_cannot_end_and_leaves_the_directory(place: Path, mon
         for call in ("terminate", "kill"):
             patched.setattr(psutil.Process, call, refused)
         patched.setattr(Supervisor, "_end_daemon", lambda _: None)
-        expected = rf"These processes of {place} do not end: .*{started.pid} \(sleep of \w+\)"
+        expected = rf"These processes of {place} do not end: .*{started.pid} \(sleep of [\w-]+\)"
         with pytest.raises(ProgramFailed, match=expected) as refused:
             Supervisor(run).clear()
         # As `plinth down` ends with it.

@@ -193,7 +193,13 @@ def _apart() -> tuple[str, ...]:
 def _has_namespaces() -> bool:
     """Whether root may have a process apart, with all that it starts; not in every container."""
     try:
-        done = subprocess.run(["unshare", *_NAMESPACES, "--", "true"], capture_output=True, timeout=10, check=False)
+        done = subprocess.run(
+            ["unshare", *_NAMESPACES, "--", "true"],
+            env=fixed_environment(),
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import pwd
 import shutil
@@ -20,10 +22,12 @@ from plinth.backup.recipes import ACCOUNTS, Kind
 from plinth.backup.store import Account, Store, end_strays, start
 from plinth.backup.work import BackupError
 from plinth.child import fixed_environment
+from plinth.directories import opened
 from plinth.targets.local import runtime
 from plinth.targets.local.runtime import Python
 
 COPY_S = 900.0
+COPIES = Path("/var/lib/plinth/pythons")
 
 
 class Launcher(Protocol):
@@ -80,7 +84,7 @@ class Here:
         if self._reader is None:
             _open_way(directory)
         if kind == "embedded" and self._interpreter is None:
-            self._interpreter = interpreter(directory.parent.parent)
+            self._interpreter = interpreter()
         reader = self._reader or Account(os.geteuid(), os.getegid())
         try:
             python = self._interpreter or Python(sys.executable)
@@ -116,14 +120,19 @@ class Here:
         _act(_owner(placed.parent), ["rm", "-f", "--", placed.name], placed.parent)
 
 
-def interpreter(within: Path) -> Python:
-    """A Python that every account can run: this one, the copy that it is, or a copy below ``within``."""
+def interpreter() -> Python:
+    """A Python that every account can run: this one, the copy that it is, or a copy of this clone's in /var/lib."""
     own = {name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
     if os.geteuid() != 0 or own:
         return Python(sys.executable, own)
-    python = runtime.python(within)
+    clone = str(runtime.PACKAGE.parent)
+    place = COPIES / hashlib.sha256(clone.encode()).hexdigest()[:8]
+    python = runtime.python(place)
     if python.copy:
-        runtime.provide(Path(python.copy))
+        with opened(place, COPIES.parent) as descriptor:
+            # Two commands at once make one copy.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            runtime.provide(Path(python.copy))
     return python
 
 

@@ -91,7 +91,7 @@ def serve(name: str, config: Config, target: Stores | None, arguments: Sequence[
     account = _account(name)
     _give_over(config, name, account)
     stores = (config, *([target] if target else []))
-    python = interpreter(config.directory.parent)
+    python = interpreter()
     serving = _Serving(Here(account, python), config.directory.parent, stores)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:

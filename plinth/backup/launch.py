@@ -110,6 +110,9 @@ class Here:
     def place(self, snapshots: Path, file: BinaryIO) -> Path:
         """Put a file into a directory of a Qdrant's; where it is."""
         snapshots = snapshots.resolve()
+        if not snapshots.exists():
+            # An engine makes it with its first snapshot.
+            _act(_owner(snapshots.parent), ["mkdir", "-p", "--", snapshots.name], snapshots.parent)
         name = f"restored-{uuid4()}.snapshot"
         owner = _owner(snapshots)
         _act(owner, ["dd", f"of={name}", "conv=excl", "bs=1M", "status=none"], snapshots, stdin=file)

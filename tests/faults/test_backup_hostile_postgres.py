@@ -105,11 +105,13 @@ def forge(made: Backups, server: Server) -> None:
         restic = Restic(work)
         restic.open()
         snapshot = newest(restic)
-        part = manifest_of(restic, snapshot).postgres
+        manifest = manifest_of(restic, snapshot)
+        part = manifest.postgres
         assert part
         saved = next(saved for saved in part.databases if saved.name == DATABASE)
         dump = work.config.directory / "forged.dump"
-        restic.fetch(snapshot, saved.path, dump)
+        with dump.open("wb") as file:
+            restic.fetch(snapshot, manifest.piece(saved.path), file)
         rebuild(work, server, saved.model_copy(update={"owner": server.user}), dump, "forged")
 
 

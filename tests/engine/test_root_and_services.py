@@ -44,6 +44,8 @@ for path, to in json.load(sys.stdin):
         planted += 1
 print(planted)
 """
+# Looked for in the trace: what comes between is of backups.
+BACKUPS, DOWN = Path("/of backups"), Path("/of down")
 OPERATORS = {"PULUMI_CONFIG_TEST": "planted-1", "AWS_SECRET_ACCESS_KEY": "planted-2", "OPERATOR_TOKEN": "planted-3"}
 ROOTS = {"supervisord", "plinth-backup", "plinth-exporter"}
 
@@ -80,6 +82,16 @@ class Story:
     victim: Path
     seen: list[Event] = field(default_factory=list)
     before: dict[Path, os.stat_result] = field(default_factory=dict)
+
+    def seen_within(self, first: Path, last: Path) -> list[Event]:
+        """What was seen from one mark to another."""
+        paths = [event.path for event in self.seen]
+        return self.seen[paths.index(first) : paths.index(last)]
+
+    def seen_outside(self, first: Path, last: Path) -> list[Event]:
+        """What was seen but from one mark to another."""
+        paths = [event.path for event in self.seen]
+        return self.seen[: paths.index(first)] + self.seen[paths.index(last) :]
 
     def outside(self) -> dict[str, tuple[int, int, int, bytes]]:
         """Owner, mode and content of all that is where no service has any business."""
@@ -121,6 +133,10 @@ def test_root_writes_nothing_where_a_service_chooses_what_is_there(story: Story)
     project.up()
     project.supervised()["redis-server"].send_signal(signal.SIGKILL)
     project.up()
+    mark(project, BACKUPS)
+    for words in (("run",), ("drill",), ("restore", "--replace", "--yes")):
+        project.plinth("backup", words[0], "t", *words[1:])
+    mark(project, DOWN)
     story.before = statuses(project.root)
     project.plinth("down", "t", "--yes")
     assert project.driver.stdin is not None
@@ -131,7 +147,12 @@ def test_root_writes_nothing_where_a_service_chooses_what_is_there(story: Story)
     # It did see root at work, and services as well.
     assert any(event.path == project.root / ".plinth" / "t" / "run" / "supervisord.conf" for event in story.seen)
     assert {pwd.getpwuid(event.uid).pw_name for event in story.seen} >= {"root", "plinth-qdrant", "redis", "postgres"}
-    assert unsafe(story.seen, story.before) == []
+    assert unsafe(story.seen_outside(BACKUPS, DOWN), story.before) == []
+
+
+def test_backups_drills_and_restores_write_nothing_there_either(story: Story) -> None:
+    assert story.seen, "the trace is missing"
+    assert unsafe(story.seen_within(BACKUPS, DOWN), story.before) == []
 
 
 def test_every_program_has_an_account_of_its_own_and_nothing_of_the_operators(story: Story) -> None:
@@ -181,6 +202,11 @@ def test_links_at_every_path_that_root_touches_lead_root_nowhere(story: Story) -
     story.project.plinth("down", "t", "--yes")
     assert story.outside() == outside
     assert [process for process in psutil.process_iter(["environ"]) if belongs(process, story)] == []
+
+
+def mark(project: TracedProject, path: Path) -> None:
+    """Leave a word in the trace."""
+    project.run(f"import os; os.path.lexists({str(path)!r})")
 
 
 def plant(paths: list[Path], story: Story) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,8 @@ from plinth.images import without_digest
 from plinth.versions import numbers
 
 FILE = Path("config") / "advisories.yaml"
+# What follows the numbers is a variant's name, as in `7.4.9-bookworm`; the tag `8dce6da` is a commit's.
+_VERSION = re.compile(r"v?\d+(\.\d+)*(?![0-9A-Za-z.])")
 
 
 class Advisory(BaseModel):
@@ -29,9 +32,9 @@ class Advisory(BaseModel):
     source: str
 
     def affects(self, version: str) -> bool:
-        """Whether a version has the hole; one that names no number cannot be told and has none."""
+        """Whether a version has the hole; a tag that is no version, such as a commit's, cannot be told and has none."""
         number = numbers(version)
-        if not number or number < numbers(self.since):
+        if not _VERSION.match(version) or number < numbers(self.since):
             return False
         fixes = [numbers(fix) for fix in self.fixed]
         same_line = [fix for fix in fixes if number[: len(fix) - 1] == fix[:-1]]

@@ -21,6 +21,7 @@ SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
 SERVERS_OWN = (
     "SELECT datname FROM pg_database WHERE datname IN ('postgres', 'template1') AND pg_has_role(datdba, 'USAGE')"
 )
+RIGHTS_LOCK = int.from_bytes(b"plinth.g", "big")
 # What the monitor role gets and what everybody loses, in SQL with the role in braces. charts/postgres has the same.
 MONITOR_RIGHTS = (
     "ALTER ROLE {} CONNECTION LIMIT 5",
@@ -115,6 +116,7 @@ def _change_password(server: Server, before: str | None) -> None:
 def ensure_database(server: Server, name: str, owner: str, password: str) -> None:
     """A database that its owner, and nobody else but the superuser, can enter; and the owner no other (S1-01)."""
     with server.connect() as connection:
+        _lock(connection)
         _ensure_role(connection, owner, password)
         exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         verb = "ALTER DATABASE {} OWNER TO {}" if exists else "CREATE DATABASE {} OWNER {}"
@@ -127,9 +129,18 @@ def ensure_database(server: Server, name: str, owner: str, password: str) -> Non
 def ensure_monitor(server: Server, role: str, password: str) -> None:
     """A role that may read the server's statistics and nothing else: it enters the database `postgres` alone."""
     with server.connect() as connection:
+        _lock(connection)
         _ensure_role(connection, role, password)
         for statement in MONITOR_RIGHTS:
             connection.execute(sql.SQL(statement).format(sql.Identifier(role)))
+
+
+def _lock(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """One change of rights at a time, until the connection ends: two at once of one database are refused by the server.
+
+    Pulumi makes several databases and the monitor role at once, and each closes the server's own databases.
+    """
+    connection.execute("SELECT pg_advisory_lock(%s)", (RIGHTS_LOCK,))
 
 
 def owner_of(server: Server, name: str) -> str | None:

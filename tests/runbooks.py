@@ -24,7 +24,7 @@ def shown(pattern: str) -> set[str]:
 def typed(project: Path, *lines: str, collection: str = "trades_v1") -> str:
     """What lines print in a project with an environment `t`; each must succeed. Its outputs are asked for once."""
     words = [
-        f". {RUNBOOKS}/shell.sh t || exit",
+        f". {shlex.quote(f'{RUNBOOKS}/shell.sh')} t || exit",
         "KNOWN=$(_outputs) || exit",
         '_outputs() { printf %s "$KNOWN"; }',
         f"C={collection}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from plinth.backup import instances
 from plinth.errors import UserError
-from plinth.postgres import Server, ensure_database, ensure_superuser
+from plinth.postgres import Server, ensure_database, ensure_monitor, ensure_superuser
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("postgres") or list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))),
@@ -57,3 +58,16 @@ def test_an_owner_enters_its_own_database_and_no_other() -> None:
             connection.execute("ALTER DATABASE first SET search_path = public, pg_catalog")
         with server.connect("first") as connection:
             assert connection.execute("SHOW search_path").fetchone() == ("pg_catalog, pg_temp",)
+
+
+def test_databases_and_the_monitor_are_made_at_once_again_and_again() -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="plinth-") as directory,
+        instances.postgres(Path(directory) / "work" / "postgres") as server,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        for _ in range(5):
+            made = [pool.submit(ensure_database, server, f"d{number}", f"d{number}", "x") for number in range(6)]
+            made += [pool.submit(ensure_monitor, server, "watcher", "x") for _ in range(2)]
+            for each in made:
+                each.result()

@@ -44,7 +44,7 @@ class Account:
         if os.geteuid() != 0:
             return ()
         ids = (f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups")
-        return ("setpriv", *ids, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--")
+        return ("setpriv", *ids, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--pdeathsig=KILL", "--")
 
 
 class Store:

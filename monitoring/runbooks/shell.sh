@@ -121,7 +121,8 @@ logs() {
 
 restart() {
   if [ -f "$PLACE/run/supervisord.conf" ]; then
-    supervisorctl --serverurl "unix://$(sed -n 's/^file=//p' "$PLACE/run/supervisord.conf")" restart "$1"
+    # The socket is named from the directory that it is in, for its whole path may be too long for one.
+    (cd "$PLACE/run" && supervisorctl --serverurl "unix://$(sed -n 's/^file=//p' supervisord.conf)" restart "$1")
   else
     docker restart --time 60 "plinth-$ENV-$1"
   fi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -183,7 +184,12 @@ def test_the_daemons_files_are_closed_whatever_the_umask(place: Path, mask: int)
     program = (sys.executable, "-c", "import os, time; open('mask', 'w').write(oct(os.umask(0))); time.sleep(1000)")
     volume = place / "data" / "v"
     wanted = spec(
-        place, "/bin/sh", "-c", f'cd {volume} && exec {program[0]} -c "$0"', program[2], volumes=(str(volume),)
+        place,
+        "/bin/sh",
+        "-c",
+        f'cd {volume} && exec {shlex.quote(program[0])} -c "$0"',
+        program[2],
+        volumes=(str(volume),),
     )
     start(wanted, {"p.conf": "secret"})
     try:

@@ -121,8 +121,8 @@ logs() {
 
 restart() {
   if [ -f "$PLACE/run/supervisord.conf" ]; then
-    # The socket is named from the directory that it is in, for its whole path may be too long for one.
-    (cd "$PLACE/run" && supervisorctl --serverurl "unix://$(sed -n 's/^file=//p' supervisord.conf)" restart "$1")
+    # Named from beside it: its whole path may be too long for a socket, and the daemon's own file is none for supervisorctl.
+    (cd "$PLACE/run/logs" && supervisorctl --serverurl unix://../supervisor.sock restart "$1")
   else
     docker restart --time 60 "plinth-$ENV-$1"
   fi

@@ -7,17 +7,19 @@ hand to a fresh file, which takes its place by a rename. A machine without inter
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import queue
+import shutil
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Thread
 
 import httpx
@@ -31,6 +33,8 @@ from plinth.images import PINS
 from plinth.visible import visible
 
 MIRROR = "PLINTH_DOWNLOADS"
+# The digest is of the bytes that the server keeps.
+AS_IT_IS = {"accept-encoding": "identity"}
 MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -52,14 +56,23 @@ class PinnedArchive(BaseModel):
 
 
 class PinnedTool(BaseModel):
-    """Where a tool's archives lie, and which file of one is the tool."""
+    """Where a tool's archives lie, and which file of one is the tool.
+
+    ``published`` is where the vendor says the digests of a version, on another server than ``base``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     base: str = Field(alias="from")
     archive: str
     member: str
     bytes_max: int = Field(1 << 30, gt=0)
+    published: str | None = None
     platforms: Mapping[str, PinnedArchive]
+
+    def archive_name(self, version: str) -> str:
+        """The archive of a version for this machine."""
+        platform_ = this_platform()
+        return self.archive.format(version=version, platform=platform_, go_platform=platform_.replace("x64", "amd64"))
 
 
 def pinned(root: Path, tool: str) -> PinnedTool:
@@ -83,53 +96,103 @@ def install(tool: str, pins: PinnedTool, target: Path, mirror: str | None, patie
         raise UserError(
             f"No digest of a {tool} for {this_platform()} is pinned, so nothing is downloaded.", exit_code=1
         )
-    name = pins.archive.format(version=pin.version, platform=this_platform())
-    base = (mirror or pins.base).rstrip("/")
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=target) as scratch:
-        archive = Path(scratch) / "archive"
-        digest = _download(base, name, archive, pins.bytes_max, patience)
-        if digest != pin.sha256:
-            raise UserError(
-                f"{base}/{name} has the SHA-256 {digest}, and {pin.sha256} is pinned; it was not opened.", exit_code=1
-            )
-        binary = Path(scratch) / tool
-        _unpack(archive, pins.member, binary)
-        binary.replace(target / tool)
-    return f"{pin.version} installed from {base}/{name}, whose SHA-256 is the pinned one."
+    return install_release(pins, pin, target, mirror, patience)
 
 
-def _download(base: str, name: str, to: Path, bytes_max: int, patience: Patience) -> str:
+def install_release(
+    pins: PinnedTool, release: PinnedArchive, target: Path, mirror: str | None, patience: Patience = Patience()
+) -> str:
+    """The same with a digest from elsewhere than the pins."""
+    url = f"{(mirror or pins.base).rstrip('/')}/{pins.archive_name(release.version)}"
+    with _scratch(target) as scratch:
+        archive = scratch / "archive"
+        _refuse_other(url, _download(url, archive, pins.bytes_max, patience), release.sha256)
+        _place(archive, pins.member, scratch, target)
+    return f"{release.version} installed from {url}, whose SHA-256 is {release.sha256}."
+
+
+def install_file(pins: PinnedTool, release: PinnedArchive, target: Path, file: Path) -> str:
+    """The same from an archive on this machine."""
+    with _scratch(target) as scratch:
+        archive = scratch / "archive"
+        try:
+            # What is hashed is what is opened, whoever writes the file meanwhile.
+            shutil.copyfile(file, archive)
+        except OSError as error:
+            raise UserError(f"{file} cannot be read ({error.strerror}); name a release archive.") from error
+        with archive.open("rb") as content:
+            _refuse_other(str(file), hashlib.file_digest(content, "sha256").hexdigest(), release.sha256)
+        _place(archive, pins.member, scratch, target)
+    return f"{release.version} installed from {file}, whose SHA-256 is {release.sha256}."
+
+
+def published_digest(pins: PinnedTool, version: str, patience: Patience = Patience()) -> PinnedArchive:
+    """The digest that the vendor's record of a release has of its archive. Raises :class:`UserError`."""
+    if pins.published is None:
+        raise UserError(f"{PINS} names no record of releases.", exit_code=1)
+    url, name = pins.published.format(version=version), pins.archive_name(version)
+    with tempfile.TemporaryDirectory() as scratch:
+        record = Path(scratch) / "record"
+        _download(url, record, 16 << 20, patience)
+        try:
+            assets = json.loads(record.read_bytes())["assets"]
+            digests = {asset["name"]: asset["digest"].removeprefix("sha256:") for asset in assets if asset["digest"]}
+            return PinnedArchive(version=version, sha256=digests[name])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{url} names no SHA-256 of {name}.", exit_code=1) from error
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    # Beside the target: a directory of a plugin that lacks it passes for the plugin.
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as scratch:
+        yield Path(scratch)
+
+
+def _refuse_other(source: str, digest: str, expected: str) -> None:
+    if digest != expected:
+        raise UserError(
+            f"{source} has the SHA-256 {digest}, and {expected} was expected; it is not opened.", exit_code=1
+        )
+
+
+def _place(archive: Path, member: str, scratch: Path, target: Path) -> None:
+    binary = scratch / "binary"
+    _unpack(archive, member, binary)
+    target.mkdir(exist_ok=True)
+    binary.replace(target / Path(member).name)
+
+
+def _download(url: str, to: Path, bytes_max: int, patience: Patience) -> str:
     """Write the file and answer its SHA-256."""
     deadline = time.monotonic() + patience.whole_s
     digest, size = hashlib.sha256(), 0
     with ExitStack() as stack:
         try:
-            answer = _answered(base, name, stack, patience)
+            answer = _answered(url, stack, patience)
             if answer.status_code != 200:
-                raise UserError(f"{base}/{name} answered {answer.status_code}.", exit_code=1)
+                raise UserError(f"{url} answered {answer.status_code}.", exit_code=1)
             with to.open("xb") as file:
                 for part in answer.iter_raw():
                     size += len(part)
                     if size > bytes_max or time.monotonic() > deadline:
-                        raise UserError(
-                            f"{base}/{name} is too large, or comes too slowly; it was given up.", exit_code=1
-                        )
+                        raise UserError(f"{url} is too large, or comes too slowly; it was given up.", exit_code=1)
                     digest.update(part)
                     file.write(part)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UserError(f"{base}/{name} cannot be downloaded ({error}).", exit_code=1) from error
+            raise UserError(f"{url} cannot be downloaded ({error}).", exit_code=1) from error
     return digest.hexdigest()
 
 
-def _answered(base: str, name: str, stack: ExitStack, patience: Patience) -> httpx.Response:
+def _answered(url: str, stack: ExitStack, patience: Patience) -> httpx.Response:
     """The head of the answer, in time: a look-up of a name has no time-out of its own, so it runs in a thread."""
-    client = stack.enter_context(client_for(base, timeout=patience.stall_s, follow_redirects=True))
+    client = stack.enter_context(client_for(url, timeout=patience.stall_s, follow_redirects=True, headers=AS_IT_IS))
     outcome: queue.SimpleQueue[httpx.Response | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
-            outcome.put(client.send(client.build_request("GET", f"{base}/{name}"), stream=True))
+            outcome.put(client.send(client.build_request("GET", url), stream=True))
         except Exception as error:
             outcome.put(error)
 
@@ -140,14 +203,15 @@ def _answered(base: str, name: str, stack: ExitStack, patience: Patience) -> htt
             raise answer
         stack.callback(answer.close)
         return answer
-    raise UserError(f"{base}/{name} did not answer within {patience.answer_s:g} s.", exit_code=1)
+    raise UserError(f"{url} did not answer within {patience.answer_s:g} s.", exit_code=1)
 
 
 def _unpack(archive: Path, name: str, target: Path) -> None:
     try:
         with tarfile.open(archive, "r:gz") as members:
             for member in members:
-                if member.name == name and archives.is_plain(member) and archives.parts(member):
+                if PurePosixPath(member.name) == PurePosixPath(name) and archives.is_plain(member):
+                    archives.parts(member)
                     archives.copy(members, member, target, 0o755)
                     return
     except (tarfile.TarError, archives.UnsafeArchive, OSError, EOFError) as error:

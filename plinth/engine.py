@@ -30,8 +30,9 @@ from plinth.directories import PASSAGE, opened
 from plinth.encrypted import refuse_plain
 from plinth.environment import NAMESPACE, load_settings, read_config, settings_file, settings_of_program
 from plinth.errors import UserError
-from plinth.home import Home, home
+from plinth.home import Home, base_of, home
 from plinth.http_client import exempt_loopback
+from plinth.plugins import CACHE, NO_DOWNLOAD, missing_plugin
 from plinth.qdrant.rotation import Keys, steps
 from plinth.repository_address import masked
 from plinth.resources.secret import kept_secret
@@ -170,6 +171,9 @@ def _refused(said: str, env: str, place: Home) -> UserError:
 
 def last_error(said: str) -> str:
     """The last error in what Pulumi printed."""
+    plugin = missing_plugin(said)
+    if plugin:
+        return plugin
     lines = [line.strip().removeprefix("stderr: ") for line in said.splitlines()]
     errors = [line.removeprefix("error:").strip() for line in lines if line.startswith("error:")]
     return errors[-1] if errors else said.strip().splitlines()[-1]
@@ -236,8 +240,22 @@ def forget(stack: Stack) -> None:
     if any(stack.home.engine.glob("Pulumi.*.yaml")):
         return
     shutil.rmtree(stack.home.engine)
-    for directory in (stack.home.backend, stack.home.base / "pulumi"):
-        shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(stack.home.backend, ignore_errors=True)
+    for entry in stack.home.pulumi.glob("*"):
+        # Another download of the plugins may not be possible.
+        if entry.name == CACHE:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def pulumi_home(root: Path) -> Path:
+    """Where the engine of a project looks for its plugins."""
+    if "PULUMI_BACKEND_URL" not in os.environ:
+        return base_of(root) / "pulumi"
+    return Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
 
 
 def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspaceOptions:
@@ -275,11 +293,12 @@ def _environment(place: Home) -> dict[str, str]:
         "PULUMI_PYTHON_CMD": sys.executable,
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
+        **NO_DOWNLOAD,
     }
     if "PULUMI_BACKEND_URL" not in os.environ:
         place.backend.mkdir(mode=0o700, parents=True, exist_ok=True)
         variables["PULUMI_BACKEND_URL"] = f"file://{place.backend}"
-        variables["PULUMI_HOME"] = str(place.base / "pulumi")
+        variables["PULUMI_HOME"] = str(place.pulumi)
     if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & os.environ.keys():
         variables["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(_passphrase(place))
     return variables

@@ -77,6 +77,11 @@ class Home:
         return self.base / "backend"
 
     @property
+    def pulumi(self) -> Path:
+        """Pulumi's own directory, where the state is local."""
+        return self.base / "pulumi"
+
+    @property
     def passphrase(self) -> Path:
         """The passphrase that encrypts the secrets in Pulumi's state."""
         return self.base / "passphrase"
@@ -87,6 +92,11 @@ class Home:
         return self.base / "cache"
 
 
+def base_of(root: Path) -> Path:
+    """What the environments of a clone share."""
+    return root / ".plinth"
+
+
 def home(root: Path, env: str) -> Home:
     """The paths of an environment of the project at ``root``.
 
@@ -94,7 +104,7 @@ def home(root: Path, env: str) -> Home:
     out of their reach (a clone under /root), they go to /var/lib/plinth. Once there is data its place stays, whatever
     becomes of the directories above it.
     """
-    base = root / ".plinth"
+    base = base_of(root)
     digest = hashlib.sha256(str(root).encode()).hexdigest()[:8]
     within, outside = base / env, Path("/var/lib/plinth") / f"{root.name}-{digest}" / env
     for place in (within, outside):

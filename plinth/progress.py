@@ -10,6 +10,7 @@ from pulumi.automation import EngineEvent, OpType
 from rich.console import Console
 
 from plinth.console import line
+from plinth.plugins import missing_plugin
 
 VERBS = {
     OpType.CREATE: ("starting", "ready"),
@@ -93,6 +94,9 @@ def _mark(operation: OpType) -> tuple[str, str]:
 def _sentence(message: str) -> str:
     """The sentence in an engine diagnostic: what was raised last, without traceback or colour codes."""
     plain = re.sub(r"<\{%.*?%\}>|\x1b\[[0-9;]*m", "", message).strip()
+    plugin = missing_plugin(plain)
+    if plugin:
+        return plugin
     raised = _RAISED.findall(plain)
     if raised:
         return str(raised[-1]).strip()

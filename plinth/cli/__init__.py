@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from plinth.cli import backup, collections, images, load, migrate, secret, size, stack, status, tune
+from plinth.cli import backup, collections, images, load, migrate, plugins, secret, size, stack, status, tune
 from plinth.cli.common import close_umask
 from plinth.console import Terminal
 from plinth.errors import UserError
@@ -28,6 +28,7 @@ status.register(app)
 collections.register(app)
 load.register(app)
 images.register(app)
+plugins.register(app)
 secret.register(app)
 size.register(app)
 tune.register(app)

@@ -7,8 +7,9 @@ from typing import Any
 
 from plinth.cli.common import console
 from plinth.console import line
-from plinth.engine import Stack
+from plinth.engine import Stack, pulumi_home
 from plinth.errors import UserError
+from plinth.plugins import refuse_missing
 from plinth.preflight import ports
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.cluster import refuse_removal
@@ -30,6 +31,7 @@ def make_sure(stack: Stack, outputs: dict[str, Any], removed: Sequence[str]) -> 
     ``removed`` are the services that a person named to be stopped.
     """
     settings = stack.settings
+    refuse_missing(settings.target, pulumi_home(stack.root))
     if removed and settings.target is not TargetName.kubernetes:
         raise UserError(
             f"--remove is for kubernetes; on {settings.target} `plinth up {stack.env}` stops what the settings turn "
@@ -55,6 +57,7 @@ def make_sure(stack: Stack, outputs: dict[str, Any], removed: Sequence[str]) -> 
 
 def show_growth(stack: Stack) -> list[str]:
     """Say how volumes would grow and what would stop; the URNs of StatefulSets that Pulumi's preview leaves alone."""
+    refuse_missing(stack.settings.target, pulumi_home(stack.root))
     if stack.settings.target is not TargetName.kubernetes:
         return []
     from plinth.cli import kubernetes_ground
@@ -97,6 +100,7 @@ def _make_engine_sure(stack: Stack) -> None:
 
 def must_answer(stack: Stack) -> None:
     """Refuse where the engine does not run: nothing of the environment could be found or stopped."""
+    refuse_missing(stack.settings.target, pulumi_home(stack.root))
     if stack.settings.target is TargetName.docker:
         with Daemon(stack.settings.docker.host) as daemon:
             daemon.version()

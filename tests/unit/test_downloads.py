@@ -144,7 +144,7 @@ def test_an_archive_without_the_plain_member_installs_nothing(mirror: Mirror, tm
 def test_another_digest_is_not_opened(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tarfile, "open", lambda *_, **__: pytest.fail("it was opened"))
     mirror.answer = gives(b"another")
-    with pytest.raises(UserError, match=r"is pinned; it was not opened"):
+    with pytest.raises(UserError, match=r"was expected; it is not opened"):
         install("tool", pins(b"the one"), tmp_path / "bin", mirror.url, QUICK)
     assert nothing_made(tmp_path / "bin")
 

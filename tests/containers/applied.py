@@ -166,7 +166,7 @@ class Applied:
             api.connect_container_to_network(id_, name, aliases=aliases)
         for upload in inputs.get("uploads", []):
             # To the root, as the real one does: an engine refuses that where the root is read-only.
-            api.put_archive(id_, "/", _archive(upload))
+            self._upload(id_, upload)
         if inputs.get("start", True):
             try:
                 api.start(id_)
@@ -174,12 +174,22 @@ class Applied:
                 raise HalfMade(f"Unable to start container: {error.explanation}", id_) from error
         return id_, {}
 
+    def _upload(self, container: str, upload: dict[str, Any]) -> None:
+        """As the real one: an owner or a group in an upload asks the engine to keep owners."""
+        params = {"path": "/"} | ({"copyUIDGID": "true"} if {"owner", "group"} & upload.keys() else {})
+        api = self.client.api
+        answer = api._put(api._url("/containers/{0}/archive", container), params=params, data=_archive(upload))
+        try:
+            api._raise_for_status(answer)
+        except docker.errors.APIError as error:
+            raise HalfMade(f"Unable to upload volume content: {error.explanation}", container) from error
+
 
 def _archive(upload: dict[str, Any]) -> bytes:
     content = upload["content"].encode()
     entry = tarfile.TarInfo(upload["file"].lstrip("/"))
     entry.size, entry.mode = len(content), int(upload["permissions"], 8)
-    entry.uid, entry.gid = int(upload["owner"]), int(upload["group"])
+    entry.uid, entry.gid = int(upload.get("owner", 0)), int(upload.get("group", 0))
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         tar.addfile(entry, io.BytesIO(content))

@@ -1,8 +1,8 @@
 """Images built from what this machine has installed, under the keys of config/images.yaml: no registry is needed.
 
-One root file system of the local target's own programs, the libraries that they load and a shell; imported once and
-tagged once for each key. Paths, accounts and owners are those of the upstream images, for they are what the target
-relies on.
+One root file system of the local target's own programs, the libraries that they load and a shell; imported once,
+with what the upstream image says of itself (`upstream.py`) for each key. Paths, accounts and owners are those of the
+upstream images, for they are what the target relies on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from plinth.services.monitoring import grafana as service
 from plinth.services.neo4j import PROGRAM as NEO4J
 from plinth.targets.local.programs import Found, find, home
 from tests.conftest import ROOT, real_qdrant
+from tests.containers.upstream import UPSTREAM
 
 POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")))
 SHELL = ("bash", "sh", "cat", "grep", "head", "ls", "mv", "rm", "true", "sleep", "id", "env")
@@ -182,21 +183,31 @@ def _build(
     changes: Sequence[str] = CHANGES,
     owned: Mapping[str, int] = OWNED,
 ) -> dict[str, str]:
-    made = version(files)
+    made = version(files, *(str(UPSTREAM[key]) for key in keys))
     base = f"plinth-tests/{name}:{made}"
     if not client.images.list(base):
         with tempfile.NamedTemporaryFile(suffix=".tar") as packed:
             pack(files, Path(packed.name), LINKS, owned)
             client.api.import_image_from_file(packed.name, f"plinth-tests/{name}", made, list(changes))
     for key in keys:
-        client.images.get(base).tag(f"plinth-tests/{key}", made)
+        if not client.images.list(f"plinth-tests/{key}:{made}"):
+            _configure(client, base, key, made)
     return {key: f"plinth-tests/{key}:{made}" for key in keys}
 
 
-def version(files: dict[str, Path]) -> str:
-    """A name for some files that changes with them, and with the directories that they lie among."""
+def _configure(client: docker.DockerClient, base: str, key: str, tag: str) -> None:
+    """The base with what the upstream image says of itself."""
+    container = client.containers.create(base, ["true"])
+    try:
+        container.commit(f"plinth-tests/{key}", tag, changes=UPSTREAM[key].changes())
+    finally:
+        container.remove(v=True)
+
+
+def version(files: dict[str, Path], *others: str) -> str:
+    """A name for some files that changes with them, with the directories that they lie among, and with ``others``."""
     lines = [f"{path} {source.stat().st_size} {source.stat().st_mtime_ns}\n" for path, source in sorted(files.items())]
-    return hashlib.sha256("".join([*lines, repr(OWNED)]).encode()).hexdigest()[:12]
+    return hashlib.sha256("".join([*lines, repr(OWNED), *others]).encode()).hexdigest()[:12]
 
 
 def tiny(client: docker.DockerClient) -> str:

@@ -65,15 +65,13 @@ def loader(
     """A container that never runs and carries the config files into their volume.
 
     The engine copies nothing into a container whose root is read-only, so the one that runs cannot take them itself.
-    Its account alone can read them.
+    The files name no owner: with one, an engine before 28 looks for the image's whole USER in its machine's list of
+    accounts and refuses the copy. They are readable to all, and only this service's containers mount the volume.
     """
-    uid, _, gid = declared.user.partition(":")
 
     def uploads(contents: Mapping[str, str]) -> list[docker.ContainerUploadArgs]:
         return [
-            docker.ContainerUploadArgs(
-                file=f"{CONFIG}/{name}", content=content, permissions="0400", owner=uid, group=gid or uid
-            )
+            docker.ContainerUploadArgs(file=f"{CONFIG}/{name}", content=content, permissions="0444")
             for name, content in sorted(contents.items())
         ]
 

@@ -199,6 +199,9 @@ def test_links_at_every_path_that_root_touches_lead_root_nowhere(story: Story) -
     end(story.project, "redis-server", "redis")
     change(story.project)
     story.project.plinth("up", "t", "--no-verify", expect=None)
+    for command_line in (("run",), ("verify",), ("drill",), ("restore", "--replace", "--yes")):
+        plant(paths, story)
+        story.project.plinth("backup", command_line[0], "t", *command_line[1:], expect=None)
     story.project.plinth("down", "t", "--yes")
     assert story.outside() == outside
     assert [process for process in psutil.process_iter(["environ"]) if belongs(process, story)] == []

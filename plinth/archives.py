@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 
@@ -14,8 +15,15 @@ class UnsafeArchive(Exception):
     """An archive with a member that is refused."""
 
 
-def unpack(archive: tarfile.TarFile, directory: Path) -> None:
-    """Unpack a whole archive into ``directory``, which is made; raises :class:`UnsafeArchive`."""
+def _private(_: tarfile.TarInfo) -> int:
+    return 0o600
+
+
+def unpack(archive: tarfile.TarFile, directory: Path, mode: Callable[[tarfile.TarInfo], int] = _private) -> None:
+    """Unpack a whole archive into ``directory``, which is made; raises :class:`UnsafeArchive`.
+
+    ``mode`` is the mode of a file.
+    """
     directory.mkdir()
     for member in archive:
         target = directory.joinpath(*parts(member))
@@ -23,7 +31,7 @@ def unpack(archive: tarfile.TarFile, directory: Path) -> None:
             target.mkdir(parents=True, exist_ok=True)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
-            copy(archive, member, target)
+            copy(archive, member, target, mode(member))
 
 
 def parts(member: tarfile.TarInfo) -> tuple[str, ...]:

@@ -48,31 +48,40 @@ class Patience:
 
 
 class PinnedArchive(BaseModel):
-    """A version's archive for one platform, by its digest."""
+    """A version's archive for one platform, by its digest; ``archive`` where its name follows no pattern."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    archive: str | None = None
 
 
 class PinnedTool(BaseModel):
     """Where a tool's archives lie, and which file of one is the tool.
 
-    ``published`` is where the vendor says the digests of a version, on another server than ``base``.
+    ``tree`` is the directory of the archive that a tool needs whole, with the executable in it. ``published`` is where
+    the vendor says the digests of a version, on another server than ``base``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     base: str = Field(alias="from")
-    archive: str
+    archive: str = ""
     member: str
+    tree: str | None = None
     bytes_max: int = Field(1 << 30, gt=0)
     published: str | None = None
     platforms: Mapping[str, PinnedArchive]
 
     def archive_name(self, version: str) -> str:
-        """The archive of a version for this machine."""
-        platform_ = this_platform()
-        return self.archive.format(version=version, platform=platform_, go_platform=platform_.replace("x64", "amd64"))
+        """The archive of a version for this machine, where its name follows the pattern."""
+        system, _, machine = this_platform().partition("-")
+        names = {"os": system, "go_machine": machine.replace("x64", "amd64")}
+        return self.archive.format(version=version, platform=this_platform(), **names)
+
+    def url(self, release: PinnedArchive, mirror: str | None) -> str:
+        """Where the archive of a release lies; a mirror has all archives in one directory."""
+        base = mirror or self.base.format(version=release.version)
+        return f"{base.rstrip('/')}/{release.archive or self.archive_name(release.version)}"
 
 
 def pinned(root: Path, tool: str) -> PinnedTool:
@@ -83,31 +92,32 @@ def pinned(root: Path, tool: str) -> PinnedTool:
         raise UserError(f"{PINS} names no download of {tool} ({error}); correct it.") from error
 
 
+def release_of(tool: str, pins: PinnedTool) -> PinnedArchive:
+    """The release that is pinned for this machine; raises :class:`UserError`."""
+    pin = pins.platforms.get(this_platform())
+    if pin is None:
+        raise UserError(f"No digest of a {tool} for {this_platform()} is pinned, so it is not downloaded.", exit_code=1)
+    return pin
+
+
 def this_platform() -> str:
     """The machine as release archives call it, such as `linux-x64`."""
     machine = platform.machine().lower()
     return f"{platform.system().lower()}-{MACHINES.get(machine, machine)}"
 
 
-def install(tool: str, pins: PinnedTool, target: Path, mirror: str | None, patience: Patience = Patience()) -> str:
-    """Download, verify and unpack; the sentence that says what was installed. Raises :class:`UserError`."""
-    pin = pins.platforms.get(this_platform())
-    if pin is None:
-        raise UserError(
-            f"No digest of a {tool} for {this_platform()} is pinned, so nothing is downloaded.", exit_code=1
-        )
-    return install_release(pins, pin, target, mirror, patience)
-
-
-def install_release(
+def install(
     pins: PinnedTool, release: PinnedArchive, target: Path, mirror: str | None, patience: Patience = Patience()
 ) -> str:
-    """The same with a digest from elsewhere than the pins."""
-    url = f"{(mirror or pins.base).rstrip('/')}/{pins.archive_name(release.version)}"
+    """Download, verify and unpack; the sentence that says what was installed. Raises :class:`UserError`.
+
+    ``target`` becomes the tree of the tool, or the directory of its executable.
+    """
+    url = pins.url(release, mirror)
     with _scratch(target) as scratch:
         archive = scratch / "archive"
         _refuse_other(url, _download(url, archive, pins.bytes_max, patience), release.sha256)
-        _place(archive, pins.member, scratch, target)
+        _place(archive, pins, release, scratch, target)
     return f"{release.version} installed from {url}, whose SHA-256 is {release.sha256}."
 
 
@@ -122,7 +132,7 @@ def install_file(pins: PinnedTool, release: PinnedArchive, target: Path, file: P
             raise UserError(f"{file} cannot be read ({error.strerror}); name a release archive.") from error
         with archive.open("rb") as content:
             _refuse_other(str(file), hashlib.file_digest(content, "sha256").hexdigest(), release.sha256)
-        _place(archive, pins.member, scratch, target)
+        _place(archive, pins, release, scratch, target)
     return f"{release.version} installed from {file}, whose SHA-256 is {release.sha256}."
 
 
@@ -157,11 +167,32 @@ def _refuse_other(source: str, digest: str, expected: str) -> None:
         )
 
 
-def _place(archive: Path, member: str, scratch: Path, target: Path) -> None:
-    binary = scratch / "binary"
-    _unpack(archive, member, binary)
-    target.mkdir(exist_ok=True)
-    binary.replace(target / Path(member).name)
+def _place(archive: Path, pins: PinnedTool, release: PinnedArchive, scratch: Path, target: Path) -> None:
+    unpacked = scratch / "unpacked"
+    try:
+        with tarfile.open(archive, "r:gz") as members:
+            if pins.tree is None:
+                _unpack_member(members, pins.member, unpacked)
+            else:
+                archives.unpack(members, unpacked, _published_mode)
+    except (tarfile.TarError, archives.UnsafeArchive, OSError, EOFError) as error:
+        raise UserError(f"The archive cannot be unpacked ({error}).", exit_code=1) from error
+    if pins.tree is None:
+        target.mkdir(exist_ok=True)
+        unpacked.replace(target / Path(pins.member).name)
+        return
+    tree = unpacked / pins.tree.format(version=release.version)
+    if not (tree / pins.member).is_file():
+        raise UserError(f"The archive has no plain file {pins.tree}/{pins.member}.", exit_code=1)
+    for directory in (tree, *(path for path in tree.rglob("*") if path.is_dir())):
+        directory.chmod(0o755)
+    shutil.rmtree(target, ignore_errors=True)
+    tree.rename(target)
+
+
+def _published_mode(member: tarfile.TarInfo) -> int:
+    """A service runs and reads what is published, and writes none of it."""
+    return 0o755 if member.mode & 0o100 else 0o644
 
 
 def _download(url: str, to: Path, bytes_max: int, patience: Patience) -> str:
@@ -206,16 +237,12 @@ def _answered(url: str, stack: ExitStack, patience: Patience) -> httpx.Response:
     raise UserError(f"{url} did not answer within {patience.answer_s:g} s.", exit_code=1)
 
 
-def _unpack(archive: Path, name: str, target: Path) -> None:
-    try:
-        with tarfile.open(archive, "r:gz") as members:
-            for member in members:
-                if PurePosixPath(member.name) == PurePosixPath(name) and archives.is_plain(member):
-                    archives.parts(member)
-                    archives.copy(members, member, target, 0o755)
-                    return
-    except (tarfile.TarError, archives.UnsafeArchive, OSError, EOFError) as error:
-        raise UserError(f"The archive cannot be unpacked ({error}).", exit_code=1) from error
+def _unpack_member(members: tarfile.TarFile, name: str, target: Path) -> None:
+    for member in members:
+        if PurePosixPath(member.name) == PurePosixPath(name) and archives.is_plain(member):
+            archives.parts(member)
+            archives.copy(members, member, target, 0o755)
+            return
     raise UserError(f"The archive has no plain file {name}.", exit_code=1)
 
 
@@ -224,7 +251,7 @@ def main() -> None:
     tool, directory = sys.argv[1:]
     try:
         pins = pinned(Path.cwd(), tool)
-        print(visible(install(tool, pins, Path(directory), os.environ.get(MIRROR))))
+        print(visible(install(pins, release_of(tool, pins), Path(directory), os.environ.get(MIRROR))))
     except UserError as error:
         sys.exit(visible(str(error)))
 

@@ -14,6 +14,9 @@ from typing import Any
 from plinth.directories import make_passage
 from plinth.files import write_whole
 
+# Where a clone that other accounts cannot enter keeps what services need.
+OUTSIDE = Path("/var/lib/plinth")
+
 
 @dataclass(frozen=True)
 class Home:
@@ -105,12 +108,22 @@ def home(root: Path, env: str) -> Home:
     becomes of the directories above it.
     """
     base = base_of(root)
-    digest = hashlib.sha256(str(root).encode()).hexdigest()[:8]
-    within, outside = base / env, Path("/var/lib/plinth") / f"{root.name}-{digest}" / env
+    within, outside = base / env, OUTSIDE / _outside_name(root) / env
     for place in (within, outside):
         if place.is_dir():
             return Home(base, place)
     return Home(base, within if os.geteuid() != 0 or _others_can_enter(root) else outside)
+
+
+def tools_of(root: Path) -> Path:
+    """Where the programs are that bootstrap downloads: within reach of the services' accounts where root runs them."""
+    if os.geteuid() != 0 or _others_can_enter(root):
+        return base_of(root) / "bin"
+    return OUTSIDE / "tools" / _outside_name(root)
+
+
+def _outside_name(root: Path) -> str:
+    return f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
 
 def remember_deployed(place: Home, deployed: Mapping[str, Any]) -> None:

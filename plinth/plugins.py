@@ -14,16 +14,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from plinth.downloads import (
-    MIRROR,
-    PinnedArchive,
-    PinnedTool,
-    install_file,
-    install_release,
-    pinned,
-    published_digest,
-    this_platform,
-)
+from plinth import downloads
+from plinth.downloads import MIRROR, PinnedArchive, PinnedTool, pinned, published_digest, this_platform
 from plinth.errors import UserError
 from plinth.settings import TargetName
 
@@ -75,8 +67,8 @@ def install(root: Path, pulumi_home: Path, name: str, file: Path | None, sha256:
     release = _release(pins, name, file, sha256)
     target = directory(pulumi_home, name)
     if file is None:
-        return install_release(pins, release, target, os.environ.get(MIRROR))
-    return install_file(pins, release, target, file)
+        return downloads.install(pins, release, target, os.environ.get(MIRROR))
+    return downloads.install_file(pins, release, target, file)
 
 
 def is_there(name: str, pulumi_home: Path) -> bool:

@@ -57,21 +57,19 @@ def tls_ca(tls: Tls | None) -> str | None:
     return None if tls is None or (tls.cert is not None and tls.ca_cert is None) else TLS_CA
 
 
-def refuse_other_engine(engine: str, storage: Path, *, embedded_serves: bool) -> None:
-    """Refuse to start the one engine over the other's data: each sees its own files alone.
-
-    Only `auto` is refused: a named engine is a decision.
-    """
+def refuse_other_engine(storage: Path, *, embedded_serves: bool) -> None:
+    """Refuse to start the one engine over the other's data: each sees its own files alone."""
     holds = {
-        "embedded": any(storage.glob("embedded/*/collection.json")),
-        "server": any(storage.glob("collections/*/config.json")),
+        "embedded": storage / "embedded" if any(storage.glob("embedded/*/collection.json")) else None,
+        "server": storage / "collections" if any(storage.glob("collections/*/config.json")) else None,
     }
+    names = {"embedded": "the embedded engine", "server": "a real Qdrant server"}
     serves, other = ("embedded", "server") if embedded_serves else ("server", "embedded")
-    if engine == "auto" and holds[other] and not holds[serves]:
-        what = {"embedded": "the embedded engine", "server": "a real Qdrant server"}
+    if holds[other] and not holds[serves]:
         raise UserError(
-            f"{storage} holds collections of {what[other]}, and {what[serves]} would be started now and not see them; "
-            f"set plinth:qdrant.engine to {other} to go on with them, or to {serves} to leave them aside."
+            f"{storage} holds collections of {names[other]}, and {names[serves]} would be started now and not see "
+            f"them. Set plinth:qdrant.engine to {other} to go on with them; `plinth migrate qdrant` copies them from "
+            f"there into an environment of {names[serves]}. To start afresh delete {holds[other]}."
         )
 
 

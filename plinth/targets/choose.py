@@ -74,11 +74,8 @@ def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Servi
     """The target of an environment; refuses what it cannot run before anything is touched."""
     if settings.target is TargetName.local:
         target = LocalTarget(home, root, settings.bind_address, wanted)
-        qdrant.refuse_other_engine(
-            settings.qdrant.engine,
-            Path(target.volume("qdrant", "storage")),
-            embedded_serves=target.is_substituted("qdrant"),
-        )
+        storage = Path(target.volume("qdrant", "storage"))
+        qdrant.refuse_other_engine(storage, embedded_serves=target.is_substituted("qdrant"))
         if webhooks.receivers(settings):
             _refuse(webhooks.version_refusals(settings, target.version("alertmanager")))
         return target

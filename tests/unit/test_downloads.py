@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plinth.downloads import MIRROR, Patience, PinnedTool, install, pinned, this_platform
+from plinth import downloads
+from plinth.downloads import MIRROR, Patience, PinnedTool, pinned, release_of, this_platform
 from plinth.errors import UserError
 from tests.conftest import ROOT
 
@@ -97,6 +98,10 @@ def pins(content: bytes, **changed: object) -> PinnedTool:
             **changed,
         }
     )
+
+
+def install(tool: str, pins: PinnedTool, target: Path, mirror: str | None, patience: Patience) -> str:
+    return downloads.install(pins, release_of(tool, pins), target, mirror, patience)
 
 
 def nothing_made(directory: Path) -> bool:
@@ -220,7 +225,7 @@ def test_a_redirect_leads_to_what_the_digest_names(mirror: Mirror, tmp_path: Pat
 def test_without_a_digest_for_this_platform_nobody_is_asked(mirror: Mirror, tmp_path: Path) -> None:
     mirror.answer = gives(b"")
     others = {"plan9-mips": {"version": "1.2.3", "sha256": "0" * 64}}
-    with pytest.raises(UserError, match="nothing is downloaded"):
+    with pytest.raises(UserError, match="it is not downloaded"):
         install("tool", pins(b"", platforms=others), tmp_path / "bin", mirror.url, QUICK)
     assert mirror.requests == 0
 

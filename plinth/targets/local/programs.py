@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plinth.errors import UserError
+from plinth.home import tools_of
 from plinth.services.spec import Program, Service
 
 VERSION_DEADLINE_S = 10
+CLONE = Path(__file__).parent.parent.parent.parent
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Found:
 
 
 def find(program: Program, environment: Mapping[str, str] = os.environ) -> Found | None:
-    """The program's executable: named by its variable, on PATH, in its directories, or its substitute.
+    """The program's executable: by its variable, in its directories, on PATH, of bootstrap, or its substitute.
 
     Raises :class:`UserError` when the variable names something that cannot be executed.
     """
@@ -41,10 +43,11 @@ def find(program: Program, environment: Mapping[str, str] = os.environ) -> Found
             for binary in program.binaries:
                 if os.access(Path(directory) / binary, os.X_OK):
                     return Found((str(Path(directory) / binary),))
-    for binary in program.binaries:
-        path = shutil.which(binary, path=environment.get("PATH"))
-        if path:
-            return Found((path,))
+    for directories in (environment.get("PATH"), str(tools_of(CLONE))):
+        for binary in program.binaries:
+            path = shutil.which(binary, path=directories)
+            if path:
+                return Found((path,))
     return Found(program.substitute, substitute=True) if program.substitute else None
 
 

@@ -20,6 +20,7 @@ from plinth.postgres import Server
 from plinth.preflight import Deployed, preflight
 from plinth.probes import Probe
 from plinth.qdrant.spec import CollectionSpec, load_specs
+from plinth.repository_address import directory
 from plinth.resources.certificate import Certificate
 from plinth.resources.collection import Aliases, Collection
 from plinth.resources.database import Database, MonitorRole, Superuser
@@ -31,13 +32,14 @@ from plinth.resources.settled import Settled
 from plinth.services import Service, mutual_tls, qdrant, services
 from plinth.services import postgres as pg
 from plinth.services.backup import CA as BACKUP_CA
-from plinth.services.monitoring import GRAFANA_PASSWORD
+from plinth.services.monitoring import GRAFANA_PASSWORD, RULES
 from plinth.services.secrets import secrets as wanted_secrets
 from plinth.services.web_login import SALT, USER, web_logins
 from plinth.settings import Settings, TargetName
 from plinth.targets.choose import image_references, target_of
 from plinth.targets.placed import Node, Placed, Target
 from plinth.web_config import web_config
+from plinth.yaml_files import read_text, read_yaml
 
 Secrets = Mapping[str, pulumi.Output[str]]
 
@@ -69,11 +71,25 @@ def _of(ready: Mapping[str, pulumi.Resource], service: str) -> list[pulumi.Resou
 def check(settings: Settings, root: Path, home: Home, deployed: Deployed | None = None) -> Target:
     """Refuse what can be refused before anything is touched; the target that is left has all that it needs."""
     preflight(settings, deployed)
+    _refuse_passing(settings, home)
+    if settings.monitoring.prometheus.enabled:
+        for rules in (root / RULES).glob("*.y*ml"):
+            read_yaml(rules)
     if settings.target is not TargetName.local:
         references = image_references(settings, root)
         refuse_known_holes(references, load_advisories(root), settings.accepted_advisories)
     collection_specs(settings, root)
     return target_of(settings, root, home, services(settings, root))
+
+
+def _refuse_passing(settings: Settings, home: Home) -> None:
+    """Raise where backups would go to what a `down` removes."""
+    path = directory(settings.backup.repository or "")
+    if path and any(Path(path).resolve().is_relative_to(removed.resolve()) for removed in home.removed):
+        raise UserError(
+            f"plinth:backup.repository is {path}, which `plinth down {home.env}` removes; name a directory outside of "
+            f"{home.base}."
+        )
 
 
 def collection_specs(settings: Settings, root: Path) -> list[CollectionSpec]:
@@ -134,10 +150,10 @@ def _repository_ca(settings: Settings, root: Path) -> dict[str, pulumi.Output[st
 def _pem(root: Path, name: str, setting: str, without: str) -> str:
     """A file that a setting names; ``without`` is what to leave out, and for what, where it cannot be read."""
     try:
-        return (root / name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(root / name)
+    except UserError as error:
         raise UserError(
-            f"plinth:{setting} names {name}, which cannot be read ({error}); name a PEM file, or leave {without}."
+            f"plinth:{setting} names {name}, which cannot be read ({error}) Name a PEM file, or leave {without}."
         ) from error
 
 

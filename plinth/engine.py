@@ -39,6 +39,7 @@ from plinth.resources.secret import kept_secret
 from plinth.services.qdrant import API_KEY
 from plinth.settings import Settings
 from plinth.targets.choose import open_reach
+from plinth.yaml_files import dump_yaml, read_yaml
 
 PROJECT = "plinth"
 MASK = "********"
@@ -182,7 +183,7 @@ def last_error(said: str) -> str:
 def program(root: Path, env: str, keys: Keys | None = None) -> None:
     """The Pulumi program: settings from Pulumi's config, with other keys where some are given, then the composition."""
     refuse_plain(root, env)
-    settings = settings_of_program(pulumi.runtime.config.CONFIG.get() | pulumi.runtime.config.get_config_env())
+    settings = settings_of_program(pulumi.runtime.config.CONFIG.get() | pulumi.runtime.config.get_config_env(), root)
     open_reach(settings, root, home(root, env))
     deploy(with_keys(settings, keys) if keys else settings, root, home(root, env))
 
@@ -205,7 +206,7 @@ def _key_steps(stack: Stack, outputs: Mapping[str, Any]) -> Sequence[Keys | None
     if stack.settings.qdrant.nodes == 1 or "nodes" not in before or not before["api_key"]:
         return [None]
     config = {name: found.value for name, found in stack.automation.get_all_config().items()}
-    wanted = settings_of_program(config).qdrant
+    wanted = settings_of_program(config, stack.root).qdrant
     if not wanted.auth:
         return [None]
     key = (
@@ -239,16 +240,22 @@ def forget(stack: Stack) -> None:
     (stack.home.engine / f"Pulumi.{stack.env}.yaml").unlink(missing_ok=True)
     if any(stack.home.engine.glob("Pulumi.*.yaml")):
         return
-    shutil.rmtree(stack.home.engine)
-    shutil.rmtree(stack.home.backend, ignore_errors=True)
-    for entry in stack.home.pulumi.glob("*"):
-        # Another download of the plugins may not be possible.
-        if entry.name == CACHE:
+    for directory in (stack.home.engine, stack.home.backend, stack.home.pulumi):
+        # Data of an environment that had such a name before it was refused; and plugins that may not be had again.
+        _remove(directory, but=("data", CACHE))
+
+
+def _remove(directory: Path, but: Sequence[str]) -> None:
+    """Remove what is in a directory but for some names, and the directory where nothing stays."""
+    for entry in directory.glob("*"):
+        if entry.name in but:
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
+    if directory.exists() and not any(directory.iterdir()):
+        directory.rmdir()
 
 
 def pulumi_home(root: Path) -> Path:
@@ -279,11 +286,11 @@ def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspaceOp
 
 def _write_stack_file(root: Path, env: str, generated: Path) -> None:
     """Copy the environment's file; keep the salt that Pulumi added to the copy unless the file has its own."""
-    document = yaml.safe_load(settings_file(root, env).read_text())
+    document = read_yaml(settings_file(root, env))
     if generated.exists() and not {"encryptionsalt", "secretsprovider"} & document.keys():
         before = yaml.safe_load(generated.read_text()) or {}
         document |= {key: before[key] for key in ("encryptionsalt",) if key in before}
-    generated.write_text(yaml.safe_dump(document, sort_keys=False))
+    generated.write_text(dump_yaml(document), encoding="utf-8")
 
 
 def _environment(place: Home) -> dict[str, str]:

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from plinth.errors import UserError
+from plinth.home import refuse_name
 from plinth.settings import Settings
-from plinth.settings.model import ENCRYPTED
+from plinth.settings.model import ENCRYPTED, ROOT
 from plinth.settings.secret import is_secret
+from plinth.yaml_files import read_yaml
 
 NAMESPACE = "plinth"
 
@@ -33,6 +34,7 @@ def project_root() -> Path:
 
 def settings_file(root: Path, env: str) -> Path:
     """Where an environment's settings are; refuses one that does not exist, naming those that do."""
+    refuse_name(root, env)
     path = root / "stacks" / f"Pulumi.{env}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.name.split(".")[1] for p in (root / "stacks").glob("Pulumi.*.yaml"))) or "none"
@@ -42,10 +44,7 @@ def settings_file(root: Path, env: str) -> Path:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The `config:` mapping of a Pulumi stack file, keys as written."""
-    try:
-        document = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}; mend the file.") from error
+    document = read_yaml(path) or {}
     config = document.get("config") if isinstance(document, dict) else None
     if not isinstance(config, dict):
         raise UserError(f"{path} has no `config:` mapping; it must hold keys such as `{NAMESPACE}:target: local`.")
@@ -59,20 +58,39 @@ def load_settings(root: Path, env: str) -> Settings:
     stray = [key for key in config if not key.startswith((f"{NAMESPACE}:", "pulumi:", "docker:", "kubernetes:"))]
     if stray:
         raise UserError(f"{path}: unknown key '{stray[0]}'; Plinth's keys start with `{NAMESPACE}:`.")
-    return parse(_without_ciphertext(_own_keys(config)), source=str(path.relative_to(root)))
+    return parse(_without_ciphertext(_own_keys(config)), source=str(path.relative_to(root)), root=root)
 
 
-def settings_of_program(config: Mapping[str, str]) -> Settings:
+def settings_of_program(config: Mapping[str, str], root: Path | None = None) -> Settings:
     """Settings from Pulumi's runtime config (full keys, values as text or JSON), secrets decrypted."""
-    return parse({key: _decode(value) for key, value in _own_keys(config).items()}, source="Pulumi's config")
+    values = {key: _decode(value) for key, value in _own_keys(config).items()}
+    return parse(values, source="Pulumi's config", root=root)
 
 
-def parse(values: Mapping[str, Any], *, source: str) -> Settings:
-    """Validate settings; an error names the source, the key and what is allowed."""
+def parse(values: Mapping[str, Any], *, source: str, root: Path | None = None) -> Settings:
+    """Validate settings; an error names the source, the key and what is allowed.
+
+    With ``root``, the project's directory, their paths are absolute.
+    """
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate(values, context={ROOT: root})
     except ValidationError as error:
         raise UserError(f"{source}: " + "; ".join(_sentence(e) for e in error.errors(include_url=False))) from None
+
+
+def refuse_value(key: str, value: Any) -> None:
+    """Raise :class:`UserError` for a value that one setting cannot have, such as `postgres.databases[0].password`."""
+    parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
+    values: Any = value
+    for part in reversed(parts):
+        values = [values] if isinstance(part, int) else {part: values}
+    location = tuple(0 if isinstance(part, int) else part for part in parts)
+    try:
+        Settings.model_validate({"target": "local"} | values, context={ROOT: None})
+    except ValidationError as error:
+        problems = [problem for problem in error.errors(include_url=False) if problem["loc"] == location]
+        if problems:
+            raise UserError(f"{_sentence(problems[0])}.") from None
 
 
 def stack_schema() -> dict[str, Any]:
@@ -137,7 +155,8 @@ def _sentence(error: Any) -> str:
         return f"{key} is missing; set it"
     # The login of a URL is not what is asked for, and may be a password.
     shown = "a value that is not shown" if is_secret(path) else re.sub(r"://.*@", "://***@", repr(error["input"]))
-    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {shown}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]}, got {shown}"
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:

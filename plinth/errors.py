@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from plinth.visible import visible
 
 
@@ -17,3 +19,14 @@ class UserError(Exception):
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
         super().__init__(visible(message))
         self.exit_code = exit_code
+
+
+def refusal(error: Any) -> str | None:
+    """What a model of pydantic or a decoder of text refused, as a sentence; None for any other error."""
+    if isinstance(error, UnicodeError):
+        return visible(f"Text that was read is not {error.args[0]} ({error.args[-1]}); save the file as UTF-8.")
+    if type(error).__module__.startswith("pydantic") and hasattr(error, "errors"):
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        return visible(f"{error.title}: {key}: {first['msg']}; correct it where it was set.")
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from plinth.directories import make_passage
+from plinth.errors import UserError
 from plinth.files import write_whole
 
 # Where a clone that other accounts cannot enter keeps what services need.
 OUTSIDE = Path("/var/lib/plinth")
+# What Plinth itself has where each environment of a clone has a directory. A later one begins with a dot, which no name
+# of an environment does.
+RESERVED = frozenset({"backend", "bin", "cache", "engine", "migrate", "passphrase", "pulumi"})
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,11 @@ class Home:
     def run(self) -> Path:
         """Configs, sockets and logs: gone after `down`."""
         return self.place / "run"
+
+    @property
+    def removed(self) -> tuple[Path, ...]:
+        """What a `down` removes, whatever lies in it."""
+        return self.run, self.engine, self.backend, self.pulumi
 
     @property
     def data(self) -> Path:
@@ -98,6 +109,25 @@ class Home:
 def base_of(root: Path) -> Path:
     """What the environments of a clone share."""
     return root / ".plinth"
+
+
+def refuse_name(root: Path, env: str) -> None:
+    """Raise :class:`UserError` for a name that no environment can have: Plinth's own directories would be its."""
+    if not _NAME.fullmatch(env):
+        raise UserError(
+            f"'{env}' is no name of an environment; it has letters, digits, '.', '_' and '-', a letter or digit first."
+        )
+    if env.casefold() in RESERVED:
+        data = base_of(root) / env / "data"
+        move = (
+            f" Its data stays in {data}: stop its services, and move that to .plinth/NAME/data."
+            if data.exists()
+            else ""
+        )
+        raise UserError(
+            f"An environment cannot be named '{env}': Plinth keeps files of its own in .plinth/{env}. Give "
+            f"stacks/Pulumi.{env}.yaml another name.{move}"
+        )
 
 
 def home(root: Path, env: str) -> Home:

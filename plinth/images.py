@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import yaml
-
 from plinth.errors import UserError
 from plinth.services.spec import Program, Service
+from plinth.yaml_files import read_yaml
 
 PINS = Path("config") / "images.yaml"
 # What Plinth's own image is built on.
@@ -57,7 +56,7 @@ class Images:
 
 def pins(root: Path) -> dict[str, str]:
     """The reference of each image by key, from config/images.yaml."""
-    found: dict[str, str] = yaml.safe_load((root / PINS).read_text())["images"]
+    found: dict[str, str] = read_yaml(root / PINS)["images"]
     return found
 
 

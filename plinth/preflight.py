@@ -13,7 +13,7 @@ from typing import TypedDict
 from urllib.parse import urlsplit
 
 from plinth.errors import UserError
-from plinth.repository_address import holds_secret
+from plinth.repository_address import directory, holds_secret
 from plinth.services import webhooks
 from plinth.services.spec import NODE_PORT_STEP
 from plinth.settings import Settings, TargetName
@@ -55,6 +55,7 @@ def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
     yield from _ports(settings)
     yield from _databases(settings)
     yield from _repository(settings.backup)
+    yield from _schedules(settings)
     yield from webhooks.setting_refusals(settings)
     yield from _upgrade(settings, deployed)
     yield from _volumes(settings, deployed)
@@ -196,7 +197,8 @@ def _managed(settings: Settings) -> Iterator[str]:
             "of its own; end TLS there and unset qdrant.tls, or leave qdrant_url out."
         )
     repository = settings.backup.repository
-    if settings.target is TargetName.kubernetes and settings.backup.enabled and repository and ":" not in repository:
+    in_pods = settings.target is TargetName.kubernetes and settings.backup.enabled
+    if in_pods and repository and directory(repository) is not None:
         yield (
             f"plinth:backup.repository is {repository}, a directory, and no pod has it; name a repository that pods "
             "reach, such as s3:https://host/bucket/prefix, or leave it out for a claim in the namespace."
@@ -272,11 +274,25 @@ def _repository(backup: Backup) -> Iterator[str]:
             "plinth:backup.repository is reached without TLS, and plinth:backup.rest would send its password in the "
             "clear; set it to rest:https://host:8000/name."
         )
-    if backup.append_only and ":" not in where:
+    if backup.append_only and directory(where) is not None:
         yield (
             "plinth:backup.append_only is on, and the repository is in a directory, which its owner can always delete; "
             "name one on a rest-server or in S3, or turn it off."
         )
+
+
+def _schedules(settings: Settings) -> Iterator[str]:
+    """A CronJob knows less of cron than Plinth's own schedule."""
+    if settings.target is not TargetName.kubernetes or not settings.backup.enabled:
+        return
+    for key in ("schedule", "check_schedule", "drill_schedule"):
+        expression: str = getattr(settings.backup, key)
+        _, _, day, _, weekday = expression.upper().split()
+        if "L" in day or re.search(r"#|\dL|(?<![/\d])7", weekday):
+            yield (
+                f"plinth:backup.{key} is {expression}, and a CronJob of kubernetes knows no L, no # and no day 7; "
+                "write 0 for Sunday, and days by their number."
+            )
 
 
 def _upgrade(settings: Settings, deployed: Deployed) -> Iterator[str]:

@@ -10,6 +10,7 @@ restic takes a login from the address for `rest:` alone, but prints and stores w
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 HIDDEN = "***"
 _KIND = re.compile(r"(local|sftp|rest|s3|b2|azure|gs|swift|rclone):")
@@ -30,6 +31,20 @@ def masked(address: str) -> str:
 def holds_secret(address: str) -> bool:
     """Whether an address has a login, a key, a token or options in it; a user of sftp is none."""
     return _secret(address) is not None
+
+
+def directory(address: str) -> str | None:
+    """The path of a repository in a directory; None for one on a server."""
+    kind = _KIND.match(address)
+    if kind:
+        return address[kind.end() :] if kind[1] == "local" else None
+    return None if "://" in address else address
+
+
+def anchored(address: str, root: Path) -> str:
+    """The address with a directory's path from ``root`` on, `~` expanded; raises RuntimeError for nobody's `~name`."""
+    path = directory(address)
+    return address if path is None else str(root / Path(path).expanduser())
 
 
 def login_in(address: str) -> str | None:

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
-from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from plinth.config_file import load
-from plinth.errors import UserError
-
-
-def _cron(expression: str) -> str:
-    try:
-        CronSim(expression, datetime.now(UTC))
-    except CronSimError as error:
-        raise ValueError(f"'{expression}' is no cron expression ({error})") from error
-    return expression
-
-
-Cron = Annotated[str, AfterValidator(_cron)]
-
+from plinth.cron import Cron
+from plinth.secret_file import read_secret
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
@@ -155,11 +141,4 @@ def load_config(path: Path) -> Config:
 
 def secret(path: Path | None) -> str | None:
     """What a secret's file holds; None without a file."""
-    if path is None:
-        return None
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}), and a secret is in it; run `plinth up` again.", exit_code=1
-        ) from error
+    return None if path is None else read_secret(path)

@@ -19,6 +19,8 @@ from threading import Lock
 
 from plinth.backup.sqlite_copy import copy
 from plinth.bounded_server import BoundedHTTPServer, Handler
+from plinth.errors import UserError
+from plinth.secret_file import read_secret
 from plinth.visible import log_lines
 
 PATH = "/database"
@@ -108,14 +110,14 @@ def main() -> None:
     # Process 1 of a container hears no signal that it does not listen for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        password = given.password_file.read_text().strip()
+        password = read_secret(given.password_file)
         if not password:
             sys.exit(f"{given.password_file} is empty, and a password was expected; write one, and start again.")
         with Lender((given.host, given.port), given.database, password, given.directory) as lender:
             lender.forget()
             log.info("lending %s at port %s", given.database, lender.server_port)
             lender.serve_forever()
-    except OSError as error:
+    except (OSError, UserError) as error:
         sys.exit(f"plinth.backup.lend: {error}")
 
 

@@ -12,7 +12,7 @@ import typer
 from plinth.cli import backup, collections, images, load, migrate, plugins, secret, size, stack, status, tune
 from plinth.cli.common import close_umask
 from plinth.console import Terminal
-from plinth.errors import UserError
+from plinth.errors import UserError, refusal
 from plinth.visible import show_crash
 
 app = typer.Typer(
@@ -45,3 +45,10 @@ def main() -> None:
     except UserError as error:
         Terminal(stderr=True).print(f"plinth: {error}", style="red")
         sys.exit(error.exit_code)
+    except ValueError as error:
+        # What a model or a decoder refuses is a value that came from outside, and no fault of the program's flow.
+        sentence = refusal(error)
+        if sentence is None:
+            raise
+        Terminal(stderr=True).print(f"plinth: {sentence}", style="red")
+        sys.exit(1)

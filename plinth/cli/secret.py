@@ -9,7 +9,7 @@ import typer
 
 from plinth.cli.common import Env, console
 from plinth.engine import encrypt
-from plinth.environment import NAMESPACE, project_root
+from plinth.environment import NAMESPACE, project_root, refuse_value
 from plinth.errors import UserError
 from plinth.settings.secret import is_secret, secret_keys
 
@@ -34,6 +34,7 @@ def secret(
     value = _value(key)
     if not value:
         raise UserError(f"No value came for {NAMESPACE}:{key}; type one, or give it on standard input.")
+    refuse_value(key, value)
     encrypt(project_root(), env, key, value)
     console.print(f"stacks/Pulumi.{env}.yaml holds {NAMESPACE}:{key}, encrypted; `plinth up {env}` applies it.")
 

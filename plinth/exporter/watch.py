@@ -23,6 +23,7 @@ from plinth.monitoring import marks
 from plinth.monitoring.burn import EDGES
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.spec import CollectionSpec
+from plinth.secret_file import read_secret
 
 log = logging.getLogger("plinth.exporter")
 
@@ -190,9 +191,7 @@ class Watch(Collector):
 
 def client(config: Config) -> Qdrant:
     """A connection with the read-only key."""
-    key, ca = (
-        file.read_text().strip() if file else None for file in (config.qdrant.api_key_file, config.qdrant.ca_file)
-    )
+    key, ca = (read_secret(file) if file else None for file in (config.qdrant.api_key_file, config.qdrant.ca_file))
     return Qdrant(config.qdrant.url, key, timeout_s=5, ca_cert=ca)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plinth.errors import UserError
+from plinth.yaml_files import read_yaml
 
 CREATE = "create_collection"
 
@@ -164,9 +164,7 @@ class Slo(_Model):
 def load_slo(path: Path) -> Slo:
     """Read the file; raises :class:`UserError` naming the key that is wrong."""
     try:
-        slo = Slo.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}; mend the file.") from error
+        slo = Slo.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"

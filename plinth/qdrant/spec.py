@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from plinth.errors import UserError
@@ -23,6 +22,7 @@ from plinth.qdrant.sections import (
     Vectors,
     Wal,
 )
+from plinth.yaml_files import read_yaml
 
 
 def _plain(name: str) -> str:
@@ -168,10 +168,7 @@ def named(specs: Sequence[CollectionSpec], name: str) -> CollectionSpec:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}; mend the file.") from error
+    document = read_yaml(path)
     if not isinstance(document, dict):
         raise UserError(f"{path} must be a mapping with `name` and `vectors`; see config/collections for examples.")
     return document

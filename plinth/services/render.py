@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from plinth.services.spec import Copy, File, Service
+from plinth.yaml_files import read_text
 
 
 class Place(Protocol):
@@ -100,7 +101,7 @@ def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path
 
     def content(file: File | Copy) -> str:
         if isinstance(file, Copy):
-            text = (root / file.source).read_text()
+            text = read_text(root / file.source)
             for words, others in file.replaced.items():
                 text = text.replace(words, others)
             return text

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, ValidationInfo
 
-from plinth.settings.model import Model, Port
-
-CRON = r"^(\S+\s+){4}\S+$"
+from plinth.cron import Cron
+from plinth.repository_address import anchored
+from plinth.settings.model import ROOT, Model, Port, ProjectPath, Secret
 
 
 class Retention(Model):
@@ -22,8 +22,8 @@ class Retention(Model):
 class S3(Model):
     """What opens a repository in S3: `repository: s3:https://host/bucket/prefix`."""
 
-    access_key_id: SecretStr
-    secret_access_key: SecretStr
+    access_key_id: Secret
+    secret_access_key: Secret
     region: str | None = None
     path_style: bool = Field(False, description="The bucket in the path and not in the host's name, as MinIO wants it.")
 
@@ -32,7 +32,17 @@ class Rest(Model):
     """The login of a repository on restic's rest-server: `repository: rest:https://host:8000/name`."""
 
     user: str = Field(pattern=r"^[^:\s]+$")
-    password: SecretStr
+    password: Secret
+
+
+def _repository(address: str, info: ValidationInfo) -> str:
+    if not address.strip() or not address.isprintable():
+        raise ValueError("name a directory, or a repository such as s3:https://host/bucket/prefix")
+    root = (info.context or {}).get(ROOT)
+    try:
+        return address if root is None else anchored(address, root)
+    except RuntimeError as error:
+        raise ValueError(f"{str(error).rstrip('.').lower()}; write the whole path") from None
 
 
 class Backup(Model):
@@ -44,8 +54,10 @@ class Backup(Model):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
         description="What its sets are called; environments that share a repository need a name each.",
     )
-    repository: str | None = Field(None, description="A restic repository; a local one beside the data when absent.")
-    password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    repository: Annotated[str, AfterValidator(_repository)] | None = Field(
+        None, description="A restic repository; a directory is relative to the project. Beside the data when absent."
+    )
+    password: Secret | None = Field(None, description="Generated and kept when absent.")
     s3: S3 | None = None
     rest: Rest | None = None
     append_only: bool = Field(
@@ -53,7 +65,7 @@ class Backup(Model):
         description="The repository lets this environment delete nothing: backups remove no old sets, and `plinth "
         "backup prune` does so with a login of its own, from another machine.",
     )
-    ca_cert: str | None = Field(
+    ca_cert: ProjectPath | None = Field(
         None,
         description="Who signed the certificate of the repository's server, where none of the machine's authorities "
         "did: a PEM file, relative to the project.",
@@ -63,9 +75,9 @@ class Backup(Model):
         description="Extensions of Postgres that a restore and a drill may make as the superuser, beside those that "
         "any owner may make and those that Plinth knows to reach no file, no program and no other server.",
     )
-    schedule: str = Field("0 3 * * *", description="Cron, in UTC.", pattern=CRON)
-    check_schedule: str = Field("0 4 * * 6", description="When the repository is checked: cron, in UTC.", pattern=CRON)
-    drill_schedule: str = Field("0 5 * * 0", description="When a restore is drilled: cron, in UTC.", pattern=CRON)
+    schedule: Cron = Field("0 3 * * *", description="Cron, in UTC.")
+    check_schedule: Cron = Field("0 4 * * 6", description="When the repository is checked: cron, in UTC.")
+    drill_schedule: Cron = Field("0 5 * * 0", description="When a restore is drilled: cron, in UTC.")
     check_parts: int = Field(4, ge=1, description="So many checks in a row read every byte of the repository once.")
     upload_kib: int | None = Field(None, ge=1, description="KiB a second that may be uploaded; unlimited when absent.")
     keep: Retention = Retention()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from plinth.settings.model import ENCRYPTED, Model, Port
+from plinth.settings.model import ENCRYPTED, HeaderSecret, Model, Port, ProjectPath, Secret, SecretUrl, Url
 
 # Unreserved in addresses, so no file, shell or client reads anything into one; bcrypt hashes 72 bytes at most.
 WEB_PASSWORD = re.compile(r"[A-Za-z0-9._~-]{8,72}")
@@ -39,16 +39,18 @@ class Alertmanager(Model):
     enabled: bool = True
     port: Port = 9093
     password: WebPassword | None = Field(None, description="Of the user plinth. Generated and kept when absent.")
-    webhook_url: SecretStr | None = Field(None, description="Where pages go, and tickets unless they have their own.")
-    webhook_token: SecretStr | None = Field(None, description="The bearer token that webhook_url is called with.")
-    ticket_webhook_url: SecretStr | None = Field(None, description="Where tickets go; webhook_url when absent.")
-    ticket_webhook_token: SecretStr | None = Field(
+    webhook_url: SecretUrl | None = Field(None, description="Where pages go, and tickets unless they have their own.")
+    webhook_token: HeaderSecret | None = Field(None, description="The bearer token that webhook_url is called with.")
+    ticket_webhook_url: SecretUrl | None = Field(None, description="Where tickets go; webhook_url when absent.")
+    ticket_webhook_token: HeaderSecret | None = Field(
         None, description="The bearer token that ticket_webhook_url is called with."
     )
-    heartbeat_url: SecretStr | None = Field(
+    heartbeat_url: SecretUrl | None = Field(
         None, description="A heartbeat outside of the stack that complains when the watchdog stops calling it."
     )
-    heartbeat_token: SecretStr | None = Field(None, description="The bearer token that heartbeat_url is called with.")
+    heartbeat_token: HeaderSecret | None = Field(
+        None, description="The bearer token that heartbeat_url is called with."
+    )
     public_urls: tuple[Literal["webhook_url", "ticket_webhook_url", "heartbeat_url"], ...] = Field(
         (), description="The addresses that hold no secret, so that Alertmanager before 0.26 may show them."
     )
@@ -59,8 +61,8 @@ class Grafana(Model):
 
     enabled: bool = True
     port: Port = 3000
-    admin_password: SecretStr | None = Field(None, description="Generated and kept when absent.")
-    secret_key: SecretStr | None = Field(
+    admin_password: Secret | None = Field(None, description="Generated and kept when absent.")
+    secret_key: Secret | None = Field(
         None,
         description="Encrypts the passwords of sources that were made in Grafana. Generated and kept when absent.",
     )
@@ -94,9 +96,8 @@ class Monitoring(Model):
     grafana: Grafana = Grafana()
     loki: Loki = Loki()
     exporters: Exporters = Exporters()
-    runbooks_url: str | None = Field(
+    runbooks_url: Url | None = Field(
         None,
-        pattern="^https?://",
         description="Where monitoring/runbooks can be read; alerts then lead there, and else name the file.",
     )
 
@@ -104,4 +105,4 @@ class Monitoring(Model):
 class Slo(Model):
     """Where the latency targets are."""
 
-    file: str = "load/slo.yaml"
+    file: ProjectPath = Field("load/slo.yaml", description="Relative to the project.")

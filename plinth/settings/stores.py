@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from plinth.settings.model import Model, Port
+from plinth.settings.model import HeaderSecret, Model, Port, ProjectPath, Secret
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^v?\d+\.\d+(\.\d+)?$")]
@@ -15,9 +15,11 @@ Version = Annotated[str, StringConstraints(pattern=r"^v?\d+\.\d+(\.\d+)?$")]
 class Tls(Model):
     """TLS on every port. Files are PEM, relative to the project; `{}` has certificates issued by an own authority."""
 
-    cert: str | None = Field(None, description="The server's certificate; issued by an own authority when absent.")
-    key: str | None = Field(None, description="The certificate's key.")
-    ca_cert: str | None = Field(
+    cert: ProjectPath | None = Field(
+        None, description="The server's certificate; issued by an own authority when absent."
+    )
+    key: ProjectPath | None = Field(None, description="The certificate's key.")
+    ca_cert: ProjectPath | None = Field(
         None, description="Who signed it, for clients and between peers; the machine's authorities when absent."
     )
 
@@ -44,9 +46,11 @@ class Qdrant(Model):
     replication_factor: int = Field(1, ge=1, description="The default for new collections.")
     allow_single_replica: bool = Field(False, description="Accept replication 1 on a cluster: a lost node loses data.")
     auth: bool = Field(True, description="Keys are on; off is refused anywhere but on loopback.")
-    api_key: SecretStr | None = Field(None, description="Generated and kept when absent.")
-    alt_api_key: SecretStr | None = Field(None, description="A second full key, while applications change to another.")
-    read_only_api_key: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    api_key: HeaderSecret | None = Field(None, description="Generated and kept when absent.")
+    alt_api_key: HeaderSecret | None = Field(
+        None, description="A second full key, while applications change to another."
+    )
+    read_only_api_key: HeaderSecret | None = Field(None, description="Generated and kept when absent.")
     tls: Tls | None = None
     cpus: float | None = Field(None, gt=0, description="Cores; the tier's when absent.")
     memory_mib: int | None = Field(None, ge=512, description="MiB; the tier's when absent.")
@@ -68,7 +72,7 @@ class Qdrant(Model):
 class Collections(Model):
     """Which collection files an environment takes, and what it changes in them."""
 
-    directory: str = Field("config/collections", description="Relative to the project.")
+    directory: ProjectPath = Field("config/collections", description="Relative to the project.")
     only: tuple[str, ...] | None = Field(None, description="Names to take; all when absent.")
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Spec keys by collection name.")
     deletion_policy: Literal["keep", "delete"] = Field(
@@ -82,7 +86,7 @@ class Database(Model):
 
     name: Identifier
     owner: Identifier | None = Field(None, description="The database's name when absent.")
-    password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    password: Secret | None = Field(None, description="Generated and kept when absent.")
 
     @property
     def role(self) -> str:
@@ -96,7 +100,7 @@ class Postgres(Model):
     enabled: bool = True
     port: Port = 5432
     databases: tuple[Database, ...] = ()
-    superuser_password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    superuser_password: Secret | None = Field(None, description="Generated and kept when absent.")
     memory_mib: int | None = Field(None, ge=128)
     max_connections: int | None = Field(None, ge=10)
     disk_gib: int = Field(10, ge=1)
@@ -107,7 +111,7 @@ class Redis(Model):
 
     enabled: bool = True
     port: Port = 6379
-    password: SecretStr | None = Field(None, description="Generated and kept when absent.")
+    password: Secret | None = Field(None, description="Generated and kept when absent.")
     maxmemory_mib: int | None = Field(None, ge=16, description="MiB; the tier's when absent.")
     maxmemory_policy: str = Field(
         "allkeys-lru", pattern="^(noeviction|(allkeys|volatile)-(lru|lfu|random)|volatile-ttl)$"
@@ -122,6 +126,6 @@ class Neo4j(Model):
     enabled: bool = False
     http_port: Port = 7474
     bolt_port: Port = 7687
-    password: SecretStr | None = Field(None, min_length=8, description="Generated and kept when absent.")
+    password: Secret | None = Field(None, min_length=8, description="Generated and kept when absent.")
     memory_mib: int | None = Field(None, ge=768, description="MiB; the tier's when absent.")
     disk_gib: int = Field(10, ge=1)

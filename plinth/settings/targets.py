@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from plinth.settings.model import Model
+from plinth.settings.model import Model, ProjectPath
 
 
 class TargetName(StrEnum):
@@ -71,7 +71,7 @@ class Managed(Model):
 class Kubernetes(Model):
     """Settings of the kubernetes target."""
 
-    kubeconfig: str | None = Field(None, description="A kubeconfig file; KUBECONFIG's, else ~/.kube/config's.")
+    kubeconfig: ProjectPath | None = Field(None, description="A kubeconfig file; KUBECONFIG's, else ~/.kube/config's.")
     context: str | None = Field(None, description="kubeconfig context; the current one when absent.")
     namespace: str = Field("plinth", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     storage_class: str | None = Field(None, description="The cluster's default when absent.")

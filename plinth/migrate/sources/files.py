@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,12 +132,9 @@ class Jsonl:
 
     def after(self, place: int) -> Iterator[Record]:
         """Lines from a byte on."""
-        with Path(self._options.path).open("rb") as file:
-            file.seek(place)
-            for line in file:
-                place += len(line)
-                if line.strip():
-                    yield self._record(line, place)
+        for line, end in _lines(self._options.path, place):
+            if line.strip():
+                yield self._record(line, end)
 
     def _record(self, line: bytes, place: int) -> Record:
         try:
@@ -207,12 +205,36 @@ class Npy:
         if self._options.payload is None:
             while True:
                 yield {}
-        with Path(self._options.payload).open("rb") as file:
-            for line in islice(file, place, None):
-                yield orjson.loads(line)
+        for number, (line, _) in enumerate(_lines(self._options.payload), 1):
+            if number > place:
+                yield _payload(line, f"line {number} of {self._options.payload}")
         raise UserError(
             f"{self._options.payload} has fewer lines than {self._options.path} has rows; one a row is expected."
         )
+
+
+def _lines(path: str, place: int = 0) -> Iterator[tuple[bytes, int]]:
+    """The lines of a file from a byte on, without a byte order mark, each with the byte at which it ends."""
+    with Path(path).open("rb") as file:
+        mark = file.read(len(codecs.BOM_UTF8))
+        if mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(f"{path} is UTF-16, and UTF-8 is expected; save it as UTF-8.")
+        start = len(mark) if mark == codecs.BOM_UTF8 else 0
+        place = max(place, start)
+        file.seek(place)
+        for line in file:
+            place += len(line)
+            yield line, place
+
+
+def _payload(line: bytes, name: str) -> dict[str, Any]:
+    try:
+        document = orjson.loads(line)
+    except ValueError as error:
+        raise UserError(f"{name} is no JSON: {error}; correct it.") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{name} is no JSON object; write the fields of a row as one.")
+    return document
 
 
 def _record(document: dict[str, Any], vector: Any, place: int, options: FileOptions) -> Record:

@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from plinth.errors import UserError
 from plinth.migrate.sources.pg_catalog import Connection
+from plinth.yaml_files import read_text
 
 DSN_VARIABLE = "PLINTH_SOURCE_DSN"
 CONNECT_TIMEOUT_S = 15
@@ -41,13 +42,7 @@ AND (r.rolsuper OR EXISTS (
 
 def conninfo(dsn_file: str | None) -> str:
     """The connection string; refuses one that keeps no session, and one whose password would be taken for its host."""
-    if dsn_file is not None:
-        try:
-            text = Path(dsn_file).read_text().strip()
-        except OSError as error:
-            raise UserError(f"--dsn-file: {dsn_file} cannot be read: {error.strerror}.") from error
-    else:
-        text = os.environ.get(DSN_VARIABLE, "")
+    text = os.environ.get(DSN_VARIABLE, "") if dsn_file is None else read_text(Path(dsn_file)).strip()
     where = dsn_file or DSN_VARIABLE
     if _ambiguous(text):
         raise UserError(

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from plinth.moments import past
+
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
 RENEW_DAYS = 60
@@ -74,9 +76,15 @@ def issue(authority: Pair, name: str, hosts: Sequence[str], purpose: str = "peer
 
 
 def is_due(cert: str, now: datetime | None = None) -> bool:
-    """Whether a certificate ends within :data:`RENEW_DAYS`."""
-    ends = x509.load_pem_x509_certificate(cert.encode()).not_valid_after_utc
-    return ends - (now or datetime.now(UTC)) < timedelta(days=RENEW_DAYS)
+    """Whether a certificate ends within :data:`RENEW_DAYS`, or begins ahead of the clock, so that nobody accepts it."""
+    now, made = now or datetime.now(UTC), x509.load_pem_x509_certificate(cert.encode())
+    return made.not_valid_after_utc - now < timedelta(days=RENEW_DAYS) or begins_ahead(cert, now)
+
+
+def begins_ahead(cert: str, now: datetime | None = None) -> bool:
+    """Whether a certificate begins ahead of the clock: the one that made it was."""
+    begins = x509.load_pem_x509_certificate(cert.encode()).not_valid_before_utc
+    return past(begins.timestamp(), (now or datetime.now(UTC)).timestamp()) is None
 
 
 def trusting(ca_cert: str | None, client: Pair | None = None) -> ssl.SSLContext:

@@ -20,6 +20,7 @@ from plinth.backup.state import Kind, Run, State, StateUnreadable, read
 from plinth.backup.work import Say
 from plinth.bounded_server import serve_metrics
 from plinth.errors import UserError
+from plinth.moments import date, past
 
 log = logging.getLogger("plinth.backup")
 
@@ -38,13 +39,15 @@ def due(cron: str, since: datetime, last: Run | None, *, retried: bool) -> datet
     return planned
 
 
-def plan(schedule: Schedule, since: datetime, state: State) -> dict[Kind, datetime]:
-    """When each job is due. A check or drill is due only once there is a backup."""
+def plan(schedule: Schedule, since: datetime, state: State, now: datetime | None = None) -> dict[Kind, datetime]:
+    """When each job is due: now, where its last is dated ahead of the clock. A check or drill takes a backup."""
+    now = now or datetime.now(UTC)
+    ahead, state = state.ahead(now.timestamp()), state.as_of(now.timestamp())
     found: dict[Kind, datetime] = {"backup": due(schedule.backup, since, state.backup, retried=True)}
     if state.backup and state.backup.succeeded_at:
         found["check"] = due(schedule.check, since, state.check, retried=False)
         found["drill"] = due(schedule.drill, since, state.drill, retried=False)
-    return found
+    return {kind: now if kind in ahead else at for kind, at in found.items()}
 
 
 def keep(config: Config, say: Say) -> None:
@@ -61,7 +64,10 @@ def keep(config: Config, say: Say) -> None:
     }
     told: dict[Kind, datetime] = {}
     while True:
-        planned = plan(config.schedule, since, _state(config))
+        state = _state(config)
+        for kind, moment in state.ahead(time.time()).items():
+            log.warning("the last %s is dated %s, ahead of this clock: it counts as none", kind, date(moment))
+        planned = plan(config.schedule, since, state)
         for kind, at in planned.items():
             gauge.labels(kind).set(at.timestamp())
         if planned != told:
@@ -100,6 +106,12 @@ def _since(directory: Path) -> datetime:
     """When this schedule first started: a machine that is off at night must not wait for its first run for ever."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "scheduled-since"
-    if not file.exists():
-        file.write_text(f"{time.time()}\n")
-    return datetime.fromtimestamp(float(file.read_text()), UTC)
+    now = time.time()
+    try:
+        since = past(float(file.read_text()), now)
+    except (OSError, ValueError):
+        since = None
+    if since is None:
+        since = now
+        file.write_text(f"{now}\n")
+    return datetime.fromtimestamp(since, UTC)

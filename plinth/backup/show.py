@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from plinth.backup.look import Set, Verified
-from plinth.backup.state import Run, State
+from plinth.backup.state import KINDS, Kind, Run, State
 from plinth.backup.take import Taken
+from plinth.moments import date, past
 
 if TYPE_CHECKING:
     from plinth.backup.drill import Drilled
@@ -122,9 +123,8 @@ def verified_json(verified: Verified) -> dict[str, Any]:
 
 def drilled_lines(drilled: Drilled) -> list[str]:
     """What a drill came to."""
-    old = time.time() - drilled.manifest.ended_at
     lines = [
-        f"Set {drilled.snapshot.short}, {old / 3600:.1f} h old, "
+        f"Set {drilled.snapshot.short}, {_old(drilled.manifest.ended_at, time.time())}, "
         + ("did NOT come back as it was saved." if drilled.result == "failed" else "came back as it was saved.")
     ]
     for store, said in drilled.told.items():
@@ -146,20 +146,35 @@ def drilled_json(drilled: Drilled) -> dict[str, Any]:
 
 def state_line(state: State, now: float) -> str:
     """How old the last backup and the last drill are, and how they went."""
-    return ", ".join(f"{kind} {_told(getattr(state, kind), now)}" for kind in ("backup", "drill"))
+    timely = state.as_of(now)
+    ages = ", ".join(f"{kind} {_told(getattr(timely, kind), now)}" for kind in ("backup", "drill"))
+    return "; ".join([ages, *(_ahead(kind, moment) for kind, moment in state.ahead(now).items())])
 
 
-def state_json(state: State) -> dict[str, Any]:
-    """The same for a machine: the last backup, check and drill; null for what never ran."""
-    return {kind: run.model_dump() if (run := getattr(state, kind)) else None for kind in ("backup", "check", "drill")}
+def state_json(state: State, now: float | None = None) -> dict[str, Any]:
+    """The same for a machine: the last backup, check and drill; null for what never ran, or is ahead of the clock."""
+    now = time.time() if now is None else now
+    timely, ahead = state.as_of(now), state.ahead(now)
+    runs = {kind: run.model_dump() if (run := getattr(timely, kind)) else None for kind in KINDS}
+    return runs | ({"ahead_of_clock": ahead} if ahead else {})
+
+
+def _ahead(kind: Kind, at: float) -> str:
+    return f"the last {kind} is dated {date(at)}, ahead of this clock: it counts as none, and one is due now"
 
 
 def _told(run: Run | None, now: float) -> str:
     if run is None:
         return "never ran"
-    good = "none good yet" if run.succeeded_at is None else f"last good {_age(now - run.succeeded_at)} ago"
+    good = "none good yet" if run.succeeded_at is None else f"last good {_age(max(0.0, now - run.succeeded_at))} ago"
     word = run.result if run.result == "ok" else run.result.upper()
     return f"{word} ({good})" + (f": {run.detail}" if run.detail else "")
+
+
+def _old(moment: float, now: float) -> str:
+    if past(moment, now) is None:
+        return f"dated {date(moment)}, ahead of this clock"
+    return f"{max(0.0, now - moment) / 3600:.1f} h old"
 
 
 def _age(seconds: float) -> str:

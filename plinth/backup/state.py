@@ -12,18 +12,20 @@ that it was `ok`, and survives later failures. A kind that never ran is absent. 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plinth import beneath
 from plinth.errors import UserError
 from plinth.files import OF_GROUP, write_whole
+from plinth.moments import past
 
 FILE = "backups.json"
 LARGEST = 1 << 20
 Result = Literal["ok", "incomplete", "failed"]
 Kind = Literal["backup", "check", "drill"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class StateUnreadable(UserError):
@@ -54,6 +56,29 @@ class State(BaseModel):
     check: Run | None = None
     drill: Run | None = None
 
+    def ahead(self, now: float) -> dict[Kind, float]:
+        """The kinds that have a moment ahead of the clock, each with its last."""
+        found: dict[Kind, float] = {}
+        for kind in KINDS:
+            run: Run | None = getattr(self, kind)
+            moments = (run.attempted_at, run.succeeded_at or 0.0) if run else ()
+            if any(past(moment, now) is None for moment in moments):
+                found[kind] = max(moments)
+        return found
+
+    def as_of(self, now: float) -> State:
+        """The state without moments ahead of the clock: a run that has no other never was."""
+        return self.model_copy(update={kind: _as_of(getattr(self, kind), now) for kind in self.ahead(now)})
+
+
+def _as_of(run: Run, now: float) -> Run | None:
+    succeeded_at = past(run.succeeded_at, now)
+    attempted_at = past(run.attempted_at, now)
+    attempted_at = succeeded_at if attempted_at is None else attempted_at
+    if attempted_at is None:
+        return None
+    return run.model_copy(update={"attempted_at": attempted_at, "succeeded_at": succeeded_at})
+
 
 def read(path: Path) -> State:
     """The state; an empty one where no file is yet. Raises :class:`StateUnreadable`."""
@@ -73,8 +98,8 @@ def record(path: Path, kind: Kind, run: Run) -> None:
         state = read(path)
     except StateUnreadable:
         state = State()
-    before: Run | None = getattr(state, kind)
     ended = run.attempted_at + run.duration_s
+    before: Run | None = getattr(state.as_of(ended), kind)
     succeeded_at = ended if run.result == "ok" else before.succeeded_at if before else None
     state = state.model_copy(update={kind: run.model_copy(update={"succeeded_at": succeeded_at})})
     path.parent.mkdir(parents=True, exist_ok=True)

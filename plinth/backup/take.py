@@ -23,6 +23,7 @@ from plinth.backup.restic import Restic, Snapshot
 from plinth.backup.state import Result, Run, record
 from plinth.backup.work import BackupError, Say, Work, emptied, full_disk_said, is_of_disk, working
 from plinth.errors import UserError
+from plinth.moments import past
 from plinth.visible import visible
 
 log = logging.getLogger("plinth.backup")
@@ -241,4 +242,6 @@ def newest(restic: Restic, wanted: str | None = None, *, incomplete: bool = Fals
     if not usable:
         what = "no complete set" if found else "no set"
         raise BackupError(f"There is {what} in {restic.location} yet; `plinth backup run` makes one.")
-    return usable[-1]
+    now = time.time()
+    # One that a clock wrote which was ahead may be older than all others.
+    return ([snapshot for snapshot in usable if past(snapshot.at, now) is not None] or usable)[-1]

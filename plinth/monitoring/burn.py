@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plinth.load.slo import Slo
+from plinth.moments import SKEW_S
 
 # Seconds. Qdrant's histograms, REST and gRPC, count answers below these and no others (v1.18).
 EDGES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10, 50)
@@ -156,7 +157,8 @@ def _ages(slo: Slo) -> Iterator[Rule]:
         metric = f"plinth_{kind.lower()}_last_success_timestamp_seconds"
         yield _alert(
             f"{kind}TooOld",
-            f"time() - ({metric} > 0) > {seconds:g}",
+            # One of a clock that was ahead would be young for years.
+            f"time() - ({metric} > 0) > {seconds:g}\nor\ntime() - {metric} < -{SKEW_S:g}",
             "ticket",
             f"The last good {'backup' if kind == 'Backup' else 'restore drill'} is older than {age}.",
             f"It was {{{{ $value | humanizeDuration }}}} ago. {words}",

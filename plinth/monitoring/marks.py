@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plinth.files import READABLE, write_whole
+from plinth.moments import past
 
 FILE = "marks.json"
 VERDICTS = ("pass", "fail", "void")
@@ -57,12 +58,15 @@ class Marks(BaseModel):
     load: LoadRun | None = None
 
 
-def read(path: Path) -> Marks:
-    """The marks; none where the file is missing or damaged, for they are only a help to the eye."""
+def read(path: Path, now: float | None = None) -> Marks:
+    """The marks; none where the file is missing or damaged, or ahead of the clock: they are only a help to the eye."""
+    now = time.time() if now is None else now
     try:
-        return Marks.model_validate_json(path.read_bytes())
+        marks = Marks.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return Marks()
+    load = marks.load if marks.load and past(marks.load.at, now) is not None else None
+    return marks.model_copy(update={"deployed_at": past(marks.deployed_at, now), "load": load})
 
 
 def mark_deploy(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
-from plinth.certificates import AUTHORITY_DAYS, SERVER_DAYS, Pair, is_due, issue, make_authority
+from plinth.certificates import AUTHORITY_DAYS, SERVER_DAYS, Pair, begins_ahead, is_due, issue, make_authority
 from plinth.directories import make_passage
 from plinth.files import locked, write_whole
 from plinth.resources.base import Provider, to_json
@@ -22,9 +22,11 @@ def kept_authority(directory: Path, name: str) -> Pair:
     directory.mkdir(mode=0o700, exist_ok=True)
     path = directory / "authority.json"
     with locked(directory / "lock"):
-        if not path.exists():
-            write_whole(path, json.dumps(vars(make_authority(name))))
-        return Pair(**json.loads(path.read_text()))
+        made = Pair(**json.loads(path.read_text())) if path.exists() else None
+        if made is None or begins_ahead(made.cert):
+            made = make_authority(name)
+            write_whole(path, json.dumps(vars(made)))
+        return made
 
 
 class CertificateProvider(Provider):
@@ -38,7 +40,8 @@ class CertificateProvider(Provider):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """Whether it is due."""
-        return ReadResult(id_, {**props, "due": "yes" if is_due(props["cert"]) else ""})
+        due = is_due(props["cert"]) or begins_ahead(props["ca_cert"])
+        return ReadResult(id_, {**props, "due": "yes" if due else ""})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Issue it again."""

@@ -12,6 +12,7 @@ from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
 from plinth.files import READABLE, write_whole
 from plinth.images import PINS, is_built_here, pins, with_digests, without_digest
+from plinth.output_files import output_files
 from plinth.settings import Settings, TargetName
 from plinth.targets.choose import image_references, images_of, to_build
 from plinth.targets.docker import own
@@ -102,6 +103,7 @@ def pull(env: Env) -> None:
 def save(env: Env, file: File) -> None:
     """Write every image to one file, for a site without a network. Example: plinth images save dev images.tar"""
     settings, references = _environment(env)
+    output_files({"The file": file})
     with Daemon(settings.docker.host) as daemon:
         daemon.version()
         for reference in _unbuilt(daemon, references):

@@ -33,6 +33,7 @@ from plinth.load.slo import load_slo
 from plinth.load.verdict import Verdict, lateness, soundness
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_load
+from plinth.output_files import output_files
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.spec import CollectionSpec
 
@@ -72,8 +73,7 @@ def load(
     json: Json = False,
 ) -> None:
     """Judge an environment under load: exit 0 pass, 1 fail, 3 void. Example: plinth load local --profile smoke"""
-    files = {"--json-out": json_out, "--html-out": html_out, "--junit-out": junit_out}
-    _require_places(files)
+    files = output_files({"--json-out": json_out, "--html-out": html_out, "--junit-out": junit_out})
     if workers and not workers.is_dir():
         raise UserError(f"--workers {workers} is no directory; name one that the workers' machines share.")
     then = baselines.read(baseline) if baseline else None
@@ -88,7 +88,7 @@ def load(
         if then:
             baselines.require_alike(_kind(stack, profile, protocol, say), then)
         report = measure(stack, outputs_of(stack), profile, protocol, url, then, say, workers)
-    _write(report, json_out, html_out, junit_out)
+    _write(report, *files.values())
     if json:
         print_json(report.to_json())
     else:
@@ -103,13 +103,6 @@ def _no_verdict() -> Iterator[None]:
         yield
     except QdrantError as error:
         raise UserError(f"No verdict: {error}", exit_code=3) from error
-
-
-def _require_places(files: Mapping[str, Path | None]) -> None:
-    """A report that has nowhere to go is refused before the run, not after."""
-    for option, path in files.items():
-        if path and (path.is_dir() or not path.parent.is_dir()):
-            raise UserError(f"{option} {path} cannot be written: its directory is not there; name another file.")
 
 
 def _refuse_beside_against(options: Mapping[str, object]) -> None:
@@ -247,7 +240,7 @@ def _write(report: Report, json_out: Path | None, html_out: Path | None, junit_o
             continue
         try:
             with users_umask():
-                path.write_text(render(report) + "\n")
+                path.write_text(render(report) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}; name another file.") from error
 

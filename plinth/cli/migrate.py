@@ -82,7 +82,7 @@ def postgres(
     """
     options = PostgresOptions(
         table,
-        str(dsn_file) if dsn_file else None,
+        places.absolute(dsn_file) if dsn_file else None,
         tuple(key or ()),
         vector,
         tuple(sparse or ()),
@@ -106,6 +106,8 @@ def chroma(
 
     Example: plinth migrate chroma ./chroma_data --source-collection notes --to local --collection notes
     """
+    if not places.is_address(location):
+        location = places.absolute(location)
     options = ChromaOptions(location, source_collection, tenant, database, document_field, id_field)
     return places.kept("chroma", options)
 
@@ -135,7 +137,7 @@ def file(
 
     Example: plinth migrate file docs.parquet --distance cosine --to local --collection docs
     """
-    options = FileOptions(str(path), key, vector, str(payload) if payload else None)
+    options = FileOptions(places.absolute(path), key, vector, places.absolute(payload) if payload else None)
     return places.kept("file", options)
 
 

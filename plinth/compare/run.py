@@ -26,6 +26,7 @@ from plinth.errors import UserError
 from plinth.load.generated import generate, intrinsic_dimension
 from plinth.load.slo import Comparison, load_slo
 from plinth.machine import cpu
+from plinth.output_files import output_files
 
 GRAPH = {"m": 16, "payload_m": 16, "ef_construct": 100, "full_scan_threshold": 100}
 INT8 = {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}}
@@ -191,7 +192,9 @@ def _options(comparison: Comparison, arguments: list[str] | None) -> argparse.Na
     parser.add_argument("--only", nargs="*", help="stores whose name holds one of these words")
     parser.add_argument("--environment", type=Path, default=Path(".compare"))
     parser.add_argument("--out", type=Path, default=Path("compare.json"))
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.out = output_files({"--out": options.out})["--out"]
+    return options
 
 
 if __name__ == "__main__":

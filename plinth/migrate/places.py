@@ -53,12 +53,17 @@ def find_spec(specs: Sequence[CollectionSpec], name: str) -> CollectionSpec | No
 def state_directory(to: str, collection: str, chosen: Path | None) -> Path:
     """Where a migration into a collection keeps its checkpoint: in the project, or in the working directory."""
     if chosen is not None:
-        return chosen
+        return chosen.expanduser().absolute()
     try:
         base = project_root() / ".plinth" / "migrate"
     except UserError:
         base = Path.cwd() / "plinth-migrate"
     return base / re.sub(r"[^A-Za-z0-9._-]+", "_", to.partition("://")[2] or to) / collection
+
+
+def absolute(path: str | Path) -> str:
+    """The path of a source as a checkpoint keeps it: the same from every directory."""
+    return str(Path(path).expanduser().absolute())
 
 
 def kept(kind: str, options: Options) -> dict[str, Any]:

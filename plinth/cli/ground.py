@@ -118,9 +118,13 @@ def release(stack: Stack) -> None:
 
 
 def clear(stack: Stack) -> None:
-    """Remove what no resource knows of any more."""
+    """Remove what no resource knows of any more, and wait for what still ends."""
     if stack.settings.target is TargetName.local:
         Supervisor(stack.home.run).clear()
+    if stack.settings.target is TargetName.kubernetes:
+        from plinth.cli import kubernetes_ground
+
+        kubernetes_ground.wait_until_ended(stack, _say)
 
 
 def kept(stack: Stack) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,12 +10,17 @@ from plinth.engine import Stack
 from plinth.errors import UserError
 from plinth.kubernetes import before
 from plinth.kubernetes.grow import grow, plans
-from plinth.kubernetes.growth import Growth, Orphan
+from plinth.kubernetes.growth import Growth, Orphan, Remake
 from plinth.kubernetes.leaving import refusal, setting
 from plinth.kubernetes.ways import cluster_of
 from plinth.targets.choose import kubernetes_target
+from plinth.targets.kubernetes.charts import CHARTS
 from plinth.targets.kubernetes.names import object_name
+from plinth.targets.kubernetes.resources import CLAIM, STATEFUL_SET
 
+INSTANCE = "app.kubernetes.io/instance"
+# Longer than any pod is given to stop, and than a machine that is away takes to be noticed.
+ENDING_DEADLINE_S, INTERVAL_S = 420.0, 1.0
 STATEFUL = ("qdrant", "postgres", "redis", "prometheus", "alertmanager", "grafana")
 
 
@@ -43,15 +49,19 @@ def growths(stack: Stack) -> list[Growth]:
 
 
 def made_again(stack: Stack, found: list[Growth]) -> list[str]:
-    """The URNs of the StatefulSets that growing makes again."""
-    names = {step.workload for growth in found for step in growth.steps if isinstance(step, Orphan)}
-    return [urn for urn in stack.urns("kubernetes:apps/v1:StatefulSet") if urn.rpartition("/")[2] in names]
+    """The URNs of the StatefulSets and claims that growing makes again."""
+    steps = [step for growth in found for step in growth.steps]
+    names = {
+        STATEFUL_SET: {step.workload for step in steps if isinstance(step, Orphan)},
+        CLAIM: {step.claim for step in steps if isinstance(step, Remake)},
+    }
+    return [urn for kind, among in names.items() for urn in stack.urns(kind) if urn.rpartition("/")[2] in among]
 
 
 def leaving(stack: Stack) -> dict[str, Leaving]:
     """The services that run as StatefulSets and that the settings turn off, by name."""
     wanted = kubernetes_target(stack.settings, stack.root, stack.home).claims()
-    recorded = {urn.rpartition("/")[2]: urn for urn in stack.urns("kubernetes:apps/v1:StatefulSet")}
+    recorded = {urn.rpartition("/")[2]: urn for urn in stack.urns(STATEFUL_SET)}
     return {
         service: Leaving(setting(stack.settings, service), recorded[workload])
         for service in STATEFUL
@@ -71,6 +81,25 @@ def release(stack: Stack, named: Sequence[str]) -> None:
 def grow_volumes(stack: Stack, say: Callable[[str], None]) -> None:
     """Carry that out."""
     grow(cluster_of(stack.settings), growths(stack), say)
+
+
+def wait_until_ended(stack: Stack, say: Callable[[str], None], deadline_s: float = ENDING_DEADLINE_S) -> None:
+    """Wait for the pods of what was removed: an `up` beside them would meet their volumes and addresses."""
+    cluster = cluster_of(stack.settings)
+    end = time.monotonic() + deadline_s
+    shown = 0
+    while pods := sorted(pod.metadata.name for chart in CHARTS for pod in cluster.pods(f"{INSTANCE}={chart}")):
+        if len(pods) != shown:
+            say(f"waiting for {len(pods)} pod(s) to end: {', '.join(pods)}")
+            shown = len(pods)
+        if time.monotonic() > end:
+            raise UserError(
+                f"{', '.join(pods)} did not end within {deadline_s:.0f} s, so '{stack.env}' is not down; "
+                f"`kubectl -n {cluster.namespace} describe pod {pods[0]}` says why, then run `plinth down "
+                f"{stack.env}` again.",
+                exit_code=1,
+            )
+        time.sleep(INTERVAL_S)
 
 
 def kept(stack: Stack) -> str:

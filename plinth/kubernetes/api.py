@@ -97,7 +97,16 @@ class Cluster:
         """Every volume claim of the namespace."""
         with self._sentences(f"listing volume claims in {self.namespace}"):
             found = self._core.list_namespaced_persistent_volume_claim(self.namespace, _request_timeout=TIMEOUT_S)
-        return [Claim(c.metadata.name, _storage_of(c), c.spec.storage_class_name) for c in found.items]
+        return [
+            Claim(
+                claim.metadata.name,
+                _storage_of(claim),
+                claim.spec.storage_class_name,
+                claim.status.phase != "Pending",
+                claim.metadata.resource_version,
+            )
+            for claim in found.items
+        ]
 
     def expandable(self) -> dict[str, bool]:
         """Whether the volumes of each storage class can grow."""
@@ -117,6 +126,12 @@ class Cluster:
         body = {"spec": {"resources": {"requests": {"storage": str(size)}}}}
         with self._sentences(f"expanding the claim {claim}"):
             self._core.patch_namespaced_persistent_volume_claim(claim, self.namespace, body, _request_timeout=TIMEOUT_S)
+
+    def delete_claim(self, claim: str, version: str) -> None:
+        """Delete a claim, unless it has changed since ``version``: a volume may be bound to it by now."""
+        options = client.V1DeleteOptions(preconditions=client.V1Preconditions(resource_version=version))
+        with self._sentences(f"deleting the claim {claim}, which had no volume yet"):
+            self._or_none(self._core.delete_namespaced_persistent_volume_claim, claim, self.namespace, body=options)
 
     def is_expanded(self, claim: str, size: int) -> bool:
         """Whether a claim's volume has this many bytes, or waits for its pod to start again for the rest."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from plinth.errors import UserError
 from plinth.kubernetes.api import Cluster
-from plinth.kubernetes.growth import Claim, Expand, Growth, Orphan, plan, plan_alone
+from plinth.kubernetes.growth import Expand, Growth, Orphan, Remake, plan, plan_alone
 
 DEADLINE_S = 600.0
 INTERVAL_S = 1.0
@@ -23,7 +24,7 @@ def plans(cluster: Cluster, wanted: Mapping[str, Mapping[str, int]], alone: Mapp
         return []
     expandable = cluster.expandable()
     default = cluster.default_class() or ""
-    known = [Claim(claim.name, claim.size, claim.storage_class or default) for claim in claims]
+    known = [replace(claim, storage_class=claim.storage_class or default) for claim in claims]
     found = [
         *(plan(workload, sizes, cluster.templates(workload), known, expandable) for workload, sizes in wanted.items()),
         plan_alone(alone, known, expandable),
@@ -35,7 +36,7 @@ def plans(cluster: Cluster, wanted: Mapping[str, Mapping[str, int]], alone: Mapp
 
 
 def grow(cluster: Cluster, growths: list[Growth], say: Callable[[str], None], deadline_s: float = DEADLINE_S) -> None:
-    """Expand claims, wait until they are, then take the StatefulSets away from their pods."""
+    """Expand claims, wait until they are, then take the StatefulSets away from their pods, and unbound claims away."""
     for growth in growths:
         for step in growth.steps:
             say(str(step))
@@ -44,6 +45,8 @@ def grow(cluster: Cluster, growths: list[Growth], say: Callable[[str], None], de
             elif isinstance(step, Expand):
                 cluster.expand(step.claim, step.wanted)
                 _wait(cluster, step, deadline_s)
+            elif isinstance(step, Remake):
+                cluster.delete_claim(step.claim, step.version)
 
 
 def _wait(cluster: Cluster, step: Expand, deadline_s: float) -> None:

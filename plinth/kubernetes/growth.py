@@ -16,11 +16,13 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Claim:
-    """A volume claim: what it asks for in bytes, and its storage class."""
+    """A volume claim: what it asks for in bytes, its storage class, whether a volume is bound to it, its version."""
 
     name: str
     size: int
     storage_class: str | None
+    bound: bool = True
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,22 @@ class Expand:
 
 
 @dataclass(frozen=True)
+class Remake:
+    """Delete a claim that no volume is bound to, as it was at ``version``: whoever declares it makes it again.
+
+    The API server changes nothing of such a claim, and no byte was ever written there.
+    """
+
+    claim: str
+    was: int
+    wanted: int
+    version: str
+
+    def __str__(self) -> str:
+        return f"make the claim {self.claim}, which has no volume yet, with {gib(self.wanted)} and not {gib(self.was)}"
+
+
+@dataclass(frozen=True)
 class Orphan:
     """Delete a StatefulSet and leave its pods running."""
 
@@ -57,7 +75,7 @@ class Orphan:
 class Growth:
     """The steps in their order, or the sentences that say why there are none."""
 
-    steps: tuple[Expand | Orphan, ...] = ()
+    steps: tuple[Expand | Orphan | Remake, ...] = ()
     refusals: tuple[str, ...] = ()
 
 
@@ -79,7 +97,10 @@ def plan(
     stale = templates is not None and any(
         templates.sizes.get(template) not in (None, size) for template, size in wanted.items()
     )
-    return Growth((*grown.steps, *((Orphan(workload),) if stale else ())))
+    expansions = [step for step in grown.steps if isinstance(step, Expand)]
+    remade = [step for step in grown.steps if isinstance(step, Remake)]
+    # While the StatefulSet is there it would make a deleted claim again from the old template.
+    return Growth((*expansions, *((Orphan(workload),) if stale else ()), *remade))
 
 
 def plan_alone(wanted: Mapping[str, int], claims: Sequence[Claim], expandable: Mapping[str, bool]) -> Growth:
@@ -96,11 +117,19 @@ def _grown(wanted: Sequence[tuple[Claim, int]], expandable: Mapping[str, bool]) 
     refusals = tuple(_refusals(wanted, expandable))
     if refusals:
         return Growth(refusals=refusals)
-    return Growth(tuple(Expand(claim.name, claim.size, size) for claim, size in wanted if claim.size < size))
+    return Growth(tuple(_step(claim, size) for claim, size in wanted if claim.size != size))
+
+
+def _step(claim: Claim, size: int) -> Expand | Remake:
+    if claim.bound:
+        return Expand(claim.name, claim.size, size)
+    return Remake(claim.name, claim.size, size, claim.version)
 
 
 def _refusals(wanted: Sequence[tuple[Claim, int]], expandable: Mapping[str, bool]) -> Iterator[str]:
     for claim, size in wanted:
+        if not claim.bound:
+            continue
         if claim.size > size:
             yield (
                 f"The claim {claim.name} has {gib(claim.size)} and {gib(size)} are set: volumes only grow; "

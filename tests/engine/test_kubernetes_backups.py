@@ -88,6 +88,21 @@ def test_a_claim_of_the_backups_grows_in_its_own_step_and_is_never_deleted(story
     story.set("backup", disk_gib=30)
 
 
+def test_a_claim_that_waits_for_its_first_pod_is_made_again_with_another_size(story: Story) -> None:
+    story.store.unbound = {"backup-repository", "backup-work"}
+    before = len(story.store.calls)
+    story.set("backup", disk_gib=35)
+    said = story.environment.plinth("preview", "t")
+    assert "would make the claim backup-repository, which has no volume yet, with 35 GiB and not 30 GiB" in said
+    assert story.since(before) == []
+    story.up()
+    for verb in ("delete", "create"):
+        made = {name for _, kind, name in story.since(before, verb) if kind == "PersistentVolumeClaim"}
+        assert made == story.store.unbound
+    story.store.unbound = set()
+    assert "Nothing would change" in story.environment.plinth("preview", "t")
+
+
 def test_backups_turned_off_leave_their_claims(story: Story) -> None:
     before = len(story.store.calls)
     story.set("backup", enabled=False)
@@ -112,7 +127,11 @@ def test_an_image_that_no_registry_has_is_said_by_up_and_by_backup(story: Story)
 def test_down_leaves_the_claims_of_the_backups(story: Story) -> None:
     story.set("kubernetes", images={"plinth": "registry.test/plinth:0.1.0"})
     story.up()
-    story.environment.plinth("down", "t", "--yes")
+    story.store.lingers = 3
+    said = " ".join(story.environment.plinth("down", "t", "--yes").split())
+    # Down is what has ended, and not what was told to.
+    assert "pod(s) to end: " in said
+    assert not story.store.of("Pod")
     assert {f"backup-{name}" for name in ("work", "state", "repository")} <= set(
         story.store.of("PersistentVolumeClaim")
     )

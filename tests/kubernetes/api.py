@@ -40,7 +40,7 @@ class Api:
                 Route(f"{namespaced}/pods", self.pods),
                 WebSocketRoute(f"{namespaced}/pods/{{name}}/portforward", self.forward),
                 Route(f"{namespaced}/persistentvolumeclaims", self.claims),
-                Route(f"{namespaced}/persistentvolumeclaims/{{name}}", self.claim, methods=["GET", "PATCH"]),
+                Route(f"{namespaced}/persistentvolumeclaims/{{name}}", self.claim, methods=["GET", "PATCH", "DELETE"]),
                 Route(sets, self.stateful_set, methods=["GET", "PATCH", "DELETE"]),
                 Route("/apis/storage.k8s.io/v1/storageclasses", self.classes),
                 Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", self.review, methods=["POST"]),
@@ -60,16 +60,31 @@ class Api:
         with self.store.lock:
             items = [
                 self.store.pod_view(pod)
-                for pod in self.store.of("Pod").values()
+                for pod in self.store.list_pods().values()
                 if wanted.items() <= pod["metadata"]["labels"].items()
             ]
         return JSONResponse({"kind": "PodList", "items": items})
 
     async def claims(self, request: Request) -> JSONResponse:
-        return JSONResponse({"items": list(self.store.of("PersistentVolumeClaim").values())})
+        return JSONResponse({"items": [self.claim_view(name) for name in self.store.of("PersistentVolumeClaim")]})
+
+    def claim_view(self, name: str) -> dict[str, Any]:
+        claim = self.store.of("PersistentVolumeClaim")[name]
+        phase = "Pending" if name in self.store.unbound else "Bound"
+        version = str(claim["metadata"].get("generation", 1))
+        return {
+            **claim,
+            "metadata": {**claim["metadata"], "resourceVersion": version},
+            "status": {**claim["status"], "phase": phase},
+        }
 
     async def claim(self, request: Request) -> JSONResponse:
         namespace, name = request.path_params["namespace"], request.path_params["name"]
+        if request.method == "DELETE":
+            body = await request.json()
+            assert body["preconditions"] == {"resourceVersion": self.claim_view(name)["metadata"]["resourceVersion"]}
+            self.store.delete(("PersistentVolumeClaim", namespace, name))
+            return JSONResponse({"kind": "Status", "status": "Success"})
         if request.method == "PATCH":
             body = await request.json()
             self.store.expand(namespace, name, body["spec"]["resources"]["requests"]["storage"])

@@ -69,8 +69,14 @@ class KubernetesProvider(Provider):
         return provider_pb2.ReadResponse(id=request.id, properties=request.properties, inputs=request.inputs)
 
     def Update(self, request: Any, context: Any) -> Any:
+        news = to_plain(from_struct(request.news))
+        try:
+            # As the real one, which asks the API server in a preview too.
+            self.store.refuse_unbound(news)
+        except Refused as refused:
+            context.abort(grpc.StatusCode.UNKNOWN, str(refused))
         if not request.preview:
-            self.store.update(to_plain(from_struct(request.news)))
+            self.store.update(news)
         return provider_pb2.UpdateResponse(properties=request.news)
 
     def Delete(self, request: Any, context: Any) -> Any:
@@ -146,7 +152,7 @@ def stand_ins(inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 about = values["".join((words[0], *(word.title() for word in words[1:])))]
                 if about.get("enabled", True):
                     claims = {"data": about["persistence"]} if "persistence" in about else {}
-                    part = {**about, "persistence": claims, "podAnnotations": values["podAnnotations"]}
+                    part = {**about, "persistence": claims, "podAnnotations": values["secretMarks"]}
                     yield workload(inputs, f"monitoring-{component}", component, part, {})
         case "backup":
             yield from backups(inputs, values)

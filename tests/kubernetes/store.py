@@ -34,6 +34,10 @@ class Store:
         self.wanted: dict[str, list[dict[str, Any]]] = {}
         self.environment: dict[str, dict[str, str]] = {}
         self.not_ready: dict[str, str] = {}
+        # Claims that wait for their first pod, and how often pods are still listed after their end was asked for.
+        self.unbound: set[str] = set()
+        self.lingers = 0
+        self._ending: dict[Key, int] = {}
         self.on_start: Callable[[str], None] = lambda name: None
         self.on_put: Callable[[str, str], None] = lambda kind, name: None
         self.lock = threading.RLock()
@@ -56,6 +60,7 @@ class Store:
 
     def update(self, manifest: dict[str, Any]) -> None:
         with self.lock:
+            self.refuse_unbound(manifest)
             self.calls.append(("update", *key_of(manifest)[::2]))
             self._put(key_of(manifest), manifest)
 
@@ -67,7 +72,32 @@ class Store:
             self.calls.append(("orphan" if orphan else "delete", key[0], key[2]))
             if key[0] in ("StatefulSet", "Deployment") and not orphan:
                 for name in [name for name in self.of("Pod") if owned(name, key[2])]:
-                    del self.objects["Pod", key[1], name]
+                    if self.lingers:
+                        self._ending["Pod", key[1], name] = self.lingers
+                    else:
+                        del self.objects["Pod", key[1], name]
+
+    def list_pods(self) -> dict[str, dict[str, Any]]:
+        """Every pod, those included that end and are listed for a while yet."""
+        with self.lock:
+            pods = self.of("Pod")
+            for key in list(self._ending):
+                self._ending[key] -= 1
+                if not self._ending[key]:
+                    del self._ending[key]
+                    self.objects.pop(key, None)
+            return pods
+
+    def refuse_unbound(self, manifest: dict[str, Any]) -> None:
+        """What the API server says to a change of a claim that no volume is bound to."""
+        kind, _, name = key = key_of(manifest)
+        before = self.objects.get(key)
+        waits = kind == "PersistentVolumeClaim" and name in self.unbound and before is not None
+        if waits and before["spec"]["resources"] != manifest["spec"]["resources"]:
+            raise Refused(
+                f'PersistentVolumeClaim "{name}" is invalid: spec: Forbidden: spec is immutable after creation '
+                "except resources.requests and volumeAttributesClassName for bound claims"
+            )
 
     def set_partition(self, namespace: str, name: str, partition: int) -> None:
         with self.lock:
@@ -79,6 +109,9 @@ class Store:
     def expand(self, namespace: str, name: str, size: str) -> None:
         with self.lock:
             found = self.objects["PersistentVolumeClaim", namespace, name]
+            self.refuse_unbound(
+                {**found, "kind": "PersistentVolumeClaim", "spec": {"resources": {"requests": {"storage": size}}}}
+            )
             found["spec"]["resources"]["requests"]["storage"] = size
             found["status"]["capacity"]["storage"] = size
             self.calls.append(("expand", "PersistentVolumeClaim", name))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from plinth.kubernetes.growth import GIB, Claim, Expand, Growth, Orphan, Templates, plan, plan_alone
+from plinth.kubernetes.growth import GIB, Claim, Expand, Growth, Orphan, Remake, Templates, plan, plan_alone
 
 SIZES = st.integers(1, 500).map(lambda gib: gib * GIB)
 WANTED = st.fixed_dictionaries({"storage": SIZES, "snapshots": SIZES})
@@ -17,7 +19,7 @@ EXPANDABLE = {"fast": True, "rigid": False}
 def found(draw: st.DrawFn) -> tuple[Templates | None, list[Claim]]:
     nodes, classes = draw(st.integers(0, 4)), draw(CLASSES)
     claims = [
-        Claim(f"{template}-qdrant-{number}", draw(SIZES), classes)
+        Claim(f"{template}-qdrant-{number}", draw(SIZES), classes, draw(st.booleans()), "7")
         for template in ("storage", "snapshots")
         for number in range(nodes)
     ]
@@ -34,19 +36,26 @@ def test_a_plan_reaches_the_sizes_and_a_second_one_is_empty(
     growth = plan("qdrant", wanted, templates, claims, EXPANDABLE)
     assume(not growth.refusals)
     sizes = {claim.name: claim.size for claim in claims}
+    bound = {claim.name: claim.bound for claim in claims}
     for step in growth.steps:
         if isinstance(step, Expand):
             assert sizes[step.claim] == step.was < step.wanted
+            assert bound[step.claim]
+            sizes[step.claim] = step.wanted
+        if isinstance(step, Remake):
+            assert sizes[step.claim] == step.was != step.wanted
+            assert not bound[step.claim]
+            assert step.version == "7"
             sizes[step.claim] = step.wanted
     for name, size in sizes.items():
         template, _, rest = name.partition("-")
         if rest.startswith("qdrant-") and rest.count("-") == 1:
             assert size == wanted[template]
-    # The StatefulSet goes last, once every claim is as its new templates say.
-    assert [step for step in growth.steps if isinstance(step, Orphan)] == list(growth.steps[len(growth.steps) - 1 :])[
-        : 1 if templates and templates.sizes != wanted else 0
-    ]
-    after = [Claim(claim.name, sizes[claim.name], claim.storage_class) for claim in claims]
+    # The StatefulSet goes once every volume is as its new templates say, and before it could make a claim of the old.
+    kinds = [type(step) for step in growth.steps]
+    assert kinds == sorted(kinds, key=(Expand, Orphan, Remake).index)
+    assert kinds.count(Orphan) == (1 if templates and templates.sizes != wanted else 0)
+    after = [replace(claim, size=sizes[claim.name]) for claim in claims]
     assert plan("qdrant", wanted, Templates("qdrant", wanted), after, EXPANDABLE) == Growth()
 
 
@@ -56,7 +65,8 @@ def test_nothing_shrinks_and_nothing_grows_that_cannot(
 ) -> None:
     templates, claims = there
     growth = plan("qdrant", wanted, templates, claims, EXPANDABLE)
-    own = [claim for claim in claims if claim.name.rpartition("-")[0] in ("storage-qdrant", "snapshots-qdrant")]
+    bound = [claim for claim in claims if claim.bound]
+    own = [claim for claim in bound if claim.name.rpartition("-")[0] in ("storage-qdrant", "snapshots-qdrant")]
     shrinks = [claim for claim in own if claim.size > wanted[claim.name.partition("-")[0]]]
     stuck = [
         claim

@@ -93,6 +93,9 @@ spec:
         {{- with .checksum }}
         checksum/config: {{ sha256sum . }}
         {{- end }}
+        {{- with include "monitoring.marks" . }}
+        checksum/secrets: {{ sha256sum . }}
+        {{- end }}
         {{- with .root.Values.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -157,6 +160,20 @@ spec:
       spec:
         {{- include "plinth.claim" $v.persistence | nindent 8 }}
   {{- end }}
+{{- end -}}
+
+{{/* The marks of what a part mounts of its Secrets. Call with what the workload is called with. */}}
+{{- define "monitoring.marks" -}}
+{{- $marks := .root.Values.secretMarks -}}
+{{- range fromYamlArray (default "" .volumes) -}}
+{{- range (default (dict) .projected).sources -}}
+{{- $secret := .secret -}}
+{{- range (default (dict) $secret).items -}}
+{{- $key := printf "%s/%s" $secret.name .key -}}
+{{- with get $marks $key }}{{ printf "%s=%s\n" $key . }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/*

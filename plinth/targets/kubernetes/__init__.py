@@ -171,24 +171,27 @@ class KubernetesTarget(Layout):
             for known, contents in chart.secrets(self._settings).items()
         }
         # A changed Secret starts no pod anew by itself.
-        mark = pulumi.Output.unsecret(
-            pulumi.Output.all(**{f"{k}/{n}": v for k, held in wanted.items() for n, v in held.items()}).apply(
-                lambda known: digest(known, self.namespace)
-            )
-        )
+        marks = {
+            f"{known}/{key}": self._mark(value) for known, contents in wanted.items() for key, value in contents.items()
+        }
         behind = [resources.secret(known, held, self._namespace, self._provider) for known, held in wanted.items()]
         made = resources.chart(
             name,
             self._root / "charts" / name,
-            {**values, **chart.marked(mark)},
+            {**values, **chart.marked(marks)},
             self._namespace,
             self._provider,
             [*self._bounds, *behind, *needs, *(self._made[other][0] for other in chart.behind if other in self._made)],
             awaited=chart.awaited and values.get("updateStrategy", {}).get("partition", 0) == 0,
         )
         # With what the chart made, so that whoever needs the service goes before its objects do.
-        instance = pulumi.Output.all(to_json(values), mark, made.resources).apply(lambda all_: f"{all_[0]} {all_[1]}")
+        instance = pulumi.Output.all(to_json(values), pulumi.Output.all(**marks), made.resources).apply(
+            lambda all_: f"{all_[0]} {to_json(all_[1])}"
+        )
         return made, instance
+
+    def _mark(self, value: pulumi.Output[str]) -> pulumi.Output[str]:
+        return pulumi.Output.unsecret(value.apply(lambda known: digest({"": known}, self.namespace)))
 
     def _secret(self, name: str, secrets: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str]:
         """A secret of the environment, or a file of a service that has some in it."""

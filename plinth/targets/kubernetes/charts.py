@@ -20,6 +20,9 @@ from plinth.targets.kubernetes.names import Layout
 Secrets = Mapping[str, Mapping[str, str]]
 """Secrets by name: what is under which key, by the name of a secret, or of a file of a service (`service/file`)."""
 
+Marks = Mapping[str, pulumi.Input[str]]
+"""What changes with a secret, by its Secret and key (`secret/key`)."""
+
 MARK = "plinth.dev/secrets"
 NOT_HERE = {
     "node-exporter": "a Restricted pod cannot look at its machine; the cluster's own node exporter does",
@@ -31,14 +34,15 @@ class Chart:
     """A chart of charts/.
 
     ``values`` and ``secrets`` are pure; ``components`` are the chart's word for each service in it, by which its pods
-    are labelled. ``marked`` gives the values that put a mark on the pods, so that they start anew when it changes.
+    are labelled. ``marked`` gives the values that put marks on the pods, so that they start anew when what they mount
+    changes.
     ``behind`` are the charts whose objects come first; ``awaited`` is whether Pulumi may wait for its objects.
     """
 
     components: Mapping[str, str]
     values: Callable[[Settings, Layout, Images, Path], dict[str, Any]]
     secrets: Callable[[Settings], Secrets]
-    marked: Callable[[pulumi.Input[str]], dict[str, Any]]
+    marked: Callable[[Marks], dict[str, Any]]
     behind: tuple[str, ...] = ()
     awaited: bool = True
 
@@ -59,8 +63,14 @@ def _qdrant_secrets(settings: Settings) -> Secrets:
     return found
 
 
-def _on_pods(mark: pulumi.Input[str]) -> dict[str, Any]:
-    return {"podAnnotations": {MARK: mark}}
+def _on_pods(marks: Marks) -> dict[str, Any]:
+    joined = pulumi.Output.all(**marks).apply(lambda each: " ".join(mark for _, mark in sorted(each.items())))
+    return {"podAnnotations": {MARK: joined}}
+
+
+def _by_mount(marks: Marks) -> dict[str, Any]:
+    """For a chart of several parts, each of which mounts secrets of its own."""
+    return {"secretMarks": dict(marks)}
 
 
 def _postgres_values(settings: Settings, names: Layout, images: Images, _root: Path) -> dict[str, Any]:
@@ -109,7 +119,7 @@ CHARTS: dict[str, Chart] = {
         },
         monitoring.values,
         monitoring.secrets,
-        _on_pods,
+        _by_mount,
         behind=("backup",),
     ),
 }

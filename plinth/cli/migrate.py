@@ -101,6 +101,7 @@ def chroma(
     database: Annotated[str, typer.Option(help="Chroma's database.")] = "default_database",
     document_field: Annotated[str, typer.Option(help="The payload field of the document.")] = "document",
     id_field: Annotated[str, typer.Option(help="The payload field of Chroma's id.")] = "id",
+    uri_field: Annotated[str, typer.Option(help="The payload field of the URI.")] = "uri",
 ) -> Opened:
     """Chroma: a server (token in CHROMA_API_KEY), or the directory of its client.
 
@@ -108,7 +109,7 @@ def chroma(
     """
     if not places.is_address(location):
         location = places.absolute(location)
-    options = ChromaOptions(location, source_collection, tenant, database, document_field, id_field)
+    options = ChromaOptions(location, source_collection, tenant, database, document_field, id_field, uri_field)
     return places.kept("chroma", options)
 
 
@@ -220,6 +221,8 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
         with telling(progress_console(json=asked.json)) as told:
             for note in described.notes:
                 told.words(note)
+            for name, reason in described.left_out.items():
+                told.words(f"{name} is left out: {reason}.")
             if asked.restart:
                 migration.restart(told)
             made = migration.run(asked.pace, told, asked.floor)

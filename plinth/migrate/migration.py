@@ -80,7 +80,7 @@ class Migration:
         reasons = gaps(found, recall_floor) + self._unwritten(checkpoint, found)
         if not indexed:
             reasons.append(f"{self.target.name} is not indexed yet; compare again: plinth migrate verify.")
-        made = report(self.plan, checkpoint, found, reasons)
+        made = report(self.plan, checkpoint, found, reasons, self.described.left_out)
         self.state.save_report(made)
         self.state.save(replace(checkpoint, verdict=made["verdict"]))
         return made

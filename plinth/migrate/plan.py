@@ -11,6 +11,7 @@ from plinth.migrate.copying import as_points
 from plinth.migrate.ids import kept
 from plinth.migrate.rows import Described, Source, VectorShape
 from plinth.migrate.target import Wanted, count, inspect
+from plinth.migrate.values import spelled
 from plinth.migrate.write import encode
 from plinth.qdrant.client import Qdrant
 
@@ -33,12 +34,14 @@ class DryRun:
     sent_bytes: int
     rejects: tuple[str, ...]
     notes: tuple[str, ...]
+    left_out: Mapping[str, str]
+    as_text: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         vectors = {name: asdict(shape) for name, shape in self.vectors.items()}
-        plain = {key: value for key, value in vars(self).items() if key not in ("vectors", "fields")}
-        return {**plain, "vectors": vectors, "fields": dict(self.fields)}
+        plain = {key: value for key, value in vars(self).items() if key not in ("vectors", "fields", "left_out")}
+        return {**plain, "vectors": vectors, "fields": dict(self.fields), "left_out": dict(self.left_out)}
 
     def lines(self) -> list[str]:
         """For people."""
@@ -51,6 +54,8 @@ class DryRun:
         width = max((len(name) for name in self.fields), default=0)
         said += [f"  {name:<{width}}  {what}" for name, what in self.fields.items()]
         said += [f"  of the first rows, rejected: {reason}" for reason in self.rejects]
+        said += [f"  {name} is left out: {reason}" for name, reason in self.left_out.items()]
+        said += [f"  as text, in the first rows: numbers of {name}, which 64 bits do not hold" for name in self.as_text]
         return [*said, *(f"  note: {note}" for note in self.notes), "Nothing was changed."]
 
 
@@ -74,6 +79,8 @@ def dry_run(source: Source, described: Described, client: Qdrant, target: Wanted
         int(size * rows),
         tuple(f"{one.key}: {one.reason}" for one in rejected[:5]),
         described.notes,
+        described.left_out,
+        tuple(sorted({name for _, point in points for name in spelled(point.payload)})),
     )
 
 

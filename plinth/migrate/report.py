@@ -12,9 +12,16 @@ from plinth.migrate.verify import Verification
 
 
 def report(
-    plan: Mapping[str, Any], checkpoint: Checkpoint, found: Verification, reasons: Sequence[str]
+    plan: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    found: Verification,
+    reasons: Sequence[str],
+    left_out: Mapping[str, str],
 ) -> dict[str, Any]:
-    """`verdict` is "equal" or "gap"; `reasons` are its sentences, none for "equal"."""
+    """`verdict` is "equal" or "gap"; `reasons` are its sentences, none for "equal".
+
+    `left_out` is what the source has and no point got; `as_text` counts the rows in which a number became text.
+    """
     compared, progress = found.compared, checkpoint.progress
     return {
         "verdict": "gap" if reasons else "equal",
@@ -38,6 +45,8 @@ def report(
         "exact_overlap": found.searches.exact_overlap,
         "recall_at_10": found.searches.recall,
         "examples": list(compared.examples),
+        "left_out": dict(left_out),
+        "as_text": dict(compared.as_text),
     }
 
 
@@ -57,7 +66,14 @@ def lines(made: Mapping[str, Any]) -> list[str]:
         )
     said += [f"  {example}" for example in made["examples"]]
     said += [f"Gap: {reason}" for reason in made["reasons"]]
-    if made["verdict"] == "equal":
+    said += [f"{name} is left out: {reason}" for name, reason in made["left_out"].items()]
+    said += [
+        f"As text: numbers of {name} in {rows} rows, which 64 bits do not hold"
+        for name, rows in made["as_text"].items()
+    ]
+    if made["verdict"] == "equal" and (made["left_out"] or made["as_text"]):
+        said.append("All else is as it was: nothing is lost, doubled or changed but what is named above.")
+    elif made["verdict"] == "equal":
         said.append("Equal: nothing is lost, doubled or changed.")
     elif made["changed_since_copied"]:
         said.append("The source has changed since it was copied: plinth migrate verify --mend writes what changed.")

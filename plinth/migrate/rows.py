@@ -16,6 +16,7 @@ Key = Part | tuple[Part, ...]
 # Where reading goes on after a row: JSON, in the source's own words.
 Position = Any
 UNNAMED = ""
+ROUNDED = "they are floats of 64 bits, and a collection keeps 32 of them"
 
 
 class Sparse(NamedTuple):
@@ -59,8 +60,9 @@ class Described:
     """A source before a row of it is read.
 
     ``identity`` must be the same when a migration goes on; ``namespace`` keeps the ids of two sources apart;
-    ``fields`` are the payload's, with what becomes of each; ``notes`` are sentences for the person. ``body`` is how
-    another Qdrant makes the collection, with ``indexes`` over its payload.
+    ``fields`` are the payload's, with what becomes of each; ``notes`` are sentences for the person. ``left_out`` is
+    what the source has and no point gets, with the reason. ``body`` is how another Qdrant makes the collection, with
+    ``indexes`` over its payload.
     """
 
     identity: Mapping[str, Any]
@@ -68,6 +70,7 @@ class Described:
     vectors: Mapping[str, VectorShape]
     fields: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     indexes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

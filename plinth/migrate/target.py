@@ -80,6 +80,11 @@ def wanted(name: str, described: Described, spec: CollectionSpec | None, distanc
 
 def _from_source(name: str, described: Described, distance: str | None) -> Wanted:
     dense = described.vectors[UNNAMED]
+    if dense.size is None:
+        raise UserError(
+            "The source has no vector, so nobody can tell how many dimensions its collection has, and there is nothing "
+            "to migrate; write its first row, or name a collection that a file describes."
+        )
     chosen = distance or dense.distance
     if chosen is None:
         raise UserError(

@@ -6,36 +6,62 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 MOMENT = re.compile(r"(\d{4,}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(\+00)?")
 LEAST, MOST = -(2**63), 2**64 - 1
+# Of 64 bits, with a sign.
+MOST_DIGITS = 20
+
+
+class Spelled(str):
+    """A number as text, in its own digits: no number of JSON that others read says the same."""
+
+    __slots__ = ()
+
+
+def spelled(payload: Mapping[str, Any]) -> list[str]:
+    """The fields of a payload in which a number became text."""
+    return [name for name, value in payload.items() if _holds_spelled(value)]
+
+
+def _holds_spelled(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_spelled(inner) for inner in value.values())
+    if isinstance(value, list):
+        return any(_holds_spelled(inner) for inner in value)
+    return isinstance(value, Spelled)
 
 
 def whole(text: str) -> int | str:
     """A whole number, or its text where 64 bits do not hold it."""
+    if len(text) > MOST_DIGITS:
+        return Spelled(text)
     value = int(text)
-    return value if LEAST <= value <= MOST else text
+    return value if LEAST <= value <= MOST else Spelled(text)
 
 
 def number(text: str) -> int | float | str:
     """A decimal number where JSON holds exactly that number, else its text: '0.1' is 0.1, 20 digits stay text."""
-    exact = Decimal(text)
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        return Spelled(text)
     if not exact.is_finite():
-        return text
+        return Spelled(text)
     if exact == exact.to_integral_value() and abs(exact) <= MOST and "." not in text and "E" not in text.upper():
         return whole(text)
     near = float(text)
-    return near if math.isfinite(near) and Decimal(repr(near)) == exact else text
+    return near if math.isfinite(near) and Decimal(repr(near)) == exact else Spelled(text)
 
 
 def real(text: str) -> float | str:
     """A floating-point number; JSON has no NaN and no infinity, so these are text."""
     value = float(text)
-    return value if math.isfinite(value) else text
+    return value if math.isfinite(value) else Spelled(text)
 
 
 def moment(text: str) -> str:
@@ -47,9 +73,21 @@ def moment(text: str) -> str:
     return f"{day}T{time}.{(fraction or '').ljust(6, '0')}{'Z' if zone else ''}"
 
 
-def document(text: str) -> Any:
-    """JSON as it is; a number that 64 bits do not hold is text."""
-    return json.loads(text, parse_int=whole, parse_float=real)
+def document(text: str | bytes) -> Any:
+    """JSON as it is; a number that 64 bits do not hold is text. Raises ValueError for a key that stands twice."""
+    return json.loads(text, parse_int=whole, parse_float=number, object_pairs_hook=_once, parse_constant=_none)
+
+
+def _none(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' stands twice")
+    return made
 
 
 def binary(value: bytes) -> str:

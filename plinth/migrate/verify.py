@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,6 +14,7 @@ from plinth.migrate.digest import Point, added, canonical, digest
 from plinth.migrate.neighbours import Query, draw, learn, overlap, searched
 from plinth.migrate.rows import Source, VectorShape
 from plinth.migrate.target import Wanted, count, fetch, inspect
+from plinth.migrate.values import spelled
 from plinth.migrate.vectors import near
 from plinth.migrate.write import encode, upsert
 from plinth.qdrant.client import Qdrant
@@ -25,7 +26,10 @@ STREAMS = 2
 
 @dataclass(frozen=True)
 class Compared:
-    """Rows against points. ``rejected`` are the rows that can be no point; the digests are of what both sides hold."""
+    """Rows against points. ``rejected`` are the rows that can be no point; the digests are of what both sides hold.
+
+    ``as_text`` counts the rows by the field in which a number became text.
+    """
 
     rows: int = 0
     equal: int = 0
@@ -35,6 +39,7 @@ class Compared:
     digest_source: int = 0
     digest_target: int = 0
     examples: tuple[str, ...] = ()
+    as_text: Mapping[str, int] = field(default_factory=dict)
 
     def and_(self, other: Compared) -> Compared:
         """Both together."""
@@ -47,6 +52,7 @@ class Compared:
             added(self.digest_source, other.digest_source),
             added(self.digest_target, other.digest_target),
             (*self.examples, *other.examples)[:EXAMPLES],
+            Counter(self.as_text) + Counter(other.as_text),
         )
 
 
@@ -111,6 +117,7 @@ def compare(points: Sequence[Point], found: Mapping[int | str, Point], shapes: M
             digest_source=own,
             digest_target=kept,
             examples=(f"{sent.id}: {words}",) if words else (),
+            as_text=dict.fromkeys(spelled(sent.payload), 1),
         )
         total = total.and_(one)
     return total

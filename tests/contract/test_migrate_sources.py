@@ -198,6 +198,8 @@ def test_parquet_arrives_with_its_types(server: Server, collection: str, tmp_pat
             "at": pa.array([1_700_000_000_123_456] * 1000, pa.timestamp("us", tz="UTC")),
             "raw": pa.array([b"\xff"] * 1000),
             "deep": [{"a": [row]} for row in range(1000)],
+            "fine": pa.array([1_700_000_000_123_456_789] * 1000, pa.timestamp("ns", tz="UTC")),
+            "took": pa.array([123_456_789] * 1000, pa.duration("ns")),
         }
     )
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=300)
@@ -210,6 +212,8 @@ def test_parquet_arrives_with_its_types(server: Server, collection: str, tmp_pat
         "at": "2023-11-14T22:13:20.123456Z",
         "raw": base64.b64encode(b"\xff").decode(),
         "deep": {"a": [999]},
+        "fine": "2023-11-14 22:13:20.123456789Z",
+        "took": 123_456_789,
     }
 
 

@@ -20,6 +20,7 @@ from plinth.migrate.rows import UNNAMED, Described, Position, Row, VectorShape
 from plinth.migrate.sources.chroma_server import serve
 
 KEY_VARIABLE = "CHROMA_API_KEY"
+PARTS = ("embeddings", "documents", "metadatas", "uris")
 DISTANCES = {"l2": "Euclid", "cosine": "Cosine", "ip": "Dot"}
 # Chroma's cloud gives 300 at most, and fewer without a word; an offset goes on from what came.
 LISTED, ASKED = 300, 250
@@ -37,6 +38,7 @@ class ChromaOptions:
     database: str = "default_database"
     document_field: str = "document"
     id_field: str = "id"
+    uri_field: str = "uri"
 
 
 class _Passing(Exception):
@@ -73,12 +75,14 @@ class Chroma:
         metadata = {
             f"{options.id_field}": "Chroma's id",
             f"{options.document_field}": "the document, where there is one",
+            f"{options.uri_field}": "the URI, where there is one",
         }
         return Described(
             identity={"kind": "chroma", "collection": options.collection, "id": found["id"]},
             namespace=f"chroma/{options.tenant}/{options.database}/{options.collection}",
             vectors={UNNAMED: VectorShape(found.get("dimension"), DISTANCES[space])},
             fields={**metadata, "metadata": "each key as it is"},
+            left_out=_left_out(found),
         )
 
     def count(self) -> int:
@@ -101,20 +105,24 @@ class Chroma:
             yield self._rows(ids[at : at + ASKED])
 
     def _rows(self, ids: Sequence[str]) -> list[Row]:
-        body = {"ids": list(ids), "include": ["embeddings", "documents", "metadatas"], "limit": len(ids)}
+        body = {"ids": list(ids), "include": [*PARTS], "limit": len(ids)}
         found = self._call("POST", f"{self._path}/get", body)
-        parts = (found[name] or [None] * len(found["ids"]) for name in ("embeddings", "documents", "metadatas"))
+        parts = (found.get(name) or [None] * len(found["ids"]) for name in PARTS)
         by_id = dict(zip(found["ids"], zip(*parts, strict=True), strict=True))
         return [self._row(identifier, by_id.get(identifier)) for identifier in ids]
 
-    def _row(self, identifier: str, record: tuple[Any, Any, Any] | None) -> Row:
+    def _row(self, identifier: str, record: tuple[Any, Any, Any, Any] | None) -> Row:
         if record is None:
             return Row(identifier, identifier, {}, {}, "Chroma lists this id and does not give its row")
-        embedding, document, metadata = record
-        own = {self._options.id_field: identifier}
-        own |= {self._options.document_field: document} if document is not None else {}
+        embedding, document, metadata, uri = record
+        fields = {self._options.document_field: document, self._options.uri_field: uri}
+        own = {self._options.id_field: identifier} | {
+            name: value for name, value in fields.items() if value is not None
+        }
         clash = next((name for name in own if name in (metadata or {}) and metadata[name] != own[name]), None)
-        broken = f"its metadata has another '{clash}'; see --id-field and --document-field" if clash else ""
+        broken = (
+            f"its metadata has another '{clash}'; see --id-field, --document-field and --uri-field" if clash else ""
+        )
         if embedding is None:
             return Row(identifier, identifier, {}, {}, "it has no embedding")
         vector = np.asarray(embedding, dtype=np.float32)
@@ -168,6 +176,24 @@ class Chroma:
                 exit_code=1,
             )
         return answer.json()
+
+
+def _left_out(found: Mapping[str, Any]) -> dict[str, str]:
+    """What a collection of Chroma has beside its rows, where it is not Chroma's default of everything."""
+    missing = {}
+    described = {key: value for key, value in (found.get("metadata") or {}).items() if not key.startswith("hnsw:")}
+    if described:
+        missing["metadata of the collection"] = f"{', '.join(sorted(described))}; a collection file has `metadata`"
+    configured = {key: value for key, value in (found.get("configuration_json") or {}).items() if value}
+    tuned = [
+        f"{index}.{key}" for index in ("hnsw", "spann") for key in sorted(configured.get(index) or {}) if key != "space"
+    ]
+    legacy = sorted(key for key in found.get("metadata") or {} if key.startswith("hnsw:") and key != "hnsw:space")
+    if tuned or legacy:
+        missing["settings of the index"] = f"{', '.join([*tuned, *legacy])}; Qdrant's own are in the collection file"
+    if "embedding_function" in configured:
+        missing["embedding function"] = "applications embed with the same model themselves"
+    return missing
 
 
 def _space(found: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -15,10 +15,12 @@ import numpy as np
 import orjson
 
 from plinth.errors import UserError
-from plinth.migrate.rows import UNNAMED, Described, Floats, Key, Position, Row, VectorShape
+from plinth.migrate.rows import ROUNDED, UNNAMED, Described, Floats, Key, Position, Row, VectorShape
+from plinth.migrate.values import document as exact
 from plinth.migrate.values import python_value
 
 PAGE_ROWS = 250
+FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Records(Protocol):
 
     def after(self, place: int) -> Iterator[Record]:
         """Its records from a place on, which is 0 at the beginning."""
+
+    def left_out(self) -> Mapping[str, str]:
+        """What it has and no record gets, with the reason."""
 
 
 @contextmanager
@@ -84,7 +89,8 @@ class File:
             identity={"kind": "file", "name": self._path.name, "bytes": stat.st_size, "changed_ns": stat.st_mtime_ns},
             namespace=f"file/{self._path.name}",
             vectors={UNNAMED: VectorShape(int(first.vector.shape[-1]), None)},
-            fields=dict.fromkeys(first.payload, "as it is"),
+            fields=dict.fromkeys(first.payload, "as it is, a number that 64 bits do not hold as text"),
+            left_out=self._records.left_out(),
         )
 
     def count(self) -> int:
@@ -136,14 +142,33 @@ class Jsonl:
             if line.strip():
                 yield self._record(line, end)
 
+    def left_out(self) -> Mapping[str, str]:
+        """Nothing: a record has all of its line."""
+        return {}
+
     def _record(self, line: bytes, place: int) -> Record:
         try:
-            document = orjson.loads(line)
+            document, vector = self._read(line)
         except ValueError as error:
-            return Record(place, None, None, {}, f"no JSON: {error}")
-        if not isinstance(document, dict):
+            return Record(place, None, None, {}, f"no JSON that a point can hold whole: {error}")
+        if document is None:
             return Record(place, None, None, {}, "no JSON object")
-        return _record(document, document.pop(self._options.vector, None), place, self._options)
+        return _record(document, vector, place, self._options)
+
+    def _read(self, line: bytes) -> tuple[dict[str, Any] | None, Any]:
+        """The record and its vector; what is quick with vectors loses digits, so other numbers are read once more."""
+        try:
+            document = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            # A number may be too large for it.
+            document = exact(line)
+        if not isinstance(document, dict):
+            return None, None
+        vector = document.pop(self._options.vector, None)
+        if any(_holds_float(value) for value in document.values()):
+            document = exact(line)
+            document.pop(self._options.vector, None)
+        return document, vector
 
 
 class Parquet:
@@ -168,18 +193,39 @@ class Parquet:
                     if first + batch.num_rows > place:
                         yield from self._records(batch, first, place)
                     first += batch.num_rows
-        except (ArrowException, OSError) as error:
+        except (ArrowException, OSError, ValueError) as error:
             raise UserError(f"{self._options.path} cannot be read as Parquet: {error}.") from error
+
+    def left_out(self) -> Mapping[str, str]:
+        """Digits of vectors that are too wide."""
+        from pyarrow.parquet import read_schema
+
+        schema = read_schema(self._options.path)
+        kind = str(schema.field(self._options.vector).type) if self._options.vector in schema.names else ""
+        return {f"digits of {self._options.vector}": ROUNDED} if "double" in kind else {}
 
     def _records(self, batch: Any, first: int, place: int) -> Iterator[Record]:
         options = self._options
         vectors = batch.column(options.vector) if options.vector in batch.schema.names else None
-        others = batch.drop_columns([options.vector]) if vectors is not None else batch
+        others = _readable(batch.drop_columns([options.vector]) if vectors is not None else batch)
         for at, document in enumerate(others.to_pylist()):
             if first + at >= place:
                 sent = vectors[at] if vectors is not None else None
                 vector = sent.values.to_numpy(zero_copy_only=False) if sent is not None and sent.is_valid else None
                 yield _record({k: python_value(v) for k, v in document.items()}, vector, first + at + 1, options)
+
+
+def _readable(batch: Any) -> Any:
+    """A batch whose nanoseconds are text, or whole numbers where they are durations: Python's own moments have none."""
+    import pyarrow
+    from pyarrow import types
+
+    for at, column in enumerate(batch.schema):
+        if getattr(column.type, "unit", "") != "ns":
+            continue
+        kind = pyarrow.int64() if types.is_duration(column.type) else pyarrow.string()
+        batch = batch.set_column(at, column.name, batch.column(at).cast(kind))
+    return batch
 
 
 class Npy:
@@ -200,6 +246,14 @@ class Npy:
         for at in range(place, len(self._matrix)):
             vector = np.asarray(self._matrix[at], dtype=np.float32)
             yield Record(at + 1, at, vector, next(payloads))
+
+    def left_out(self) -> Mapping[str, str]:
+        """Digits of vectors that are too wide, and lines of the payload that have no row."""
+        missing = {"digits of the vectors": ROUNDED} if self._matrix.dtype.itemsize > FLOAT_BYTES else {}
+        lines = sum(1 for _ in _lines(self._options.payload)) if self._options.payload else 0
+        if lines > len(self._matrix):
+            missing["the payload's last lines"] = f"{lines} lines for {len(self._matrix)} rows"
+        return missing
 
     def _payloads(self, place: int) -> Iterator[dict[str, Any]]:
         if self._options.payload is None:
@@ -227,9 +281,18 @@ def _lines(path: str, place: int = 0) -> Iterator[tuple[bytes, int]]:
             yield line, place
 
 
+def _holds_float(value: Any) -> bool:
+    """Whether a value may have lost digits: orjson reads each number that is no whole one of 64 bits as a float."""
+    if isinstance(value, dict):
+        return any(_holds_float(inner) for inner in value.values())
+    if isinstance(value, list):
+        return any(_holds_float(inner) for inner in value)
+    return isinstance(value, float)
+
+
 def _payload(line: bytes, name: str) -> dict[str, Any]:
     try:
-        document = orjson.loads(line)
+        document = exact(line.decode())
     except ValueError as error:
         raise UserError(f"{name} is no JSON: {error}; correct it.") from None
     if not isinstance(document, dict):

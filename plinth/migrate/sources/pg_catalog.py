@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from plinth.errors import UserError
-from plinth.migrate.sources.pg_columns import OPCLASSES, Column
+from plinth.migrate.sources.pg_columns import OPCLASSES, Column, identifier
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -30,6 +30,8 @@ SELECT o.opcname, a.attname, pg_get_expr(i.indexprs, i.indrelid)
 FROM pg_index i CROSS JOIN unnest(i.indclass::oid[]) AS c(oid) JOIN pg_opclass o ON o.oid = c.oid
 LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] AND i.indkey[0] <> 0
 WHERE i.indrelid = %s AND o.opcname ~ '^(vector|halfvec|sparsevec)_(cosine|l2|ip|l1)_ops$'"""
+_PART = re.compile(r'"(?:[^"]|"")+"|[^".]+')
+_QUOTED = re.compile(rf"(?:{_PART.pattern})(?:\.(?:{_PART.pattern}))?")
 EXTENSION = "SELECT n.nspname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typname = %s"
 
 
@@ -48,7 +50,7 @@ class Table:
     @property
     def quoted(self) -> sql.Identifier:
         """As a statement names it."""
-        return sql.Identifier(self.schema, self.name)
+        return identifier(self.schema, self.name)
 
     @property
     def label(self) -> str:
@@ -66,14 +68,15 @@ class Table:
 
 def read_table(connection: Connection, name: str) -> Table:
     """A table by `schema.table`, or by its name along the search path."""
-    parts = name.split(".", 1)
-    quoted = sql.Identifier(*parts).as_string(connection)
-    found = connection.execute(
-        "SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE c.oid = to_regclass(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
-        (quoted,),
-    ).fetchone()
-    if found is None:
+    for parts in _readings(name):
+        found = connection.execute(
+            "SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.oid = to_regclass(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
+            (sql.Identifier(*parts).as_string(connection),),
+        ).fetchone()
+        if found:
+            break
+    else:
         raise UserError(_no_table(connection, name))
     oid, schema, relation = found
     columns = tuple(Column(*row) for row in connection.execute(COLUMNS, (oid,)))
@@ -86,6 +89,16 @@ def read_table(connection: Connection, name: str) -> Table:
             distances.setdefault(owner, set()).add(distance)
     unique = tuple(tuple(names) for _, names in keys)
     return Table(oid, schema, relation, columns, primary, unique, {k: frozenset(v) for k, v in distances.items()})
+
+
+def _readings(name: str) -> Iterator[tuple[str, ...]]:
+    """What a table's name may mean: quoted as in SQL, a schema before a dot, or the whole of it with its dots."""
+    if _QUOTED.fullmatch(name):
+        yield tuple(part[1:-1].replace('""', '"') if part.startswith('"') else part for part in _PART.findall(name))
+    for at in (index for index, letter in enumerate(name) if letter == "."):
+        if name[:at] and name[at + 1 :]:
+            yield name[:at], name[at + 1 :]
+    yield (name,)
 
 
 def extension_schema(connection: Connection, type_: str) -> str | None:

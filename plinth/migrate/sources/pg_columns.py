@@ -20,6 +20,11 @@ VECTORS = {"vector": "float32", "halfvec": "float16", "sparsevec": "float32"}
 ARRAYS = {"_float4": "float32", "_float8": "float32"}
 
 
+def identifier(*names: str) -> sql.Identifier:
+    """A name in a statement that is run with values, where a % is written twice."""
+    return sql.Identifier(*(name.replace("%", "%%") for name in names))
+
+
 @dataclass(frozen=True)
 class Column:
     """A column as the catalog describes it: ``type`` is the base type's name, ``_`` first for an array of it."""
@@ -32,7 +37,7 @@ class Column:
     @property
     def quoted(self) -> sql.Identifier:
         """As a statement names it: never an output of the same name, which would be its text."""
-        return sql.Identifier("t", self.name)
+        return identifier("t", self.name)
 
 
 def _same(value: Any) -> Any:
@@ -40,13 +45,14 @@ def _same(value: Any) -> Any:
 
 
 # Kinds that arrive as Python's own values; every other kind is asked for as text.
+JSON = "JSON as it is, a number that 64 bits do not hold as text"
 PLAIN = {"int2", "int4", "int8", "bool", "text", "varchar", "bpchar"}
 TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "float4": ("number", real),
     "float8": ("number", real),
     "numeric": ("number where exact, else text", number),
-    "json": ("JSON as it is", document),
-    "jsonb": ("JSON as it is", document),
+    "json": (JSON, document),
+    "jsonb": (JSON, document),
     "timestamptz": ("RFC 3339, UTC", moment),
     "timestamp": ("RFC 3339 without a zone", moment),
     "date": ("date", _same),
@@ -74,7 +80,7 @@ def asked_vector(column: Column, schema: str | None) -> sql.Composable:
     """The expression that gives a vector's bytes; ``schema`` is the extension's."""
     if column.type in ARRAYS:
         return sql.SQL("array_send({})").format(column.quoted)
-    return sql.SQL("{}({})").format(sql.Identifier(schema or "public", f"{column.type}_send"), column.quoted)
+    return sql.SQL("{}({})").format(identifier(schema or "public", f"{column.type}_send"), column.quoted)
 
 
 def read_vector(column: Column, data: bytes) -> Vector:

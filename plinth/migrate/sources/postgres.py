@@ -11,9 +11,18 @@ import psycopg
 from psycopg import sql
 
 from plinth.errors import UserError
-from plinth.migrate.rows import UNNAMED, Described, Key, Position, Row, Vector, VectorShape
+from plinth.migrate.rows import ROUNDED, UNNAMED, Described, Key, Position, Row, Vector, VectorShape
 from plinth.migrate.sources.pg_catalog import Connection, Table, extension_schema, read_table
-from plinth.migrate.sources.pg_columns import ARRAYS, VECTORS, Column, asked_vector, conversion, key_text, read_vector
+from plinth.migrate.sources.pg_columns import (
+    ARRAYS,
+    VECTORS,
+    Column,
+    asked_vector,
+    conversion,
+    identifier,
+    key_text,
+    read_vector,
+)
 from plinth.migrate.sources.pg_connect import connect, conninfo, lost
 from plinth.migrate.vectors import Unfit
 
@@ -136,7 +145,7 @@ class _Reading:
         asked: list[sql.Composable] = [sql.SQL("{}::text").format(column.quoted) for column in self.keys]
         asked += [asked_vector(column, self.schema) for column in self.vectors.values()]
         asked += [conversion(column)[0] for column in self.payload]
-        casts = sql.SQL(", ").join(sql.SQL("%s::" + column.declared) for column in self.keys)
+        casts = sql.SQL(", ").join(sql.SQL("%s::" + column.declared.replace("%", "%%")) for column in self.keys)
         beyond = [] if after is None else [sql.SQL("({}) > ({})").format(keys, casts)]
         statement = sql.SQL("SELECT {} FROM {} AS t {} ORDER BY {} LIMIT %s").format(
             sql.SQL(", ").join(asked), self.table.quoted, self.where(*beyond), keys
@@ -146,9 +155,14 @@ class _Reading:
     def row(self, record: tuple[Any, ...]) -> Row:
         texts, rest = record[: len(self.keys)], record[len(self.keys) :]
         data, values = rest[: len(self.vectors)], rest[len(self.vectors) :]
-        payload = {c.name: conversion(c)[2](value) for c, value in zip(self.payload, values, strict=True)}
+        payload: dict[str, Any] = {}
         vectors: dict[str, Vector] = {}
         broken = ""
+        for column, value in zip(self.payload, values, strict=True):
+            try:
+                payload[column.name] = conversion(column)[2](value)
+            except ValueError as error:
+                broken = f"{column.name} is JSON of which a part would be lost: {error}"
         for (name, column), sent in zip(self.vectors.items(), data, strict=True):
             try:
                 if sent is not None:
@@ -184,7 +198,13 @@ def _reading(connection: Connection, options: PostgresOptions) -> _Reading:
     )
     extension = next((c.type for c in vectors.values() if c.type in VECTORS), None)
     schema = extension_schema(connection, extension) if extension else None
-    notes = [f"{c.name} ({c.declared}) is left out; name it by --vector or --sparse to take it." for c in left_out]
+    notes: list[str] = []
+    missing = {f"{c.name} ({c.declared})": "name it by --vector or --sparse to take it" for c in left_out}
+    if dense.type == "_float8":
+        missing[f"digits of {dense.name}"] = ROUNDED
+    missing |= dict.fromkeys(options.skip, "asked for by --skip")
+    if options.where:
+        missing["rows"] = f"those for which this is not true: {options.where}"
     distances = table.distances.get(dense.name, frozenset())
     if len(distances) > 1:
         notes.append(f"{dense.name} has indexes for {' and '.join(sorted(distances))}; say which: --distance.")
@@ -207,6 +227,7 @@ def _reading(connection: Connection, options: PostgresOptions) -> _Reading:
         vectors=shapes,
         fields={c.name: f"{c.declared} -> {conversion(c)[1]}" for c in payload},
         notes=tuple(notes),
+        left_out=missing,
     )
     unique = any(set(columns) <= set(names) for columns in table.unique)
     return _Reading(table, keys, unique, vectors, payload, schema, options.where, described)
@@ -238,10 +259,11 @@ def _size_of(connection: Connection, table: Table, column: Column) -> int | None
         return column.modifier
     asked = sql.SQL("array_length({}, 1)").format(column.quoted)
     if column.type not in ARRAYS:
-        function = sql.Identifier(extension_schema(connection, column.type) or "public", "vector_dims")
+        function = identifier(extension_schema(connection, column.type) or "public", "vector_dims")
         asked = sql.SQL("{}({})").format(function, column.quoted)
     found = connection.execute(
-        sql.SQL("SELECT {} FROM {} AS t WHERE {} IS NOT NULL LIMIT 1").format(asked, table.quoted, column.quoted)
+        sql.SQL("SELECT {} FROM {} AS t WHERE {} IS NOT NULL LIMIT 1").format(asked, table.quoted, column.quoted),
+        (),
     ).fetchone()
     return int(found[0]) if found and found[0] else None
 

@@ -58,23 +58,35 @@ class Scrolled:
             "quantization_config": found.quantization,
             "on_disk_payload": found.params.get("on_disk_payload"),
         }
-        notes = []
-        if self._aliases:
-            notes.append(f"Aliases of {found.name} here: {', '.join(self._aliases)}; none moves by itself: --cutover.")
-        if found.params.get("sharding_method") == "custom":
-            notes.append(f"{found.name} has shard keys, which points do not take along.")
         return Described(
             identity={"kind": "qdrant", "collection": found.name, "vectors": dict(found.vectors)},
             namespace=f"qdrant/{found.name}",
             vectors=self._shapes,
             fields={"payload": "as it is"},
-            notes=tuple(notes),
+            left_out=dict(self._left_out()),
             body={key: value for key, value in {**body, **own}.items() if value},
             indexes={
                 name: {key: value for key, value in index.items() if value is not None}
                 for name, index in found.indexes.items()
             },
         )
+
+    def _left_out(self) -> Iterator[tuple[str, str]]:
+        found = self._found
+        if self._aliases:
+            yield f"aliases of {found.name}", f"{', '.join(self._aliases)}; none moves by itself: --cutover"
+        if found.params.get("sharding_method") == "custom":
+            yield "shard keys", "points do not take them along"
+        placed = [key for key in ("shard_number", "replication_factor") if (found.params.get(key) or 1) != 1]
+        if placed:
+            yield (
+                "shards and replicas",
+                f"{', '.join(f'{key} {found.params[key]}' for key in placed)}; a file sets them",
+            )
+        for name, given in (("strict mode", found.strict_mode), ("metadata of the collection", found.metadata)):
+            values = {key: value for key, value in given.items() if value is not None and value is not False}
+            if values:
+                yield name, f"{', '.join(sorted(values))}; a collection file sets it"
 
     def count(self) -> int:
         """Its points, counted."""

@@ -52,12 +52,17 @@ def ended(process: subprocess.Popen[Any]) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within the block a SIGTERM unwinds as a Ctrl-C does, so that whatever was started is ended. Main thread only."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    """Within the block a SIGTERM unwinds as a Ctrl-C does, so that whatever was started is ended. Main thread only.
+
+    So does the end of the terminal, unless the caller had it ignored, as nohup does.
+    """
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.signal(each, lambda number, _: sys.exit(128 + number)) for each in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 class Child:

@@ -13,13 +13,13 @@ from pathlib import Path
 import pulumi
 
 from plinth.advisories import load_advisories, refuse_known_holes
+from plinth.collection_files import collection_specs
 from plinth.errors import UserError
 from plinth.home import Home
 from plinth.outputs import outputs, qdrant_ca, qdrant_url, service_url
 from plinth.postgres import Server
 from plinth.preflight import Deployed, preflight
 from plinth.probes import Probe
-from plinth.qdrant.spec import CollectionSpec, load_specs
 from plinth.repository_address import directory
 from plinth.resources.certificate import Certificate
 from plinth.resources.collection import Aliases, Collection
@@ -90,12 +90,6 @@ def _refuse_passing(settings: Settings, home: Home) -> None:
             f"plinth:backup.repository is {path}, which `plinth down {home.env}` removes; name a directory outside of "
             f"{home.base}."
         )
-
-
-def collection_specs(settings: Settings, root: Path) -> list[CollectionSpec]:
-    """The collections of an environment: the files, with what the settings change in them."""
-    wanted = settings.collections
-    return load_specs(root / wanted.directory, wanted.only, wanted.overrides)
 
 
 def _secrets(settings: Settings, home: Home) -> dict[str, pulumi.Output[str]]:

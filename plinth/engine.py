@@ -6,119 +6,54 @@ stacks/: the salt of the local state's encryption would otherwise land in a trac
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pulumi
 import yaml
 from pulumi import automation
 from pydantic import SecretStr
 
+from plinth.checkpoint import state_file
 from plinth.deploy import deploy
 from plinth.directories import PASSAGE, opened
 from plinth.encrypted import refuse_plain
-from plinth.environment import NAMESPACE, load_settings, read_config, settings_file, settings_of_program
+from plinth.environment import NAMESPACE, read_config, settings_file, settings_of_program
 from plinth.errors import UserError
-from plinth.home import Home, base_of, home
+from plinth.files import write_whole
+from plinth.home import Home, home
 from plinth.http_client import exempt_loopback
 from plinth.plugins import CACHE, NO_DOWNLOAD, missing_plugin
+from plinth.pulumi_command import Command
+from plinth.pulumi_environment import (
+    BACKEND_URL,
+    PASSPHRASE,
+    PASSPHRASE_FILE,
+    PROJECT,
+    is_local,
+    local_backend,
+    passphrase,
+    refuse_other_backend,
+    refuse_overrides,
+)
 from plinth.qdrant.rotation import Keys, steps
-from plinth.repository_address import masked
 from plinth.resources.secret import kept_secret
 from plinth.services.qdrant import API_KEY
 from plinth.settings import Settings
+from plinth.stack import Stack, wrong_passphrase
 from plinth.targets.choose import open_reach
 from plinth.yaml_files import dump_yaml, read_yaml
 
-PROJECT = "plinth"
-MASK = "********"
-PULUMI_MASK = "[secret]"
-MINIMUM_VERSION = ">=3.238.0"
-
-
-@dataclass(frozen=True)
-class Stack:
-    """One environment's Pulumi stack with what is needed to drive it."""
-
-    env: str
-    root: Path
-    home: Home
-    settings: Settings
-    automation: automation.Stack
-
-    def outputs(self) -> dict[str, Any]:
-        """The stack's outputs, secrets in the clear: for this process's own use, never for printing."""
-        return {name: output.value for name, output in self.automation.outputs().items()}
-
-    def masked_outputs(self) -> dict[str, Any]:
-        """The outputs for printing: :data:`MASK` for each secret and for what was made of one, as Pulumi marks them.
-
-        The Automation API tells of a whole output alone whether it is secret; the command marks each value within.
-        """
-        shown: dict[str, Any] = _masked(json.loads(self._pulumi("stack", "output", "--json", "--stack", self.env)))
-        if "backup" in shown:
-            # One deployed before a login in it was refused.
-            shown["backup"]["repository"] = masked(shown["backup"]["repository"])
-        return shown
-
-    def ids(self, type_: str) -> set[str]:
-        """What the engine recorded of a type: the ids that the provider gave."""
-        return {resource["id"] for resource in self._recorded() if resource["type"] == type_ and "id" in resource}
-
-    def urns(self, type_: str) -> list[str]:
-        """What the engine recorded of a type: its own names."""
-        return [resource["urn"] for resource in self._recorded() if resource["type"] == type_]
-
-    def _recorded(self) -> list[dict[str, Any]]:
-        return (self.automation.export_stack().deployment or {}).get("resources") or []
-
-    def unprotect_all(self) -> None:
-        """Let the engine delete what is protected: a destroy that was asked for means all of it."""
-        self._unprotect("--all")
-
-    def unprotect(self, urns: Sequence[str]) -> None:
-        """Let the engine delete some of what is protected."""
-        if urns:
-            self._unprotect(*urns)
-
-    def _unprotect(self, *what: str) -> None:
-        self._pulumi("state", "unprotect", *what, "--yes", "--stack", self.env)
-
-    def _pulumi(self, *arguments: str) -> str:
-        """What a command that the Automation API does not have prints."""
-        workspace = self.automation.workspace
-        home = {"PULUMI_HOME": workspace.pulumi_home} if workspace.pulumi_home else {}
-        return workspace.pulumi_command.run(list(arguments), workspace.work_dir, {**home, **workspace.env_vars}).stdout
-
-    def is_deployed(self) -> bool:
-        """Whether the last `up` got as far as its outputs."""
-        return bool(self.automation.outputs())
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _masked(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_masked(inner) for inner in value]
-    return MASK if value == PULUMI_MASK else value
-
-
-def open_stack(root: Path, env: str) -> Stack:
-    """The stack of an environment, made when it is new; validates its settings first."""
-    settings = load_settings(root, env)
-    place = home(root, env)
-    return Stack(env, root, place, settings, _selected(root, env, place))
+# How Pulumi begins to say that it cannot read what is there.
+_REFUSALS = ("incorrect passphrase", "failed to load checkpoint", "could not deserialize", "unsupported checkpoint")
 
 
 def encrypt(root: Path, env: str, key: str, value: str) -> None:
@@ -129,7 +64,7 @@ def encrypt(root: Path, env: str, key: str, value: str) -> None:
     path = settings_file(root, env)
     read_config(path)
     place = home(root, env)
-    workspace = _selected(root, env, place).workspace
+    workspace = select(root, env, place).workspace
     words = ["config", "set", "--non-interactive", "--secret", "--path", f"{NAMESPACE}:{key}"]
     done = subprocess.run(
         [workspace.pulumi_command.command, *words, "--stack", env, "--config-file", str(path)],
@@ -142,31 +77,37 @@ def encrypt(root: Path, env: str, key: str, value: str) -> None:
         check=False,
     )
     if done.returncode:
-        raise _refused(done.stderr, env, place)
+        raise refusal(done.stderr, env, place)
 
 
-def _selected(root: Path, env: str, place: Home) -> automation.Stack:
+def select(root: Path, env: str, place: Home) -> automation.Stack:
+    """The stack as the Automation API drives it, made when it is new."""
+    refuse_overrides()
+    refuse_other_backend(place)
     # This process is the engine's language runtime, and the engine inherits what it has.
     exempt_loopback(os.environ)
+    with pulumi_errors(env, place):
+        return automation.Stack.create_or_select(env, _workspace(root, env, place))
+
+
+@contextmanager
+def pulumi_errors(env: str, place: Home) -> Iterator[None]:
+    """Turn what Pulumi refuses before anything begins into a sentence."""
     try:
-        return automation.create_or_select_stack(
-            stack_name=env,
-            project_name=PROJECT,
-            program=lambda: program(root, env),
-            opts=_workspace(root, env, place),
-        )
+        yield
     except automation.CommandError as error:
-        raise _refused(str(error), env, place) from error
+        raise refusal(str(error), env, place) from error
 
 
-def _refused(said: str, env: str, place: Home) -> UserError:
+def is_refusal(said: str) -> bool:
+    """Whether Pulumi could not read the state, so that nothing began."""
+    return any(words in said for words in _REFUSALS)
+
+
+def refusal(said: str, env: str, place: Home) -> UserError:
     """What Pulumi refused before anything began, as a sentence."""
     if "incorrect passphrase" in said:
-        return UserError(
-            f"stacks/Pulumi.{env}.yaml holds secrets that were encrypted with another passphrase; set "
-            f"PULUMI_CONFIG_PASSPHRASE to it, or put the {place.passphrase.name} file of the clone that encrypted them "
-            f"at {place.passphrase}."
-        )
+        return wrong_passphrase(env, place)
     return UserError(f"Pulumi cannot open the stack '{env}': {last_error(said)}", exit_code=1)
 
 
@@ -219,18 +160,6 @@ def _key_steps(stack: Stack, outputs: Mapping[str, Any]) -> Sequence[Keys | None
     return taken if len(taken) > 1 else [None]
 
 
-def break_stale_lock(stack: Stack) -> str | None:
-    """Release the state's lock if the run that took it on this machine is dead; returns a sentence when it did."""
-    for lock in (stack.home.backend / ".pulumi" / "locks").rglob("*.json"):
-        if lock.parent.name != stack.env:
-            continue
-        holder = json.loads(lock.read_text())
-        if holder.get("hostname") == socket.gethostname() and not psutil.pid_exists(int(holder["pid"])):
-            stack.automation.cancel()
-            return f"An earlier run (pid {holder['pid']}) died while it held the state; its lock was released."
-    return None
-
-
 def forget(stack: Stack) -> None:
     """Remove what the engine kept of a destroyed stack; with the last one, the whole local state.
 
@@ -258,14 +187,20 @@ def _remove(directory: Path, but: Sequence[str]) -> None:
         directory.rmdir()
 
 
-def pulumi_home(root: Path) -> Path:
-    """Where the engine of a project looks for its plugins."""
-    if "PULUMI_BACKEND_URL" not in os.environ:
-        return base_of(root) / "pulumi"
-    return Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+class _Workspace(automation.LocalWorkspace):
+    """Asks nothing of Pulumi that the files say."""
+
+    def __init__(self, place: Home, **options: Any) -> None:
+        super().__init__(**options)
+        self._place = place
+
+    def select_stack(self, stack_name: str) -> None:
+        """Every command names the stack, so selecting it does no more than to see that there is one."""
+        if not (is_local() and state_file(self._place.backend, PROJECT, stack_name).exists()):
+            super().select_stack(stack_name)
 
 
-def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspaceOptions:
+def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspace:
     place.base.mkdir(exist_ok=True)
     if place.base.stat().st_uid == os.geteuid():
         # Services go through it to their volumes, whatever mask it was made under.
@@ -276,7 +211,9 @@ def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspaceOp
             pass
     place.engine.mkdir(mode=0o700, exist_ok=True)
     _write_stack_file(root, env, place.engine / f"Pulumi.{env}.yaml")
-    return automation.LocalWorkspaceOptions(
+    return _Workspace(
+        place,
+        program=lambda: program(root, env),
         work_dir=str(place.engine),
         project_settings=automation.ProjectSettings(name=PROJECT, runtime="python"),
         env_vars=_environment(place),
@@ -302,24 +239,25 @@ def _environment(place: Home) -> dict[str, str]:
         "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
         **NO_DOWNLOAD,
     }
-    if "PULUMI_BACKEND_URL" not in os.environ:
+    if is_local():
         place.backend.mkdir(mode=0o700, parents=True, exist_ok=True)
-        variables["PULUMI_BACKEND_URL"] = f"file://{place.backend}"
+        variables[BACKEND_URL] = local_backend(place)
         variables["PULUMI_HOME"] = str(place.pulumi)
-    if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & os.environ.keys():
-        variables["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(_passphrase(place))
+    if not {PASSPHRASE, PASSPHRASE_FILE} & os.environ.keys():
+        variables[PASSPHRASE_FILE] = str(_made_passphrase(place))
+    passphrase(place)
     return variables
 
 
-def _passphrase(place: Home) -> Path:
+def _made_passphrase(place: Home) -> Path:
     if not place.passphrase.exists():
-        place.passphrase.touch(mode=0o600)
-        place.passphrase.write_text(secrets.token_urlsafe(32) + "\n")
+        write_whole(place.passphrase, secrets.token_urlsafe(32) + "\n")
     return place.passphrase
 
 
-def _command(place: Home) -> automation.PulumiCommand:
+def _command(place: Home) -> Command:
     built = place.base / "bin" / "pulumi"
-    if shutil.which("pulumi") is None and not built.exists():
+    binary = shutil.which("pulumi") or (str(built) if built.exists() else None)
+    if binary is None:
         raise UserError("There is no `pulumi` on PATH nor in .plinth/bin; run `make bootstrap`.")
-    return automation.PulumiCommand(root=None if shutil.which("pulumi") else str(place.base), skip_version_check=True)
+    return Command(binary)

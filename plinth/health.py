@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -28,6 +31,11 @@ class Policy:
     timeout_ms: int = 300
     retries: int = 2
     cache_sec: float = 10
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds for all attempts together: what `status` takes at most, whatever is dead."""
+        return self.timeout_ms * (self.retries + 1) / 1000
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Policy:
@@ -172,22 +180,54 @@ def remembered(
 def _ask(dependency: Dependency, policy: Policy) -> Result:
     if dependency.probe is None:
         return Result(enabled=False, ok=None, skipped=True, detail=dependency.left_out)
+    ask = partial(
+        dependency.probe.run,
+        dependency.secret,
+        timeout_s=policy.timeout_ms / 1000,
+        ca_cert=dependency.ca_cert,
+        client=dependency.client,
+    )
+    dependency.probe.load_client()
     words = ""
+    deadline = time.perf_counter() + policy.patience_s
     for _ in range(policy.retries + 1):
         began = time.perf_counter()
         try:
-            dependency.probe.run(
-                dependency.secret,
-                timeout_s=policy.timeout_ms / 1000,
-                ca_cert=dependency.ca_cert,
-                client=dependency.client,
-            )
+            _within(deadline - began, ask)
         except ProbeFailed as failure:
             words = str(failure)
             continue
+        except TimeoutError:
+            words = words or f"no answer in {policy.patience_s * 1000:.0f} ms"
+            break
         latency = round((time.perf_counter() - began) * 1000, 1)
         return Result(enabled=True, ok=True, skipped=False, latency_ms=latency, url=dependency.url)
     return Result(enabled=True, ok=False, skipped=False, detail=words, url=dependency.url)
+
+
+def _within(seconds: float, ask: Callable[[], None]) -> None:
+    """Ask, and wait no longer; raises :class:`TimeoutError`.
+
+    A name server, a TLS handshake or libpq's shortest wait of two seconds takes longer than a probe may, and heeds no
+    time limit of ours: it is left behind, in a thread that no exit waits for.
+    """
+    outcome: SimpleQueue[Exception | None] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            ask()
+        except Exception as error:
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        failure = outcome.get(timeout=max(0.0, seconds))
+    except Empty as error:
+        raise TimeoutError from error
+    if failure:
+        raise failure
 
 
 def _qdrant(where: Mapping[str, Any]) -> list[Dependency]:

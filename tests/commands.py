@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from plinth.cli import app
+from plinth.cli.commands import Commands
 
 _SPAN = re.compile(r"`(plinth [^`]+)`")
 _LINE = re.compile(r"^ {4,}(?:\$ |\.venv/bin/)?(plinth [^#&|>;]+)")
@@ -37,9 +38,9 @@ def complaint(shown_as: str) -> str | None:
         command: Any = get_command(app)
         path = ["plinth"]
         while isinstance(command, TyperGroup) and words:
-            inner = command.commands.get(words[0])
-            if inner is None:
+            if words[0] not in command.commands:
                 return f"there is no `{' '.join([*path, words[0]])}`"
+            inner = command.load(words[0]) if isinstance(command, Commands) else command.commands[words[0]]
             command, path, words = inner, [*path, words[0]], words[1:]
         if words and (wrong := _parse(command, words)):
             return f"`{line}`: {wrong}"

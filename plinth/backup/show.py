@@ -6,14 +6,15 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from plinth.backup.look import Set, Verified
 from plinth.backup.state import KINDS, Kind, Run, State
-from plinth.backup.take import Taken
 from plinth.moments import date, past
 
+# `plinth status` tells of backups too, and makes none.
 if TYPE_CHECKING:
     from plinth.backup.drill import Drilled
+    from plinth.backup.look import Set, Verified
     from plinth.backup.restore import Restored
+    from plinth.backup.take import Taken
 
 
 def size(count: float) -> str:

@@ -135,9 +135,8 @@ def _ask_for_name(env: str, yes: bool) -> None:
 @contextmanager
 def _config(env: str, command: str) -> Iterator[Config]:
     stack = stack_of(env)
-    outputs, revision = outputs_of(stack), stack.automation.info()
-    version = str(revision.version) if revision else None
-    with config_of(env, command, stack.settings, outputs, stack.home, version) as config:
+    outputs = outputs_of(stack)
+    with config_of(env, command, stack.settings, outputs, stack.home, stack.version()) as config:
         yield config
 
 

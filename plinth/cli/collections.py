@@ -5,8 +5,7 @@ from __future__ import annotations
 import typer
 
 from plinth.cli.common import Env, Json, Yes, ask, console, outputs_of, print_json, stack_of
-from plinth.deploy import collection_specs
-from plinth.engine import Stack
+from plinth.collection_files import collection_specs
 from plinth.qdrant import state
 from plinth.qdrant.apply import apply as apply_plan
 from plinth.qdrant.apply import converge
@@ -14,6 +13,7 @@ from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.plan import Plan, plan, plan_aliases
 from plinth.qdrant.render import lines, to_json
 from plinth.qdrant.spec import CollectionSpec
+from plinth.stack import Stack
 
 commands = typer.Typer(
     help="Collections as code: compare the files with the server, and apply them.", no_args_is_help=True

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from plinth.console import Terminal
-from plinth.engine import Stack, open_stack
 from plinth.environment import project_root
 from plinth.errors import UserError
-from plinth.targets.choose import open_reach
+from plinth.settings import TargetName
+from plinth.stack import Stack, open_stack
 
 Env = Annotated[str, typer.Argument(help="The environment: a file stacks/Pulumi.<env>.yaml.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
@@ -29,26 +26,6 @@ def progress_console(*, json: bool) -> Terminal:
     return Terminal(stderr=True) if json else console
 
 
-PRIVATE_UMASK = 0o077
-_users_umask = PRIVATE_UMASK
-
-
-def close_umask() -> None:
-    """Make what Plinth writes this user's alone: that others get at some of it is said where it is made."""
-    global _users_umask
-    _users_umask = os.umask(PRIVATE_UMASK)
-
-
-@contextmanager
-def users_umask() -> Iterator[None]:
-    """For a file that the user names: its mode is as the user has it."""
-    before = os.umask(_users_umask)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
 def stack_of(env: str) -> Stack:
     """The stack of an environment of this project."""
     return open_stack(project_root(), env)
@@ -59,8 +36,16 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
     outputs = stack.outputs()
     if "qdrant" not in outputs:
         raise UserError(f"'{stack.env}' is not deployed; run `plinth up {stack.env}` first.", exit_code=1)
-    open_reach(stack.settings, stack.root, stack.home)
+    reach(stack)
     return outputs
+
+
+def reach(stack: Stack) -> None:
+    """Make the addresses of a deployed environment reachable from this machine, while this process runs."""
+    if stack.settings.target is TargetName.kubernetes:
+        from plinth.targets.choose import open_reach
+
+        open_reach(stack.settings, stack.root, stack.home)
 
 
 def ask(question: str, yes: bool) -> None:

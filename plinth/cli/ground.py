@@ -7,16 +7,17 @@ from typing import Any
 
 from plinth.cli.common import console
 from plinth.console import line
-from plinth.engine import Stack, pulumi_home
 from plinth.errors import UserError
 from plinth.plugins import refuse_missing
 from plinth.preflight import ports
+from plinth.pulumi_environment import pulumi_home
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.cluster import refuse_removal
 from plinth.qdrant.observe import observe
 from plinth.services import services
 from plinth.services.spec import OWN_IMAGE
 from plinth.settings import TargetName
+from plinth.stack import Stack
 from plinth.targets.choose import images_on, leaving_hosts, open_reach
 from plinth.targets.docker import before, own
 from plinth.targets.docker.daemon import Daemon

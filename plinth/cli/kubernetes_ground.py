@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from plinth.engine import Stack
 from plinth.errors import UserError
 from plinth.kubernetes import before
 from plinth.kubernetes.grow import grow, plans
 from plinth.kubernetes.growth import Growth, Orphan, Remake
 from plinth.kubernetes.leaving import refusal, setting
 from plinth.kubernetes.ways import cluster_of
+from plinth.stack import Stack
 from plinth.targets.choose import kubernetes_target
 from plinth.targets.kubernetes.charts import CHARTS
 from plinth.targets.kubernetes.names import object_name

@@ -16,10 +16,9 @@ from rich.table import Table
 
 from plinth import machine
 from plinth.child import terminable
-from plinth.cli.common import Env, Json, console, outputs_of, print_json, progress_console, stack_of, users_umask
+from plinth.cli.common import Env, Json, console, outputs_of, print_json, progress_console, stack_of
+from plinth.collection_files import collection_specs
 from plinth.console import line
-from plinth.deploy import collection_specs
-from plinth.engine import Stack
 from plinth.errors import UserError
 from plinth.load import against as turns
 from plinth.load import baseline as baselines
@@ -36,6 +35,8 @@ from plinth.monitoring.marks import mark_load
 from plinth.output_files import output_files
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.spec import CollectionSpec
+from plinth.stack import Stack
+from plinth.umask import users_umask
 
 TUNED = "embeddings"
 Say = Callable[[str], None]

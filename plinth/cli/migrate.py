@@ -14,7 +14,7 @@ import typer
 
 from plinth.cli.common import Json, console, outputs_of, print_json, progress_console, stack_of
 from plinth.cli.migration_options import PATIENCE_S, Asked, Collection, Floor, StateDir, To, asked_of
-from plinth.deploy import collection_specs
+from plinth.collection_files import collection_specs
 from plinth.errors import UserError
 from plinth.migrate import places
 from plinth.migrate.checkpoint import State

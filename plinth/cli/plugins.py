@@ -9,8 +9,8 @@ import typer
 
 from plinth import plugins
 from plinth.cli.common import console
-from plinth.engine import pulumi_home
 from plinth.environment import project_root
+from plinth.pulumi_environment import pulumi_home
 
 commands = typer.Typer(
     help="Pulumi's plugins for the targets docker and kubernetes: list, install by digest.", no_args_is_help=True

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from plinth.cli.common import Json, console, print_json
+from plinth.collection_files import collection_specs
 from plinth.console import line
-from plinth.deploy import collection_specs
 from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
 from plinth.qdrant.spec import CollectionSpec, load_spec, load_specs, named

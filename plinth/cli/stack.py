@@ -1,34 +1,40 @@
-"""`plinth up|preview|down|refresh|outputs ENV`."""
+"""`plinth up|preview|down|refresh ENV`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pulumi import automation
 
 from plinth.backup.deployed import elsewhere
-from plinth.cli import collections, ground, load, status
-from plinth.cli.common import Env, Json, Yes, ask, console, print_json, stack_of
-from plinth.cli.output_rows import rows
+from plinth.child import terminable
+from plinth.cli import ground
+from plinth.cli.common import Env, Yes, ask, console, stack_of
 from plinth.console import line
 from plinth.deploy import check
 from plinth.encrypted import refuse_plain
-from plinth.engine import Stack, break_stale_lock, forget, last_error, runs
-from plinth.environment import stack_schema
+from plinth.engine import forget, is_refusal, last_error, refusal, runs
 from plinth.errors import UserError
 from plinth.home import last_deployed, remember_deployed
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_deploy
 from plinth.progress import Progress
+from plinth.pulumi_command import Interrupted
+from plinth.pulumi_environment import forget_backend, is_local, record_backend
+from plinth.stack import Stack
+from plinth.state_lock import held_by_others, locks, release_dead
+
+if TYPE_CHECKING:
+    from plinth.load.verdict import Verdict
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (up, preview, down, refresh, outputs, schema):
+    for command in (up, preview, down, refresh):
         app.command()(command)
 
 
@@ -51,6 +57,8 @@ def up(
     check(stack.settings, stack.root, stack.home, deployed.get("deployed") or last_deployed(stack.home))
     ground.make_sure(stack, deployed, remove or ())
     console.print(line((f"plinth up {env}", "bold"), f"  {_describe(stack)}"))
+    stack.automation  # noqa: B018  # refuses what cannot be opened before anything is recorded
+    record_backend(stack.home)
     changes = 0
     for keys in runs(stack, deployed):
         if keys:
@@ -77,12 +85,14 @@ def preview(env: Env) -> None:
     check(stack.settings, stack.root, stack.home, stack.outputs().get("deployed") or last_deployed(stack.home))
     growing = ground.show_growth(stack)
     progress = Progress(console, preview=True)
-    with _engine(stack, progress, again=f"plinth preview {env}"):
+    with _engine(stack, progress, again=f"plinth preview {env}", changes=False):
         stack.automation.preview(on_event=progress.on_event, exclude=growing)
     if not progress.changed():
         console.print("Nothing else would change." if growing else "Nothing would change.")
         return
     console.print(f"{progress.changed()} resource(s) would change.")
+    from plinth.cli import collections
+
     collections.show_changes(stack)
 
 
@@ -99,6 +109,7 @@ def down(env: Env, yes: Yes = False) -> None:
         stack.automation.destroy(on_event=progress.on_event, run_program=False)
     ground.clear(stack)
     forget(stack)
+    forget_backend(stack.home)
     console.print(line((f"'{env}' is down.", "green"), ground.kept(stack)))
 
 
@@ -117,41 +128,15 @@ def refresh(env: Env) -> None:
     raise typer.Exit(1)
 
 
-def outputs(
-    env: Env,
-    json: Json = False,
-    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="Print secrets in the clear.")] = False,
-) -> None:
-    """Where each service is and how to get in; secrets are masked. Example: plinth outputs local --json"""
-    stack = stack_of(env)
-    deployed = stack.outputs() if show_secrets else stack.masked_outputs()
-    shown = {name: value for name, value in deployed.items() if name != "deployed"}
-    if not shown:
-        raise UserError(f"The environment '{env}' is not deployed; run `plinth up {env}` first.", exit_code=1)
-    if json:
-        print_json(shown)
-        return
-    lines = rows(shown)
-    width = max(len(key) for key, _ in lines)
-    for key, value in lines:
-        console.print(f"{key:<{width}}  {value}")
-
-
-def schema() -> None:
-    """Print the settings' JSON schema, for an editor. Example: plinth schema > stacks/settings.schema.json"""
-    print_json(stack_schema())
-
-
 def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
+    # What measures takes as long to import as a small deploy takes.
+    from plinth.cli import load, status
+
     ready = status.show(stack, found)
     if not ready:
         raise UserError(f"'{env}' is deployed and not ready; `plinth status {env}` says what is wrong.", exit_code=1)
     report = load.measure(stack, found, "smoke")
     load.show(report)
-    if report.verdict.word == "void":
-        console.print(
-            f"'{env}' is up and well; only its speed is not proven: repeat the load gate when this machine is quiet."
-        )
     console.print()
     console.print("Endpoints", style="bold")
     for name, value in stack.masked_outputs().items():
@@ -171,8 +156,30 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
         (f"plinth down {env}", "stop it; the data stays"),
     ):
         console.print(f"  .venv/bin/{command:<44} {what}")
-    if report.verdict.exit_code:
-        raise typer.Exit(report.verdict.exit_code)
+    _conclude(env, report.verdict)
+
+
+def _conclude(env: str, verdict: Verdict) -> None:
+    """The last line of an `up`: a gate that came to no verdict is no failure of what was deployed, and is said."""
+    if verdict.word == "pass":
+        return
+    console.print()
+    again = f"`plinth load {env} --profile smoke`"
+    if verdict.word == "void":
+        reasons = "; ".join(verdict.reasons)
+        console.print(
+            line(
+                ("Warning: ", "bold yellow"),
+                f"'{env}' is deployed and ready, and the load gate came to no verdict on its speed ({reasons}). Run "
+                f"{again} when this machine is quiet.",
+            )
+        )
+        return
+    raise UserError(
+        f"'{env}' is deployed and ready, and misses a target of the load gate: {'; '.join(verdict.reasons)}. Mend the "
+        f"cause, then {again}.",
+        exit_code=1,
+    )
 
 
 def _describe(stack: Stack) -> str:
@@ -185,19 +192,35 @@ def _drifted(progress: Progress) -> int:
 
 
 @contextmanager
-def _engine(stack: Stack, progress: Progress, again: str) -> Iterator[None]:
-    """Turn the engine's failures into sentences; release a dead run's lock first."""
-    released = break_stale_lock(stack)
-    if released:
-        console.print(line("  ", ("!", "yellow"), f" {released}"))
+def _engine(stack: Stack, progress: Progress, again: str, *, changes: bool = True) -> Iterator[None]:
+    """Turn the engine's failures into sentences; release a dead run's lock first.
+
+    ``changes`` is False for a run that changes nothing, and so waits for none and records none.
+    """
+    if changes:
+        _refuse_locked(stack)
+    recorded = f"What was done so far is recorded; `{again}` goes on from there." if changes else ""
     try:
-        yield
+        with terminable():
+            yield
+    except Interrupted as error:
+        after = recorded or "Nothing was changed."
+        raise UserError(f"Interrupted. {after}", exit_code=error.exit_code) from error
     except automation.ConcurrentUpdateError as error:
-        raise UserError(
-            f"Another run is changing '{stack.env}' right now; wait until it has ended, then `{again}`.", exit_code=1
-        ) from error
+        raise UserError(held_by_others(stack.env, locks(stack.home.backend, stack.env)), exit_code=1) from error
     except automation.CommandError as error:
+        if is_refusal(str(error)):
+            raise refusal(str(error), stack.env, stack.home) from error
         failures = progress.failures or [last_error(str(error))]
-        raise UserError(
-            f"{' '.join(failures)} What was done so far is recorded; `{again}` goes on from there.", exit_code=1
-        ) from error
+        after = recorded or f"Nothing was changed; mend the cause, then `{again}`."
+        raise UserError(f"{' '.join(failures)} {after}", exit_code=1) from error
+
+
+def _refuse_locked(stack: Stack) -> None:
+    if not is_local():
+        return
+    for lock in release_dead(stack.home.backend, stack.env):
+        released = f" An earlier run (pid {lock.pid}) died while it held the state; its lock was released."
+        console.print(line("  ", ("!", "yellow"), released))
+    if left := locks(stack.home.backend, stack.env):
+        raise UserError(held_by_others(stack.env, left), exit_code=1)

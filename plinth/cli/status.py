@@ -14,11 +14,11 @@ from plinth.backup.state import FILE as BACKUP_STATE
 from plinth.backup.state import State, StateUnreadable, read
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
 from plinth.console import line
-from plinth.engine import Stack
 from plinth.health import Policy, Status, check, dependencies, remembered
 from plinth.qdrant.cluster import describe
 from plinth.qdrant.observe import observe_others
 from plinth.settings import TargetName
+from plinth.stack import Stack
 
 PEERS_TIMEOUT_S = 3.0
 # Each probe makes a way into the cluster first.
@@ -39,7 +39,7 @@ def status(
     stack = stack_of(env)
     outputs = outputs_of(stack)
     found = probe(stack, outputs, cache=cache)
-    peers = _peers(outputs)
+    peers = _peers(outputs, found)
     backups = _backups(stack)
     if json:
         print_json(
@@ -86,13 +86,17 @@ def _backups(stack: Stack) -> State | None:
         return None
 
 
-def _peers(outputs: dict[str, Any]) -> list[dict[str, Any]]:
+def _peers(outputs: dict[str, Any], found: Status) -> list[dict[str, Any]]:
     """The peers of a cluster as the first node that answers sees them; none where one node runs alone."""
     where = outputs["qdrant"]
-    seen = observe_others(
-        list(where.get("nodes", {}).values()), where["api_key"], PEERS_TIMEOUT_S, where.get("ca_cert")
-    )
-    return describe(seen[0]) if seen else []
+    answering = {result.url for result in found.deps.values() if result.ok}
+    for url in where.get("nodes", {}).values():
+        # One that has not answered its probe is not waited for again.
+        if url in answering and (
+            seen := observe_others([url], where["api_key"], PEERS_TIMEOUT_S, where.get("ca_cert"))
+        ):
+            return describe(seen[0])
+    return []
 
 
 def _show_peers(peers: list[dict[str, Any]]) -> None:

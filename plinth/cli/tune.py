@@ -12,7 +12,7 @@ from rich.table import Table
 
 from plinth.child import terminable
 from plinth.cli.common import Json, console, outputs_of, print_json, progress_console, stack_of
-from plinth.deploy import collection_specs
+from plinth.collection_files import collection_specs
 from plinth.environment import project_root
 from plinth.errors import UserError
 from plinth.home import home

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from plinth.backup.config import Config, LentGrafana
-from plinth.deploy import collection_specs
+from plinth.collection_files import collection_specs
 from plinth.environment import load_settings, parse
 from plinth.exporter.config import Config as ExporterConfig
 from plinth.images import images

@@ -15,11 +15,11 @@ from typer.testing import CliRunner, Result
 
 from plinth.cli import app
 from plinth.cli import load as command
-from plinth.engine import Stack
 from plinth.environment import load_settings
 from plinth.errors import UserError
 from plinth.home import home
 from plinth.load import gate
+from plinth.stack import Stack
 from tests.conftest import KEY, ROOT, Server
 from tests.project import Environment
 
@@ -49,7 +49,7 @@ def run(
     (project.root / "load" / "slo.yaml").write_text(yaml.safe_dump(slo))
     where = {"url": server.url, "grpc_url": f"http://127.0.0.1:{server.grpc_port}", "api_key": KEY}
     settings, place = load_settings(project.root, "t"), home(project.root, "t")
-    stack = Stack("t", project.root, place, settings, None)  # type: ignore[arg-type]  # Pulumi is not asked
+    stack = Stack("t", project.root, place, settings)
     monkeypatch.setattr(command, "stack_of", lambda _env: stack)
     monkeypatch.setattr(command, "outputs_of", lambda _stack: {"qdrant": where})
 

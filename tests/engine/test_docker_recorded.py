@@ -50,7 +50,8 @@ DRIVE = """
 import sys
 from pathlib import Path
 from pulumi.automation import CommandError
-from plinth.engine import open_stack, runs
+from plinth.engine import runs
+from plinth.stack import open_stack
 opened = open_stack(Path.cwd(), "t")
 stack = opened.automation
 try:

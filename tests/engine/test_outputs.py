@@ -13,8 +13,8 @@ import pulumi
 import pytest
 from pulumi import automation
 
-from plinth.cli import stack as commands
-from plinth.engine import MASK, Stack
+from plinth.checkpoint import MASK
+from plinth.cli import outputs as commands
 from plinth.environment import parse
 from plinth.home import Home
 from plinth.outputs import outputs
@@ -22,6 +22,7 @@ from plinth.services import qdrant, services
 from plinth.services.backup import CA
 from plinth.services.secrets import secrets
 from plinth.settings import Settings
+from plinth.stack import Stack
 from plinth.targets.choose import target_of
 from tests.conftest import ROOT
 from tests.containers.scripted import Engine

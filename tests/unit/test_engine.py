@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_services_go_through_the_directory_of_files_that_lie_elsewhere(
 ) -> None:
     (tmp_path / "stacks").mkdir()
     (tmp_path / "stacks" / "Pulumi.t.yaml").write_text("config: {plinth:target: local}\n")
-    monkeypatch.setattr("plinth.engine._command", lambda _: None)
+    monkeypatch.setattr("plinth.engine._command", lambda _: SimpleNamespace(command="pulumi", version=None))
     place = Home(tmp_path / ".plinth", tmp_path / "var" / "project-1234" / "t")
     before = os.umask(0o077)
     try:

@@ -13,6 +13,7 @@ STARTS = {"run", "Popen", "call", "check_call", "check_output"}
 # What starts a program with this process's own environment, and why it may.
 EXCEPTIONS = {
     "plinth/engine.py": "Pulumi, which finds its backend and its plugins by it",
+    "plinth/pulumi_command.py": "likewise",
     "plinth/embedded/proxy.py": "a part of the engine, which has the fixed one already",
     "plinth/embedded/engine.py": "likewise",
     "plinth/targets/local/programs.py": "asked for its version by whoever runs Plinth, with PATH alone",

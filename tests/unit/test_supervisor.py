@@ -135,6 +135,81 @@ def test_the_socket_is_in_the_run_directory_however_deep(place: Path) -> None:
     assert not (deep / "run").exists()
 
 
+ODD_PATHS = {
+    "blanks and comments": "a b #c ;d",
+    "what supervisord expands": "50% %(here)s %(ENV_HOME)s%%",
+    "quotes and backslashes": 'it\'s "q" \\ back',
+    "a pattern": "[ab]*?{c,d}",
+    "what a shell expands": "$HOME `id` $(id) ~ &|<>!",
+    "assignments": "a=b,c:d",
+    "other scripts": "Prüfung-データ-🙂",
+}
+
+
+@pytest.mark.parametrize("name", ODD_PATHS.values(), ids=ODD_PATHS)
+def test_a_path_is_a_path_whatever_is_in_it(place: Path, name: str) -> None:
+    """F15: and so are the arguments and the variables that name it, and the program itself."""
+    odd = place / name
+    (odd / "bin").mkdir(parents=True)
+    program = odd / "bin" / f"p {name}"
+    program.symlink_to("/bin/sleep")
+    volume = str(odd / "data" / "v")
+    wanted = spec(
+        odd, str(program), "1000", "0", volumes=(volume,), environment={"NAMED": str(odd), "PLAIN": f" {name} "}
+    )
+    started = start(wanted, {"f.conf": "x"})
+    try:
+        process = psutil.Process(started.pid)
+        assert process.cmdline() == [str(program), "1000", "0"]
+        environment = process.environ()
+        assert (environment["NAMED"], environment["PLAIN"], environment["HOME"]) == (str(odd), f" {name} ", volume)
+        assert Path(process.cwd()) == odd / "run" / "config" / "p"
+        # The daemon finds it again, and what it prints.
+        assert running(wanted) == started
+        assert (odd / "run" / "logs" / "p.log").exists()
+    finally:
+        stop(wanted)
+    assert not (odd / "run").exists()
+
+
+@pytest.mark.parametrize("first", ["/tmp", "/var/tmp"])
+def test_the_control_socket_is_the_same_whatever_the_place_for_temporary_files(
+    place: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """F14: another TMPDIR started a second daemon over the same data."""
+    deep = place / ("d" * 100)
+    second = ProcessSpec("q", str(deep / "run"), f"{deep}/run/config/q", ("/bin/sleep", "999"))
+    monkeypatch.setenv("TMPDIR", first)
+    tempfile.tempdir = None
+    start(spec(deep), {})
+    daemon = Supervisor(deep / "run").pid()
+    try:
+        monkeypatch.setenv("TMPDIR", str(place))
+        tempfile.tempdir = None
+        start(second, {})
+        assert Supervisor(deep / "run").pid() == daemon
+        assert running(spec(deep)) is not None
+    finally:
+        Supervisor(deep / "run").clear()
+        monkeypatch.undo()
+        tempfile.tempdir = None
+    assert Supervisor(deep / "run").strays() == []
+
+
+@pytest.mark.parametrize("variables", [None, {}, {"PATH": "/bin"}], ids=["as this", "none", "a path"])
+@pytest.mark.parametrize("directory", [".", "data", "data/v", "run/logs", "run/config/p"])
+def test_what_is_not_plinths_is_not_ended(place: Path, directory: str, variables: dict[str, str] | None) -> None:
+    """F24: a copy job without a terminal, at work over the data, was taken for a stray."""
+    for each in ("data/v", "run/logs", "run/config/p"):
+        (place / each).mkdir(parents=True, exist_ok=True)
+    other = subprocess.Popen(["/bin/sleep", "1000"], cwd=place / directory, env=variables, start_new_session=True)
+    try:
+        assert Supervisor(place / "run").strays() == []
+    finally:
+        other.kill()
+        other.wait()
+
+
 def test_a_program_gets_nothing_of_who_starts_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """H4: neither the daemon nor its programs."""
     for name in (
@@ -257,9 +332,16 @@ def test_down_ends_a_daemon_that_works_elsewhere_and_whose_socket_is_gone(place:
     for stray in Supervisor(run).strays():
         stray.kill()
     config = (
-        (run / "supervisord.conf").read_text().replace("/proc/self/cwd/supervisor.sock", str(place / "elsewhere.sock"))
+        (run / "supervisord.conf")
+        .read_text()
+        .replace("/proc/self/cwd/supervisor.sock", str(place / "elsewhere.sock"))
+        .replace("/proc/self/cwd", str(run))
+        .replace("=logs", f"={run}/logs")
+        .replace("=supervisord.pid", f"={run}/supervisord.pid")
     )
     (run / "supervisord.conf").write_text(config)
+    program = run / "programs" / "p.conf"
+    program.write_text(program.read_text().replace("=logs", f"={run}/logs").replace("=config", f"={run}/config"))
     subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(run / "supervisord.conf")], cwd="/", check=True
     )

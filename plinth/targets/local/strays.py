@@ -58,6 +58,12 @@ def _belongs(process: psutil.Process, run: Path) -> bool:
         if process.environ().get(ENVIRONMENT) == str(place):
             return process.status() != psutil.STATUS_ZOMBIE
     with suppress(psutil.Error, OSError):
-        # Postgres moves from its config directory to its data. A person may look around there.
-        return Path(process.cwd()).is_relative_to(place) and process.terminal() is None
+        # Postgres moves from its config directory to its data. Others may work there too, with a terminal or without.
+        return Path(process.cwd()).is_relative_to(place) and process.terminal() is None and _is_supervised(process.pid)
     return False
+
+
+def _is_supervised(pid: int) -> bool:
+    """Whether a supervisord started a process, or it has written its title over the variables that would say so."""
+    variables = Path(f"/proc/{pid}/environ").read_bytes()
+    return bool(variables) and (b"SUPERVISOR_ENABLED=" in variables or b"PATH=" not in variables)

@@ -37,6 +37,8 @@ DAEMON_DEADLINE_S = 20.0
 DAEMON_UMASK = 0o027
 # Who reads what programs print, where root starts them.
 LOG_READER = "plinth-fluent-bit"
+_PLAIN = "/.,:=@_+-"
+_ESCAPED = {"%": "%%"}
 
 
 class ProgramFailed(UserError):
@@ -272,14 +274,18 @@ class Supervisor:
         return f"{' / '.join(text) or 'it said nothing'} (log: {log})"
 
     def _daemon_section(self) -> str:
+        """The daemon's settings: every path as it is from the run directory, where the daemon works.
+
+        supervisord expands `%`, parts lists at spaces and cuts comments off; the path of a project may hold all of it.
+        """
         return "\n".join(
             [
                 "[supervisord]",
-                f"pidfile={self.run}/supervisord.pid",
-                f"logfile={self.logs}/supervisord.log",
+                "pidfile=supervisord.pid",
+                "logfile=logs/supervisord.log",
                 "logfile_maxbytes=5MB",
                 "logfile_backups=1",
-                f"childlogdir={self.logs}",
+                "childlogdir=logs",
                 f"umask={DAEMON_UMASK:03o}",
                 f"minfds={min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])}",
                 *(["user=root"] if os.geteuid() == 0 else []),
@@ -290,21 +296,24 @@ class Supervisor:
                 "[rpcinterface:supervisor]",
                 "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
                 "[include]",
-                # From here on: a list of them is parted by spaces, which the whole path may hold.
-                "files=programs/*.conf",
+                # A pattern: what stands before it would be one too.
+                "files=/proc/self/cwd/programs/*.conf",
                 "",
             ]
         )
 
     def _section(self, program: ProgramSpec) -> str:
-        environment = ",".join(f'{key}="{_escape(value)}"' for key, value in sorted(program.environment.items()))
+        # Its environment by `env`: supervisord's own setting for it cannot hold every path.
+        variables = [f"{name}={value}" for name, value in sorted(program.environment.items())]
+        # What holds `=` would be one more variable to it.
+        shell = ("/bin/sh", "-c", 'exec "$0" "$@"') if "=" in program.argv[0] else ()
+        words = ["/usr/bin/env", *variables, *shell, *program.argv] if variables else program.argv
         return "\n".join(
             [
                 f"[program:{program.name}]",
-                f"command={' '.join(_quote(argument) for argument in program.argv)}",
-                f"directory={program.directory}",
+                f"command={' '.join(map(_quote, words))}",
+                f"directory={os.path.relpath(program.directory, self.run)}",
                 f"umask={program.umask:03o}",
-                f"environment={environment}",
                 *([f"user={program.user}"] if program.user else []),
                 "autostart=true",
                 "autorestart=true",
@@ -314,7 +323,7 @@ class Supervisor:
                 f"stopwaitsecs={program.stop_grace_s}",
                 "killasgroup=true",
                 "redirect_stderr=true",
-                f"stdout_logfile={self.logs}/{program.name}.log",
+                f"stdout_logfile=logs/{program.name}.log",
                 "stdout_logfile_maxbytes=20MB",
                 "stdout_logfile_backups=2",
                 "",
@@ -329,19 +338,22 @@ def _but_limit(section: str) -> str:
 
 def _instance(pid: int) -> Instance | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # a name is cut within a letter
     except OSError:
         return None
     # The second field, the name in parentheses, may hold spaces; the start time is field 22.
     return Instance(pid, int(stat.rpartition(")")[2].split()[19]))
 
 
-def _escape(value: str) -> str:
-    return value.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-
-
 def _quote(argument: str) -> str:
-    escaped = argument.replace("%", "%%")
-    if escaped and not set(escaped) & set(" \t\n'\";\\#"):
-        return escaped
-    return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """An argument as supervisord's command has it: a backslash before what a shell, or its file, would take otherwise.
+
+    Between the quotes of a shell a blank and a semicolon would still begin a comment of the file.
+    """
+    return (
+        "".join(
+            letter if letter.isalnum() or letter in _PLAIN else _ESCAPED.get(letter, f"\\{letter}")
+            for letter in argument
+        )
+        or '""'
+    )

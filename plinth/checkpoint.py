@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def _remedy(path: Path) -> str:
         _document(previous)
     except (OSError, ValueError):
         return f"The copy before it ({previous}) cannot be read either; put a copy of your own there, {command}."
-    return f"Pulumi has kept the state before it: cp '{previous}' '{path}', {command}."
+    return f"Pulumi has kept the state before it: {shlex.join(('cp', str(previous), str(path)))}, {command}."
 
 
 def _secrets_replaced(value: Any, replace: Callable[[str], Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path
     environment = Environment(  # noqa: S701 - config files, not HTML
         loader=FileSystemLoader(root), undefined=StrictUndefined, keep_trailing_newline=True
     )
+    environment.filters["glob"] = lambda path: re.sub(r"([\\\\*?\[])", r"\\\1", path)
     environment.filters["sha256"] = lambda text: hashlib.sha256(text.encode()).hexdigest()
 
     def content(file: File | Copy) -> str:

@@ -20,6 +20,7 @@ case "$(basename "$0") $*" in
   "python3 -m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0" .venv/bin/uv ;;
   "pulumi version") echo v3.259.0 ;;
   "go build"*) echo "go: downloading a module" >&2; mkdir -p ../../.plinth/bin; cp "$0" ../../.plinth/bin/pulumi ;;
+  "python -m plinth.tools") echo "Qdrant: a line." ;;
   *"config get"*) echo "https://mirror.test/simple" ;;
   "dpkg-query"*) for name in $*; do printf 'installed=%s ' "$name"; done; exit 0 ;;
 esac

@@ -145,3 +145,58 @@ def test_plinths_exporter_follows_qdrant_to_tls_and_asks_with_the_read_only_key(
         assert asked["api_key_file"] == "/etc/plinth-exporter/qdrant_read_only_api_key.secret"
         assert ("ca_file" in asked) is ca
         assert "qdrant_api_key" not in known
+
+
+ODD = '/srv/it\'s "odd" #c ;d: 50%\\n [a]*ü/plinth'
+
+
+class Odd(Elsewhere):
+    """A place below a directory that every format reads otherwise unless it is quoted."""
+
+    def file(self, service: str, name: str) -> str:
+        return f"{ODD}/etc/{service}/{name}"
+
+    def volume(self, service: str, name: str) -> str:
+        return f"{ODD}/var/{service}/{name}"
+
+
+def strings(value: Any) -> list[str]:
+    """Every string in a YAML document."""
+    if isinstance(value, dict):
+        return [found for inner in value.values() for found in strings(inner)]
+    if isinstance(value, list):
+        return [found for inner in value for found in strings(inner)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_every_path_in_a_file_is_quoted_as_its_reader_wants_it() -> None:
+    """F15: a `#` began a comment, a `:` a mapping, a quote ended the string."""
+    everything = {"neo4j": {"enabled": True}, "monitoring": {"loki": {"enabled": True}}}
+    settings = parse({"target": "docker", **everything}, source="x")
+    known = dict.fromkeys(secret_names(settings), "s")
+    seen: set[str] = set()
+    for service in services(settings, ROOT):
+        for name, text in files(service, Odd(), known, ROOT).items():
+            if "/plinth/" not in text:
+                continue
+            if name.endswith((".yaml", ".yml")):
+                paths = [found for found in strings(yaml.safe_load(text)) if "/srv/it" in found]
+                expected = ODD.replace("\\", "\\\\").replace("[", "\\[").replace("*", "\\*")
+                assert all(ODD in path or expected in path for path in paths), name
+                assert len(paths) == text.count("/plinth/etc/") + text.count("/plinth/var/"), (service.name, name)
+            elif name == "redis.conf":
+                assert f'dir "{_escaped(ODD, chr(34))}/var/redis/data"\n' in text
+            elif name == "postgresql.conf":
+                doubled = _escaped(ODD, "").replace("'", "''")
+                assert f"hba_file = '{doubled}/etc/postgres/pg_hba.conf'\n" in text
+            elif name == "grafana.ini":
+                assert f'data = """{ODD}/var/grafana/data"""\n' in text
+            elif name == "neo4j.conf":
+                assert f"server.directories.data={_escaped(ODD, '')}/var/neo4j/data\n" in text
+            seen.add(name)
+    assert {"redis.conf", "postgresql.conf", "prometheus.yml", "grafana.ini", "neo4j.conf", "loki.yaml"} <= seen
+
+
+def _escaped(path: str, also: str) -> str:
+    escaped = path.replace("\\", "\\\\")
+    return escaped.replace(also, f"\\{also}") if also else escaped

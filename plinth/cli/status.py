@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from importlib import import_module
+from threading import Thread
 from typing import Annotated, Any
 
 import typer
@@ -15,9 +17,10 @@ from plinth.backup.state import State, StateUnreadable, read
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
 from plinth.console import line
 from plinth.health import Policy, Status, check, dependencies, remembered
+from plinth.probes import CLIENTS
 from plinth.qdrant.cluster import describe
 from plinth.qdrant.observe import observe_others
-from plinth.settings import TargetName
+from plinth.settings import Settings, TargetName
 from plinth.stack import Stack
 
 PEERS_TIMEOUT_S = 3.0
@@ -37,6 +40,7 @@ def status(
 ) -> None:
     """Is it well? Every service probed; exit 0 only when all are ready. Example: plinth status local"""
     stack = stack_of(env)
+    _load_clients(stack.settings)
     outputs = outputs_of(stack)
     found = probe(stack, outputs, cache=cache)
     peers = _peers(outputs, found)
@@ -54,6 +58,13 @@ def status(
             console.print(state_line(backups, time.time()))
     if not found.ready:
         raise typer.Exit(1)
+
+
+def _load_clients(settings: Settings) -> None:
+    """Import what asks the stores while the state's key is derived, which takes as long and another processor."""
+    stores = (("postgres", settings.postgres.enabled), ("redis", settings.redis.enabled))
+    wanted = [CLIENTS[name] for name, enabled in stores if enabled]
+    Thread(target=lambda: [import_module(client) for client in wanted], daemon=True).start()
 
 
 def probe(stack: Stack, outputs: dict[str, Any], *, cache: bool) -> Status:

@@ -233,9 +233,11 @@ def _within(seconds: float, ask: Callable[[], None]) -> None:
 def _qdrant(where: Mapping[str, Any]) -> list[Dependency]:
     # The first node answers for the whole under the service's own name; the others are asked beside it.
     first, *others = where.get("nodes", {"qdrant": where["url"]}).items()
-    # The list of collections, not /readyz: it proves the key too.
+    # The collections, not /readyz: that proves the key too, and tells of one that does not open.
     return [
-        Dependency(name, _http(url, "/collections"), where["api_key"], url=url, ca_cert=where.get("ca_cert"))
+        Dependency(
+            name, replace(_http(url, ""), kind="qdrant"), where["api_key"], url=url, ca_cert=where.get("ca_cert")
+        )
         for name, url in [("qdrant", first[1]), *others]
     ]
 

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx
 
@@ -23,9 +24,12 @@ class ProbeFailed(Exception):
 
 @dataclass(frozen=True)
 class Probe:
-    """Where and how to ask. ``http``: GET answers 200, as ``user`` or with a key. The others: a login and a command."""
+    """Where and how to ask. ``http``: GET answers 200, as ``user`` or with a key. ``qdrant``: no collection is red.
 
-    kind: Literal["http", "postgres", "redis", "neo4j"]
+    The others: a login and a command.
+    """
+
+    kind: Literal["http", "qdrant", "postgres", "redis", "neo4j"]
     host: str
     port: int
     path: str = "/"
@@ -47,6 +51,8 @@ class Probe:
         """Ask once; raises :class:`ProbeFailed`. Without a user ``password`` is an API key; ``ca_cert`` is PEM."""
         if self.kind == "http":
             self._http(password, timeout_s, trusting(ca_cert, client) if self.tls else None)
+        elif self.kind == "qdrant":
+            self._qdrant(password, timeout_s, trusting(ca_cert, client) if self.tls else None)
         elif self.kind == "postgres":
             self._postgres(password, timeout_s)
         elif self.kind == "neo4j":
@@ -68,6 +74,30 @@ class Probe:
             raise ProbeFailed(f"{url}: {_one_line(error) or type(error).__name__}") from error
         if answer.status_code != 200:
             raise ProbeFailed(f"{url} answered {answer.status_code}: {_one_line(words)}")
+
+    def _qdrant(self, key: str | None, timeout_s: float, context: ssl.SSLContext | None) -> None:
+        """The list of collections proves the key; each of them says whether it opens."""
+        url = self._url("https" if self.tls else "http", "/collections")
+        broken = []
+        try:
+            with client_for(url, timeout=timeout_s, verify=context, headers={"api-key": key} if key else {}) as client:
+                answer = client.get(url)
+                if answer.status_code != 200:
+                    raise ProbeFailed(f"{url} answered {answer.status_code}: {_one_line(answer.text[:200])}")
+                for name in (entry["name"] for entry in answer.json()["result"]["collections"]):
+                    described = client.get(f"{url}/{quote(name, safe='')}")
+                    # One that is dropped meanwhile is not there.
+                    if described.status_code == 200 and described.json()["result"]["status"] == "red":
+                        broken.append((name, described.json()["result"]["optimizer_status"]))
+        except (httpx.HTTPError, UserError) as error:
+            raise ProbeFailed(f"{url}: {_one_line(error) or type(error).__name__}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProbeFailed(f"{url} answers something else than Qdrant does") from error
+        if broken:
+            name, why = broken[0]
+            more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+            reason = why.get("error", "") if isinstance(why, dict) else ""
+            raise ProbeFailed(f"collection '{name}' is red{more}: {_one_line(reason)[:200]}")
 
     def _postgres(self, password: str | None, timeout_s: float) -> None:
         import psycopg

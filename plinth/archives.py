@@ -9,6 +9,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 
 class UnsafeArchive(Exception):
@@ -19,14 +20,20 @@ def _private(_: tarfile.TarInfo) -> int:
     return 0o600
 
 
-def unpack(archive: tarfile.TarFile, directory: Path, mode: Callable[[tarfile.TarInfo], int] = _private) -> None:
+def unpack(
+    archive: tarfile.TarFile,
+    directory: Path,
+    mode: Callable[[tarfile.TarInfo], int] = _private,
+    *,
+    holes: bool = False,
+) -> None:
     """Unpack a whole archive into ``directory``, which is made; raises :class:`UnsafeArchive`.
 
-    ``mode`` is the mode of a file.
+    ``mode`` is the mode of a file. With ``holes`` sparse files are taken too: their holes need no room on the disk.
     """
     directory.mkdir()
     for member in archive:
-        target = directory.joinpath(*parts(member))
+        target = directory.joinpath(*parts(member, holes=holes))
         if member.isdir():
             target.mkdir(parents=True, exist_ok=True)
         else:
@@ -34,12 +41,12 @@ def unpack(archive: tarfile.TarFile, directory: Path, mode: Callable[[tarfile.Ta
             copy(archive, member, target, mode(member))
 
 
-def parts(member: tarfile.TarInfo) -> tuple[str, ...]:
+def parts(member: tarfile.TarInfo, *, holes: bool = False) -> tuple[str, ...]:
     """A member's path below; raises :class:`UnsafeArchive` for any other and for what is no plain file or directory."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\0" in member.name:
         raise UnsafeArchive(f"its member {member.name!r} would lie outside")
-    if not (member.isdir() or is_plain(member)):
+    if not (member.isdir() or is_plain(member) or (holes and member.isreg() and member.issparse())):
         raise UnsafeArchive(f"its member {member.name!r} is neither a plain file nor a directory")
     return path.parts
 
@@ -55,5 +62,23 @@ def copy(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, mode: 
     if content is None:
         raise UnsafeArchive(f"its member {member.name!r} has no content")
     with content, target.open("xb") as file:
-        shutil.copyfileobj(content, file, 1 << 20)
+        if member.issparse():
+            _copy_extents(content, file, member)
+        else:
+            shutil.copyfileobj(content, file, 1 << 20)
     target.chmod(mode)
+
+
+def _copy_extents(content: IO[bytes], file: IO[bytes], member: tarfile.TarInfo) -> None:
+    # typeshed has a number here.
+    extents: Any = member.sparse
+    for offset, length in extents or ():
+        content.seek(offset)
+        file.seek(offset)
+        while length > 0:
+            part = content.read(min(length, 1 << 20))
+            if not part:
+                raise UnsafeArchive(f"its member {member.name!r} is shorter than it says")
+            file.write(part)
+            length -= len(part)
+    file.truncate(member.size)

@@ -26,7 +26,8 @@ READING_POSTS = frozenset(
     {
         "/collections/{name}/facet",
         POINTS,
-        *(f"{POINTS}/{path}" for path in ("scroll", "count", "query", "query/batch", "query/groups")),
+        *(f"{POINTS}/{path}" for path in ("scroll", "count")),
+        *(f"{POINTS}/{kind}{form}" for kind in ("query", "search", "recommend") for form in ("", "/batch", "/groups")),
     }
 )
 log = logging.getLogger("plinth.embedded")
@@ -77,10 +78,12 @@ class Front:
                     ("batch", "batch"),
                     ("scroll", "scroll"),
                     ("count", "count"),
-                    ("query", "query"),
-                    ("query/batch", "query_batch"),
-                    ("query/groups", "query_groups"),
                 )
+            ),
+            *(
+                ("POST", f"{POINTS}/{kind}{form}", do.query(f"{kind}{form}".replace("/", "_")))
+                for kind in ("query", "search", "recommend")
+                for form in ("", "/batch", "/groups")
             ),
             ("GET", f"{POINTS}/{{id}}", do.point),
             ("GET", "/collections/{name}/snapshots", do.list_snapshots),

@@ -11,29 +11,21 @@ from typing import Any
 from urllib.parse import quote
 
 from plinth.embedded import names
+from plinth.embedded.conditions import path
 from plinth.embedded.config import HNSW, Config
-from plinth.embedded.errors import MISTAKES, ApiError, from_mistake, malformed, missing_collection, refused
+from plinth.embedded.configurations import (
+    AliasAction,
+    AliasActions,
+    NewIndex,
+    check,
+    check_change,
+    check_creation,
+)
+from plinth.embedded.errors import MISTAKES, ApiError, invalid, malformed, missing_collection, refused
 from plinth.embedded.proxy import EngineProxy
-from plinth.embedded.schema import check_vectors, index, shard_config
+from plinth.embedded.schema import index, shard_config, single
 from plinth.files import sync_directory, write_whole
 
-CREATE_KEYS = frozenset(
-    {
-        "vectors",
-        "sparse_vectors",
-        "shard_number",
-        "sharding_method",
-        "replication_factor",
-        "write_consistency_factor",
-        "on_disk_payload",
-        "hnsw_config",
-        "wal_config",
-        "optimizers_config",
-        "quantization_config",
-        "strict_mode_config",
-        "metadata",
-    }
-)
 ALIASES, DESCRIPTION, DELETED = "aliases.json", "collection.json", ".deleted-"
 WAL = {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1}
 
@@ -68,7 +60,7 @@ class Catalogue:
         engine = self.add(name, new_config(body, self.defaults), {})
         try:
             await engine.start()
-        except ApiError:
+        except BaseException:
             await self.delete(name)
             raise
 
@@ -109,31 +101,28 @@ class Catalogue:
     def change_aliases(self, body: Any) -> None:
         """All actions or none."""
         aliases = dict(self.aliases)
-        try:
-            for action in body.get("actions") or []:
-                self._change_alias(aliases, action)
-        except MISTAKES as error:
-            raise from_mistake(error) from error
+        for action in check(AliasActions, body).actions:
+            self._change_alias(aliases, action)
         self.aliases = aliases
         self._save_aliases()
 
-    def _change_alias(self, aliases: dict[str, str], action: Any) -> None:
-        if "create_alias" in action:
-            alias = self._new_alias(action["create_alias"]["alias_name"])
-            target = action["create_alias"]["collection_name"]
+    def _change_alias(self, aliases: dict[str, str], action: AliasAction) -> None:
+        if len(action.model_fields_set) != 1:
+            raise malformed("an action is one of create_alias, delete_alias, rename_alias")
+        if action.create_alias is not None:
+            alias = self._new_alias(action.create_alias.alias_name)
+            target = action.create_alias.collection_name
             if target not in self.engines:
                 raise missing_collection(target)
             aliases[alias] = target
-        elif "delete_alias" in action:
-            if aliases.pop(action["delete_alias"]["alias_name"], None) is None:
-                raise _missing_alias(action["delete_alias"]["alias_name"])
-        elif "rename_alias" in action:
-            old, new = action["rename_alias"]["old_alias_name"], action["rename_alias"]["new_alias_name"]
+        elif action.rename_alias is not None:
+            old = action.rename_alias.old_alias_name
             if old not in aliases:
-                raise _missing_alias(old)
-            aliases[self._new_alias(new)] = aliases.pop(old)
-        else:
-            raise malformed("an action is create_alias, delete_alias or rename_alias")
+                raise ApiError(404, f"Not found: Alias {old} does not exists!")
+            aliases[self._new_alias(action.rename_alias.new_alias_name)] = aliases.pop(old)
+        elif action.delete_alias is not None:
+            # A real server has no word for an alias that is not there either.
+            aliases.pop(names.alias(action.delete_alias.alias_name), None)
 
     def _new_alias(self, value: object) -> str:
         alias = names.alias(value)
@@ -154,11 +143,16 @@ class Catalogue:
 
     def _load(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        for path in sorted(self.root.glob(f"*/{DESCRIPTION}")):
-            saved = json.loads(path.read_text())
-            directory = self._migrated(path.parent, saved["name"])
+        for file in sorted(self.root.glob(f"*/{DESCRIPTION}")):
+            try:
+                saved = json.loads(file.read_text())
+                name, config, indexes = saved["name"], saved["config"], saved["indexes"]
+            except (OSError, *MISTAKES) as error:
+                log.error("%s cannot be read (%s); that collection is left out, the others serve", file, error)
+                continue
+            directory = self._migrated(file.parent, name)
             if directory is not None:
-                self.engines[saved["name"]] = EngineProxy(directory, saved["config"], saved["indexes"])
+                self.engines[name] = EngineProxy(directory, config, indexes)
         for doomed in self.root.glob(f"{DELETED}*"):
             shutil.rmtree(doomed, ignore_errors=True)
         aliases = self.root / ALIASES
@@ -190,29 +184,22 @@ class Catalogue:
         write_whole(self.root / ALIASES, json.dumps(self.aliases))
 
 
-def _missing_alias(alias: object) -> ApiError:
-    return ApiError(404, f"Not found: Alias {alias} does not exists!")
-
-
 def new_config(body: Any, defaults: Config) -> dict[str, Any]:
     """A collection's whole configuration from the body of its creation, in the shape in which it is read back."""
-    if not isinstance(body, dict):
-        raise malformed("the body is an object")
-    unknown = set(body) - CREATE_KEYS
-    if unknown:
-        raise malformed(f"unknown field `{sorted(unknown)[0]}`")
+    check_creation(body)
     for key in ("shard_number", "replication_factor", "write_consistency_factor"):
         if (body.get(key) or 1) != 1:
             raise ApiError(
                 400, f"Wrong input: the embedded engine is one node with one shard: {key} must be 1, got {body[key]}"
             )
-    if (body.get("sharding_method") or "auto") != "auto":
+    if body.get("sharding_method") == "custom":
         raise refused("custom sharding")
-    vectors = body.get("vectors") or {}
-    check_vectors(vectors, body.get("sparse_vectors") or {})
+    optimizers = _set(body.get("optimizers_config"))
+    if optimizers.get("max_optimization_threads") == "auto":
+        optimizers["max_optimization_threads"] = None
     config = {
         "params": {
-            "vectors": vectors,
+            "vectors": body.get("vectors") or {},
             **({"sparse_vectors": body["sparse_vectors"]} if body.get("sparse_vectors") else {}),
             "shard_number": 1,
             "replication_factor": 1,
@@ -220,7 +207,7 @@ def new_config(body: Any, defaults: Config) -> dict[str, Any]:
             "on_disk_payload": _given(body.get("on_disk_payload"), defaults.on_disk_payload),
         },
         "hnsw_config": {**HNSW, **_set(body.get("hnsw_config"))},
-        "optimizer_config": {**defaults.optimizers, **_set(body.get("optimizers_config"))},
+        "optimizer_config": {**defaults.optimizers, **optimizers},
         "wal_config": {**WAL, **_set(body.get("wal_config"))},
         "quantization_config": body.get("quantization_config"),
     }
@@ -233,8 +220,7 @@ def new_config(body: Any, defaults: Config) -> dict[str, Any]:
 
 def patched(config: Mapping[str, Any], body: Any) -> dict[str, Any]:
     """A configuration after `PATCH`: sections merge, unknown fields are passed over as the server does."""
-    if not isinstance(body, dict):
-        raise malformed("the body is an object")
+    check_change(body)
     changed: dict[str, Any] = json.loads(json.dumps(config))
     changed["hnsw_config"] |= _set(body.get("hnsw_config"))
     optimizers = _set(body.get("optimizers_config"))
@@ -248,12 +234,14 @@ def patched(config: Mapping[str, Any], body: Any) -> dict[str, Any]:
     changed["params"] |= {key: params[key] for key in ("on_disk_payload",) if key in params}
     for name, update in _set(body.get("vectors")).items():
         vectors = changed["params"]["vectors"]
-        target = vectors if name == "" and "size" in vectors else vectors.get(name)
+        target = vectors if name == "" and single(vectors) else vectors.get(name)
         if target is None:
             raise ApiError(400, f"Wrong input: Not existing vector name error: {name}")
-        target |= {
-            key: value for key, value in update.items() if key in ("hnsw_config", "quantization_config", "on_disk")
-        }
+        target |= {key: None if value == "Disabled" else value for key, value in update.items()}
+    for name in _set(body.get("sparse_vectors")):
+        if name not in (changed["params"].get("sparse_vectors") or {}):
+            raise ApiError(400, f"Wrong input: Not existing vector name error: {name}")
+        raise refused("changes of sparse vectors")
     wanted = body.get("quantization_config")
     if wanted is not None:
         changed["quantization_config"] = None if wanted == "Disabled" else wanted
@@ -276,16 +264,27 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
 
 def index_schema(body: Any) -> tuple[str, Any]:
     """The field and the parameters of a payload index."""
-    if not isinstance(body, dict) or not isinstance(body.get("field_name"), str):
-        raise malformed("missing field `field_name`")
+    _check_options(body)
+    check(NewIndex, body)
     schema = body.get("field_schema") or body.get("field_type")
     if schema is None:
         raise ApiError(400, "Wrong input: field_schema is missing; name the type of the index")
     try:
         index(schema)
-    except (TypeError, ValueError, AttributeError) as error:
+    except MISTAKES as error:
         raise malformed(str(error)) from error
+    path(body["field_name"])
+    if isinstance(schema, dict) and schema.get("lookup") is False and schema.get("range") is False:
+        raise invalid("field_schema: lookup and range cannot both be false")
     return body["field_name"], schema
+
+
+def _check_options(body: Any) -> None:
+    """What a real server does with text and this engine cannot."""
+    schema = body.get("field_schema") if isinstance(body, dict) else None
+    for option in ("stopwords", "stemmer"):
+        if isinstance(schema, dict) and schema.get(option) is not None:
+            raise refused(f"'{option}' on an index")
 
 
 def _set(section: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -12,16 +13,28 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
-from plinth.embedded import ENGINE, VERSION, metrics
+from plinth.embedded import ENGINE, VERSION, lookups, metrics
 from plinth.embedded.bodies import Bodies
 from plinth.embedded.catalogue import Catalogue, index_schema, patched
+from plinth.embedded.conditions import point_id
 from plinth.embedded.config import Config
 from plinth.embedded.errors import ApiError, malformed, missing_collection, refused
+from plinth.embedded.parameters import check_parameters
 from plinth.embedded.snapshots import Snapshots
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 READER = "reader"
 """The key of a request's state that tells whether it came with the read-only key."""
+
+RED: dict[str, Any] = {
+    "status": "red",
+    "points_count": 0,
+    "indexed_vectors_count": 0,
+    "segments_count": 0,
+    "indexed": {},
+    "running": 0,
+}
+"""What is said of a collection that does not open."""
 
 
 class Endpoints:
@@ -41,11 +54,38 @@ class Endpoints:
 
         async def endpoint(request: Request) -> Response:
             began = time.perf_counter()
+            check_parameters(request.query_params)
             engine = self.catalogue.engine(request.path_params["name"])
             async with self.body(request) as body:
                 return _result(await engine.call(name, body), began)
 
         return endpoint
+
+    def query(self, name: str) -> Endpoint:
+        """A searching endpoint, which may read a second collection."""
+
+        async def endpoint(request: Request) -> Response:
+            began = time.perf_counter()
+            check_parameters(request.query_params)
+            engine = self.catalogue.engine(request.path_params["name"])
+            async with self.body(request) as body:
+                split = await lookups.resolved(body, self.looked_up)
+                answer = await engine.call(name, split["body"])
+                if split["with_lookup"] is not None:
+                    result = orjson.loads(answer)
+                    await lookups.completed(result["groups"], split["with_lookup"], self.looked_up)
+                    answer = orjson.dumps(result)
+                return _result(answer, began)
+
+        return endpoint
+
+    async def looked_up(self, name: str, operation: str, body: dict[str, Any]) -> Any:
+        """What another collection answers."""
+        try:
+            engine = self.catalogue.engine(name)
+        except ApiError as error:
+            raise ApiError(404, f"Not found: Collection {name} not found") from error
+        return orjson.loads(await engine.call(operation, orjson.dumps(body)))
 
     def body(self, request: Request) -> AbstractAsyncContextManager[bytes]:
         """The body, refused while it is read when it is larger than allowed."""
@@ -55,7 +95,7 @@ class Endpoints:
         """The body as JSON."""
         try:
             async with self.body(request) as body:
-                return orjson.loads(body or b"{}")
+                return orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise malformed(str(error)) from error
 
@@ -127,9 +167,12 @@ class Endpoints:
         return _ok({**shown, "config": engine.config, "payload_schema": schema})
 
     async def info(self, name: str) -> dict[str, Any]:
-        """What the engine says of its shard."""
-        found: dict[str, Any] = orjson.loads(await self.catalogue.engines[name].call("info"))
-        return found
+        """What the engine says of its shard; of one that does not open, that it is red and why."""
+        try:
+            described: dict[str, Any] = orjson.loads(await self.catalogue.engines[name].call("info"))
+        except ApiError as error:
+            return {**RED, "optimizer_status": {"error": str(error)}}
+        return described
 
     async def create(self, request: Request) -> Response:
         """Make a collection; its engine is up when this answers."""
@@ -191,8 +234,11 @@ class Endpoints:
         """One point by its id."""
         began = time.perf_counter()
         given = request.path_params["id"]
-        identifier = int(given) if given.isdigit() else given
-        body = orjson.dumps({"ids": [identifier], "with_vector": True})
+        try:
+            identifier = point_id(int(given) if re.fullmatch(r"\+?[0-9]{1,20}", given) else given)
+        except ApiError as error:
+            raise ApiError(400, f'Wrong input: Can not recognize "{given}" as point id') from error
+        body = orjson.dumps({"ids": [identifier], "with_payload": True, "with_vector": True})
         found = orjson.loads(await self.catalogue.engine(request.path_params["name"]).call("retrieve", body))
         if not found:
             raise ApiError(404, f"Not found: Point with id {given} does not exists!")

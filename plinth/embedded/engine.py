@@ -5,6 +5,7 @@ It answers requests from the front one by one, flushes on a timer, and lets a ch
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -23,10 +24,11 @@ from typing import Any
 import orjson
 import qdrant_edge as edge
 
-from plinth.embedded import store, wire
-from plinth.embedded.errors import MISTAKES, ApiError, from_mistake, internal, malformed, no_space
+from plinth.embedded import holes, older, requests, store, wal, wire
+from plinth.embedded.errors import MISTAKES, ApiError, internal, malformed, no_space
 from plinth.embedded.guard import check_read, check_write
-from plinth.embedded.shard import READS, WRITES, check_dimensions, dimensions, points_of, read, write
+from plinth.embedded.shard import READS, WRITES, read, write
+from plinth.embedded.vectors import Vectors
 from plinth.files import write_whole
 from plinth.visible import log_lines
 
@@ -43,8 +45,9 @@ class Engine:
         self.directory = directory
         self.config = config
         self.indexes = indexes
+        self.vectors = Vectors(config)
         self.path = self._open_path()
-        self.shard = edge.EdgeShard.load(str(self.path))
+        self.shard = wal.opened(self.path, config, indexes)
         self.operations = 0
         self.journal: list[tuple[str, Any]] | None = None
         self.child: subprocess.Popen[bytes] | None = None
@@ -56,12 +59,13 @@ class Engine:
 
     def answer(self, operation: str, body: bytes) -> bytes:
         """Carry out one request; the answer is JSON. Raises :class:`ApiError`."""
+        if operation in older.BODIES:
+            present, request = older.translated(operation, requests.parse(older.BODIES[operation], body))
+            return orjson.dumps(older.answered(operation, self._read(present, request)))
         if operation in READS:
-            request = _parse(body)
-            self._check_read(operation, request)
-            return orjson.dumps(read(self.shard, operation, request))
+            return orjson.dumps(self._read(operation, requests.parse(requests.BODIES[operation], body)))
         if operation in WRITES or operation == "batch":
-            return self._write(operation, _parse(body))
+            return self._write(operation, requests.parse(requests.BODIES[operation], body))
         own: dict[str, Callable[[bytes], dict[str, Any]]] = {
             "info": self.info,
             "configure": self._configure,
@@ -104,44 +108,32 @@ class Engine:
         self.shard.flush()
         self.shard.close()
 
+    def _read(self, operation: str, body: Any) -> Any:
+        check_read(operation, body, self.config, self.indexes)
+        return read(self.shard, operation, body, self.vectors)
+
     def _write(self, operation: str, body: Any) -> bytes:
         if shutil.disk_usage(self.directory).free < FREE_BYTES_MIN:
             raise no_space()
-        self._check(operation, body)
-        write(self.shard, operation, body)
-        if self.journal is not None:
-            self.journal.append((operation, body))
+        check_write(operation, body, self.config)
+        try:
+            write(self.shard, operation, body, self.vectors)
+        except Exception:
+            raise
+        except BaseException:
+            # A panic of the wheel: its log has the write, and each start would meet it. What is flushed is not read.
+            self._flush()
+            raise
+        finally:
+            # Of a batch that fails the first operations may be done: a replay fails at the same place.
+            if self.journal is not None:
+                self.journal.append((operation, body))
+            self._dirty = self._grown = True
         self.operations += 1
-        self._dirty = self._grown = True
         self._written_at = time.monotonic()
         count = len(body["operations"]) if operation == "batch" else 1
         result = {"operation_id": self.operations, "status": "completed"}
         return orjson.dumps([result] * count if operation == "batch" else result)
-
-    def _check_read(self, operation: str, body: Any) -> None:
-        try:
-            check_read(operation, body, self.config, self.indexes)
-        except MISTAKES as error:
-            raise from_mistake(error) from error
-
-    def _check(self, operation: str, body: Any) -> None:
-        if not isinstance(body, dict):
-            raise malformed("the body is an object")
-        try:
-            self._check_write(operation, body)
-        except MISTAKES as error:
-            raise from_mistake(error) from error
-
-    def _check_write(self, operation: str, body: dict[str, Any]) -> None:
-        check_write(operation, body, self.config)
-        sizes = dimensions(self.config)
-        if operation in ("upsert", "update_vectors"):
-            check_dimensions(points_of(body), sizes)
-        elif operation == "batch":
-            for entry in body.get("operations") or []:
-                for kind, inner in entry.items() if isinstance(entry, dict) else ():
-                    if kind in ("upsert", "update_vectors"):
-                        check_dimensions(points_of(inner), sizes)
 
     def _configure(self, body: bytes) -> dict[str, Any]:
         """Take a changed config or changed indexes; what the graph depends on leads to a rebuild."""
@@ -164,9 +156,9 @@ class Engine:
         """Flush and pack; nothing writes meanwhile, for this thread is the only one that does."""
         wanted = orjson.loads(body)
         self._flush()
-        with tarfile.open(wanted["to"], "w") as archive:
+        with tarfile.open(wanted["to"], "w", format=tarfile.PAX_FORMAT) as archive:
             archive.add(wanted["manifest"], arcname="manifest.json")
-            archive.add(self.path, arcname="shard")
+            holes.add(archive, self.path, "shard")
         return {"points_count": self.shard.info().points_count}
 
     def _open_path(self) -> Path:
@@ -183,10 +175,9 @@ class Engine:
 
     def _unindexed(self) -> bool:
         found = self.shard.info()
-        kilobytes = sum(dimensions(self.config).values()) * 4 / 1024
-        waiting = found.points_count - found.indexed_vectors_count / max(1, len(dimensions(self.config)))
+        waiting = found.points_count - found.indexed_vectors_count / max(1, self.vectors.indexed)
         threshold: float = self.config["optimizer_config"]["indexing_threshold"]
-        return waiting * kilobytes > threshold
+        return waiting * self.vectors.kilobytes > threshold
 
     def _begin(self) -> None:
         self._flush()
@@ -194,7 +185,7 @@ class Engine:
         source = target.with_name(f"{target.name}.source")
         shutil.rmtree(source, ignore_errors=True)
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(self.path, source)
+        shutil.copytree(self.path, source, copy_function=holes.copy)
         job = target.with_name(f"{target.name}.job.json")
         afresh = self._stale
         job.write_text(
@@ -225,7 +216,8 @@ class Engine:
         path = store.following(self.path)
         fresh = edge.EdgeShard.load(str(path))
         for operation, body in journal:
-            write(fresh, operation, body)
+            with contextlib.suppress(ApiError):
+                write(fresh, operation, body, self.vectors)
         fresh.flush()
         self.error = None
         self._swap(fresh, path)
@@ -255,27 +247,28 @@ def serve(connection: socket.socket, engine: Engine) -> None:
             number, operation, body = request
             try:
                 status, answer = 200, engine.answer(operation, body)
-            except Exception as error:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            # The wheel's panic is no Exception.
+            except BaseException as error:
                 refusal = as_api_error(error, operation, engine.directory)
                 status, answer = refusal.status, orjson.dumps(str(refusal))
             connection.sendall(wire.pack(number, status, answer))
-        engine.upkeep()
+        try:
+            engine.upkeep()
+        except (OSError, *MISTAKES) as error:
+            engine.error = "its upkeep fails; the log of the engine says more"
+            internal(error, "upkeep")
+            time.sleep(TICK_S)
 
 
-def as_api_error(error: Exception, operation: str, directory: Path) -> ApiError:
+def as_api_error(error: BaseException, operation: str, directory: Path) -> ApiError:
     """What is answered for an error: a request never ends the process, and no answer names a file."""
     if isinstance(error, RecursionError):
         return malformed("it is nested too deeply")
     if isinstance(error, ApiError) and str(directory) not in str(error):
         return error
     return internal(error, operation)
-
-
-def _parse(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise malformed(str(error)) from error
 
 
 def main() -> None:
@@ -292,7 +285,9 @@ def main() -> None:
     directory = Path(opened["directory"])
     try:
         engine = Engine(directory, opened["config"], opened["indexes"])
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
         refusal = as_api_error(error, "open", directory)
         connection.sendall(wire.pack(number, refusal.status, orjson.dumps(str(refusal))))
         sys.exit(1)

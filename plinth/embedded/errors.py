@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from uuid import uuid4
 
+from pydantic import ValidationError
+
 _CALLERS_FAULT = ("not existing vector", "wrong input", "bad request", "index", "invalid", "validation", "expected")
 REAL = "put a `qdrant` binary on PATH or name one in PLINTH_QDRANT"
 MISTAKES = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 """What a body of another form than expected leads to."""
+_OUT_OF_RANGE = frozenset({"greater_than_equal", "greater_than", "less_than_equal"})
 log = logging.getLogger("plinth.embedded")
 
 
@@ -28,6 +31,19 @@ def refused(what: str) -> ApiError:
 def malformed(message: str) -> ApiError:
     """A body that is not what the endpoint takes."""
     return ApiError(400, f"Format error in JSON body: {message}")
+
+
+def invalid(message: str) -> ApiError:
+    """A body whose values are not allowed."""
+    return ApiError(422, f"Validation error in JSON body: [{message}]")
+
+
+def from_validation(error: ValidationError) -> ApiError:
+    """A body that a type refuses: its first mistake, by place."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "body"
+    message = f"{place}: {first['msg']}"
+    return invalid(message) if first["type"] in _OUT_OF_RANGE else malformed(message)
 
 
 def from_mistake(error: Exception) -> ApiError:

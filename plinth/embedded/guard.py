@@ -48,6 +48,8 @@ def _strict(body: Mapping[str, Any], strict: Mapping[str, Any], indexes: Mapping
                 raise ApiError(
                     400, f'Bad request: Index required but not found for "{key}"; create a payload index for it'
                 )
+    for stage in body.get("prefetch") or []:
+        _strict(stage, strict, indexes)
 
 
 def _scope(body: Mapping[str, Any], config: Mapping[str, Any], indexes: Mapping[str, Any]) -> None:

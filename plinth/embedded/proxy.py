@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from plinth.embedded import wire
 from plinth.embedded.errors import ApiError
 
 STOP_GRACE_S = 20.0
+RETRY_S = 5.0
 
 
 class EngineProxy:
@@ -31,6 +33,9 @@ class EngineProxy:
         self._number = 0
         self._starting = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
+        self.failure: ApiError | None = None
+        """Why the last start failed; no other is tried for a while."""
+        self._failed_at = 0.0
 
     @property
     def queued(self) -> int:
@@ -56,6 +61,8 @@ class EngineProxy:
         async with self._starting:
             if self._open:
                 return
+            if self.failure is not None and time.monotonic() - self._failed_at < RETRY_S:
+                raise self.failure
             ours, theirs = socket.socketpair()
             with theirs:
                 self.process = subprocess.Popen(
@@ -67,11 +74,15 @@ class EngineProxy:
             self._writer = writer
             self._reading = asyncio.create_task(self._read(reader))
             described = {"directory": str(self.directory), "config": self.config, "indexes": self.indexes}
-            status, answer = await self._send("open", orjson.dumps(described))
-            if status != 200:
+            try:
+                status, answer = await self._send("open", orjson.dumps(described))
+                if status != 200:
+                    raise ApiError(status, orjson.loads(answer))
+            except ApiError as error:
+                self.failure, self._failed_at = error, time.monotonic()
                 await self._reading
-                raise ApiError(status, orjson.loads(answer))
-            self._open = True
+                raise
+            self._open, self.failure = True, None
 
     async def stop(self) -> None:
         """Let the engine flush and end."""
@@ -91,6 +102,8 @@ class EngineProxy:
         self._number += 1
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[self._number] = answer
+        # When the writing fails nobody awaits it.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         name = operation.encode()
         # Not joined: a body may be large.
         writer.writelines((wire.request_header(self._number, name, body), name, body))
@@ -108,6 +121,8 @@ class EngineProxy:
                 if waiting is not None and not waiting.done():
                     waiting.set_result((status, body))
         except (asyncio.IncompleteReadError, ConnectionError):
+            if self._writer is not None:
+                self._writer.transport.abort()
             self._writer, self._open = None, False
             for waiting in self._waiting.values():
                 if not waiting.done():

@@ -4,50 +4,78 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import qdrant_edge as edge
 
-from plinth.embedded.errors import ApiError, malformed, refused
-from plinth.embedded.filters import filter_of, point_id
+from plinth.embedded.conditions import date
+from plinth.embedded.errors import ApiError, invalid, malformed, refused
+from plinth.embedded.filters import filter_of
+from plinth.embedded.vectors import Vectors
 
 DEFAULT_LIMIT = 10
-Lookup = Callable[[Any, str], Any]
-"""From a point id and a vector's name to the stored vector."""
+COUNT_MAX = 2**31
+"""More than any shard holds; the wheel ends itself over sums beyond 64 bits."""
+
+
+class MissingVector(ApiError):
+    """A point that has no vector of a name."""
+
+    def __init__(self, identifier: Any, name: str) -> None:
+        super().__init__(404, f'Not found: Vector with name "{name}" for point {identifier} not found')
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a query is read in: the collection's vectors, and ``stored``, from a point id and a name to a vector."""
+
+    vectors: Vectors
+    stored: Callable[[Any, str], Any]
 
 
 def limit_of(body: dict[str, Any], default: int = DEFAULT_LIMIT) -> int:
-    """The number of results asked for, at least 1."""
-    limit = body.get("limit", default)
-    if limit is None:
-        return default
-    if not isinstance(limit, int) or isinstance(limit, bool):
-        raise malformed(f"limit: invalid type, expected an integer, got {limit!r}")
-    if limit < 1:
-        raise ApiError(422, f"Validation error in JSON body: [limit: value {limit} invalid, must be 1 or larger]")
-    return limit
+    """The number of results asked for; more than there can be are as many as there can be."""
+    return min(body.get("limit") or default, COUNT_MAX)
 
 
-def query_request(body: dict[str, Any], lookup: Lookup) -> edge.QueryRequest:
-    """A `points/query` body."""
-    for key in ("lookup_from", "shard_key"):
-        if body.get(key) is not None:
-            raise refused(f"'{key}'")
-    using = body.get("using") or ""
-    query, excluded = _scoring(body.get("query"), using, lookup)
-    condition = filter_of(body.get("filter"))
-    if excluded:
-        condition = edge.Filter(must=[condition] if condition else None, must_not=[edge.HasIdCondition(set(excluded))])
+def offset_of(body: dict[str, Any]) -> int:
+    """The number of results passed over."""
+    return min(body.get("offset") or 0, COUNT_MAX)
+
+
+def check_stages(body: dict[str, Any]) -> None:
+    """Refuse a query whose parts do not go together, as a real server refuses it."""
+    query, stages = body.get("query"), body.get("prefetch")
+    kinds = query.keys() if isinstance(query, dict) else set()
+    if stages and query is None:
+        raise ApiError(400, "Bad request: A query is needed to merge the prefetches. Can't have prefetches without one")
+    if kinds & {"fusion", "rrf"} and not stages:
+        raise ApiError(400, "Wrong input: Validation failed: cannot apply Fusion without prefetches")
+    weights = query["rrf"].get("weights") if isinstance(query, dict) and "rrf" in kinds else None
+    if weights is not None and len(weights) != len(stages or []):
+        raise ApiError(400, f"Wrong input: RRF has {len(weights)} weights for {len(stages or [])} prefetches")
+    if body.get("score_threshold") is not None and (query is None or "order_by" in kinds):
+        raise ApiError(400, "Bad request: A query that scores is needed to use the score_threshold")
+    for stage in stages or []:
+        if stage.get("prefetch"):
+            check_stages(stage)
+
+
+def query_request(body: dict[str, Any], space: Space) -> edge.QueryRequest:
+    """A checked `points/query` body."""
+    query, excluded = _scoring(body.get("query"), body.get("using") or "", space)
+    space.vectors.check_selected(body.get("with_vector"))
     return edge.QueryRequest(
         limit=limit_of(body),
-        offset=int(body.get("offset") or 0),
+        offset=offset_of(body),
         query=query,
-        prefetches=_prefetches(body.get("prefetch"), lookup),
-        filter=condition,
+        prefetches=_prefetches(body.get("prefetch"), space),
+        filter=_without(excluded, body.get("filter")),
         score_threshold=body.get("score_threshold"),
         params=search_params(body.get("params")),
         with_payload=with_payload(body.get("with_payload", False)),
-        with_vector=body.get("with_vector", False) or False,
+        with_vector=with_vector(body),
     )
 
 
@@ -55,10 +83,11 @@ def search_params(body: dict[str, Any] | None) -> edge.SearchParams | None:
     """A query's `params`."""
     if not body:
         return None
-    quantization = body.get("quantization")
+    quantization, acorn = body.get("quantization"), body.get("acorn")
     return edge.SearchParams(
         hnsw_ef=body.get("hnsw_ef"),
         exact=bool(body.get("exact")),
+        acorn=edge.AcornSearchParams(bool(acorn.get("enable")), acorn.get("max_selectivity")) if acorn else None,
         indexed_only=bool(body.get("indexed_only")),
         quantization=edge.QuantizationSearchParams(
             ignore=bool(quantization.get("ignore")),
@@ -79,33 +108,27 @@ def with_payload(body: Any) -> Any:
     return body if body is not None else False
 
 
-def vector(value: Any) -> Any:
-    """A vector as the wheel takes it: dense, multi, sparse or named ones; numbers must be finite."""
-    if isinstance(value, list):
-        if value and isinstance(value[0], list):
-            return [vector(inner) for inner in value]
-        try:
-            finite = math.isfinite(math.fsum(value))
-        except (TypeError, OverflowError):
-            finite = False
-        if not finite:
-            raise malformed("a vector holds finite numbers only")
-        return value
-    if isinstance(value, dict):
-        if set(value) == {"indices", "values"}:
-            return edge.SparseVector(value["indices"], value["values"])
-        if isinstance(value.get("model"), str):
-            raise refused("inference; send vectors")
-        return {name: vector(inner) for name, inner in value.items()}
-    raise malformed(f"{value!r} is not a vector")
+def with_vector(body: dict[str, Any]) -> Any:
+    """The vectors that are answered: all, none, or those named; an empty list names none."""
+    return body.get("with_vector") or False
 
 
 def order_by(body: Any) -> edge.OrderBy:
     """An `order_by`: a key, or an object."""
     if isinstance(body, str):
         return edge.OrderBy(body)
+    start = body.get("start_from")
+    if start is not None:
+        _check_start(start)
     direction = {"asc": edge.Direction.Asc, "desc": edge.Direction.Desc, None: None}[body.get("direction")]
-    return edge.OrderBy(body["key"], direction, body.get("start_from"))
+    return edge.OrderBy(body["key"], direction, start)
+
+
+def _check_start(value: Any) -> None:
+    if isinstance(value, str):
+        date(value)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise malformed("start_from: expected a number or a date")
 
 
 def scored(point: Any) -> dict[str, Any]:
@@ -137,77 +160,164 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _prefetches(body: Any, lookup: Lookup) -> list[edge.Prefetch] | None:
+def _without(ids: list[Any], body: Any) -> edge.Filter | None:
+    """A filter that leaves these points out as well."""
+    condition = filter_of(body)
+    if not ids:
+        return condition
+    return edge.Filter(must=[condition] if condition else None, must_not=[edge.HasIdCondition(set(ids))])
+
+
+def _prefetches(body: Any, space: Space) -> list[edge.Prefetch] | None:
     if not body:
         return None
-    found = []
-    for inner in [body] if isinstance(body, dict) else body:
-        query, _ = _scoring(inner.get("query"), inner.get("using") or "", lookup)
-        found.append(
+    prefetches = []
+    for inner in body:
+        query, excluded = _scoring(inner.get("query"), inner.get("using") or "", space)
+        prefetches.append(
             edge.Prefetch(
                 limit=limit_of(inner),
                 query=query,
-                prefetches=_prefetches(inner.get("prefetch"), lookup),
+                prefetches=_prefetches(inner.get("prefetch"), space),
                 params=search_params(inner.get("params")),
-                filter=filter_of(inner.get("filter")),
+                filter=_without(excluded, inner.get("filter")),
                 score_threshold=inner.get("score_threshold"),
             )
         )
-    return found
+    return prefetches
 
 
-def _scoring(body: Any, using: str, lookup: Lookup) -> tuple[Any, list[Any]]:
+def _scoring(body: Any, using: str, space: Space) -> tuple[Any, list[Any]]:
     """The wheel's query, and the ids of points that must not be among their own neighbours."""
     name = using or None
     if body is None:
         return None, []
-    if not isinstance(body, dict) or set(body) == {"indices", "values"}:
-        value, excluded = _input(body, using, lookup)
-        return edge.Query.Nearest(value, name), excluded
-    if "nearest" in body:
-        value, excluded = _input(body["nearest"], using, lookup)
-        mmr = body.get("mmr")
-        if mmr:
-            limit = mmr.get("candidates_limit") or 100
-            return edge.Mmr(value, 1.0 - float(mmr.get("diversity", 0.5)), limit, name), excluded
-        return edge.Query.Nearest(value, name), excluded
-    if "recommend" in body:
-        return _recommend(body["recommend"], using, lookup)
-    if "fusion" in body:
-        return (edge.Fusion.Dbsf() if body["fusion"] == "dbsf" else edge.Fusion.Rrf(2)), []
-    if "rrf" in body:
-        return edge.Fusion.Rrf(body["rrf"].get("k") or 2, body["rrf"].get("weights")), []
-    if "order_by" in body:
-        return order_by(body["order_by"]), []
-    if "sample" in body:
-        return edge.Sample.Random, []
-    raise refused(f"query of kind '{next(iter(body), 'nothing')}'")
+    kind = next((kind for kind in _KINDS if isinstance(body, dict) and kind in body), None)
+    if kind is not None:
+        return _KINDS[kind](body, using, space)
+    value, excluded = _input(body, using, space)
+    return edge.Query.Nearest(value, name), excluded
 
 
-def _input(value: Any, using: str, lookup: Lookup) -> tuple[Any, list[Any]]:
+def _input(value: Any, using: str, space: Space) -> tuple[Any, list[Any]]:
+    space.vectors.check_name(using)
     if isinstance(value, int | str):
-        identifier = point_id(value)
-        return lookup(identifier, using), [identifier]
-    if isinstance(value, list) and not value:
+        return space.stored(value, using), [value]
+    if value == []:
         raise ApiError(400, "Wrong input: Vector dimension error: the query vector is empty")
-    return vector(value), []
+    return space.vectors.checked(value, using), []
 
 
-def _recommend(body: dict[str, Any], using: str, lookup: Lookup) -> tuple[Any, list[Any]]:
-    positives = [_input(value, using, lookup) for value in body.get("positive") or []]
-    negatives = [_input(value, using, lookup) for value in body.get("negative") or []]
-    excluded = [identifier for _, ids in (*positives, *negatives) for identifier in ids]
-    good, bad = [value for value, _ in positives], [value for value, _ in negatives]
-    strategy = body.get("strategy") or "average_vector"
+def _inputs(values: Any, using: str, space: Space) -> tuple[list[Any], list[Any]]:
+    pairs = [_input(value, using, space) for value in values or []]
+    return [value for value, _ in pairs], [identifier for _, ids in pairs for identifier in ids]
+
+
+def _liked(values: Any, using: str, space: Space) -> tuple[list[Any], list[Any]]:
+    """Examples; a point without such a vector says nothing, as on a real server."""
+    vectors, ids = [], []
+    for value in values or []:
+        try:
+            vector, excluded = _input(value, using, space)
+        except MissingVector:
+            ids.append(value)
+            continue
+        vectors.append(vector)
+        ids += excluded
+    return vectors, ids
+
+
+def _nearest(body: dict[str, Any], using: str, space: Space) -> tuple[Any, list[Any]]:
+    value, excluded = _input(body["nearest"], using, space)
+    mmr = body.get("mmr")
+    if mmr is None:
+        return edge.Query.Nearest(value, using or None), excluded
+    if space.vectors.kinds[using].size is None:
+        raise refused("mmr over sparse vectors")
+    limit, diversity = mmr.get("candidates_limit"), mmr.get("diversity")
+    relevance = 1.0 - (0.5 if diversity is None else float(diversity))
+    return edge.Mmr(value, relevance, 100 if limit is None else limit, using or None), excluded
+
+
+def _recommend(body: dict[str, Any], using: str, space: Space) -> tuple[Any, list[Any]]:
+    examples = body["recommend"]
+    good, liked = _liked(examples.get("positive"), using, space)
+    bad, disliked = _liked(examples.get("negative"), using, space)
+    excluded = liked + disliked
+    strategy = examples.get("strategy") or "average_vector"
+    if not examples.get("positive") and not examples.get("negative"):
+        raise invalid("recommend.positives, negatives: at least one positive or negative is needed")
     if strategy == "average_vector":
         if not good:
-            raise ApiError(400, "Wrong input: recommend by average_vector needs a positive example")
-        mean = _mean(good)
-        if bad:
-            mean = [2 * g - b for g, b in zip(mean, _mean(bad), strict=True)]
-        return edge.Query.Nearest(mean, using or None), excluded
+            raise ApiError(400, "Wrong input: Positive vectors should not be empty with `average` strategy")
+        return edge.Query.Nearest(average(good, bad), using or None), excluded
     make = edge.Query.RecommendBestScore if strategy == "best_score" else edge.Query.RecommendSumScores
     return make(edge.RecommendQuery(good, bad), using or None), excluded
+
+
+def _discover(body: dict[str, Any], using: str, space: Space) -> tuple[Any, list[Any]]:
+    target, own = _input(body["discover"]["target"], using, space)
+    pairs, excluded = _pairs(body["discover"]["context"], using, space)
+    return edge.Query.Discover(edge.DiscoverQuery(target, pairs), using or None), own + excluded
+
+
+def _context(body: dict[str, Any], using: str, space: Space) -> tuple[Any, list[Any]]:
+    pairs, excluded = _pairs(body["context"], using, space)
+    return edge.Query.Context(edge.ContextQuery(pairs), using or None), excluded
+
+
+def _pairs(body: Any, using: str, space: Space) -> tuple[list[Any], list[Any]]:
+    pairs, excluded = [], []
+    for pair in body or []:
+        (positive, negative), ids = _inputs([pair["positive"], pair["negative"]], using, space)
+        pairs.append(edge.ContextPair(positive, negative))
+        excluded += ids
+    return pairs, excluded
+
+
+def _fusion(body: dict[str, Any], _using: str, _space: Space) -> tuple[Any, list[Any]]:
+    return (edge.Fusion.Dbsf() if body["fusion"] == "dbsf" else edge.Fusion.Rrf(2)), []
+
+
+def _rrf(body: dict[str, Any], _using: str, _space: Space) -> tuple[Any, list[Any]]:
+    return edge.Fusion.Rrf(min(body["rrf"].get("k") or 2, COUNT_MAX), body["rrf"].get("weights")), []
+
+
+_KINDS: dict[str, Callable[[dict[str, Any], str, Space], tuple[Any, list[Any]]]] = {
+    "nearest": _nearest,
+    "recommend": _recommend,
+    "discover": _discover,
+    "context": _context,
+    "order_by": lambda body, _using, _space: (order_by(body["order_by"]), []),
+    "fusion": _fusion,
+    "rrf": _rrf,
+    "sample": lambda _body, _using, _space: (edge.Sample.Random, []),
+}
+
+
+def average(good: list[Any], bad: list[Any]) -> Any:
+    """The vector that `average_vector` searches with: of sparse ones by index, of several ones all of them."""
+    if isinstance(good[0], edge.SparseVector):
+        mean = _sparse_mean(good)
+        if bad:
+            away = _sparse_mean(bad)
+            mean = {i: 2 * mean.get(i, 0.0) - away.get(i, 0.0) for i in mean.keys() | away.keys()}
+        return edge.SparseVector(sorted(mean), [mean[index] for index in sorted(mean)])
+    if isinstance(good[0][0], list):
+        rows = [row for value in good for row in value]
+        return rows + [[-number for number in row] for value in bad for row in value]
+    mean_vector = _mean(good)
+    if bad:
+        return [2 * g - b for g, b in zip(mean_vector, _mean(bad), strict=True)]
+    return mean_vector
+
+
+def _sparse_mean(vectors: list[edge.SparseVector]) -> dict[int, float]:
+    sums: dict[int, float] = {}
+    for vector in vectors:
+        for index, value in zip(vector.indices, vector.values, strict=True):
+            sums[index] = sums.get(index, 0.0) + value
+    return {index: value / len(vectors) for index, value in sums.items()}
 
 
 def _mean(vectors: list[list[float]]) -> list[float]:

@@ -7,10 +7,21 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from plinth.embedded.errors import ApiError, malformed, refused
-from plinth.embedded.names import check_vector
+from plinth.embedded.errors import malformed, refused
 
-DISTANCES = {"Cosine": "Cosine", "Euclid": "Euclid", "Dot": "Dot", "Manhattan": "Manhattan"}
+_BINARY = {
+    None: None,
+    "one_bit": edge.BinaryQuantizationEncoding.OneBit,
+    "two_bits": edge.BinaryQuantizationEncoding.TwoBits,
+    "one_and_half_bits": edge.BinaryQuantizationEncoding.OneAndHalfBits,
+}
+_BINARY_QUERY = {
+    None: None,
+    "default": edge.BinaryQuantizationQueryEncoding.Default,
+    "binary": edge.BinaryQuantizationQueryEncoding.Binary,
+    "scalar4bits": edge.BinaryQuantizationQueryEncoding.Scalar4Bits,
+    "scalar8bits": edge.BinaryQuantizationQueryEncoding.Scalar8Bits,
+}
 INDEXES: dict[str, tuple[Any, frozenset[str]]] = {
     "keyword": (edge.KeywordIndexParams, frozenset({"is_tenant", "on_disk", "enable_hnsw"})),
     "integer": (edge.IntegerIndexParams, frozenset({"lookup", "range", "is_principal", "on_disk", "enable_hnsw"})),
@@ -37,17 +48,18 @@ INDEXES: dict[str, tuple[Any, frozenset[str]]] = {
 }
 
 
+def single(vectors: Mapping[str, Any]) -> bool:
+    """Whether a collection has one vector without a name; `size` may be a vector's name too."""
+    return isinstance(vectors.get("size"), int)
+
+
 def shard_config(config: Mapping[str, Any]) -> edge.EdgeConfig:
     """The wheel's config of a collection."""
     params = config["params"]
     optimizers = config["optimizer_config"]
     return edge.EdgeConfig(
         vectors=_vectors(params["vectors"], config),
-        sparse_vectors={
-            name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf if inner.get("modifier") == "idf" else None)
-            for name, inner in (params.get("sparse_vectors") or {}).items()
-        }
-        or None,
+        sparse_vectors={name: _sparse(inner) for name, inner in (params.get("sparse_vectors") or {}).items()} or None,
         on_disk_payload=params["on_disk_payload"],
         hnsw_config=hnsw(config["hnsw_config"]),
         quantization_config=quantization(config.get("quantization_config")),
@@ -70,6 +82,7 @@ def hnsw(config: Mapping[str, Any]) -> edge.HnswIndexConfig:
         max_indexing_threads=config.get("max_indexing_threads") or 0,
         on_disk=config.get("on_disk"),
         payload_m=config.get("payload_m"),
+        inline_storage=config.get("inline_storage"),
     )
 
 
@@ -84,7 +97,11 @@ def quantization(config: Mapping[str, Any] | None) -> Any:
     if kind == "product":
         return edge.ProductQuantizationConfig(getattr(edge.CompressionRatio, values["compression"].upper()), ram)
     if kind == "binary":
-        return edge.BinaryQuantizationConfig(always_ram=ram)
+        return edge.BinaryQuantizationConfig(
+            always_ram=ram,
+            encoding=_BINARY[values.get("encoding")],
+            query_encoding=_BINARY_QUERY[values.get("query_encoding")],
+        )
     raise refused(f"quantization '{kind}'")
 
 
@@ -103,26 +120,8 @@ def index(schema: str | Mapping[str, Any]) -> Any:
     return make(**given)
 
 
-def check_vectors(vectors: Any, sparse: Any) -> None:
-    """Refuse vectors that no collection can have."""
-    if not isinstance(vectors, dict) or not isinstance(sparse, dict):
-        raise malformed("vectors and sparse_vectors are objects")
-    for name in (*(() if "size" in vectors else vectors), *sparse):
-        check_vector(name)
-    for params in [vectors] if "size" in vectors else vectors.values():
-        if not isinstance(params, dict):
-            raise malformed("a vector's parameters are an object")
-        size, distance = params.get("size"), params.get("distance")
-        if distance not in DISTANCES:
-            raise malformed(f"unknown distance {distance!r}, expected one of {', '.join(DISTANCES)}")
-        if not isinstance(size, int) or not 1 <= size <= 65536:
-            raise ApiError(
-                422, f"Validation error in JSON body: [vectors.size: value {size} invalid, must be from 1 to 65536]"
-            )
-
-
 def _vectors(vectors: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    if "size" in vectors:
+    if single(vectors):
         return _vector(vectors, config)
     return {name: _vector(params, config) for name, params in vectors.items()}
 
@@ -133,12 +132,25 @@ def _vector(params: Mapping[str, Any], config: Mapping[str, Any]) -> edge.EdgeVe
         size=params["size"],
         distance=getattr(edge.Distance, params["distance"]),
         on_disk=params.get("on_disk"),
-        datatype=getattr(edge.VectorStorageDatatype, params["datatype"].capitalize())
-        if params.get("datatype")
-        else None,
+        datatype=_datatype(params),
         multivector_config=edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
         if params.get("multivector_config")
         else None,
         hnsw_config=hnsw({**config["hnsw_config"], **own_hnsw}) if own_hnsw else None,
         quantization_config=quantization(own_quantization),
     )
+
+
+def _sparse(params: Mapping[str, Any]) -> edge.EdgeSparseVectorParams:
+    index = params.get("index") or {}
+    return edge.EdgeSparseVectorParams(
+        full_scan_threshold=index.get("full_scan_threshold"),
+        on_disk=index.get("on_disk"),
+        modifier=edge.Modifier.Idf if params.get("modifier") == "idf" else None,
+        datatype=_datatype(index),
+    )
+
+
+def _datatype(params: Mapping[str, Any]) -> Any:
+    name = params.get("datatype")
+    return getattr(edge.VectorStorageDatatype, name.capitalize()) if name else None

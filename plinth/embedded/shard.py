@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import qdrant_edge as edge
 
-from plinth.embedded.errors import MISTAKES, ApiError, from_edge, from_mistake, malformed, refused
-from plinth.embedded.filters import filter_from, filter_of, point_id
-from plinth.embedded.queries import limit_of, order_by, query_request, record, scored, vector, with_payload
+from plinth.embedded.errors import MISTAKES, ApiError, from_edge, from_mistake, invalid
+from plinth.embedded.filters import filter_from, filter_of
+from plinth.embedded.groups import grouped
+from plinth.embedded.queries import (
+    MissingVector,
+    Space,
+    check_stages,
+    limit_of,
+    offset_of,
+    order_by,
+    query_request,
+    record,
+    scored,
+    with_payload,
+    with_vector,
+)
 from plinth.embedded.schema import index
+from plinth.embedded.vectors import Vectors
 
-GROUP_ROUNDS = 6
 
+def write(shard: edge.EdgeShard, operation: str, body: Any, vectors: Vectors) -> None:
+    """Carry out one checked writing operation; raises :class:`ApiError`.
 
-def write(shard: edge.EdgeShard, operation: str, body: Any) -> None:
-    """Carry out one writing operation; raises :class:`ApiError`, and then nothing was written."""
+    Of a batch whose later operation finds no point the earlier ones stay, as a real server does it.
+    """
+    operations = [(operation, body)]
     if operation == "batch":
-        operations = [_single(entry) for entry in _list(body, "operations")]
-        prepared = [update for kind, inner in operations for update in _updates(kind, inner)]
-    else:
-        prepared = _updates(operation, body)
+        operations = [next(iter(entry.items())) for entry in body["operations"]]
+    prepared = [update for kind, inner in operations for update in _updates(kind, inner, vectors)]
     try:
         for update in prepared:
             shard.update(update)
@@ -29,12 +43,10 @@ def write(shard: edge.EdgeShard, operation: str, body: Any) -> None:
         raise from_edge(error) from error
 
 
-def read(shard: edge.EdgeShard, operation: str, body: Any) -> Any:
-    """Carry out one reading operation; the result is ready for JSON."""
-    if not isinstance(body, dict):
-        raise malformed("the body is an object")
+def read(shard: edge.EdgeShard, operation: str, body: Any, vectors: Vectors) -> Any:
+    """Carry out one checked reading operation; the result is ready for JSON."""
     try:
-        return READS[operation](shard, body)
+        return READS[operation](shard, body, vectors)
     except ApiError:
         raise
     except MISTAKES as error:
@@ -43,213 +55,167 @@ def read(shard: edge.EdgeShard, operation: str, body: Any) -> Any:
         raise from_edge(error) from error
 
 
-def dimensions(config: Mapping[str, Any]) -> dict[str, int]:
-    """The size of each single dense vector by name; the unnamed one is the empty name."""
-    vectors = config["params"]["vectors"]
-    named = {"": vectors} if "size" in vectors else vectors
-    return {name: params["size"] for name, params in named.items() if not params.get("multivector_config")}
-
-
-def check_dimensions(points: list[dict[str, Any]], sizes: Mapping[str, int]) -> None:
-    """Refuse a whole batch for one wrong vector, before anything is written (S4-06)."""
-    for point in points:
-        value = point.get("vector")
-        for name, inner in (value if isinstance(value, dict) else {"": value}).items():
-            if name in sizes and isinstance(inner, list) and len(inner) != sizes[name]:
-                raise ApiError(
-                    400, f"Wrong input: Vector dimension error: expected dim: {sizes[name]}, got {len(inner)}"
-                )
-
-
-def points_of(body: Any) -> list[dict[str, Any]]:
+def points_of(body: dict[str, Any]) -> list[dict[str, Any]]:
     """The points of an upsert, whether listed or in columns."""
-    if isinstance(body, dict) and "batch" in body:
-        columns = body["batch"]
-        ids, vectors = columns.get("ids") or [], columns.get("vectors")
-        payloads = columns.get("payloads") or [None] * len(ids)
-        named = isinstance(vectors, dict)
-        rows = (
-            [dict(zip(vectors, row, strict=True)) for row in zip(*vectors.values(), strict=True)] if named else vectors
-        )
-        if not isinstance(rows, list) or len(rows) != len(ids) or len(payloads) != len(ids):
-            raise ApiError(422, "Validation error in JSON body: [batch: ids, vectors and payloads differ in length]")
-        return [{"id": i, "vector": v, "payload": p} for i, v, p in zip(ids, rows, payloads, strict=True)]
-    return _list(body, "points")
+    if "batch" not in body:
+        listed: list[dict[str, Any]] = body["points"]
+        return listed
+    columns = body["batch"]
+    ids, vectors, payloads = columns["ids"], columns["vectors"], columns.get("payloads")
+    named = vectors if isinstance(vectors, dict) else {"": vectors}
+    if any(len(column) != len(ids) for column in [*named.values(), *([] if payloads is None else [payloads])]):
+        raise invalid("batch: ids, vectors and payloads differ in length")
+    rows = (
+        [{name: column[i] for name, column in vectors.items()} for i in range(len(ids))]
+        if named is vectors
+        else vectors
+    )
+    return [
+        {"id": identifier, "vector": row, "payload": payload}
+        for identifier, row, payload in zip(ids, rows, payloads or [None] * len(ids), strict=True)
+    ]
 
 
-def _updates(kind: str, body: Any) -> list[Any]:
+def _updates(kind: str, body: Any, vectors: Vectors) -> list[Any]:
     try:
-        return WRITES[kind](body)
+        return WRITES[kind](body, vectors)
     except MISTAKES as error:
         raise from_mistake(error) from error
 
 
-def _single(entry: Any) -> tuple[str, Any]:
-    if not isinstance(entry, dict) or len(entry) != 1:
-        raise malformed("an operation of a batch is an object with one key")
-    ((kind, body),) = entry.items()
-    if kind not in WRITES:
-        raise malformed(f"unknown operation '{kind}', expected one of {', '.join(WRITES)}")
-    return kind, body
-
-
-def _list(body: Any, key: str) -> list[Any]:
-    if not isinstance(body, dict) or not isinstance(body.get(key), list):
-        raise malformed(f"missing field `{key}`")
-    found: list[Any] = body[key]
-    return found
-
-
-def _upsert(body: Any) -> list[Any]:
-    if body.get("shard_key") is not None:
-        raise refused("shard keys")
+def _upsert(body: Any, vectors: Vectors) -> list[Any]:
     # Within one request the last of two points with one id wins; the wheel would keep the first's payload.
-    points = {point_id(point["id"]): point for point in points_of(body)}
-    found = [edge.Point(i, vector(point["vector"]), point.get("payload") or {}) for i, point in points.items()]
-    return [edge.UpdateOperation.upsert_points(found, filter_of(body.get("update_filter")))] if found else []
+    given = points_of(body)
+    if not given:
+        raise ApiError(400, "Bad request: Empty update request")
+    points = {
+        point["id"]: edge.Point(point["id"], vectors.stored(point["vector"]), point.get("payload") or {})
+        for point in given
+    }
+    mode = _MODES[body.get("update_mode") or "upsert"]
+    return [edge.UpdateOperation.upsert_points(list(points.values()), filter_of(body.get("update_filter")), mode)]
 
 
-def _delete(body: Any) -> list[Any]:
-    if "filter" in body:
-        return [edge.UpdateOperation.delete_points_by_filter(filter_from(body["filter"]))]
-    return [edge.UpdateOperation.delete_points(_ids(body))]
+def _delete(body: Any, _vectors: Vectors) -> list[Any]:
+    if body.get("points") is not None:
+        return [edge.UpdateOperation.delete_points(body["points"])]
+    return [edge.UpdateOperation.delete_points_by_filter(filter_from(body["filter"]))]
 
 
-def _payload(verb: str) -> Callable[[Any], list[Any]]:
-    def operation(body: Any) -> list[Any]:
+def _payload(verb: str) -> Callable[[Any, Vectors], list[Any]]:
+    def operation(body: Any, _vectors: Vectors) -> list[Any]:
         if body.get("points") is not None:
-            return [getattr(edge.UpdateOperation, verb)(_ids(body), body["payload"], body.get("key"))]
+            return [getattr(edge.UpdateOperation, verb)(body["points"], body["payload"], body.get("key"))]
         condition = filter_from(body["filter"])
         return [getattr(edge.UpdateOperation, f"{verb}_by_filter")(condition, body["payload"], body.get("key"))]
 
     return operation
 
 
-def _delete_payload(body: Any) -> list[Any]:
+def _delete_payload(body: Any, _vectors: Vectors) -> list[Any]:
     if body.get("points") is not None:
-        return [edge.UpdateOperation.delete_payload(_ids(body), body["keys"])]
+        return [edge.UpdateOperation.delete_payload(body["points"], body["keys"])]
     return [edge.UpdateOperation.delete_payload_by_filter(filter_from(body["filter"]), body["keys"])]
 
 
-def _clear_payload(body: Any) -> list[Any]:
+def _clear_payload(body: Any, _vectors: Vectors) -> list[Any]:
     if body.get("points") is not None:
-        return [edge.UpdateOperation.clear_payload(_ids(body))]
+        return [edge.UpdateOperation.clear_payload(body["points"])]
     return [edge.UpdateOperation.clear_payload_by_filter(filter_from(body["filter"]))]
 
 
-def _update_vectors(body: Any) -> list[Any]:
-    vectors = [edge.PointVectors(point_id(point["id"]), vector(point["vector"])) for point in _list(body, "points")]
-    return [edge.UpdateOperation.update_vectors(vectors)]
+def _update_vectors(body: Any, vectors: Vectors) -> list[Any]:
+    updates = []
+    for point in body["points"]:
+        if not point["vector"]:
+            raise invalid("points.vector: must specify vectors to update for point")
+        updates.append(edge.PointVectors(point["id"], vectors.stored(point["vector"])))
+    return [edge.UpdateOperation.update_vectors(updates)]
 
 
-def _delete_vectors(body: Any) -> list[Any]:
+def _delete_vectors(body: Any, vectors: Vectors) -> list[Any]:
     names = body["vector"]
+    vectors.check_selected(names)
     if body.get("points") is not None:
-        return [edge.UpdateOperation.delete_vectors(_ids(body), names)]
+        return [edge.UpdateOperation.delete_vectors(body["points"], names)]
     return [edge.UpdateOperation.delete_vectors_by_filter(filter_from(body["filter"]), names)]
 
 
-def _create_index(body: Any) -> list[Any]:
+def _create_index(body: Any, _vectors: Vectors) -> list[Any]:
     return [edge.UpdateOperation.create_field_index(body["field_name"], index(body["field_schema"]))]
 
 
-def _delete_index(body: Any) -> list[Any]:
+def _delete_index(body: Any, _vectors: Vectors) -> list[Any]:
     return [edge.UpdateOperation.delete_field_index(body["field_name"])]
 
 
-def _ids(body: Any) -> list[Any]:
-    return [point_id(value) for value in _list(body, "points")]
+def _retrieve(shard: edge.EdgeShard, body: dict[str, Any], vectors: Vectors) -> Any:
+    vectors.check_selected(body.get("with_vector"))
+    ids = list(dict.fromkeys(body["ids"]))
+    return [record(p) for p in shard.retrieve(ids, with_payload(body.get("with_payload")), with_vector(body))]
 
 
-def _retrieve(shard: edge.EdgeShard, body: dict[str, Any]) -> Any:
-    found = shard.retrieve(
-        _unique_ids(body), with_payload(body.get("with_payload", True)), body.get("with_vector") or False
-    )
-    return [record(point) for point in found]
-
-
-def _unique_ids(body: dict[str, Any]) -> list[Any]:
-    return list(dict.fromkeys(point_id(value) for value in _list(body, "ids")))
-
-
-def _scroll(shard: edge.EdgeShard, body: dict[str, Any]) -> Any:
-    offset = body.get("offset")
-    points, following = shard.scroll(
-        edge.ScrollRequest(
-            offset=None if offset is None else point_id(offset),
-            limit=limit_of(body),
-            filter=filter_of(body.get("filter")),
-            with_payload=with_payload(body.get("with_payload", True)),
-            with_vector=body.get("with_vector") or False,
-            order_by=order_by(body["order_by"]) if body.get("order_by") else None,
-        )
-    )
+def _scroll(shard: edge.EdgeShard, body: dict[str, Any], vectors: Vectors) -> Any:
+    if body.get("order_by") and body.get("offset") is not None:
+        raise ApiError(400, "Wrong input: Cannot use an `offset` when using `order_by`")
+    selector = body.get("with_payload")
+    points, following = _page(shard, body, vectors, limit_of(body), True if selector is None else selector)
     return {"points": [record(point) for point in points], "next_page_offset": following}
 
 
-def _count(shard: edge.EdgeShard, body: dict[str, Any]) -> Any:
-    exact = body.get("exact")
-    request = edge.CountRequest(filter=filter_of(body.get("filter")), exact=True if exact is None else bool(exact))
+def _page(
+    shard: edge.EdgeShard, body: dict[str, Any], vectors: Vectors, limit: int, selector: Any
+) -> tuple[list[Any], Any]:
+    vectors.check_selected(body.get("with_vector"))
+    return shard.scroll(
+        edge.ScrollRequest(
+            offset=body.get("offset"),
+            limit=limit,
+            filter=filter_of(body.get("filter")),
+            with_payload=with_payload(selector),
+            with_vector=with_vector(body),
+            order_by=order_by(body["order_by"]) if body.get("order_by") else None,
+        )
+    )
+
+
+def _count(shard: edge.EdgeShard, body: dict[str, Any], _vectors: Vectors) -> Any:
+    request = edge.CountRequest(filter=filter_of(body.get("filter")), exact=body.get("exact", True))
     return {"count": shard.count(request)}
 
 
-def _query(shard: edge.EdgeShard, body: dict[str, Any]) -> Any:
-    return {"points": _hits(shard, body)}
+def _query(shard: edge.EdgeShard, body: dict[str, Any], vectors: Vectors) -> Any:
+    return {"points": hits(shard, body, vectors)}
 
 
-def _hits(shard: edge.EdgeShard, body: dict[str, Any]) -> list[Any]:
-    if body.get("query") is None and not body.get("prefetch"):
-        return [{**point, "version": 0, "score": 0.0} for point in _scroll(shard, _as_scroll(body))["points"]]
-    return [scored(point) for point in shard.query(query_request(body, lambda i, using: _stored(shard, i, using)))]
+def hits(shard: edge.EdgeShard, body: dict[str, Any], vectors: Vectors) -> list[Any]:
+    """The scored points of a query."""
+    check_stages(body)
+    if body.get("query") is None:
+        # Without a query the points come by their ids; the wheel's scroll knows no number to pass over.
+        offset = offset_of(body)
+        scrolled = {**body, "offset": None}
+        points, _ = _page(shard, scrolled, vectors, offset + limit_of(body), body.get("with_payload", False))
+        return [{**record(point), "version": 0, "score": 1.0} for point in points[offset:]]
+    space = Space(vectors, lambda identifier, using: _stored(shard, identifier, using))
+    points = [scored(point) for point in shard.query(query_request(body, space))]
+    if not body.get("with_vector"):
+        # The wheel leaves those in that its mmr has read.
+        for point in points:
+            point.pop("vector", None)
+    return points
 
 
-def _as_scroll(body: dict[str, Any]) -> dict[str, Any]:
-    return {"filter": body.get("filter"), "limit": limit_of(body), "with_payload": body.get("with_payload", False)}
+def _query_batch(shard: edge.EdgeShard, body: dict[str, Any], vectors: Vectors) -> Any:
+    return [_query(shard, search, vectors) for search in body["searches"]]
 
 
-def _query_batch(shard: edge.EdgeShard, body: dict[str, Any]) -> Any:
-    return [_query(shard, search) for search in _list(body, "searches")]
+def _query_groups(shard: edge.EdgeShard, body: dict[str, Any], vectors: Vectors) -> Any:
+    most = max(1, shard.info().points_count)
+    return {"groups": grouped(lambda search: hits(shard, search, vectors), body, most)}
 
 
-def _query_groups(shard: edge.EdgeShard, body: dict[str, Any]) -> Any:
-    """Read ever more hits until there are enough groups, as many as each may hold."""
-    key, size, wanted = body["group_by"], int(body.get("group_size") or 3), limit_of(body)
-    selected = body.get("with_payload", False)
-    limit = wanted * size * 2
-    for _ in range(GROUP_ROUNDS):
-        hits = _hits(shard, {**body, "limit": limit, "with_payload": True})
-        groups = _grouped(hits, key, size)
-        enough = len(groups) >= wanted and all(len(group) == size for group in list(groups.values())[:wanted])
-        if enough or len(hits) < limit:
-            break
-        limit *= 4
-    chosen = list(groups.items())[:wanted]
-    return {"groups": [{"id": value, "hits": [_selected(hit, selected) for hit in group]} for value, group in chosen]}
-
-
-def _grouped(hits: list[Any], key: str, size: int) -> dict[Any, list[Any]]:
-    groups: dict[Any, list[Any]] = {}
-    for hit in hits:
-        value = hit["payload"].get(key)
-        for single in value if isinstance(value, list) else [value]:
-            if isinstance(single, str | int) and len(groups.setdefault(single, [])) < size:
-                groups[single].append(hit)
-    return groups
-
-
-def _selected(hit: dict[str, Any], selector: Any) -> dict[str, Any]:
-    if selector is True:
-        return hit
-    bare = {name: value for name, value in hit.items() if name != "payload"}
-    if not selector:
-        return bare
-    wanted = selector.get("include") if isinstance(selector, dict) else selector
-    dropped = selector.get("exclude", []) if isinstance(selector, dict) else []
-    kept = {k: v for k, v in hit["payload"].items() if (wanted is None or k in wanted) and k not in dropped}
-    return {**bare, "payload": kept}
-
-
-def _facet(shard: edge.EdgeShard, body: dict[str, Any]) -> Any:
+def _facet(shard: edge.EdgeShard, body: dict[str, Any], _vectors: Vectors) -> Any:
     request = edge.FacetRequest(
         key=body["key"], limit=limit_of(body), exact=bool(body.get("exact")), filter=filter_of(body.get("filter"))
     )
@@ -261,10 +227,18 @@ def _stored(shard: edge.EdgeShard, identifier: Any, using: str) -> Any:
     if not points:
         raise ApiError(404, f"Not found: No point with id {identifier} found")
     value = points[0].vector
-    return value[using] if isinstance(value, dict) else value
+    stored = value.get(using) if isinstance(value, dict) else value
+    if stored is None:
+        raise MissingVector(identifier, using)
+    return stored
 
 
-WRITES: dict[str, Callable[[Any], list[Any]]] = {
+_MODES = {
+    "upsert": edge.UpdateMode.Upsert,
+    "insert_only": edge.UpdateMode.InsertOnly,
+    "update_only": edge.UpdateMode.UpdateOnly,
+}
+WRITES: dict[str, Callable[[Any, Vectors], list[Any]]] = {
     "upsert": _upsert,
     "delete": _delete,
     "set_payload": _payload("set_payload"),
@@ -276,7 +250,7 @@ WRITES: dict[str, Callable[[Any], list[Any]]] = {
     "create_index": _create_index,
     "delete_index": _delete_index,
 }
-READS: dict[str, Callable[[edge.EdgeShard, dict[str, Any]], Any]] = {
+READS: dict[str, Callable[[edge.EdgeShard, dict[str, Any], Vectors], Any]] = {
     "retrieve": _retrieve,
     "scroll": _scroll,
     "count": _count,

@@ -17,6 +17,7 @@ import orjson
 from plinth.archives import UnsafeArchive, unpack
 from plinth.embedded import ENGINE, names, store
 from plinth.embedded.catalogue import Catalogue, checked
+from plinth.embedded.configurations import Recovery, check
 from plinth.embedded.errors import ApiError, malformed, refused
 from plinth.files import sha256
 
@@ -43,12 +44,15 @@ class Snapshots:
         file = directory / f"{names.readable(name)}-0-{now:%Y-%m-%d-%H-%M-%S}-{now.microsecond:06d}.snapshot"
         manifest, partial = file.with_suffix(".manifest"), file.with_suffix(".partial")
         described = {"format": FORMAT, "engine": ENGINE, "config": engine.config, "indexes": engine.indexes}
-        manifest.write_text(json.dumps(described))
-        await engine.call("snapshot", orjson.dumps({"to": str(partial), "manifest": str(manifest)}))
-        manifest.unlink()
-        checksum = await asyncio.to_thread(sha256, partial)
-        file.with_name(f"{file.name}.checksum").write_text(checksum)
-        partial.rename(file)
+        try:
+            manifest.write_text(json.dumps(described))
+            await engine.call("snapshot", orjson.dumps({"to": str(partial), "manifest": str(manifest)}))
+            checksum = await asyncio.to_thread(sha256, partial)
+            file.with_name(f"{file.name}.checksum").write_text(checksum)
+            partial.rename(file)
+        finally:
+            manifest.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
         self.created[name] = self.created.get(name, 0) + 1
         return _described(file)
 
@@ -73,10 +77,9 @@ class Snapshots:
         """Replace a collection's content, or make the collection, from a `file://` within the snapshots directory."""
         if name not in self.catalogue.engines:
             names.check_collection(name)
-        if not isinstance(body, dict):
-            raise malformed("the body is an object")
-        path = self._located(str(body.get("location")))
-        checksum = body.get("checksum")
+        given = check(Recovery, body)
+        path = self._located(given.location)
+        checksum = given.checksum
         if checksum and await asyncio.to_thread(sha256, path) != checksum:
             raise ApiError(400, f"Checksum mismatch: the snapshot {path.name} is not the one whose checksum was given")
         with TemporaryDirectory(prefix=RECOVERING, dir=self.catalogue.defaults.storage) as scratch:
@@ -102,6 +105,8 @@ class Snapshots:
 
     def _located(self, location: str) -> Path:
         parts = urlsplit(location)
+        if not parts.scheme:
+            raise malformed(f"relative URL without a base: {location!r}")
         if parts.scheme != "file":
             raise refused("recovery from a URL; copy the snapshot into the snapshots directory and name it by file://")
         path = Path(unquote(parts.path)).resolve()
@@ -117,9 +122,9 @@ class Snapshots:
 
 def _unpack(path: Path, directory: Path) -> dict[str, Any]:
     try:
-        # Not compressed: what is unpacked is no larger than the file.
+        # Not compressed: what is unpacked needs no more room than the file.
         with tarfile.open(path, "r:") as archive:
-            unpack(archive, directory)
+            unpack(archive, directory, holes=True)
         manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
         if manifest["format"] != FORMAT or not (directory / "shard").is_dir():
             raise _foreign(path)

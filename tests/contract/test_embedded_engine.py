@@ -262,7 +262,7 @@ def test_a_collection_without_a_global_graph_is_not_searched_outside_a_tenant(em
         ("PUT", "/collections/c/shards", {"shard_key": "a"}, 501, "PUT /collections/c/shards"),
         ("POST", "/cluster/recover", {}, 501, "POST /cluster/recover"),
         ("POST", "/collections/c/points/search/matrix/pairs", {}, 501, "matrix"),
-        ("POST", "/collections/c/points/query", {"query": {"text": "hi", "model": "m"}}, 501, "query of kind"),
+        ("POST", "/collections/c/points/query", {"query": {"text": "hi", "model": "m"}}, 501, "inference"),
     ],
 )
 def test_what_it_cannot_do_is_said_with_what_can(

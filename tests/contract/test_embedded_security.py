@@ -33,6 +33,12 @@ READING_POSTS = {
     "/collections/{name}/points/query",
     "/collections/{name}/points/query/batch",
     "/collections/{name}/points/query/groups",
+    "/collections/{name}/points/search",
+    "/collections/{name}/points/search/batch",
+    "/collections/{name}/points/search/groups",
+    "/collections/{name}/points/recommend",
+    "/collections/{name}/points/recommend/batch",
+    "/collections/{name}/points/recommend/groups",
 }
 METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
@@ -288,7 +294,11 @@ def test_an_internal_error_shows_no_path_and_no_traceback_but_an_id_of_the_log(t
             config.write_text("{")
         server.start()
         answers.append(httpx.post(f"{server.url}/collections/c/points/count", headers=headers, json={}))
-        answers.append(httpx.get(f"{server.url}/metrics", headers=headers))
+        answers.append(httpx.post(f"{server.url}/collections/c/snapshots", headers=headers))
+        assert httpx.get(f"{server.url}/metrics", headers=headers).status_code == 200
+        described = httpx.get(f"{server.url}/collections/c", headers=headers).json()["result"]
+        assert described["status"] == "red"
+        assert str(tmp_path) not in str(described)
         log = (server.directory / "log").read_text()
         for answer in answers:
             assert answer.status_code == 500

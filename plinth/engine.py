@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from plinth.directories import PASSAGE, opened
 from plinth.encrypted import refuse_plain
 from plinth.environment import NAMESPACE, read_config, settings_file, settings_of_program
 from plinth.errors import UserError
-from plinth.files import write_whole
+from plinth.files import locked, write_whole
 from plinth.home import Home, home
 from plinth.http_client import exempt_loopback
 from plinth.plugins import CACHE, NO_DOWNLOAD, missing_plugin
@@ -50,7 +50,7 @@ from plinth.services.qdrant import API_KEY
 from plinth.settings import Settings
 from plinth.stack import Stack, wrong_passphrase
 from plinth.targets.choose import open_reach
-from plinth.yaml_files import dump_yaml, read_yaml
+from plinth.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 # How Pulumi begins to say that it cannot read what is there.
 _REFUSALS = ("incorrect passphrase", "failed to load checkpoint", "could not deserialize", "unsupported checkpoint")
@@ -222,12 +222,25 @@ def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspace:
 
 
 def _write_stack_file(root: Path, env: str, generated: Path) -> None:
-    """Copy the environment's file; keep the salt that Pulumi added to the copy unless the file has its own."""
+    """Copy the environment's file; keep the salt that Pulumi added to the copy unless the file has its own.
+
+    Two commands at once, or one that is killed here, leave a whole copy: half of one has no salt, and the next would
+    keep none.
+    """
     document = read_yaml(settings_file(root, env))
-    if generated.exists() and not {"encryptionsalt", "secretsprovider"} & document.keys():
-        before = yaml.safe_load(generated.read_text()) or {}
-        document |= {key: before[key] for key in ("encryptionsalt",) if key in before}
-    generated.write_text(dump_yaml(document), encoding="utf-8")
+    with locked(generated.with_suffix(".lock")):
+        before = _generated_before(generated)
+        if not {"encryptionsalt", "secretsprovider"} & document.keys():
+            document |= {key: before[key] for key in ("encryptionsalt",) if key in before}
+        if document != before:
+            write_whole(generated, dump_yaml(document))
+
+
+def _generated_before(generated: Path) -> dict[str, Any]:
+    try:
+        return dict(parse_yaml(generated.read_text()) or {})
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
 
 
 def _environment(place: Home) -> dict[str, str]:
@@ -251,7 +264,12 @@ def _environment(place: Home) -> dict[str, str]:
 
 def _made_passphrase(place: Home) -> Path:
     if not place.passphrase.exists():
-        write_whole(place.passphrase, secrets.token_urlsafe(32) + "\n")
+        # Beside it first: neither a kill nor another run at once leaves an empty one, or a second one.
+        made = place.base / f".passphrase-{secrets.token_hex(8)}"
+        write_whole(made, secrets.token_urlsafe(32) + "\n")
+        with suppress(FileExistsError):
+            place.passphrase.hardlink_to(made)
+        made.unlink()
     return place.passphrase
 
 

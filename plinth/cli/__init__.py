@@ -6,6 +6,7 @@ Exit codes: 0 yes, 1 it ran and the answer is no, 2 wrong use, 3 no verdict.
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -77,6 +78,10 @@ def main() -> None:
     from plinth.visible import show_crash
 
     close_umask()
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal's encoding has not is shown as its escape, and ends no command.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.excepthook = show_crash
     try:
         app()

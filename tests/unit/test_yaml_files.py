@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +193,31 @@ def test_no_file_is_a_traceback(
     assert ended.value.code == 2
     assert words in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "en_US.ISO-8859-1", "PYTHONUTF8": "0"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+)
+def test_a_terminal_of_another_encoding_shows_what_it_can(tmp_path: Path, variables: dict[str, str]) -> None:
+    image = "registry.test/schlüssel:1.0"
+    text = f"config:\n  plinth:target: docker\n  plinth:docker: {{images: {{qdrant: '{image}'}}}}\n"
+    settings(tmp_path, f"# für Köln\n{text}")
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    (tmp_path / "monitoring").symlink_to(ROOT / "monitoring")
+    command = [sys.executable, "-c", "from plinth.cli import main; main()", "images", "list", "x"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+    environment = {**kept, "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = {image.encode(), image.encode("latin-1"), image.encode("ascii", "backslashreplace")}
+    assert any(spelling in done.stdout for spelling in shown)
 
 
 @pytest.mark.parametrize(

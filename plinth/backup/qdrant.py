@@ -18,20 +18,24 @@ from plinth.backup.forms import folder
 from plinth.backup.manifest import Collection, QdrantPart, Question, Range, Shard
 from plinth.backup.node import Journal, Node
 from plinth.backup.plan import Plan, Take, plan_collection
-from plinth.backup.work import Work
+from plinth.backup.work import Say, Work
 from plinth.qdrant.client import QdrantError, QdrantUnreachable, collection_path
+from plinth.qdrant.load_mark import PREFIX, is_load_gates, metadata_of
 from plinth.visible import visible
 
 DIRECTORY = "qdrant"
 
 
 class Taking:
-    """One taking of Qdrant into the stage. ``failures`` are sentences for what is not in it."""
+    """One taking of Qdrant, or of ``only`` one collection, into ``stage``; ``own`` remembers what nodes were asked for.
 
-    def __init__(self, work: Work, connections: Sequence[Node]) -> None:
-        self._work = work
+    ``failures`` are sentences for what is not in it.
+    """
+
+    def __init__(self, stage: Path, own: Path, say: Say, connections: Sequence[Node], only: str | None = None) -> None:
+        self._stage, self._say, self._only = stage, say, only
         self._nodes = connections
-        self._journal = Journal(work.config.directory)
+        self._journal = Journal(own)
         self._load: Counter[int] = Counter()
         self.failures: list[str] = []
 
@@ -45,13 +49,14 @@ class Taking:
         taken: list[Collection] = []
         seen: set[str] = set()
         # Asked anew until none is new: a collection made meanwhile belongs to the set.
-        while new := [name for name in asked.collections() if name not in seen]:
+        while new := [name for name in asked.collections() if name not in seen and self._only in (None, name)]:
             for name in new:
                 seen.add(name)
                 try:
-                    taken.append(self._collection(name, asked, alive, embedded=embedded))
+                    if self._only or not self._is_load_gates(name, asked):
+                        taken.append(self._collection(name, asked, alive, embedded=embedded))
                 except (QdrantError, LookupError, TypeError, ValueError) as error:
-                    shutil.rmtree(self._work.stage / DIRECTORY / folder(name), ignore_errors=True)
+                    shutil.rmtree(self._stage / DIRECTORY / folder(name), ignore_errors=True)
                     self.failures.append(f"{visible(name)} was not taken: {_line(error)}")
         return QdrantPart(
             engine="embedded" if embedded else "server",
@@ -61,6 +66,20 @@ class Taking:
             collections=tuple(taken),
         )
 
+    def _is_load_gates(self, name: str, asked: Node) -> bool:
+        """Whether a collection is the load gate's, or was: a run that ends meanwhile takes it away."""
+        if not name.startswith(PREFIX):
+            return False
+        try:
+            description = asked.collection(name)
+        except QdrantError:
+            # What is known of it is said where it is taken.
+            return False
+        left_out = description is None or is_load_gates(name, metadata_of(description))
+        if left_out:
+            self._say(f"leaving out qdrant {visible(name)}, which is the load gate's")
+        return left_out
+
     def _alive(self) -> list[int]:
         alive = []
         for number, node in enumerate(self._nodes):
@@ -68,7 +87,7 @@ class Taking:
                 node.collections()
                 alive.append(number)
             except QdrantUnreachable as error:
-                self._work.say(f"qdrant: {error}")
+                self._say(f"qdrant: {error}")
         if not alive:
             self.failures.append(f"Qdrant answers at none of {', '.join(node.url for node in self._nodes)}.")
         return alive
@@ -135,15 +154,15 @@ class Taking:
             raise
         except QdrantError as error:
             # Strict mode may forbid exact searches. The data is taken all the same; only this proof of it lacks.
-            self._work.say(f"qdrant {visible(name)}: no probe set: {_line(error)}")
+            self._say(f"qdrant {visible(name)}: no probe set: {_line(error)}")
             return []
 
     def _shard(self, name: str, take: Take, *, embedded: bool) -> Shard | None:
         what = visible(name) if embedded else f"{visible(name)} shard {take.shard}"
-        self._work.say(f"taking qdrant {what}")
+        self._say(f"taking qdrant {what}")
         inner = "" if embedded else f"/shards/{take.shard}"
         file = f"{DIRECTORY}/{folder(name)}/{take.shard}.snapshot"
-        to = self._work.stage / file
+        to = self._stage / file
         to.parent.mkdir(parents=True, exist_ok=True)
         node = self._nodes[take.node]
         try:
@@ -152,7 +171,7 @@ class Taking:
             to.unlink(missing_ok=True)
             self.failures.append(f"{what} was not taken: {_line(error)}")
             for sentence in self._journal.clean(self._nodes):
-                self._work.say(f"qdrant: {sentence}")
+                self._say(f"qdrant: {sentence}")
             return None
         problem = _problem(theirs, ours, to)
         if problem:
@@ -164,7 +183,7 @@ class Taking:
 
 def take(work: Work, connections: Sequence[Node]) -> tuple[QdrantPart | None, list[str]]:
     """Everything of Qdrant that can be had, and sentences for what is not in it."""
-    taking = Taking(work, connections)
+    taking = Taking(work.stage, work.config.directory, work.say, connections)
     try:
         return taking.take(), taking.failures
     except QdrantError as error:
@@ -180,7 +199,8 @@ def described(connections: Sequence[Node]) -> dict[str, Any]:
             for name in names:
                 with suppress(QdrantError, LookupError, TypeError):
                     answer = node.call("GET", collection_path(name))
-                    if isinstance(answer["config"]["params"], dict):
+                    is_taken = not is_load_gates(name, metadata_of(answer))
+                    if is_taken and isinstance(answer["config"]["params"], dict):
                         answers[name] = answer
             break
     return answers

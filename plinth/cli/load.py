@@ -24,7 +24,9 @@ from plinth.load import against as turns
 from plinth.load import baseline as baselines
 from plinth.load.annotate import annotate
 from plinth.load.dataset import dataset
+from plinth.load.fixture import gate_spec
 from plinth.load.gate import Prepared, Server, measured, run
+from plinth.load.own_collection import own_collection
 from plinth.load.page import page
 from plinth.load.record import ReportRecord
 from plinth.load.report import COLOURS, Report
@@ -71,6 +73,7 @@ def load(
     workers: Annotated[
         Path | None, typer.Option(help="Hand the job out in this directory, to workers of other machines.")
     ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the run's collection on the server.")] = False,
     json: Json = False,
 ) -> None:
     """Judge an environment under load: exit 0 pass, 1 fail, 3 void. Example: plinth load local --profile smoke"""
@@ -84,11 +87,11 @@ def load(
             _refuse_beside_against(
                 {**files, "--baseline": baseline, "--url": url, "--workers": workers, "--json": json}
             )
-            raise typer.Exit(_take_turns(stack, stack_of(against), profile, protocol))
+            raise typer.Exit(_take_turns(stack, stack_of(against), profile, protocol, keep=keep))
         say = _teller(json)
         if then:
             baselines.require_alike(_kind(stack, profile, protocol, say), then)
-        report = measure(stack, outputs_of(stack), profile, protocol, url, then, say, workers)
+        report = measure(stack, outputs_of(stack), profile, protocol, url, then, say, workers, keep=keep)
     _write(report, *files.values())
     if json:
         print_json(report.to_json())
@@ -120,7 +123,7 @@ def _kind(stack: Stack, profile_name: str, protocol: Protocol, say: Say) -> base
     return baselines.Kind(profile_name, protocol.value, rate, data, machine.described())
 
 
-def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protocol) -> int:
+def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protocol, *, keep: bool) -> int:
     """Compare two environments by rounds in turn; the exit code."""
     slo = load_slo(stack.root / stack.settings.slo.file)
     profile, locustfile = slo.profile(profile_name), stack.root / "load" / "locustfile.py"
@@ -130,7 +133,8 @@ def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protoco
         for side in (stack, other):
             server = _server(outputs_of(side))
             client = open_clients.enter_context(Qdrant(server.url, server.api_key, ca_cert=server.ca_cert))
-            sides.append(Prepared(client, server, _tuned(side), data, protocol.value, locustfile, _say))
+            spec = open_clients.enter_context(own_collection(client, gate_spec(_tuned(side), data), keep, _say))
+            sides.append(Prepared(client, server, spec, data, protocol.value, locustfile, _say))
         ours, theirs = turns.interleaved(
             sides[0].send,
             sides[1].send,
@@ -166,24 +170,28 @@ def measure(
     then: ReportRecord | None = None,
     say: Say | None = None,
     workers: Path | None = None,
+    *,
+    keep: bool = False,
 ) -> Report:
     """Run a profile against a deployed environment, and mark it in Grafana where there is one.
 
     ``then`` is an earlier run of the same kind, which it must not be slower than; ``workers`` is where workers of other
-    machines find the job.
+    machines find the job. The run's collection is dropped afterwards, unless ``keep``.
     """
     began, slo = time.monotonic(), load_slo(stack.root / stack.settings.slo.file)
-    report = run(
-        _server(outputs, url),
-        profile,
-        slo,
-        _tuned(stack),
-        protocol=protocol.value,
-        cache=stack.home.cache,
-        locustfile=stack.root / "load" / "locustfile.py",
-        on_progress=say or _say,
-        handed_out=workers and workers.resolve(),
-    )
+    with terminable():
+        report = run(
+            _server(outputs, url),
+            profile,
+            slo,
+            _tuned(stack),
+            protocol=protocol.value,
+            cache=stack.home.cache,
+            locustfile=stack.root / "load" / "locustfile.py",
+            on_progress=say or _say,
+            handed_out=workers and workers.resolve(),
+            keep=keep,
+        )
     if then:
         compared = baselines.verdict(report.to_record(), then, slo.generator.max_lag_p95_ms)
         report = replace(report, compared=compared)

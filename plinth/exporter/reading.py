@@ -40,6 +40,7 @@ class Reading:
     recall: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     state: State | None = None
     state_readable: bool = True
+    load_gates: tuple[str, ...] = ()
 
 
 def described(
@@ -71,6 +72,12 @@ def families(reading: Reading) -> Iterator[Metric]:
     yield _one("plinth_qdrant_expected_peers", "Peers that the settings ask for.", reading.peers)
     yield _one("plinth_qdrant_memory_limit_bytes", "Memory that one Qdrant node may take.", reading.memory_limit_bytes)
     yield from _collections(reading.collections)
+    gates = GaugeMetricFamily(
+        "plinth_load_gate_collection", "1 for a collection of the load gate's, which no alert is about.", labels=["id"]
+    )
+    for name in reading.load_gates:
+        gates.add_metric([name], 1)
+    yield gates
     recall = GaugeMetricFamily(
         "plinth_probe_recall_ratio",
         "recall@10 on the probe set against an exact search.",

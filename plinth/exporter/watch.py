@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from plinth.http_client import is_path_part
 from plinth.monitoring import marks
 from plinth.monitoring.burn import EDGES
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
+from plinth.qdrant.load_mark import is_load_gates, metadata_of
 from plinth.qdrant.spec import CollectionSpec
 from plinth.secret_file import read_secret
 
@@ -81,11 +82,13 @@ class Watch(Collector):
             self._probe(spec)
         watched = self._config.qdrant
         state, readable = self._state()
+        collections, load_gates = self._collections()
         self._reading = Reading(
             at=time.time(),
             peers=watched.peers,
             memory_limit_bytes=watched.memory_limit_bytes,
-            collections=self._collections(),
+            collections=collections,
+            load_gates=load_gates,
             recall={name: dict(bands) for name, bands in self._recall.items()},
             state=state,
             state_readable=readable,
@@ -103,21 +106,25 @@ class Watch(Collector):
             return cgroups.families(cgroups.uses(self._config.cgroups))
         return services.families(self._figures.uses(), self._sizes)
 
-    def _collections(self) -> dict[str, CollectionReading]:
+    def _collections(self) -> tuple[dict[str, CollectionReading], tuple[str, ...]]:
+        """Those of users, and the names of the load gate's."""
         try:
             names = self._client.collections()[:MOST_COLLECTIONS]
             if strange := [name for name in names if not is_path_part(name)]:
                 log.warning("collections with these names are not watched: %s", ", ".join(strange))
-            found = {name: self._collection(name) for name in names if is_path_part(name)}
+            infos = {name: self._client.collection(name) for name in names if is_path_part(name)}
+            load_gates = tuple(name for name, info in infos.items() if is_load_gates(name, metadata_of(info)))
+            found = {
+                name: self._reading_of(name, info)
+                for name, info in infos.items()
+                if info is not None and name not in load_gates
+            }
         except QdrantError as error:
             log.warning("collections are not watched: %s", error)
-            return {}
-        return {name: reading for name, reading in found.items() if reading}
+            return {}, ()
+        return found, load_gates
 
-    def _collection(self, name: str) -> CollectionReading | None:
-        info = self._client.collection(name)
-        if info is None:
-            return None
+    def _reading_of(self, name: str, info: Mapping[str, Any]) -> CollectionReading:
         path = collection_path(name)
         return described(
             info, self._unless_refused(f"{path}/cluster"), _newest(self._unless_refused(f"{path}/snapshots"))

@@ -15,8 +15,9 @@ from plinth.load.verdict import Recall
 from plinth.load.wire.rest import within
 from plinth.load.workload import SCRATCH
 from plinth.qdrant.apply import converge
-from plinth.qdrant.client import Qdrant, collection_path
+from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.index import PayloadIndex
+from plinth.qdrant.load_mark import PREFIX
 from plinth.qdrant.plan import plan_collection
 from plinth.qdrant.spec import CollectionSpec
 from plinth.qdrant.state import read_collection
@@ -35,39 +36,62 @@ SEGMENTS_MAX = 10
 
 
 def gate_spec(shipped: CollectionSpec, dataset: Dataset) -> CollectionSpec:
-    """The shipped tuning of `embeddings` under a name of the gate's own, in the dimension of the data.
-
-    A set that a laptop embeds in half a minute lies below Qdrant's thresholds: it would be scanned, which is exact and
-    quick, and a graph that fell apart would pass. So the thresholds of a small set shrink with it, and all of it is
-    indexed, in one segment whatever the number of cores.
-    """
-    indexing: dict[str, Any] = {"indexing_threshold": shipped.optimizers_config.indexing_threshold or INDEXING_KB}
+    """The shipped tuning of `embeddings` under a name of the gate's own, in the dimension of the data."""
     changes: dict[str, Any] = {
-        "name": f"plinth_load_{dataset.name.rpartition('-')[2]}",
+        "name": f"{PREFIX}{dataset.name.rpartition('-')[2]}",
         "aliases": (),
         "description": "load gate",
         "vectors": shipped.vectors.model_copy(update={"size": dataset.vectors.shape[1]}),
         "payload_indexes": {**shipped.payload_indexes, "word": PayloadIndex(type="text", enable_hnsw=False)},
     }
-    if _kilobytes(dataset, shipped) < LARGE_SET_KB:
-        indexing = {"default_segment_number": 1, "indexing_threshold": _kilobytes(dataset, shipped) // 2}
-        changes["hnsw_config"] = shipped.hnsw_config.model_copy(update={"full_scan_threshold": FULL_SCAN_KB})
-    changes["optimizers_config"] = shipped.optimizers_config.model_copy(update=indexing)
     return shipped.model_copy(update=changes)
+
+
+def fitted(spec: CollectionSpec, dataset: Dataset, shards: int) -> CollectionSpec:
+    """The same with thresholds that the data reaches in each of the shards which the server has made of it.
+
+    A set that a laptop embeds in half a minute lies below Qdrant's thresholds: it would be scanned, which is exact and
+    quick, and a graph that fell apart would pass. So the thresholds of a small set shrink with it, and all of it is
+    indexed, in one segment a shard whatever the number of cores.
+    """
+    indexing: dict[str, Any] = {"indexing_threshold": spec.optimizers_config.indexing_threshold or INDEXING_KB}
+    hnsw = spec.hnsw_config
+    shard_kb = _kilobytes(dataset) // shards
+    if shard_kb < LARGE_SET_KB:
+        indexing = {"default_segment_number": 1, "indexing_threshold": max(1, shard_kb // 2)}
+        hnsw = hnsw.model_copy(update={"full_scan_threshold": FULL_SCAN_KB})
+    optimizers = spec.optimizers_config.model_copy(update=indexing)
+    return spec.model_copy(update={"optimizers_config": optimizers, "hnsw_config": hnsw})
+
+
+def shards_of(client: Qdrant, name: str) -> int:
+    """In how many shards the server keeps a collection: left to itself a cluster makes one a node.
+
+    One where it does not tell, as the embedded engine.
+    """
+    try:
+        cluster = client.call("GET", f"{collection_path(name)}/cluster")
+    except QdrantError as error:
+        if error.status not in (404, 501):
+            raise
+        return 1
+    return max(1, int(cluster["shard_count"]))
 
 
 def loading_spec(spec: CollectionSpec, dataset: Dataset) -> CollectionSpec:
     """The same with a threshold that loading does not reach, so that one graph is built over all points at the end."""
-    threshold = {"indexing_threshold": 10 * _kilobytes(dataset, spec)}
+    threshold = {"indexing_threshold": 10 * _kilobytes(dataset)}
     return spec.model_copy(update={"optimizers_config": spec.optimizers_config.model_copy(update=threshold)})
 
 
-def _kilobytes(dataset: Dataset, spec: CollectionSpec) -> int:
-    return max(1, dataset.vectors.nbytes // 1024 // (spec.shard_number or 1))
+def _kilobytes(dataset: Dataset) -> int:
+    return max(1, dataset.vectors.nbytes // 1024)
 
 
-def prepare(client: Qdrant, spec: CollectionSpec, dataset: Dataset, on_progress: Callable[[str], None]) -> None:
-    """Make the collection if it is not there, fill it if it is not full, and wait until it is indexed.
+def prepare(
+    client: Qdrant, spec: CollectionSpec, dataset: Dataset, on_progress: Callable[[str], None]
+) -> CollectionSpec:
+    """Make the collection if it is not there, fill it if it is not full, and wait until it is indexed; what it then is.
 
     It is the gate's own: one of an earlier tuning that cannot become this one is made anew.
     """
@@ -77,10 +101,12 @@ def prepare(client: Qdrant, spec: CollectionSpec, dataset: Dataset, on_progress:
         converge(client, loading_spec(spec, dataset))
         insert(client, spec.name, dataset.vectors, partial(payload, dataset), spec.batch_size)
         on_progress(f"Loaded {len(dataset.vectors)} points into {spec.name}; waiting for the index")
+    spec = fitted(spec, dataset, shards_of(client, spec.name))
     converge(client, spec)
     # After the change of the threshold: a server that looks for work only after a write finds it now.
     drop_scratch(client, spec)
     wait_indexed(client, spec, on_progress)
+    return spec
 
 
 def _stored(client: Qdrant, spec: CollectionSpec) -> int:
@@ -118,7 +144,7 @@ def unready(client: Qdrant, spec: CollectionSpec) -> Iterator[str]:
     points, indexed = info.get("points_count") or 0, info.get("indexed_vectors_count") or 0
     if indexed < INDEXED_SHARE * points or not points:
         yield f"only {indexed} of {points} vectors are indexed"
-    segments, shards = info.get("segments_count") or 0, spec.shard_number or 1
+    segments, shards = info.get("segments_count") or 0, shards_of(client, spec.name)
     wanted = spec.optimizers_config.default_segment_number
     most = shards * (wanted + 2 if wanted else SEGMENTS_MAX)
     if segments > most:

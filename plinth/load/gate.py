@@ -19,6 +19,7 @@ from plinth.load.dataset import Dataset, dataset
 from plinth.load.fixture import drop_scratch, gate_spec, measure_recall, prepare, unready
 from plinth.load.generator import Aim, Protocol, Schedule
 from plinth.load.observe import Observer, ServerSide
+from plinth.load.own_collection import NEW, own_collection, renew
 from plinth.load.percentiles import Latencies
 from plinth.load.report import Report, Step
 from plinth.load.rounds import Result, Times
@@ -69,24 +70,23 @@ class Prepared:
         self,
         client: Qdrant,
         server: Server,
-        shipped: CollectionSpec,
+        spec: CollectionSpec,
         data: Dataset,
         protocol: Protocol,
         locustfile: Path,
         on_progress: Callable[[str], None],
         handed_out: Path | None = None,
     ) -> None:
-        """Make the collection, fill it and wait for its index. ``shipped`` is the collection whose tuning is tried."""
+        """Make the collection of ``spec``, fill it and wait for its index."""
         self.client = client
         self.data = data
         self.engine = client.banner()
         if protocol == "grpc" and "embedded" in self.engine:
             raise UserError(f"{self.engine} has no gRPC; leave --protocol out to measure over REST.")
-        self.spec = gate_spec(shipped, data)
-        self._aim = server.aim(protocol, self.spec)
+        self._aim = server.aim(protocol, spec)
         self._locustfile, self._handed_out = locustfile, handed_out
         self._say = on_progress
-        prepare(client, self.spec, data, on_progress)
+        self.spec = prepare(client, spec, data, on_progress)
         self.not_ready = list(unready(client, self.spec))
         self.recall = measure_recall(client, self.spec, data)
 
@@ -96,6 +96,7 @@ class Prepared:
             f"Load: {schedule.rate_per_s:.0f} requests/s for {schedule.duration_s:.0f} s "
             f"after {schedule.warmup_s:.0f} s of warm-up"
         )
+        renew(self.client, self.spec.name, schedule)
         if self._handed_out:
             self._say(f"Waiting for {schedule.processes} worker(s) with the job in {self._handed_out}")
         found = generator.send(self._aim, schedule, self.data, self._locustfile, self._handed_out)
@@ -121,12 +122,19 @@ def run(
     locustfile: Path,
     on_progress: Callable[[str], None],
     handed_out: Path | None = None,
+    keep: bool = False,
 ) -> Report:
-    """Measure and judge. ``shipped`` is the collection whose tuning is tried, ``handed_out`` as of `generator.send`."""
+    """Measure and judge. ``shipped`` is the collection whose tuning is tried, ``handed_out`` as of `generator.send`.
+
+    The collection is dropped afterwards, unless ``keep``.
+    """
     profile = slo.profile(profile_name)
     data = dataset(profile.data, cache, on_progress)
-    with Qdrant(server.url, server.api_key, ca_cert=server.ca_cert) as client:
-        ready = Prepared(client, server, shipped, data, protocol, locustfile, on_progress, handed_out)
+    with (
+        Qdrant(server.url, server.api_key, ca_cert=server.ca_cert) as client,
+        own_collection(client, gate_spec(shipped, data), keep, on_progress) as spec,
+    ):
+        ready = Prepared(client, server, spec, data, protocol, locustfile, on_progress, handed_out)
         created = create(client, ready.spec, profile.creations)
 
         def measure(kept: Sequence[Sequence[Result]]) -> Measured:
@@ -141,13 +149,9 @@ def create(client: Qdrant, spec: CollectionSpec, count: int) -> Times | None:
     """Make collections one after the other, and drop each: how long it took. None when none are wanted."""
     if not count:
         return None
-    prefix, took = f"{spec.name}_new_", []
-    for left in client.collections():
-        # By a run that was cut off.
-        if left.startswith(prefix):
-            client.call("DELETE", collection_path(left))
+    took = []
     for number in range(count):
-        path = collection_path(f"{prefix}{number}")
+        path = collection_path(f"{spec.name}{NEW}{number}")
         try:
             began = time.perf_counter()
             client.call("PUT", path, spec.create_body())

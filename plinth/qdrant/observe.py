@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
@@ -17,8 +18,18 @@ def observe(client: Qdrant) -> View:
     cluster = client.call("GET", "/cluster")
     if cluster.get("status") != "enabled":
         raise QdrantError(f"Qdrant at {client.url} runs alone and not as a node of a cluster; see its configuration.")
-    found = {name: client.call("GET", f"{collection_path(name)}/cluster") for name in client.collections()}
-    return view(cluster, found)
+    found = {name: _shards(client, name) for name in client.collections()}
+    return view(cluster, {name: shards for name, shards in found.items() if shards is not None})
+
+
+def _shards(client: Qdrant, name: str) -> Any:
+    """None for a collection that was dropped meanwhile."""
+    try:
+        return client.call("GET", f"{collection_path(name)}/cluster")
+    except QdrantError as error:
+        if error.status == 404:
+            return None
+        raise
 
 
 def listens(url: str) -> bool:

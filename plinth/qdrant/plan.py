@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plinth.qdrant.compare import equal, same_index, schema, shown, within
+from plinth.qdrant.load_mark import is_load_gates
 from plinth.qdrant.spec import CollectionSpec
 from plinth.qdrant.state import Found, FoundCollection
 
@@ -82,7 +83,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ordered steps, what is refused, and the collections of the server that no file declares."""
+    """Ordered steps, what is refused, and the collections that no file declares; the load gate's are none of them."""
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -101,10 +102,11 @@ def plan(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
     parts = [Plan(refusals=taken), *(plan_collection(spec, found.collections.get(spec.name)) for spec in free)]
     parts.append(plan_aliases(free, found))
     declared = {spec.name for spec in wanted}
+    others = {name: there for name, there in found.collections.items() if name not in declared}
     return Plan(
         steps=tuple(step for part in parts for step in part.steps),
         refusals=tuple(refusal for part in parts for refusal in part.refusals),
-        unmanaged=tuple(sorted(set(found.collections) - declared)),
+        unmanaged=tuple(sorted(name for name, there in others.items() if not is_load_gates(name, there.metadata))),
     )
 
 

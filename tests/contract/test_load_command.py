@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,7 @@ from plinth.environment import load_settings
 from plinth.errors import UserError
 from plinth.home import home
 from plinth.load import gate
+from plinth.qdrant.client import Qdrant
 from plinth.stack import Stack
 from tests.conftest import KEY, ROOT, Server
 from tests.project import Environment
@@ -56,6 +60,7 @@ def run(
     def load(*arguments: str) -> tuple[Result, Server]:
         return CliRunner().invoke(app, ["load", "t", "--profile", "tiny", *arguments]), server
 
+    load.server = server  # type: ignore[attr-defined]
     return load
 
 
@@ -113,6 +118,57 @@ def run_raising(run: Callable[..., tuple[Result, Server]]) -> None:
     said, _ = run()
     assert said.exception
     raise said.exception
+
+
+def collections(server: Server) -> list[str]:
+    with Qdrant(server.url, KEY) as client:
+        return client.collections()
+
+
+def test_a_run_leaves_no_collection_unless_it_is_asked_to(run: Callable[..., tuple[Result, Server]]) -> None:
+    said, server = run("--keep")
+    assert said.exit_code == 0, said.output
+    (kept,) = collections(server)
+    assert f"{kept} is kept" in said.output
+    said, server = run()
+    assert said.exit_code == 0, said.output
+    # What was kept is used again: nothing is loaded.
+    assert "Loaded" not in said.output
+    assert collections(server) == []
+
+
+KILLED = """
+import os, sys, time
+from plinth.load.own_collection import own_collection
+from plinth.qdrant.apply import converge
+from plinth.qdrant.client import Qdrant
+from plinth.qdrant.spec import CollectionSpec
+
+spec = CollectionSpec.model_validate({"name": sys.argv[3], "vectors": {"size": 4, "distance": "Cosine"}})
+with Qdrant(sys.argv[1], sys.argv[2]) as client, own_collection(client, spec, keep=False, say=print) as own:
+    converge(client, own)
+    print(own.name, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("killed_by", "is_left"), [(signal.SIGKILL, True), (signal.SIGINT, False)])
+def test_what_a_killed_run_left_is_gone_after_the_next(
+    run: Callable[..., tuple[Result, Server]], killed_by: int, is_left: bool
+) -> None:
+    server = run.server  # type: ignore[attr-defined]
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, server.url, KEY, "plinth_load_0123"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        assert collections(server) == [name]
+        process.send_signal(killed_by)
+    assert collections(server) == ([name] if is_left else [])
+    said, _ = run()
+    assert said.exit_code == 0, said.output
+    assert (f"Dropped {name}" in said.output) is is_left
+    assert collections(server) == []
 
 
 @pytest.mark.parametrize(

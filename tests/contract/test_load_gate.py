@@ -17,8 +17,9 @@ import pytest
 from plinth.errors import UserError
 from plinth.load import gate
 from plinth.load.dataset import Dataset
-from plinth.load.fixture import gate_spec, loading_spec, measure_recall, prepare, unready
+from plinth.load.fixture import fitted, gate_spec, loading_spec, measure_recall, prepare, shards_of, unready
 from plinth.load.generator import Protocol
+from plinth.load.own_collection import own_collection
 from plinth.load.page import page
 from plinth.load.report import Report
 from plinth.load.slo import Slo, load_slo
@@ -26,7 +27,8 @@ from plinth.load.workload import SCRATCH
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec, load_specs
-from tests.conftest import KEY, ROOT, Server
+from tests.cluster import Cluster
+from tests.conftest import KEY, ROOT, Server, real_qdrant
 
 SLO = load_slo(ROOT / "load" / "slo.yaml")
 EMBEDDINGS = next(s for s in load_specs(ROOT / "config" / "collections") if "embeddings" in s.aliases)
@@ -72,7 +74,7 @@ def starved(spec: CollectionSpec) -> CollectionSpec:
 def test_recall_tells_the_shipped_tuning_from_a_graph_that_fell_apart(client: Qdrant) -> None:
     data = dataset("graph")
     shipped = gate_spec(EMBEDDINGS, data)
-    prepare(client, shipped, data, quiet)
+    shipped = prepare(client, shipped, data, quiet)
     assert list(unready(client, shipped)) == []
     whole = measure_recall(client, shipped, data)
     assert whole.overall >= SLO.recall.overall
@@ -98,7 +100,7 @@ def test_a_set_that_is_loaded_and_not_indexed_is_not_ready(client: Qdrant) -> No
 def test_a_set_of_any_size_is_indexed_once_it_is_loaded(rows: int) -> None:
     data = replace(dataset("sized"), vectors=np.zeros((rows, 384), np.float32))
     spec = gate_spec(EMBEDDINGS, data)
-    at = spec.optimizers_config.indexing_threshold
+    at = fitted(spec, data, 1).optimizers_config.indexing_threshold
     # A threshold that the file leaves out would stay at the one for loading.
     assert at is not None
     assert at < data.vectors.nbytes // 1024 < (loading_spec(spec, data).optimizers_config.indexing_threshold or 0)
@@ -117,9 +119,8 @@ def test_a_second_run_keeps_the_points_and_removes_what_was_written(client: Qdra
     client.call("DELETE", f"/collections/{spec.name}")
 
 
-def test_what_a_run_that_was_cut_off_left_is_in_no_ones_way(client: Qdrant) -> None:
+def test_collections_are_made_and_dropped_one_at_a_time(client: Qdrant) -> None:
     spec = gate_spec(EMBEDDINGS, dataset("made"))
-    client.call("PUT", f"/collections/{spec.name}_new_1", spec.create_body())
     created = gate.create(client, spec, 3)
     assert created is not None
     assert created.response.total == 3
@@ -131,10 +132,26 @@ def test_a_collection_that_the_shipped_tuning_no_longer_fits_is_made_anew(client
     spec = gate_spec(EMBEDDINGS, data)
     vectors = spec.vectors.model_copy(update={"distance": "Dot"})
     prepare(client, spec.model_copy(update={"vectors": vectors}), data, quiet)
-    prepare(client, spec, data, quiet)
+    spec = prepare(client, spec, data, quiet)
     assert (client.collection(spec.name) or {})["config"]["params"]["vectors"]["distance"] == "Cosine"
     assert list(unready(client, spec)) == []
     client.call("DELETE", f"/collections/{spec.name}")
+
+
+@pytest.mark.skipif(real_qdrant() is None, reason="needs a qdrant binary on PATH")
+def test_a_small_set_is_indexed_on_each_of_three_nodes(tmp_path: Path) -> None:
+    data, cluster = dataset("nodes"), Cluster(tmp_path, 3)
+    try:
+        first = cluster.nodes[0]
+        with own_collection(first, gate_spec(EMBEDDINGS, data), keep=False, say=quiet) as spec:
+            ready = prepare(first, spec, data, quiet)
+            assert shards_of(first, ready.name) == 3
+            for node in cluster.nodes:
+                assert list(unready(node, ready)) == []
+            assert measure_recall(first, ready, data).overall >= SLO.recall.overall
+        assert [node.collections() for node in cluster.nodes] == [[], [], []]
+    finally:
+        cluster.stop()
 
 
 @pytest.fixture
@@ -250,9 +267,7 @@ def test_every_operation_is_measured_and_the_server_counts_the_same_searches(
     assert found.server.after["segments_count"] >= 1
     assert report.verdict.word in ("pass", "void"), report.verdict
     with Qdrant(server.url, KEY) as client:
-        left = client.call("POST", f"/collections/plinth_load_every{protocol}/points/count", {"exact": True})
-        assert left["count"] == 2000
-        client.call("DELETE", f"/collections/plinth_load_every{protocol}")
+        assert [name for name in client.collections() if name.startswith("plinth_load_every")] == []
 
 
 def test_grpc_is_refused_where_there_is_none(embedded: Callable[..., Server], tmp_path: Path) -> None:

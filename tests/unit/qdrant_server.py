@@ -23,12 +23,16 @@ PARAMS = {"replication_factor": 1, "write_consistency_factor": 1, "on_disk_paylo
 
 
 class InMemoryQdrant(Qdrant):
-    """The client, with the server inside. ``asked`` is every request that may change something."""
+    """The client, with the server inside. ``asked`` is every request that may change something.
+
+    ``clusters`` are the answers of `GET /collections/{name}/cluster`.
+    """
 
     def __init__(self) -> None:
         self.url = "http://in-memory"
         self.stored: dict[str, dict[str, Any]] = {}
         self.pointed: dict[str, str] = {}
+        self.clusters: dict[str, Any] = {}
         self.asked: list[tuple[str, str]] = []
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -43,6 +47,10 @@ class InMemoryQdrant(Qdrant):
                 return {"aliases": [{"alias_name": a, "collection_name": c} for a, c in self.pointed.items()]}
             case "GET", ["collections", name]:
                 return copy.deepcopy(self._there(name))
+            case "GET", ["collections", name, "cluster"]:
+                return copy.deepcopy(self.clusters[name])
+            case "DELETE", ["collections", name]:
+                return self.stored.pop(name, None) is not None
             case "PUT", ["collections", name]:
                 return self._create(name, body)
             case "PATCH", ["collections", name]:

@@ -6,7 +6,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from pulumi.automation import EngineEvent, OpType
+from pulumi.automation import EngineEvent, OpType, StepEventMetadata
 from rich.console import Console
 
 from plinth.console import line
@@ -31,10 +31,14 @@ _LAST_WORDS = re.compile(r"^[A-Za-z_][\w.]*: .+$", re.M)
 
 @dataclass
 class Progress:
-    """Follows the engine's events. ``failures`` collects one sentence for each thing that failed."""
+    """Follows the engine's events. ``failures`` collects one sentence for each thing that failed.
+
+    ``down`` is a run that takes everything down, collections and all, where nobody has removed a file.
+    """
 
     console: Console
     preview: bool = False
+    down: bool = False
     failures: list[str] = field(default_factory=list)
     changes: dict[str, int] = field(default_factory=dict)
     _began: dict[str, float] = field(default_factory=dict)
@@ -45,10 +49,10 @@ class Progress:
             metadata = event.resource_pre_event.metadata
             self._began[metadata.urn] = time.monotonic()
             if self.preview:
-                self._line(metadata.op, metadata.urn, metadata.type, 0)
+                self._line(metadata, 0)
         elif event.res_outputs_event and not self.preview:
             metadata = event.res_outputs_event.metadata
-            self._line(metadata.op, metadata.urn, metadata.type, 1)
+            self._line(metadata, 1)
         elif event.diagnostic_event and event.diagnostic_event.severity == "error":
             sentence = _sentence(event.diagnostic_event.message)
             if sentence and sentence not in self.failures:
@@ -62,8 +66,9 @@ class Progress:
         """How many resources are not as they were."""
         return sum(count for op, count in self.changes.items() if op not in ("same", "read", "refresh"))
 
-    def _line(self, operation: OpType, urn: str, type_: str, tense: int) -> None:
-        kind = type_.rsplit(":", 1)[-1]
+    def _line(self, metadata: StepEventMetadata, tense: int) -> None:
+        operation, urn = metadata.op, metadata.urn
+        kind = metadata.type.rsplit(":", 1)[-1]
         if operation not in VERBS or kind in QUIET:
             return
         name = urn.split("::", 3)[-1]
@@ -79,8 +84,20 @@ class Progress:
             word = ("settling", "settled")[tense]
         elif kind in MADE and operation is OpType.CREATE:
             word = ("creating", "created")[tense]
+        elif kind == "Collection" and operation is OpType.DELETE:
+            word, seconds = self._left(metadata, tense), ""
         shown = name.removesuffix("-ready").removesuffix("-settled")
         self.console.print(line("  ", _mark(operation), f" {shown:<30} {word:<10}{seconds}"))
+
+    def _left(self, metadata: StepEventMetadata, tense: int) -> str:
+        """What becomes of a collection that nothing declares any more."""
+        before = (metadata.old and metadata.old.outputs) or {}
+        if before.get("deletion_policy") == "delete":
+            return ("dropping, as deletion_policy has it", "dropped, as deletion_policy has it")[tense]
+        if self.down:
+            return "its data stays"
+        stack, name = (metadata.urn.split("::")[0].rpartition(":")[2], metadata.urn.rpartition("::collection-")[2])
+        return f"no longer managed; its data stays. `plinth collections drop {name} {stack}` drops it"
 
 
 def _mark(operation: OpType) -> tuple[str, str]:

@@ -121,6 +121,13 @@ def stores_of(settings: Settings, outputs: Mapping[str, Any], home: Home) -> Ite
 
 
 @contextmanager
+def qdrant_of(settings: Settings, outputs: Mapping[str, Any], home: Home) -> Iterator[QdrantStore]:
+    """Every node of an environment's Qdrant."""
+    with _secrets() as secrets:
+        yield _qdrant(outputs["qdrant"], settings, home, secrets)
+
+
+@contextmanager
 def written(model: Stores) -> Iterator[Path]:
     """A configuration in a file, as `python -m plinth.backup` reads it, for as long as the block."""
     with _secrets() as files:

@@ -1,15 +1,26 @@
-"""`plinth collections diff|apply ENV`: the same plan that `plinth up` carries out."""
+"""`plinth collections diff|apply|drop|restore`: the plan that `plinth up` carries out, and what it never does."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from plinth.backup import one_collection
+from plinth.backup.config import QdrantStore
+from plinth.backup.deployed import qdrant_of
+from plinth.child import terminable
 from plinth.cli.common import Env, Json, Yes, ask, console, outputs_of, print_json, stack_of
 from plinth.collection_files import collection_specs
+from plinth.console import line
+from plinth.errors import UserError
 from plinth.qdrant import state
 from plinth.qdrant.apply import apply as apply_plan
 from plinth.qdrant.apply import converge
-from plinth.qdrant.client import Qdrant, QdrantError
+from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import Plan, plan, plan_aliases
 from plinth.qdrant.render import lines, to_json
 from plinth.qdrant.spec import CollectionSpec
@@ -35,7 +46,7 @@ def diff(env: Env, json: Json = False) -> None:
     if json:
         print_json(to_json(found))
     else:
-        _show(found, len(specs))
+        _show(found, len(specs), env)
     if not found.empty:
         raise typer.Exit(1)
 
@@ -47,7 +58,7 @@ def apply(env: Env, yes: Yes = False) -> None:
     specs, client = _specs_and_client(stack)
     with client:
         wanted = plan(specs, state.read(client))
-        _show(wanted, len(specs))
+        _show(wanted, len(specs), env)
         if wanted.empty:
             return
         if not wanted.refusals:
@@ -57,6 +68,81 @@ def apply(env: Env, yes: Yes = False) -> None:
             converge(client, spec)
         apply_plan(client, plan_aliases(specs, state.read(client)))
     console.print("Applied.", style="green")
+
+
+@commands.command()
+def drop(
+    collection: Annotated[str, typer.Argument(help="A collection by its own name.", show_default=False)],
+    env: Env,
+    drop_aliases: Annotated[
+        bool, typer.Option("--drop-aliases", help="Drop it although aliases lead to it, and them too.")
+    ] = False,
+    no_snapshot: Annotated[bool, typer.Option("--no-snapshot", help="Take no snapshot first.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Take a snapshot of a collection, and drop it. Example: plinth collections drop trades_v1 local"""
+    stack = stack_of(env)
+    with _qdrant_of(stack) as (store, client):
+        _require_droppable(client, collection, drop_aliases=drop_aliases)
+        if any(spec.name == collection for spec in collection_specs(stack.settings, stack.root)):
+            console.print(
+                f"A file declares {collection}: the next `plinth up {env}` makes it again, empty. "
+                "Remove the file to be rid of it."
+            )
+        count = client.call("POST", f"{collection_path(collection)}/points/count", {"exact": False})["count"]
+        without = " without a snapshot" if no_snapshot else ""
+        ask(f"Drop {collection} with its {count} points from '{env}'{without}?", yes)
+        saved = None
+        if not no_snapshot:
+            saved = one_collection.save(store, collection, stack.home.data / "dropped", _say)
+        client.call("DELETE", collection_path(collection))
+    console.print(line((f"{collection} is dropped.", "green")))
+    if saved:
+        console.print(f"Its snapshot is {saved}; `plinth collections restore {saved} {env}` makes it again.")
+
+
+@commands.command()
+def restore(
+    snapshot: Annotated[Path, typer.Argument(help="A directory that `drop` has written.", show_default=False)],
+    env: Env,
+) -> None:
+    """Make a dropped collection again. Example: plinth collections restore DIRECTORY local"""
+    stack = stack_of(env)
+    with _qdrant_of(stack) as (store, _):
+        aliases = one_collection.restore(store, snapshot, _say)
+    behind = f", behind {', '.join(aliases)}" if aliases else ""
+    console.print(line((f"{one_collection.load(snapshot).collection.name} is restored{behind}.", "green")))
+
+
+@contextmanager
+def _qdrant_of(stack: Stack) -> Iterator[tuple[QdrantStore, Qdrant]]:
+    """Every node, and the service as a whole."""
+    outputs = outputs_of(stack)
+    about = outputs["qdrant"]
+    with (
+        terminable(),
+        qdrant_of(stack.settings, outputs, stack.home) as store,
+        Qdrant(about["url"], about["api_key"], ca_cert=about.get("ca_cert")) as client,
+    ):
+        yield store, client
+
+
+def _require_droppable(client: Qdrant, collection: str, *, drop_aliases: bool) -> None:
+    """Refuse a name that is no collection's, and a collection that somebody reads by an alias."""
+    there, aliases = client.collections(), client.aliases()
+    if collection not in there:
+        raise UserError(
+            f"'{collection}' is an alias of {aliases[collection]}; name the collection itself."
+            if collection in aliases
+            else f"There is no collection '{collection}'; there are {', '.join(there) or 'none'}.",
+        )
+    leading = sorted(alias for alias, target in aliases.items() if target == collection)
+    if leading and not drop_aliases:
+        raise UserError(
+            f"{collection} is read by its alias {', '.join(leading)}; point it at another collection first, "
+            "or add --drop-aliases.",
+            exit_code=1,
+        )
 
 
 def show_changes(stack: Stack) -> None:
@@ -81,10 +167,17 @@ def _specs_and_client(stack: Stack) -> tuple[list[CollectionSpec], Qdrant]:
     return collection_specs(stack.settings, stack.root), client
 
 
-def _show(found: Plan, count: int) -> None:
+def _show(found: Plan, count: int, env: str) -> None:
     if found.empty:
         console.print(f"{count} collections are as their files say.")
     else:
         console.print(*lines(found), sep="\n")
     if found.unmanaged:
-        console.print(f"Left alone, no file declares them: {', '.join(found.unmanaged)}.")
+        console.print(
+            f"Not managed, for no file declares them; their data stays: {', '.join(found.unmanaged)}. "
+            f"`plinth collections drop COLLECTION {env}` drops one."
+        )
+
+
+def _say(words: str) -> None:
+    console.print(f"  {words}")

@@ -102,7 +102,7 @@ def down(env: Env, yes: Yes = False) -> None:
     ask(f"Stop every service of '{env}'? The data stays.", yes)
     ground.must_answer(stack)
     ground.release(stack)
-    progress = Progress(console)
+    progress = Progress(console, down=True)
     with _engine(stack, progress, again=f"plinth down {env}"):
         # A refresh first: a process that died is nothing to stop.
         stack.automation.refresh()

@@ -98,7 +98,7 @@ def prepare(
     if plan_collection(spec, read_collection(client, spec.name)).refusals:
         client.call("DELETE", collection_path(spec.name))
     if client.collection(spec.name) is None or _stored(client, spec) < len(dataset.vectors):
-        converge(client, loading_spec(spec, dataset))
+        converge(client, loading_spec(fitted(spec, dataset, 1), dataset))
         insert(client, spec.name, dataset.vectors, partial(payload, dataset), spec.batch_size)
         on_progress(f"Loaded {len(dataset.vectors)} points into {spec.name}; waiting for the index")
     spec = fitted(spec, dataset, shards_of(client, spec.name))

@@ -138,21 +138,22 @@ def test_a_run_leaves_no_collection_unless_it_is_asked_to(run: Callable[..., tup
 
 
 KILLED = """
-import os, sys, time
+import sys, time
+from plinth.child import terminable
 from plinth.load.own_collection import own_collection
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
 
 spec = CollectionSpec.model_validate({"name": sys.argv[3], "vectors": {"size": 4, "distance": "Cosine"}})
-with Qdrant(sys.argv[1], sys.argv[2]) as client, own_collection(client, spec, keep=False, say=print) as own:
+with terminable(), Qdrant(*sys.argv[1:3]) as client, own_collection(client, spec, keep=False, say=print) as own:
     converge(client, own)
     print(own.name, flush=True)
     time.sleep(600)
 """
 
 
-@pytest.mark.parametrize(("killed_by", "is_left"), [(signal.SIGKILL, True), (signal.SIGINT, False)])
+@pytest.mark.parametrize(("killed_by", "is_left"), [(signal.SIGKILL, True), (signal.SIGTERM, False)])
 def test_what_a_killed_run_left_is_gone_after_the_next(
     run: Callable[..., tuple[Result, Server]], killed_by: int, is_left: bool
 ) -> None:

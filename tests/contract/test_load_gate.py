@@ -139,7 +139,8 @@ def test_a_collection_that_the_shipped_tuning_no_longer_fits_is_made_anew(client
 
 
 @pytest.mark.skipif(real_qdrant() is None, reason="needs a qdrant binary on PATH")
-def test_a_small_set_is_indexed_on_each_of_three_nodes(tmp_path: Path) -> None:
+def test_a_small_set_is_indexed_on_each_of_three_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plinth.load.fixture.INDEX_DEADLINE_S", 120)
     data, cluster = dataset("nodes"), Cluster(tmp_path, 3)
     try:
         first = cluster.nodes[0]

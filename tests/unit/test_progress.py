@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
-from pulumi.automation import DiagnosticEvent, EngineEvent
+from pulumi.automation import DiagnosticEvent, EngineEvent, OpType
 from rich.console import Console
 
 from plinth.progress import Progress
@@ -35,3 +38,34 @@ def test_a_failure_is_one_sentence_and_an_unforeseen_one_names_its_kind(message:
     for _ in range(2):
         progress.on_event(EngineEvent(sequence=1, timestamp=1, diagnostic_event=event))
     assert progress.failures == ([sentence] if sentence else [])
+
+
+@pytest.mark.parametrize(
+    ("progress", "policy", "words"),
+    [
+        ({}, "keep", "no longer managed; its data stays. `plinth collections drop trades_v1 prod` drops it"),
+        ({"preview": True}, "keep", "no longer managed; its data stays. `plinth collections drop trades_v1 prod`"),
+        # Down takes everything down: nobody has removed a file.
+        ({"down": True}, "keep", "its data stays"),
+        ({"preview": True}, "delete", "dropping, as deletion_policy has it"),
+        ({}, "delete", "dropped, as deletion_policy has it"),
+        ({"down": True}, "delete", "dropped, as deletion_policy has it"),
+    ],
+)
+def test_a_collection_that_no_file_declares_is_not_said_to_be_gone(
+    progress: dict[str, bool], policy: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata: Any = SimpleNamespace(
+        op=OpType.DELETE,
+        urn="urn:pulumi:prod::plinth::plinth:index:Collection::collection-trades_v1",
+        type="plinth:index:Collection",
+        old=SimpleNamespace(outputs={"deletion_policy": policy}),
+    )
+    kind = "resource_pre_event" if progress.get("preview") else "res_outputs_event"
+    event = SimpleNamespace(resource_pre_event=None, res_outputs_event=None)
+    setattr(event, kind, SimpleNamespace(metadata=metadata))
+    Progress(Console(width=200), **progress).on_event(cast(EngineEvent, event))  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert words in said
+    assert "gone" not in said
+    assert ("drops it" in said) is (policy == "keep" and not progress.get("down"))

@@ -66,7 +66,7 @@ def collections_diff(name: str) -> None:
         DropIndex(name, name),
         SwitchAliases({name: name}, (name,)),
     )
-    collections._show(Plan(steps, (refusal,), (name,)), 1)
+    collections._show(Plan(steps, (refusal,), (name,)), 1, "t")
 
 
 def status_table(name: str) -> None:

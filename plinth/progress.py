@@ -42,12 +42,14 @@ class Progress:
     failures: list[str] = field(default_factory=list)
     changes: dict[str, int] = field(default_factory=dict)
     _began: dict[str, float] = field(default_factory=dict)
+    _begun: dict[str, OpType] = field(default_factory=dict)
 
     def on_event(self, event: EngineEvent) -> None:
         """Take one event of the engine."""
         if event.resource_pre_event:
             metadata = event.resource_pre_event.metadata
             self._began[metadata.urn] = time.monotonic()
+            self._begun[metadata.urn] = metadata.op
             if self.preview:
                 self._line(metadata, 0)
         elif event.res_outputs_event and not self.preview:
@@ -84,7 +86,8 @@ class Progress:
             word = ("settling", "settled")[tense]
         elif kind in MADE and operation is OpType.CREATE:
             word = ("creating", "created")[tense]
-        elif kind == "Collection" and operation is OpType.DELETE:
+        elif kind == "Collection" and operation is OpType.DELETE and self._begun.get(urn) is not OpType.REFRESH:
+            # One that a refresh does not find is gone indeed.
             word, seconds = self._left(metadata, tense), ""
         shown = name.removesuffix("-ready").removesuffix("-settled")
         self.console.print(line("  ", _mark(operation), f" {shown:<30} {word:<10}{seconds}"))

@@ -129,6 +129,19 @@ def test_drift_is_found_by_refresh_and_mended_by_up(project: Project) -> None:
     assert project.json("collections", "diff", "t")["in_sync"] is True
 
 
+def test_a_collection_whose_file_is_removed_stays_until_it_is_dropped(project: Project) -> None:
+    (project.root / "config" / "collections" / "sources.yaml").unlink()
+    said = " ".join(project.plinth("up", "t", "--no-verify").split())
+    assert "no longer managed; its data stays. `plinth collections drop sources_v1 t` drops it" in said
+    assert project.json("collections", "diff", "t")["unmanaged"] == ["sources_v1"]
+    said = project.plinth("collections", "drop", "sources_v1", "t", "--drop-aliases", "--yes")
+    snapshot = "".join(said.split("Its snapshot is ")[1].split("; `plinth")[0].split())
+    assert project.json("collections", "diff", "t")["unmanaged"] == []
+    project.plinth("collections", "restore", snapshot, "t")
+    with project.qdrant() as client:
+        assert client.aliases()["sources"] == "sources_v1"
+
+
 def test_a_size_that_cannot_change_is_refused_with_the_way_that_works(project: Project) -> None:
     path = project.collection_file("trades")
     before = path.read_text()
@@ -253,6 +266,8 @@ def test_the_load_gate_passes_and_writes_its_reports(project: Project, tmp_path:
     assert {"count", "errors", "rps", "p50_ms", "p95_ms", "p99_ms", "target_ms"} <= set(report["operations"]["search"])
     assert report["operations"]["search"]["recall_at_10"] >= 0.97
     assert "Load gate" in html_out.read_text()
+    with project.qdrant() as client:
+        assert [name for name in client.collections() if name.startswith("plinth_load_")] == []
     slo["operations"]["search"] |= {"p95_ms": 0.01}
     (project.root / "load" / "slo.yaml").write_text(yaml.safe_dump(slo))
     assert "search: p95 is" in project.plinth("load", "t", "--profile", "tiny", expect=1)

@@ -69,3 +69,19 @@ def test_a_collection_that_no_file_declares_is_not_said_to_be_gone(
     assert words in said
     assert "gone" not in said
     assert ("drops it" in said) is (policy == "keep" and not progress.get("down"))
+
+
+def test_a_collection_that_a_refresh_does_not_find_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    urn, kind = "urn:pulumi:prod::plinth::plinth:index:Collection::collection-trades_v1", "plinth:index:Collection"
+    begins: Any = SimpleNamespace(op=OpType.REFRESH, urn=urn, type=kind, old=None)
+    ends: Any = SimpleNamespace(op=OpType.DELETE, urn=urn, type=kind, old=None)
+    progress = Progress(Console(width=200))  # type: ignore[arg-type]
+    for before, after in ((begins, None), (None, ends)):
+        event = SimpleNamespace(
+            resource_pre_event=before and SimpleNamespace(metadata=before),
+            res_outputs_event=after and SimpleNamespace(metadata=after),
+        )
+        progress.on_event(cast(EngineEvent, event))
+    said = capsys.readouterr().out
+    assert "gone" in said
+    assert "stays" not in said

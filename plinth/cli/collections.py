@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plinth.backup import one_collection
-from plinth.backup.config import QdrantStore
-from plinth.backup.deployed import qdrant_of
-from plinth.child import terminable
 from plinth.cli.common import Env, Json, Yes, ask, console, outputs_of, print_json, stack_of
 from plinth.collection_files import collection_specs
 from plinth.console import line
@@ -25,6 +21,9 @@ from plinth.qdrant.plan import Plan, plan, plan_aliases
 from plinth.qdrant.render import lines, to_json
 from plinth.qdrant.spec import CollectionSpec
 from plinth.stack import Stack
+
+if TYPE_CHECKING:
+    from plinth.backup.config import QdrantStore
 
 commands = typer.Typer(
     help="Collections as code: compare the files with the server, and apply them.", no_args_is_help=True
@@ -81,6 +80,8 @@ def drop(
     yes: Yes = False,
 ) -> None:
     """Take a snapshot of a collection, and drop it. Example: plinth collections drop trades_v1 local"""
+    from plinth.backup import one_collection
+
     stack = stack_of(env)
     with _qdrant_of(stack) as (store, client):
         _require_droppable(client, collection, drop_aliases=drop_aliases)
@@ -107,6 +108,8 @@ def restore(
     env: Env,
 ) -> None:
     """Make a dropped collection again. Example: plinth collections restore DIRECTORY local"""
+    from plinth.backup import one_collection
+
     stack = stack_of(env)
     with _qdrant_of(stack) as (store, _):
         aliases = one_collection.restore(store, snapshot, _say)
@@ -117,6 +120,9 @@ def restore(
 @contextmanager
 def _qdrant_of(stack: Stack) -> Iterator[tuple[QdrantStore, Qdrant]]:
     """Every node, and the service as a whole."""
+    from plinth.backup.deployed import qdrant_of
+    from plinth.child import terminable
+
     outputs = outputs_of(stack)
     about = outputs["qdrant"]
     with (

@@ -13,11 +13,11 @@ from typer.testing import CliRunner, Result
 from plinth.backup.config import QdrantStore
 from plinth.cli import app
 from plinth.cli import collections as command
-from plinth.engine import Stack
 from plinth.environment import load_settings
 from plinth.errors import UserError
 from plinth.home import Home
 from plinth.qdrant.client import Qdrant, QdrantError
+from plinth.stack import Stack
 from tests.cluster import Cluster
 from tests.conftest import KEY, Server, real_qdrant
 from tests.project import Environment
@@ -47,7 +47,7 @@ def runner(place: Path, servers: Sequence[Server], monkeypatch: pytest.MonkeyPat
     stack = Stack("t", place, Home(place / ".plinth", place / ".plinth" / "t"), load_settings(place, "t"), None)  # type: ignore[arg-type]
     monkeypatch.setattr(command, "stack_of", lambda _env: stack)
     monkeypatch.setattr(command, "outputs_of", lambda _stack: {"qdrant": {"url": urls[0], "api_key": KEY}})
-    monkeypatch.setattr(command, "qdrant_of", qdrant_of)
+    monkeypatch.setattr("plinth.backup.deployed.qdrant_of", qdrant_of)
 
     def run(*arguments: str) -> Result:
         said = CliRunner().invoke(app, ["collections", *arguments])

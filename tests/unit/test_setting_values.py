@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from plinth import cli
 from plinth.backup.config import Schedule, secret
@@ -285,3 +285,39 @@ def test_a_repository_in_what_down_removes_is_refused(tmp_path: Path, path: str)
 def test_a_secret_that_is_encrypted_is_not_judged() -> None:
     found = local(redis={"password": "(encrypted)"}, monitoring={"alertmanager": {"webhook_url": "(encrypted)"}})
     assert found.redis.password == SecretStr("(encrypted)")
+
+
+class Strict(BaseModel):
+    """A model that refuses."""
+
+    key: int
+
+
+def unreadable() -> None:
+    b"K\xf6ln".decode()
+
+
+def unfit() -> None:
+    Strict.model_validate({"key": "p4ssword"})
+
+
+@pytest.mark.parametrize(("fault", "words"), [(unreadable, "is not utf-8"), (unfit, "Strict: key: Input should be")])
+def test_what_no_reader_expected_is_a_sentence_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: Any, words: str
+) -> None:
+    monkeypatch.setattr(cli, "app", fault)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert words in printed
+    assert "p4ssword" not in printed
+
+
+def test_a_fault_of_the_program_is_still_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault() -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(cli, "app", fault)
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main()

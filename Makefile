@@ -2,13 +2,14 @@
 STACK ?= local
 PLINTH := .venv/bin/plinth
 
-.PHONY: help bootstrap up down status test lint bench compare lock schema monitoring charts
+.PHONY: help bootstrap up down status test test-real lint bench compare lock schema monitoring charts
 
 help:
 	@echo 'make up [STACK=local]   install what is missing, stand the stack up, prove it'
 	@echo 'make status             is it well?'
 	@echo 'make down               stop it; the data stays'
 	@echo 'make test               lint, types, every test'
+	@echo 'make test-real          each real part where it is there: Qdrant, plain pulumi, the docker plugin, a cluster'
 	@echo 'make bench              measure: seconds to ready, p95, recall'
 	@echo 'make compare            measure beside Chroma, pgvector and Milvus Lite'
 	@echo 'make lock               pin the Python packages anew'
@@ -35,6 +36,9 @@ lint:
 
 test: bootstrap lint
 	@scripts/test
+
+test-real: bootstrap
+	@scripts/test tests/real
 
 bench: bootstrap
 	@.venv/bin/python scripts/bench

@@ -18,10 +18,13 @@ from plinth.load.generator import SLACK_S, WORKERS_WAIT_S, Schedule
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.load_mark import MARK, PREFIX, is_load_gates, metadata_of
 from plinth.qdrant.spec import CollectionSpec
+from plinth.versions import numbers
 
 # Filling the largest set, and the index.
 PREPARATION_S = 3600.0
 NEW = "_new_"
+# An older server keeps no metadata, so that nobody can tell there what a killed run has left.
+METADATA_SINCE = (1, 16)
 # The start of a process is told less exactly than that.
 SAME_MS = 1000
 Say = Callable[[str], None]
@@ -80,8 +83,10 @@ def own_collection(client: Qdrant, spec: CollectionSpec, keep: bool, say: Say) -
     that killed runs left are dropped.
     """
     name = _free_name(client, spec.name, say)
-    mark = {MARK: asdict(Lease.own(PREPARATION_S))}
-    own = spec.model_copy(update={"name": name, "metadata": {**(spec.metadata or {}), **mark}})
+    own = spec.model_copy(update={"name": name})
+    if numbers(client.banner().rpartition(" ")[2]) >= METADATA_SINCE:
+        mark = {MARK: asdict(Lease.own(PREPARATION_S))}
+        own = own.model_copy(update={"metadata": {**(spec.metadata or {}), **mark}})
     try:
         yield own
     except BaseException:

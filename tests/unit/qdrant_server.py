@@ -33,7 +33,11 @@ class InMemoryQdrant(Qdrant):
         self.stored: dict[str, dict[str, Any]] = {}
         self.pointed: dict[str, str] = {}
         self.clusters: dict[str, Any] = {}
+        self.version = "1.18.3"
         self.asked: list[tuple[str, str]] = []
+
+    def banner(self) -> str:
+        return f"qdrant - vector search engine {self.version}"
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         body = copy.deepcopy(body)

@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
+from plinth.backup.node import Node
+from plinth.backup.qdrant import Taking
 from plinth.errors import UserError
 from plinth.load.dataset import Dataset
 from plinth.load.fixture import fitted, gate_spec, shards_of
@@ -22,6 +25,7 @@ from plinth.load.own_collection import Lease, own_collection, renew
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.load_mark import MARK
+from plinth.qdrant.observe import observe
 from plinth.qdrant.plan import plan
 from plinth.qdrant.spec import CollectionSpec, load_specs
 from plinth.qdrant.state import read
@@ -41,6 +45,7 @@ THREE_NODES = {
     ],
     "shard_transfers": [],
 }
+RAFT = {"leader": 1, "term": 1, "commit": 9, "pending_operations": 0, "role": "Leader"}
 
 
 def quiet(_: str) -> None:
@@ -112,6 +117,19 @@ def test_what_could_not_be_dropped_is_said_and_hides_no_other_error() -> None:
     with pytest.raises(UserError, match="a worker died"):
         run()
     assert "was not dropped, the next run does it" in said[-1]
+
+
+def test_a_server_that_keeps_no_metadata_is_measured_too() -> None:
+    class Older(InMemoryQdrant):
+        def _create(self, name: str, body: dict[str, Any]) -> bool:
+            return super()._create(name, {key: value for key, value in body.items() if key != "metadata"})
+
+    server = Older()
+    server.version = "1.15.5"
+    with own_collection(server, GATE, keep=False, say=quiet) as spec:
+        converge(server, spec)
+        assert list(server.stored) == [spec.name]
+    assert server.stored == {}
 
 
 def own() -> dict[str, Any]:
@@ -223,3 +241,38 @@ def test_a_server_that_tells_no_shards_has_one(status: int) -> None:
             raise QdrantError("no such request", status)
 
     assert shards_of(Single("http://nowhere"), "c") == 1
+
+
+def test_a_collection_that_is_dropped_while_a_cluster_is_looked_at_is_none() -> None:
+    class Cluster(InMemoryQdrant):
+        def call(self, method: str, path: str, body: Any = None) -> Any:
+            if path == "/cluster":
+                return {
+                    "status": "enabled",
+                    "peer_id": 1,
+                    "peers": {"1": {"uri": "http://q0:6335/"}},
+                    "raft_info": RAFT,
+                }
+            if path == "/collections":
+                return {"collections": [{"name": "plinth_load_0123_aaaaaa_new_3"}]}
+            raise QdrantError("Not found: Collection doesn't exist!", 404)
+
+    assert "plinth_load_0123_aaaaaa_new_3" not in str(observe(Cluster()))
+
+
+def test_a_collection_that_is_dropped_while_a_backup_is_made_is_no_failure(tmp_path: Path) -> None:
+    class Leaving(Node):
+        def banner(self) -> str:
+            return "qdrant - vector search engine 1.18.3"
+
+        def call(self, method: str, path: str, body: Any = None) -> Any:
+            if path == "/collections":
+                return {"collections": [{"name": "plinth_load_0123_aaaaaa_new_3"}]}
+            if path in ("/aliases", "/cluster"):
+                return {"aliases": [], "peers": {}}
+            raise QdrantError("Not found: Collection doesn't exist!", 404)
+
+    taking = Taking(tmp_path, tmp_path, quiet, [Leaving("http://nowhere")])
+    part = taking.take()
+    assert part is not None
+    assert (part.collections, taking.failures) == ((), [])

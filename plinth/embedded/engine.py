@@ -121,7 +121,8 @@ class Engine:
         except Exception:
             raise
         except BaseException:
-            # A panic of the wheel: its log has the write, and each start would meet it. What is flushed is not read.
+            # A panic of the wheel: its log has the write, and each start would meet it. One past it is flushed.
+            self.shard.update(edge.UpdateOperation.delete_points([]))
             self._flush()
             raise
         finally:

@@ -10,18 +10,17 @@ from typing_extensions import TypedDict
 
 from plinth.embedded.conditions import Path, WholeFilter
 from plinth.embedded.errors import ApiError, malformed
-from plinth.embedded.requests import (
+from plinth.embedded.parts import (
     STRICT,
     Checked,
-    Examples,
     Finite,
     Limit,
     Natural,
-    Params,
     WithPayload,
     WithVector,
     unsupported,
 )
+from plinth.embedded.searches import Examples, Params
 
 
 def _dense(value: Any) -> Any:

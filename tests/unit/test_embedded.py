@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import subprocess
+import tarfile
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.embedded import metrics, requests, store
+from plinth.archives import UnsafeArchive, unpack
+from plinth.embedded import holes, metrics, requests, store
 from plinth.embedded.catalogue import new_config, patched
 from plinth.embedded.conditions import point_id
 from plinth.embedded.config import Config, load
-from plinth.embedded.engine import Engine
+from plinth.embedded.engine import Engine, as_api_error
 from plinth.embedded.errors import ApiError
 from plinth.embedded.filters import demands, filter_of, keys_of
 from plinth.embedded.shard import points_of
+from plinth.embedded.vectors import Vectors
 from plinth.errors import UserError
 
 DEFAULTS = Config(
@@ -183,3 +188,78 @@ def test_a_broken_config_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match="cannot be read as Qdrant's config"):
         load(path)
+
+
+def test_a_panic_of_the_wheel_costs_its_write_and_no_later_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    multi = {"size": 2, "distance": "Dot", "multivector_config": {"comparator": "max_sim"}}
+    config = new_config({"vectors": {"m": multi}}, DEFAULTS)
+    engine = Engine(tmp_path / "c", config, {})
+
+    def upsert(identifier: int, rows: Any) -> Any:
+        body = {"points": [{"id": identifier, "vector": {"m": rows}}]}
+        return orjson.loads(engine.answer("upsert", orjson.dumps(body)))
+
+    upsert(1, [[1.0, 2.0]])
+    with monkeypatch.context() as patched_out:
+        # What no check lets through.
+        patched_out.setattr(Vectors, "stored", lambda _self, value: value)
+        with pytest.raises(BaseException, match="left == right") as panic:
+            upsert(2, [[1.0, 2.0], [3.0]])
+        assert not isinstance(panic.value, Exception)
+        assert as_api_error(panic.value, "upsert", tmp_path).status == 500
+    upsert(3, [[1.0, 2.0]])
+    # As after SIGKILL: closing would flush.
+    shutil.copytree(tmp_path / "c", tmp_path / "killed")
+    engine.close()
+    again = Engine(tmp_path / "killed", config, {})
+    assert orjson.loads(again.answer("count", b"{}")) == {"count": 2}
+    assert again.info()["status"] == "green"
+    assert not list((tmp_path / "killed").glob("damaged-*"))
+    again.close()
+
+
+@given(st.binary(max_size=300), st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3)), max_size=4))
+def test_a_file_and_its_holes_come_back_from_a_sparse_member(
+    tmp_path_factory: pytest.TempPathFactory, end: bytes, pieces: list[tuple[int, int]]
+) -> None:
+    directory = tmp_path_factory.mktemp("holes")
+    file = directory / "file"
+    with file.open("wb") as made:
+        for place, length in pieces:
+            made.seek(place * holes.CHUNK + 7)
+            made.write(b"x" * length * 1000)
+        made.seek(45 * holes.CHUNK)
+        made.write(end)
+        made.truncate()
+    with tarfile.open(directory / "archive", "w", format=tarfile.PAX_FORMAT) as archive:
+        holes.add(archive, directory / "file", "a/file")
+    with tarfile.open(directory / "archive", "r:") as archive:
+        unpack(archive, directory / "unpacked", holes=True)
+    assert (directory / "unpacked/a/file").read_bytes() == file.read_bytes()
+    subprocess.run(["tar", "-C", directory, "-xf", directory / "archive"], check=True)
+    assert (directory / "a/file").read_bytes() == file.read_bytes()
+    holes.copy(str(file), str(directory / "copy"))
+    assert (directory / "copy").read_bytes() == file.read_bytes()
+    assert (directory / "archive").stat().st_size <= (len(pieces) * 2 + 2) * holes.CHUNK + 30 * 512
+
+
+@pytest.mark.parametrize("realsize", ["-1", "99999999999999999999", "x"])
+def test_a_sparse_member_that_lies_is_refused(tmp_path: Path, realsize: str) -> None:
+    member = tarfile.TarInfo("lies")
+    text = b"1\n0\n512\n".ljust(512, b"\0")
+    member.size = len(text) + 10
+    member.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "lies",
+        "GNU.sparse.realsize": realsize,
+    }
+    with tarfile.open(tmp_path / "archive", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, io.BytesIO(text + b"y" * 10))
+    with (
+        pytest.raises((tarfile.TarError, UnsafeArchive, ValueError, OSError, OverflowError)),
+        tarfile.open(tmp_path / "archive", "r:") as archive,
+    ):
+        unpack(archive, tmp_path / "unpacked", holes=True)

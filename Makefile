@@ -61,5 +61,7 @@ lock:
 	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
 	@uv pip compile containers/plinth/requirements.txt --constraint requirements.lock --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --quiet --output-file containers/plinth/requirements.lock
+	@echo 'uv==0.13.9' | uv pip compile - --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements-uv.lock
 	@uv pip compile --no-config requirements-compare.txt --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements-compare.lock

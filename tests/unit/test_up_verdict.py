@@ -1,0 +1,76 @@
+"""How `plinth up` ends where everything is deployed and ready: by what the load gate came to."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from plinth.cli import stack as commands
+from plinth.cli import status
+from plinth.errors import UserError
+from plinth.load.verdict import Verdict, Word
+from tests.conftest import ROOT
+
+REASONS = ("the generator was 4 ms late", "12 samples are too few")
+
+
+class Report:
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+
+
+class Deployed:
+    """A stack whose services all answer."""
+
+    env, root = "t", ROOT
+
+    def masked_outputs(self) -> dict[str, Any]:
+        return {"qdrant": {"url": "http://127.0.0.1:6333"}}
+
+
+def verified(monkeypatch: pytest.MonkeyPatch, word: Word, *, ready: bool = True) -> None:
+    from plinth.cli import load
+
+    monkeypatch.setattr(status, "show", lambda *_: ready)
+    monkeypatch.setattr(load, "measure", lambda *_: Report(Verdict(word, REASONS if word != "pass" else ())))
+    monkeypatch.setattr(load, "show", lambda _: None)
+    commands._verify("t", Deployed(), {})  # type: ignore[arg-type]
+
+
+def test_every_verdict_is_in_the_tests() -> None:
+    assert set(get_args(Word)) == {"pass", "void", "fail"}
+
+
+def test_a_gate_without_a_verdict_is_a_warning_that_comes_last_and_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verified(monkeypatch, "void")
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.startswith("Warning: 't' is deployed and ready")
+    for reason in REASONS:
+        assert reason in last
+    assert last.endswith("Run `plinth load t --profile smoke` when this machine is quiet.")
+
+
+def test_a_missed_target_is_1_with_its_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="misses a target of the load gate: the generator was 4 ms late") as failed:
+        verified(monkeypatch, "fail")
+    assert failed.value.exit_code == 1
+
+
+def test_a_pass_ends_with_what_to_do_next(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    verified(monkeypatch, "pass")
+    printed = capsys.readouterr().out
+    assert "Warning" not in printed
+    assert "plinth down t" in printed.strip().splitlines()[-1]
+
+
+def test_what_is_not_ready_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="deployed and not ready") as failed:
+        verified(monkeypatch, "void", ready=False)
+    assert failed.value.exit_code == 1
+
+
+def test_the_gate_alone_keeps_its_exit_codes() -> None:
+    assert {word: Verdict(word, ()).exit_code for word in get_args(Word)} == {"pass": 0, "fail": 1, "void": 3}

@@ -38,6 +38,9 @@ def complaint(shown_as: str) -> str | None:
         command: Any = get_command(app)
         path = ["plinth"]
         while isinstance(command, TyperGroup) and words:
+            if words[0] in {"--help", *(name for option in command.params for name in option.opts)}:
+                words = words[1:]
+                continue
             if words[0] not in command.commands:
                 return f"there is no `{' '.join([*path, words[0]])}`"
             inner = command.load(words[0]) if isinstance(command, Commands) else command.commands[words[0]]

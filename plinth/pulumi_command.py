@@ -140,7 +140,8 @@ def _wind_down(process: subprocess.Popen[str]) -> None:
     started = _below(process)
     process.send_signal(signal.SIGINT)
     if not _ends(process, GRACE_S):
-        _end(_providers(started), signal.SIGINT)
+        # At a SIGINT they would wait for what they do, and the engine for them.
+        _end(_providers(started), signal.SIGTERM)
     if not _ends(process, END_S):
         process.kill()
         process.wait()

@@ -82,7 +82,9 @@ def preview(env: Env) -> None:
     """Show what `up` would change; touches nothing. Example: plinth preview prod"""
     stack = stack_of(env)
     refuse_plain(stack.root, env)
-    check(stack.settings, stack.root, stack.home, stack.outputs().get("deployed") or last_deployed(stack.home))
+    # No secret is looked at, and deriving their key takes as long as the rest of the reading.
+    deployed = stack.masked_outputs().get("deployed")
+    check(stack.settings, stack.root, stack.home, deployed or last_deployed(stack.home))
     growing = ground.show_growth(stack)
     progress = Progress(console, preview=True)
     with _engine(stack, progress, again=f"plinth preview {env}", changes=False):

@@ -44,7 +44,8 @@ def service(settings: Settings) -> Service:
     return Service(
         name="redis",
         program=PROGRAM,
-        arguments=("{{ file('redis.conf') }}",),
+        # It takes the name of its own file for a pattern, and starts without a password where none matches.
+        arguments=("{{ file('redis.conf') | glob }}",),
         files={"redis.conf": File("config/redis/redis.conf.j2", values)},
         ports={"resp": settings.redis.port},
         volumes={"data": settings.redis.disk_gib},

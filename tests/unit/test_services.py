@@ -197,6 +197,14 @@ def test_every_path_in_a_file_is_quoted_as_its_reader_wants_it() -> None:
     assert {"redis.conf", "postgresql.conf", "prometheus.yml", "grafana.ini", "neo4j.conf", "loki.yaml"} <= seen
 
 
+def test_redis_finds_its_file_where_the_name_would_be_a_pattern() -> None:
+    """It started on its default port, without a password and without a word."""
+    [redis] = [s for s in services(parse({"target": "local"}, source="x"), ROOT) if s.name == "redis"]
+    [argument] = command(redis, Odd()).arguments
+    assert argument == f"{ODD}/etc/redis/redis.conf".replace("\\", "\\\\").replace("[", "\\[").replace("*", "\\*")
+    assert command(redis, Elsewhere()).arguments == ("/etc/redis/redis.conf",)
+
+
 def _escaped(path: str, also: str) -> str:
     escaped = path.replace("\\", "\\\\")
     return escaped.replace(also, f"\\{also}") if also else escaped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,11 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def pattern_of(path: str) -> str:
+    """The pattern of glob(3) that this path alone matches."""
+    return re.sub(r"([\\*?\[])", r"\\\1", path)
 
 
 def sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ import yaml
 
 from plinth.backup.work import tool
 from plinth.errors import UserError
+from plinth.files import pattern_of
 from plinth.scratch import Scratch, free_port
 from plinth.services.neo4j import PROGRAM as NEO4J
 from plinth.services.neo4j import credential
@@ -122,11 +123,14 @@ def _redis(place: Place, seed: BinaryIO | None) -> Recipe:
         with (place.given / "dump.rdb").open("xb") as file:
             while left > 0 and (chunk := seed.read(min(left, CHUNK))):
                 left -= file.write(chunk)
-    lines = (f"bind {HOST}", f"port {port}", f"requirepass {password}", f'dir "{place.given}"', 'save ""')
+    directory = str(place.given).replace("\\", "\\\\").replace('"', '\\"')
+    lines = (f"bind {HOST}", f"port {port}", f"requirepass {password}", f'dir "{directory}"', 'save ""')
     config = place.readable(
         "redis.conf", "\n".join((*lines, "appendonly no", "repl-diskless-sync-delay 0", "daemonize no", ""))
     )
-    return Recipe((tool("redis-server", "redis-server"), str(config)), {"port": port, "password": password})
+    # It takes the name of its own file for a pattern, and starts without a password where none matches.
+    argv = (tool("redis-server", "redis-server"), pattern_of(str(config)))
+    return Recipe(argv, {"port": port, "password": password})
 
 
 def _neo4j(place: Place) -> Recipe:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from plinth.files import pattern_of
 from plinth.services.spec import Copy, File, Service
 from plinth.yaml_files import read_text
 
@@ -80,7 +80,7 @@ def command(service: Service, place: Place) -> Command:
     """
     names = _names(service, place)
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - arguments, not HTML
-    environment.filters["glob"] = _glob
+    environment.filters["glob"] = pattern_of
 
     def line(template: str) -> str:
         return environment.from_string(template).render(names)
@@ -99,7 +99,7 @@ def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path
     environment = Environment(  # noqa: S701 - config files, not HTML
         loader=FileSystemLoader(root), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters["glob"] = _glob
+    environment.filters["glob"] = pattern_of
     environment.filters["sha256"] = lambda text: hashlib.sha256(text.encode()).hexdigest()
 
     def content(file: File | Copy) -> str:
@@ -112,11 +112,6 @@ def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path
 
     contents = {name: content(file) for name, file in service.files.items()}
     return contents | {f"{name}.secret": secrets[name] for name in service.secret_files}
-
-
-def _glob(path: str) -> str:
-    """The pattern that only this path matches."""
-    return re.sub(r"([\\*?\[])", r"\\\1", path)
 
 
 def _names(service: Service, place: Place) -> dict[str, Any]:

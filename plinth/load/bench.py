@@ -20,8 +20,10 @@ from plinth.load.dataset import LARGE_TENANT, nearest
 from plinth.load.fixture import wait_indexed
 from plinth.load.generated import Generated, generate, intrinsic_dimension
 from plinth.load.insert import insert
+from plinth.load.own_collection import own_collection
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, collection_path
+from plinth.qdrant.load_mark import PREFIX
 from plinth.qdrant.spec import CollectionSpec
 
 BATCH = 500
@@ -51,13 +53,15 @@ def measure(
         engine = client.banner()
     results = []
     for build in range(builds):
-        spec = shipped.model_copy(update={"name": f"plinth_bench_{build}", "aliases": ()})
-        with Qdrant(url, api_key, timeout_s=120) as client:
+        benched = shipped.model_copy(update={"name": f"{PREFIX}bench_{build}", "aliases": ()})
+        with (
+            Qdrant(url, api_key, timeout_s=120) as client,
+            own_collection(client, benched, keep=False, say=on_progress) as spec,
+        ):
             took = _load(client, spec, data)
             on_progress(f"build {build + 1} of {builds}: loaded and indexed in {took:.0f} s")
             recalls = _recalls(client, spec, data, truth)
             latency = _latency(url, api_key, spec, data, clients, seconds)
-            client.call("DELETE", collection_path(spec.name))
         large = {
             f"{shares[tenant]:.1%}": float(
                 np.mean([r for r, t in zip(recalls, data.query_tenants, strict=True) if t == tenant])

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from plinth.errors import UserError
-from plinth.load import gate
+from plinth.load import bench, gate
 from plinth.load.dataset import Dataset
 from plinth.load.fixture import fitted, gate_spec, loading_spec, measure_recall, prepare, shards_of, unready
 from plinth.load.generator import Protocol
@@ -136,6 +137,24 @@ def test_a_collection_that_the_shipped_tuning_no_longer_fits_is_made_anew(client
     assert (client.collection(spec.name) or {})["config"]["params"]["vectors"]["distance"] == "Cosine"
     assert list(unready(client, spec)) == []
     client.call("DELETE", f"/collections/{spec.name}")
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_bench_leaves_no_collection_either(
+    embedded: Callable[..., Server], interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def latency(*_: object) -> dict[str, float]:
+        if interrupted:
+            raise KeyboardInterrupt
+        return {"p95_ms": 1.0}
+
+    monkeypatch.setattr(bench, "_latency", latency)
+    small = EMBEDDINGS.optimizers_config.model_copy(update={"indexing_threshold": 100})
+    spec, server = EMBEDDINGS.model_copy(update={"optimizers_config": small}), embedded()
+    with suppress(KeyboardInterrupt):
+        bench.measure(server.url, KEY, spec, points=600, builds=1, tenants=3, queries=20, on_progress=quiet)
+    with Qdrant(server.url, KEY) as client:
+        assert client.collections() == []
 
 
 @pytest.mark.skipif(real_qdrant() is None, reason="needs a qdrant binary on PATH")

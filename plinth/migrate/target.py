@@ -185,10 +185,14 @@ def finish(client: Qdrant, target: Wanted, graph: Mapping[str, Any] | None) -> N
 
 
 def wait_green(client: Qdrant, name: str, on_wait: Callable[[str], None]) -> bool:
-    """Whether the collection is indexed; False when it is not within the deadline."""
+    """Whether the collection is indexed; False when it is not within the deadline. A red one is an error."""
     deadline, calm, said = time.monotonic() + INDEX_DEADLINE_S, 0, ""
     while calm < 2:
         info = client.collection(name) or {}
+        if info.get("status") == "red":
+            status = info.get("optimizer_status")
+            why = status.get("error") if isinstance(status, dict) else status
+            raise UserError(f"{name} is red and will not be indexed: {why}; read the server's log.", exit_code=1)
         ready = info.get("status") == "green" and info.get("optimizer_status") == "ok"
         calm = calm + 1 if ready else 0
         if time.monotonic() > deadline:

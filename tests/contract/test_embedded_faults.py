@@ -15,6 +15,14 @@ import pytest
 import qdrant_edge as edge
 
 from plinth.embedded import wal
+from plinth.errors import UserError
+from plinth.health import Dependency, Policy, check
+from plinth.migrate.target import wait_green
+from plinth.probes import Probe
+from plinth.qdrant.client import Qdrant
+from plinth.qdrant.plan import plan_collection
+from plinth.qdrant.spec import CollectionSpec
+from plinth.qdrant.state import read_collection
 from tests.conftest import KEY, Server
 from tests.contract.test_embedded_engine import kill
 
@@ -146,7 +154,20 @@ def test_a_collection_that_does_not_open_leaves_the_others_alone(embedded: Calla
             assert info["status"] == "red"
             assert info["config"]["params"]["vectors"] == BODY["vectors"]
             assert client.post("/collections/broken/snapshots").status_code == 500
+            told_of_a_red_collection(server)
         assert client.get("/collections/well").json()["result"]["status"] == "green"
+
+
+def told_of_a_red_collection(server: Server) -> None:
+    """By `status`, by the comparison with its file, and by a migration that would wait for it."""
+    dependency = Dependency("qdrant", Probe("qdrant", "127.0.0.1", server.port), KEY)
+    summary = check("local", [dependency], Policy(timeout_ms=20_000)).summary
+    assert "collection 'broken' is red" in summary
+    with Qdrant(server.url, KEY) as client:
+        spec = CollectionSpec.model_validate({"name": "broken", "vectors": {"size": 2, "distance": "Dot"}})
+        assert plan_collection(spec, read_collection(client, "broken")).refusals
+        with pytest.raises(UserError, match="broken is red"):
+            wait_green(client, "broken", lambda _: None)
 
 
 def test_an_engine_process_that_ends_again_and_again_costs_the_front_nothing(embedded: Callable[..., Server]) -> None:

@@ -23,11 +23,16 @@ def check_read(operation: str, body: Any, config: Mapping[str, Any], indexes: Ma
 
 
 def check_write(operation: str, body: Any, config: Mapping[str, Any]) -> None:
-    """Refuse a batch larger than strict mode allows."""
+    """Refuse a checked upsert that is larger than strict mode allows, listed or in columns, alone or in a batch."""
     strict = config.get("strict_mode_config") or {}
     largest = strict.get("upsert_max_batchsize")
-    if strict.get("enabled") and largest and operation == "upsert" and len(body.get("points") or []) > largest:
-        raise ApiError(400, f"Wrong input: Upsert limit exceeded {len(body['points'])} > {largest} for upsert limit")
+    if not strict.get("enabled") or not largest:
+        return
+    operations = [{operation: body}] if operation != "batch" else body["operations"]
+    for upsert in (single["upsert"] for single in operations if "upsert" in single):
+        size = len(upsert["batch"]["ids"] if "batch" in upsert else upsert["points"])
+        if size > largest:
+            raise ApiError(400, f"Wrong input: Upsert limit exceeded {size} > {largest} for upsert limit")
 
 
 def _strict(body: Mapping[str, Any], strict: Mapping[str, Any], indexes: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.conftest import KEY, Server
@@ -23,7 +24,7 @@ FAMILIES: dict[str, list[dict[str, Any]]] = defaultdict(list)
 for line in LINES:
     if "name" in line:
         FAMILIES[line["name"].partition(" ")[0]].append(line)
-COLLECTIONS = ("d", "lk", "x")
+COLLECTIONS = ("d", "lk", "st", "x")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -33,6 +34,7 @@ def test_an_odd_request_is_answered_as_on_record_and_harms_nothing(server: Serve
         _remove(client)
         for method, path, body in SETUP:
             client.request(method, path, json=body).raise_for_status()
+        processes = _processes(server)
         wrong = []
         for case in FAMILIES[family]:
             answer = client.request(case["method"], case["path"], **_content(case))
@@ -46,10 +48,16 @@ def test_an_odd_request_is_answered_as_on_record_and_harms_nothing(server: Serve
         for name in COLLECTIONS:
             info = client.get(f"/collections/{name}").json()["result"]
             assert info["status"] != "red", (name, info)
-            assert client.post(f"/collections/{name}/points/scroll", json={"limit": 100}).status_code == 200
+            assert client.post(f"/collections/{name}/points/scroll", json={"limit": 5}).status_code == 200
         assert client.get("/metrics").status_code == 200
+        assert processes <= _processes(server), "the process of a collection ended"
         _remove(client)
     assert not wrong, "\n".join(wrong)
+
+
+def _processes(server: Server) -> set[int]:
+    assert server.process is not None
+    return {child.pid for child in psutil.Process(server.process.pid).children()}
 
 
 def _content(case: dict[str, Any]) -> dict[str, Any]:

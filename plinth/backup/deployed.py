@@ -29,50 +29,9 @@ from plinth.home import Home
 from plinth.services.backup import ACCOUNT, NAME, not_taken, repository_words, schedule
 from plinth.settings import Settings, TargetName
 
-# What the schedule runs, and monitoring watches.
-JOBS = ("run", "check", "drill")
 
-
-def elsewhere(env: str, settings: Settings, command: str) -> str | None:
-    """Why a command is not this machine's, and what to type in its place; None where it is."""
-    own = settings.backup.repository is None
-    if settings.target is TargetName.kubernetes:
-        return _in_the_cluster(env, settings.kubernetes.namespace, command, own_repository=own)
-    if settings.target is TargetName.docker and own:
-        return (
-            f"The repository of '{env}' is in a volume of its {NAME} container; run `docker exec plinth-{env}-{NAME} "
-            f"python3 -m plinth.backup --config /etc/plinth/config.yaml {command}`, or set plinth:backup.repository to "
-            "one that this machine reaches."
-        )
-    return None
-
-
-def _in_the_cluster(env: str, namespace: str, command: str, *, own_repository: bool) -> str | None:
-    kubectl = f"kubectl -n {namespace}"
-    if command in JOBS:
-        return (
-            f"On kubernetes the pods of '{env}' do this, where its exporter sees how it went; start one with "
-            f"`{kubectl} create job backup-{command}-now --from=cronjob/backup-{command}`, and read it with "
-            f"`{kubectl} logs -f job/backup-{command}-now`."
-        )
-    if not own_repository:
-        return None
-    return (
-        f"The repository of '{env}' is the claim backup-repository of its namespace; ask a pod with "
-        f"`{kubectl} create job backup-{command} --from=cronjob/backup-run --dry-run=client -o yaml | "
-        f"sed 's/- run$/- {command}/' | {kubectl} create -f -` and read `{kubectl} logs -f job/backup-{command}`, or "
-        "set plinth:backup.repository to one that this machine reaches."
-    )
-
-
-@contextmanager
-def config_of(
-    env: str, command: str, settings: Settings, outputs: Mapping[str, Any], home: Home, revision: str | None = None
-) -> Iterator[Config]:
-    """An environment's configuration for a command; the files of its secrets are gone after the block.
-
-    Raises :class:`UserError` where there are no backups, and for a command that is not this machine's.
-    """
+def require_backups(env: str, outputs: Mapping[str, Any]) -> None:
+    """Raise :class:`UserError` where an environment has no backups."""
     if "backup" not in outputs:
         why = outputs.get("left_out", {}).get(NAME)
         raise UserError(
@@ -80,9 +39,13 @@ def config_of(
             if why
             else f"'{env}' has no backups; set plinth:backup.enabled to true and run `plinth up {env}`."
         )
-    refused = elsewhere(env, settings, command)
-    if refused:
-        raise UserError(refused)
+
+
+@contextmanager
+def config_of(
+    settings: Settings, outputs: Mapping[str, Any], home: Home, revision: str | None = None
+) -> Iterator[Config]:
+    """The configuration of an environment that has backups; the files of its secrets are gone after the block."""
     with _secrets() as secrets:
         about = outputs["backup"]
         keys = {
@@ -105,7 +68,7 @@ def config_of(
                 limit_upload_kib=settings.backup.upload_kib,
             ),
             **dict(_stores(settings, outputs, home, secrets)),
-            not_taken=not_taken(settings) | _out_of_reach(settings, outputs),
+            not_taken=not_taken(settings),
             append_only=settings.backup.append_only,
             keep=Keep(**settings.backup.keep.model_dump()),
             schedule=Schedule.model_validate(schedule(settings.backup)),
@@ -212,13 +175,6 @@ def _neo4j(outputs: Mapping[str, Any], secrets: _Secrets) -> Neo4jStore | None:
         user=about["user"],
         password_file=secrets.file(about["password"]),
     )
-
-
-def _out_of_reach(settings: Settings, outputs: Mapping[str, Any]) -> dict[str, str]:
-    """What runs and this machine cannot take, and why."""
-    if "grafana" not in outputs or settings.target is not TargetName.docker:
-        return {}
-    return {"grafana": f"its database is in a volume of its container; {NAME} takes it by schedule."}
 
 
 def _grafana(outputs: Mapping[str, Any], settings: Settings, home: Home) -> GrafanaStore | None:

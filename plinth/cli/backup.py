@@ -13,14 +13,16 @@ import typer
 
 from plinth.accounts import VARIABLE
 from plinth.backup.config import Config, Stores
-from plinth.backup.deployed import config_of, stores_of, written
+from plinth.backup.deployed import config_of, require_backups, stores_of, written
 from plinth.backup.launcher import passed
 from plinth.backup.prune_login import with_prune_login
 from plinth.backup.source import STORES
 from plinth.child import ended, fixed_environment, terminable
 from plinth.cli.common import Env, Json, Yes, outputs_of, stack_of
+from plinth.cli.execution import run_in_stack
 from plinth.errors import UserError
-from plinth.services.backup import ACCOUNT
+from plinth.services.backup import ACCOUNT, NAME
+from plinth.settings import TargetName
 
 commands = typer.Typer(
     help="Backups: make one, see them, prove that they can be restored, restore.", no_args_is_help=True
@@ -48,15 +50,26 @@ def list_(env: Env, json: Json = False) -> None:
 
 
 @commands.command()
-def verify(env: Env, snapshot: Wanted = None, json: Json = False) -> None:
-    """Check the repository, and read every byte of a set. Example: plinth backup verify local"""
-    _run(env, "verify", snapshot=snapshot, json=json)
+def verify(
+    env: Env,
+    snapshot: Wanted = None,
+    every: Annotated[bool, typer.Option("--all", help="Every set of the repository.")] = False,
+    json: Json = False,
+) -> None:
+    """Check the repository, and read every byte of a set. Example: plinth backup verify local --all"""
+    if every and snapshot:
+        raise UserError("--all and --snapshot contradict each other; choose one.")
+    _run(env, "verify", ["--all"] if every else [], snapshot=snapshot, json=json)
 
 
 @commands.command()
-def check(env: Env) -> None:
-    """Check the repository, and read this week's part of its data. Example: plinth backup check local"""
-    _run(env, "check")
+def check(
+    env: Env,
+    every: Annotated[bool, typer.Option("--all", help="Read all of its data, not this week's part.")] = False,
+    json: Json = False,
+) -> None:
+    """Check the repository, and read this week's part of its data. Example: plinth backup check local --all"""
+    _run(env, "check", ["--all"] if every else [], json=json)
 
 
 @commands.command()
@@ -73,8 +86,7 @@ def prune(
     ] = None,
 ) -> None:
     """Let old sets go by the settings' retention, and free their room. Example: plinth backup prune local"""
-    with _config(env, "prune") as config:
-        _act(with_prune_login(config, login) if login else config, "prune")
+    _run(env, "prune", login=login)
 
 
 @commands.command()
@@ -86,7 +98,9 @@ def restore(
     store: Annotated[
         list[str] | None, typer.Option(help=f"One of {', '.join(STORES)}; all when absent. May be repeated.")
     ] = None,
-    collection: Annotated[list[str] | None, typer.Option(help="A Qdrant collection. May be repeated.")] = None,
+    collection: Annotated[
+        list[str] | None, typer.Option(help="A Qdrant collection or an alias. May be repeated.")
+    ] = None,
     database: Annotated[list[str] | None, typer.Option(help="A Postgres database. May be repeated.")] = None,
     to: Annotated[str | None, typer.Option(help="Another environment to restore into.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Restore over what is live there.")] = False,
@@ -103,15 +117,13 @@ def restore(
         raise UserError("--replace and --beside contradict each other; choose one.")
     if to == env:
         raise UserError(f"--to names '{env}' itself; leave it out to restore there, or name another environment.")
-    words = [f"--{kind}={name}" for kind, names in _named(store, collection, database) for name in names]
-    words += [f"--{flag}" for flag, given in (("beside", beside), ("incomplete", incomplete)) if given]
-    with ExitStack() as stack:
-        source = stack.enter_context(_config(env, "restore"))
-        target = stack.enter_context(_stores(to)) if to else None
-        if replace:
-            _ask_for_name(to or env, yes)
-            words += ["--replace", "--yes"]
-        _act(source, "restore", words, snapshot=snapshot, target=target, into=to or env)
+    arguments = [f"--{kind}={name}" for kind, names in _named(store, collection, database) for name in names]
+    arguments += [f"--{flag}" for flag, given in (("beside", beside), ("incomplete", incomplete)) if given]
+    if replace:
+        stack_of(to or env)
+        _ask_for_name(to or env, yes)
+        arguments += ["--replace", "--yes"]
+    _run(env, "restore", arguments, snapshot=snapshot, to=to)
 
 
 def _named(
@@ -132,12 +144,38 @@ def _ask_for_name(env: str, yes: bool) -> None:
         raise UserError("That is not its name; nothing was touched.", exit_code=1)
 
 
-@contextmanager
-def _config(env: str, command: str) -> Iterator[Config]:
+def _run(
+    env: str,
+    command: str,
+    arguments: Sequence[str] = (),
+    *,
+    snapshot: str | None = None,
+    json: bool = False,
+    to: str | None = None,
+    login: Path | None = None,
+) -> None:
+    """Run a command where the stores are: here on the local target, else in the stack itself.
+
+    What only this machine has, another environment's addresses or a login in a file, it does itself.
+    """
     stack = stack_of(env)
-    outputs = outputs_of(stack)
-    with config_of(env, command, stack.settings, outputs, stack.home, stack.version()) as config:
-        yield config
+    settings, outputs = stack.settings, outputs_of(stack)
+    require_backups(env, outputs)
+    options = ["--json", "--progress=none"] if json else ["--progress=plain"]
+    options += [f"--snapshot={snapshot}"] if snapshot else []
+    options += [f"--into={to or env}"] if command == "restore" else []
+    if settings.target is not TargetName.local and not to and not login:
+        _leave(run_in_stack(stack, command, [*options, command, *arguments], json=json))
+        return
+    if settings.target is not TargetName.local and settings.backup.repository is None:
+        raise UserError(
+            f"The repository of '{env}' is in a volume of its {NAME}, which this machine does not reach; set "
+            "plinth:backup.repository to one that it reaches, and run `plinth up` and a backup first."
+        )
+    with ExitStack() as context:
+        config = context.enter_context(config_of(settings, outputs, stack.home, stack.version()))
+        target = context.enter_context(_stores(to)) if to else None
+        _leave(_run_here(with_prune_login(config, login) if login else config, target, [*options, command, *arguments]))
 
 
 @contextmanager
@@ -147,32 +185,18 @@ def _stores(env: str) -> Iterator[Stores]:
         yield stores
 
 
-def _run(env: str, command: str, *, snapshot: str | None = None, json: bool = False) -> None:
-    with _config(env, command) as config:
-        _act(config, command, snapshot=snapshot, json=json)
-
-
-def _act(
-    config: Config,
-    command: str,
-    words: Sequence[str] = (),
-    *,
-    snapshot: str | None = None,
-    target: Stores | None = None,
-    into: str | None = None,
-    json: bool = False,
-) -> None:
+def _run_here(config: Config, target: Stores | None, arguments: Sequence[str]) -> int:
     """Run a command in a process of its own: root reads no set and no repository, and its account has the rights."""
     with ExitStack() as stack:
         argv = [sys.executable, "-m", "plinth.backup", "--config", str(stack.enter_context(written(config)))]
         if target:
             argv += ["--target", str(stack.enter_context(written(target)))]
-        argv += ["--json", "--progress=none"] if json else ["--progress=plain"]
-        argv += [f"--snapshot={snapshot}"] if snapshot else []
-        argv += [f"--into={into}"] if into else []
         # As root it stays root to start throw-away stores, and does the work as this account.
         environment = fixed_environment({**passed(), VARIABLE: ACCOUNT}, Path.home())
         with terminable():
-            code = ended(subprocess.Popen([*argv, command, *words], env=environment))
+            return ended(subprocess.Popen([*argv, *arguments], env=environment))
+
+
+def _leave(code: int) -> None:
     if code:
         raise typer.Exit(code)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pulumi import automation
 
-from plinth.backup.deployed import elsewhere
 from plinth.child import terminable
 from plinth.cli import ground
 from plinth.cli.common import Env, Yes, ask, console, stack_of
@@ -146,7 +145,6 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
             console.print(f"  {name:<14} {value.get('dashboard', value['url'])}")
         elif isinstance(value, dict) and "port" in value:
             console.print(f"  {name:<14} {value['host']}:{value['port']}")
-    backs_up = "backup" in found and not elsewhere(env, stack.settings, "run")
     console.print()
     console.print("Next", style="bold")
     for command, what in (
@@ -154,7 +152,7 @@ def _verify(env: str, stack: Stack, found: dict[str, Any]) -> None:
         (f"plinth status {env}", "is it well?"),
         (f"plinth collections diff {env}", "has a collection drifted from its file?"),
         (f"plinth load {env} --profile smoke", "the load gate again"),
-        *([(f"plinth backup run {env}", "a backup now; the schedule makes them too")] if backs_up else []),
+        *([(f"plinth backup run {env}", "a backup now; the schedule makes them too")] if "backup" in found else []),
         (f"plinth down {env}", "stop it; the data stays"),
     ):
         console.print(f"  .venv/bin/{command:<44} {what}")

@@ -50,13 +50,18 @@ class Cluster:
         return str(self._api.configuration.host)
 
     @property
+    def api(self) -> client.ApiClient:
+        """The client itself, for calls of other kinds."""
+        return self._api
+
+    @property
     def configuration(self) -> Any:
         """How to get in, for connections of other kinds."""
         return self._api.configuration
 
     def version(self) -> str:
         """The API server's version; the cheapest proof that it answers."""
-        with self._sentences("asking its version"):
+        with self.sentences("asking its version"):
             return str(client.VersionApi(self._api).get_code(_request_timeout=TIMEOUT_S).git_version)
 
     def may(self, verb: str, group: str, resource: str) -> bool:
@@ -66,7 +71,7 @@ class Cluster:
             verb=verb, group=group, resource=name, subresource=part or None, namespace=self.namespace
         )
         review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=asked))
-        with self._sentences("asking what this account may do"):
+        with self.sentences("asking what this account may do"):
             found = client.AuthorizationV1Api(self._api).create_self_subject_access_review(
                 review, _request_timeout=TIMEOUT_S
             )
@@ -74,20 +79,20 @@ class Cluster:
 
     def namespace_labels(self) -> Mapping[str, str] | None:
         """The labels of the namespace, or None when there is none."""
-        with self._sentences(f"reading the namespace {self.namespace}"):
-            found = self._or_none(self._core.read_namespace, self.namespace)
+        with self.sentences(f"reading the namespace {self.namespace}"):
+            found = self.or_none(self._core.read_namespace, self.namespace)
             return None if found is None else dict(found.metadata.labels or {})
 
     def pods(self, selector: str) -> list[Any]:
         """The pods that carry some labels."""
-        with self._sentences(f"listing pods in {self.namespace}"):
+        with self.sentences(f"listing pods in {self.namespace}"):
             found = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _request_timeout=TIMEOUT_S)
             return list(found.items)
 
     def templates(self, workload: str) -> Templates | None:
         """The claim templates of a StatefulSet, or None when it is not there."""
-        with self._sentences(f"reading the StatefulSet {workload}"):
-            found = self._or_none(self._apps.read_namespaced_stateful_set, workload, self.namespace)
+        with self.sentences(f"reading the StatefulSet {workload}"):
+            found = self.or_none(self._apps.read_namespaced_stateful_set, workload, self.namespace)
         if found is None:
             return None
         sizes = {claim.metadata.name: _storage_of(claim) for claim in found.spec.volume_claim_templates or ()}
@@ -95,7 +100,7 @@ class Cluster:
 
     def claims(self) -> list[Claim]:
         """Every volume claim of the namespace."""
-        with self._sentences(f"listing volume claims in {self.namespace}"):
+        with self.sentences(f"listing volume claims in {self.namespace}"):
             found = self._core.list_namespaced_persistent_volume_claim(self.namespace, _request_timeout=TIMEOUT_S)
         return [
             Claim(
@@ -110,13 +115,13 @@ class Cluster:
 
     def expandable(self) -> dict[str, bool]:
         """Whether the volumes of each storage class can grow."""
-        with self._sentences("listing storage classes"):
+        with self.sentences("listing storage classes"):
             found = self._storage.list_storage_class(_request_timeout=TIMEOUT_S)
         return {known.metadata.name: bool(known.allow_volume_expansion) for known in found.items}
 
     def default_class(self) -> str | None:
         """The storage class of claims that name none."""
-        with self._sentences("listing storage classes"):
+        with self.sentences("listing storage classes"):
             found = self._storage.list_storage_class(_request_timeout=TIMEOUT_S)
         names = [k.metadata.name for k in found.items if (k.metadata.annotations or {}).get(DEFAULT_CLASS) == "true"]
         return min(names, default=None)
@@ -124,18 +129,18 @@ class Cluster:
     def expand(self, claim: str, size: int) -> None:
         """Ask for more in a claim; ``size`` in bytes."""
         body = {"spec": {"resources": {"requests": {"storage": str(size)}}}}
-        with self._sentences(f"expanding the claim {claim}"):
+        with self.sentences(f"expanding the claim {claim}"):
             self._core.patch_namespaced_persistent_volume_claim(claim, self.namespace, body, _request_timeout=TIMEOUT_S)
 
     def delete_claim(self, claim: str, version: str) -> None:
         """Delete a claim, unless it has changed since ``version``: a volume may be bound to it by now."""
         options = client.V1DeleteOptions(preconditions=client.V1Preconditions(resource_version=version))
-        with self._sentences(f"deleting the claim {claim}, which had no volume yet"):
-            self._or_none(self._core.delete_namespaced_persistent_volume_claim, claim, self.namespace, body=options)
+        with self.sentences(f"deleting the claim {claim}, which had no volume yet"):
+            self.or_none(self._core.delete_namespaced_persistent_volume_claim, claim, self.namespace, body=options)
 
     def is_expanded(self, claim: str, size: int) -> bool:
         """Whether a claim's volume has this many bytes, or waits for its pod to start again for the rest."""
-        with self._sentences(f"reading the claim {claim}"):
+        with self.sentences(f"reading the claim {claim}"):
             found = self._core.read_namespaced_persistent_volume_claim(
                 claim, self.namespace, _request_timeout=TIMEOUT_S
             )
@@ -146,13 +151,13 @@ class Cluster:
     def orphan(self, workload: str) -> None:
         """Delete a StatefulSet and leave its pods."""
         options = client.V1DeleteOptions(propagation_policy="Orphan")
-        with self._sentences(f"deleting the StatefulSet {workload} without its pods"):
-            self._or_none(self._apps.delete_namespaced_stateful_set, workload, self.namespace, body=options)
+        with self.sentences(f"deleting the StatefulSet {workload} without its pods"):
+            self.or_none(self._apps.delete_namespaced_stateful_set, workload, self.namespace, body=options)
 
     def workload(self, name: str, selector: str) -> Workload | None:
         """A StatefulSet and its pods, or None when it is not there."""
-        with self._sentences(f"reading the StatefulSet {name}"):
-            found = self._or_none(self._apps.read_namespaced_stateful_set, name, self.namespace)
+        with self.sentences(f"reading the StatefulSet {name}"):
+            found = self.or_none(self._apps.read_namespaced_stateful_set, name, self.namespace)
         if found is None:
             return None
         rolling = found.spec.update_strategy.rolling_update if found.spec.update_strategy else None
@@ -174,11 +179,12 @@ class Cluster:
     def set_partition(self, workload: str, partition: int) -> None:
         """Say from which number on pods follow the StatefulSet's template."""
         body = {"spec": {"updateStrategy": {"rollingUpdate": {"partition": partition}}}}
-        with self._sentences(f"setting the partition of {workload}"):
+        with self.sentences(f"setting the partition of {workload}"):
             self._apps.patch_namespaced_stateful_set(workload, self.namespace, body, _request_timeout=TIMEOUT_S)
 
     @staticmethod
-    def _or_none(ask: Any, *arguments: Any, **others: Any) -> Any:
+    def or_none(ask: Any, *arguments: Any, **others: Any) -> Any:
+        """What a call of the client gives; None where there is no such object."""
         try:
             return ask(*arguments, **others, _request_timeout=TIMEOUT_S)
         except client.ApiException as error:
@@ -187,7 +193,8 @@ class Cluster:
             raise
 
     @contextmanager
-    def _sentences(self, doing: str) -> Iterator[None]:
+    def sentences(self, doing: str) -> Iterator[None]:
+        """Raise what goes wrong within the block as a :class:`UserError`."""
         try:
             yield
         except client.ApiException as error:

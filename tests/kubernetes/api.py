@@ -15,7 +15,7 @@ import uvicorn
 import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -33,6 +33,7 @@ class Api:
         self.tokens: set[str] = set()
         core, namespaced = "/api/v1", "/api/v1/namespaces/{namespace}"
         sets = "/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"
+        batch = "/apis/batch/v1/namespaces/{namespace}"
         self.app = Starlette(
             routes=[
                 Route("/version/", self.version),
@@ -41,6 +42,10 @@ class Api:
                 WebSocketRoute(f"{namespaced}/pods/{{name}}/portforward", self.forward),
                 Route(f"{namespaced}/persistentvolumeclaims", self.claims),
                 Route(f"{namespaced}/persistentvolumeclaims/{{name}}", self.claim, methods=["GET", "PATCH", "DELETE"]),
+                Route(f"{namespaced}/pods/{{name}}/log", self.log),
+                Route(f"{batch}/cronjobs/{{name}}", self.cronjob),
+                Route(f"{batch}/jobs", self.jobs, methods=["POST"]),
+                Route(f"{batch}/jobs/{{name}}", self.job, methods=["GET", "DELETE"]),
                 Route(sets, self.stateful_set, methods=["GET", "PATCH", "DELETE"]),
                 Route("/apis/storage.k8s.io/v1/storageclasses", self.classes),
                 Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", self.review, methods=["POST"]),
@@ -63,7 +68,33 @@ class Api:
                 for pod in self.store.list_pods().values()
                 if wanted.items() <= pod["metadata"]["labels"].items()
             ]
+        if "job-name" in wanted:
+            if self.store.jobs.is_away():
+                return JSONResponse({"kind": "Status", "status": "Failure", "code": 503}, status_code=503)
+            items = [pod for pod in self.store.jobs.views() if wanted.items() <= pod["metadata"]["labels"].items()]
         return JSONResponse({"kind": "PodList", "items": items})
+
+    async def log(self, request: Request) -> StreamingResponse | JSONResponse:
+        if "get pods/log" in self.store.denied:
+            return JSONResponse({"kind": "Status", "status": "Failure", "code": 403}, status_code=403)
+        pods = [pod for pod in self.store.jobs.pods.values() if pod.name == request.path_params["name"]]
+        return StreamingResponse(pods[0].log()) if pods else found(None)
+
+    async def cronjob(self, request: Request) -> JSONResponse:
+        cronjob = self.store.get("CronJob", request.path_params["namespace"], request.path_params["name"])
+        return found(cronjob and {**cronjob, "status": self.store.jobs.cronjob_status})
+
+    async def jobs(self, request: Request) -> JSONResponse:
+        manifest = await request.json()
+        self.store.jobs.create(manifest)
+        return JSONResponse(manifest, status_code=201)
+
+    async def job(self, request: Request) -> JSONResponse:
+        name = request.path_params["name"]
+        if request.method == "DELETE":
+            return found({"kind": "Status", "status": "Success"} if self.store.jobs.delete(name) else None)
+        pod = self.store.jobs.pods.get(name)
+        return found(pod and pod.manifest)
 
     async def claims(self, request: Request) -> JSONResponse:
         return JSONResponse({"items": [self.claim_view(name) for name in self.store.of("PersistentVolumeClaim")]})

@@ -173,8 +173,19 @@ def backups(inputs: dict[str, Any], values: dict[str, Any]) -> Iterator[dict[str
             "apiVersion": "batch/v1",
             "kind": "CronJob",
             "metadata": {"name": f"backup-{command}", "namespace": inputs["namespace"]},
-            "spec": {"schedule": when, "image": values["image"], "marked": values["podAnnotations"]},
+            "spec": {
+                "schedule": when,
+                "image": values["image"],
+                "marked": values["podAnnotations"],
+                "jobTemplate": {"spec": {"template": job_pod(command)}},
+            },
         }
+
+
+def job_pod(command: str) -> dict[str, Any]:
+    """The pod of a CronJob of the backups, as charts/backup writes its command."""
+    argv = ["python3", "-m", "plinth.backup", "--config", "/etc/plinth/backup/config.yaml", command]
+    return {"spec": {"restartPolicy": "Never", "containers": [{"name": "backup", "image": "x", "command": argv}]}}
 
 
 def workload(

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tests.kubernetes.jobs import JobController
+
 Key = tuple[str, str, str]
 # What the pod of a Deployment is called after it.
 PART = "x"
@@ -40,6 +42,7 @@ class Store:
         self._ending: dict[Key, int] = {}
         self.on_start: Callable[[str], None] = lambda name: None
         self.on_put: Callable[[str, str], None] = lambda kind, name: None
+        self.jobs = JobController()
         self.lock = threading.RLock()
 
     def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:

@@ -189,6 +189,22 @@ class Daemon:
         found = self._json("GET", "/volumes", params={"filters": filters})["Volumes"] or []
         return sorted(volume["Name"] for volume in found)
 
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """What the engine answers to a request; None where that is nothing."""
+        with self._sentences():
+            answer = self._http.request(method, path, json=body)
+        if answer.is_error:
+            raise self._refusal(method, path, answer)
+        return answer.json() if answer.content else None
+
+    @contextmanager
+    def stream(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
+        """An answer that is read as it comes; whoever asks may read that there is no such thing (404)."""
+        with self._stream(method, path, **request) as answer:
+            if answer.is_error and answer.status_code != httpx.codes.NOT_FOUND:
+                raise self._refusal(method, path, answer)
+            yield answer
+
     def _json(self, method: str, path: str, params: Mapping[str, Any] | None = None) -> Any:
         answer = self._ask(method, path, params=params)
         return answer.json() if answer is not None else None

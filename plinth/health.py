@@ -141,6 +141,8 @@ def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os
             # A person wants the dashboards, not the page of the login.
             url = where.get("dashboard", where["url"])
             found.append(Dependency(name, probe, login.get("password"), url=url, **_certificates(where)))
+    if metrics_url := outputs.get("backup", {}).get("metrics_url"):
+        found.append(Dependency("backup", _http(metrics_url, ""), url=metrics_url))
     for name, exporter in outputs.get("exporters", {}).items():
         found.append(Dependency(f"{name}_exporter", _http(exporter["url"], ""), **_certificates(exporter)))
     found += [Dependency(name, left_out=reason) for name, reason in outputs.get("left_out", {}).items()]

@@ -106,6 +106,9 @@ def outputs(
             "repository": settings.backup.repository or target.volume(backup.NAME, "repository"),
             "password": secret(backup.PASSWORD),
         }
+        if settings.target is not TargetName.kubernetes:
+            # There it comes by schedule and goes again.
+            found["backup"]["metrics_url"] = f"{url(backup.NAME)}/metrics"
         if settings.backup.s3:
             found["backup"] |= {
                 "access_key_id": secret(backup.S3_KEY_ID),

@@ -84,12 +84,23 @@ def read(path: Path) -> State:
     """The state; an empty one where no file is yet. Raises :class:`StateUnreadable`."""
     try:
         with beneath.read(path.parent, path.name) as file:
-            return State.model_validate_json(file.read(LARGEST))
+            return parse(file.read(LARGEST), str(path))
     except FileNotFoundError:
         return State()
-    except (OSError, ValidationError) as error:
-        words = error.strerror if isinstance(error, OSError) else "it is not what this version writes"
-        raise StateUnreadable(f"{path} cannot be read ({words}); run a backup to have it written anew.") from error
+    except OSError as error:
+        raise _unreadable(str(path), error.strerror) from error
+
+
+def parse(text: bytes, where: str) -> State:
+    """The state that a file holds; raises :class:`StateUnreadable` with ``where`` it is."""
+    try:
+        return State.model_validate_json(text)
+    except ValidationError as error:
+        raise _unreadable(where, "it is not what this version writes") from error
+
+
+def _unreadable(where: str, reason: str | None) -> StateUnreadable:
+    return StateUnreadable(f"{where} cannot be read ({reason}); run a backup to have it written anew.")
 
 
 def record(path: Path, kind: Kind, run: Run) -> None:

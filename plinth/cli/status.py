@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from importlib import import_module
 from threading import Thread
 from typing import Annotated, Any
@@ -11,9 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from plinth.backup.show import state_json, state_line
-from plinth.backup.state import FILE as BACKUP_STATE
-from plinth.backup.state import State, StateUnreadable, read
+from plinth.backup.freshness import BackupStatus
+from plinth.cli.backup_status import backup_status, with_backups
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
 from plinth.console import line
 from plinth.health import Policy, Status, check, dependencies, remembered
@@ -42,20 +40,19 @@ def status(
     stack = stack_of(env)
     _load_clients(stack.settings)
     outputs = outputs_of(stack)
-    found = probe(stack, outputs, cache=cache)
+    backups = backup_status(stack, outputs)
+    found = with_backups(probe(stack, outputs, cache=cache), backups)
     peers = _peers(outputs, found)
-    backups = _backups(stack)
     if json:
         print_json(
             found.to_json()
             | ({"cluster": peers} if peers else {})
-            | ({"backups": state_json(backups)} if backups else {})
+            | ({"backups": backups.to_json()} if backups else {})
         )
     else:
         _show(found)
         _show_peers(peers)
-        if backups:
-            console.print(state_line(backups, time.time()))
+        _show_backups(backups)
     if not found.ready:
         raise typer.Exit(1)
 
@@ -81,20 +78,9 @@ def probe(stack: Stack, outputs: dict[str, Any], *, cache: bool) -> Status:
 
 def show(stack: Stack, outputs: dict[str, Any]) -> bool:
     """Probe anew and print; whether all is ready."""
-    found = probe(stack, outputs, cache=False)
+    found = with_backups(probe(stack, outputs, cache=False), backup_status(stack, outputs))
     _show(found)
     return found.ready
-
-
-def _backups(stack: Stack) -> State | None:
-    """What backups and drills left behind on this machine; None where they are off, or run elsewhere."""
-    if not stack.settings.backup.enabled or stack.settings.target is not TargetName.local:
-        return None
-    try:
-        return read(stack.home.backup_state / BACKUP_STATE)
-    except StateUnreadable as error:
-        console.print(str(error))
-        return None
 
 
 def _peers(outputs: dict[str, Any], found: Status) -> list[dict[str, Any]]:
@@ -121,6 +107,17 @@ def _show_peers(peers: list[dict[str, Any]]) -> None:
         table.add_row(
             peer["peer"], str(peer["id"]), role, str(peer["replicas"]), ", ".join(peer["not_active"]) or "none"
         )
+    console.print(table)
+
+
+def _show_backups(backups: BackupStatus | None) -> None:
+    if backups is None:
+        return
+    table = Table(title="backups", title_justify="left")
+    for column in ("", "result", "age", ""):
+        table.add_column(column)
+    for row in backups.rows():
+        table.add_row(*row)
     console.print(table)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
-from plinth.backup.state import Run, State
+from plinth.backup.state import KINDS, Result, Run, State
 
 STATUSES = ("green", "yellow", "grey", "red")
-RESULTS = ("ok", "incomplete", "failed")
-KINDS = ("backup", "check", "drill")
+RESULTS: tuple[Result, ...] = ("ok", "incomplete", "failed")
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,35 @@ def _runs(state: State) -> Iterator[Metric]:
         for store, word in run.stores.items():
             stores.add_metric([store], word == "ok")
         yield stores
+
+
+def state_of(page: str) -> State:
+    """The state that a page of :func:`_runs` tells, as far as it does: without the details of a run."""
+    values: dict[str, float] = {}
+    chosen: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if len(sample.labels) == 1:
+                (label,) = sample.labels.values()
+                chosen.setdefault(sample.name, {})[label] = sample.value
+            elif not sample.labels:
+                values[sample.name] = sample.value
+    runs: dict[str, Run] = {}
+    for kind in KINDS:
+        if f"plinth_{kind}_last_attempt_timestamp_seconds" not in values:
+            continue
+        size = values.get(f"plinth_{kind}_last_size_bytes")
+        results = chosen.get(f"plinth_{kind}_last_result", {})
+        stores = chosen.get(f"plinth_{kind}_store_ok", {})
+        runs[kind] = Run(
+            attempted_at=values[f"plinth_{kind}_last_attempt_timestamp_seconds"],
+            succeeded_at=values.get(f"plinth_{kind}_last_success_timestamp_seconds") or None,
+            result=next((result for result in RESULTS if results.get(result)), "failed"),
+            duration_s=values.get(f"plinth_{kind}_last_duration_seconds", 0.0),
+            size_bytes=None if size is None else int(size),
+            stores={store: "ok" if value else "failed" for store, value in stores.items()},
+        )
+    return State(**runs)
 
 
 def _one(name: str, words: str, value: float) -> Metric:

@@ -28,6 +28,8 @@ _LISTEN = "--web.listen-address={{ bind }}:{{ port('http') }}"
 
 PLINTH = "plinth-exporter"
 STATE = "state"
+# Where a container has it.
+STATE_DIRECTORY = "/var/lib/plinth/state"
 # Of plinth.services.backup, which knows this module.
 BACKUPS = "plinth-backup"
 
@@ -152,7 +154,7 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
             substitute=(sys.executable, "-m", "plinth.exporter"),
             container=Container(
                 entrypoint=("python3", "-m", "plinth.exporter"),
-                volumes={STATE: "/var/lib/plinth/state"},
+                volumes={STATE: STATE_DIRECTORY},
                 check=bash_tcp("http"),
             ),
         ),

@@ -9,10 +9,10 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import docker
 import httpx
@@ -189,16 +189,64 @@ def test_the_own_image_holds_what_backups_need_and_nothing_of_its_build(
 
 
 @pytest.mark.requirement("S1-06")
-def test_the_backup_container_takes_every_store_and_the_exporter_tells_of_it(stack: Stack) -> None:
-    backup(stack, "run")
-    (kept,) = backup(stack, "list")
+def test_backups_are_made_in_their_container_and_status_and_the_exporter_tell_of_them(stack: Stack) -> None:
+    status = stack.json("status", stack.env, "--no-cache")
+    assert (status["ready"], status["backups"]["backup"]) == (True, None)
+    said = stack.plinth("backup", "run", stack.env)
+    assert "  taking redis" in said
+    assert "is complete" in said
+    (kept,) = stack.json("backup", "list", stack.env)
     assert kept["complete"] is True
-    backup(stack, "verify")
+    assert stack.json("backup", "verify", stack.env, "--all")[0]["problems"] == []
+    assert "of 4 of the data was read" in stack.plinth("backup", "check", stack.env)
+    assert stack.json("backup", "check", stack.env, "--all")["parts"] == 1
+    assert "sets begin with 'nope'" in stack.plinth("backup", "verify", stack.env, "--snapshot", "nope", expect=1)
     if real_qdrant():
-        backup(stack, "drill")
+        stack.plinth("backup", "drill", stack.env)
+    status = stack.json("status", stack.env, "--no-cache")
+    told = status["backups"]
+    assert (status["ready"], told["backup"]["result"], told["check"]["result"]) == (True, "ok", "ok")
+    assert told["backup"]["age_s"] < 600
+    assert "last good" in stack.plinth("status", stack.env)
     page = f"http://127.0.0.1:{stack.settings['plinth:monitoring']['exporters']['plinth_port']}/metrics"
     stores = [f'plinth_backup_store_ok{{store="{name}"}} 1.0' for name in ("qdrant", "postgres", "redis", *GRAFANA)]
     wait_for(lambda: all(line in httpx.get(page).text for line in stores))
+
+
+def test_a_ctrl_c_ends_a_backup_in_its_container_and_the_next_one_goes_well(stack: Stack) -> None:
+    command = [sys.executable, "-c", "from plinth.cli import main; main()", "backup", "run", stack.env]
+    process = subprocess.Popen(
+        command, cwd=stack.root, env=stack.surroundings(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "  opening the repository\n"
+    process.send_signal(signal.SIGINT)
+    said = process.stdout.read()
+    assert process.wait(60) == 130, said
+    assert "is complete" not in said
+    assert "Traceback" not in said
+    # Nobody holds the lock any more.
+    stack.json("backup", "run", stack.env)
+
+
+def test_status_is_not_ready_while_the_backups_are_down_or_their_last_good_one_is_old(stack: Stack) -> None:
+    container = stack.containers.running()["plinth-backup"]
+    container.stop(timeout=60)
+    status = stack.json("status", stack.env, "--no-cache", expect=1)
+    assert [name for name, about in status["deps"].items() if about["ok"] is False] == ["backup"]
+    assert status["backups"]["backup"]["result"] == "ok"
+    refused = stack.plinth("backup", "run", stack.env, expect=1)
+    assert f"plinth-{stack.env}-plinth-backup is exited" in refused
+    assert f"`plinth up {stack.env}` starts it" in refused
+    container.start()
+    stack.wait_ready()
+    state = "/var/lib/plinth/state/backups.json"
+    program = "import json; s = json.load(open(p)); s['backup']['succeeded_at'] -= 259200; json.dump(s, open(p, 'w'))"
+    assert container.exec_run(["python3", "-c", f"p = {state!r}; {program}"]).exit_code == 0
+    status = stack.json("status", stack.env, "--no-cache", expect=1)
+    assert "the last good backup is 3.0 d old" in status["deps"]["backup"]["detail"]
+    stack.json("backup", "run", stack.env)
+    stack.wait_ready()
 
 
 @pytest.mark.requirement("S1-06")
@@ -211,24 +259,15 @@ def test_the_backup_container_puts_back_what_was_lost(stack: Stack) -> None:
     if "qdrant" in stores:
         with stack.qdrant() as qdrant:
             qdrant.call("DELETE", "/collections/embeddings_v1")
-    said = stack.plinth("backup", "restore", stack.env, expect=2)
-    (line,) = re.findall(r"`docker exec plinth-\S+-plinth-backup python3 -m plinth.backup (.+) restore`", said)
-    assert line == "--config /etc/plinth/config.yaml"
     wanted = [word for store in stores for word in ("--store", store)]
-    assert set(backup(stack, "restore", *wanted, "--replace", "--yes")["seconds"]) == set(stores)
+    assert "add --yes if you mean it" in stack.plinth("backup", "restore", stack.env, *wanted, "--replace", expect=2)
+    said = stack.plinth("backup", "restore", stack.env, *wanted, "--replace", "--yes")
+    assert f"is restored into '{stack.env}'" in said
     assert stack.redis().get("kept") == b"42"
     with stack.postgres() as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
     with stack.qdrant() as qdrant:
         assert qdrant.call("GET", "/collections/embeddings/points/7")["payload"] == {"kept": True}
-
-
-def backup(stack: Stack, *command: str) -> Any:
-    """What the container of the backups answers."""
-    asked = ["python3", "-m", "plinth.backup", "--config", "/etc/plinth/config.yaml", "--json", *command]
-    done = stack.containers.running()["plinth-backup"].exec_run(asked, demux=True)
-    assert done.exit_code == 0, (done.output[0] or b"").decode() + done.output[1].decode()
-    return json.loads(done.output[0])
 
 
 @pytest.mark.requirement("S1-05")
@@ -268,8 +307,8 @@ def test_grafanas_database_is_in_the_set_and_the_documented_commands_put_it_back
     grafana = Grafana(stack.outputs()["grafana"])
     marked = {"time": 1_700_000_000_000, "tags": ["kept"], "text": "by hand"}
     made = grafana.ask("POST", "/api/annotations", json=marked)["id"]
-    backup(stack, "run")
-    assert backup(stack, "list")[0]["stores"]["grafana"] == "ok"
+    stack.plinth("backup", "run", stack.env)
+    assert stack.json("backup", "list", stack.env)[0]["stores"]["grafana"] == "ok"
     grafana.ask("DELETE", f"/api/annotations/{made}")
     documented("dump latest")
     documented("docker exec -i")

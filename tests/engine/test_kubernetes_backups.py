@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
+from plinth.backup.state import Run, State
+from plinth.exporter.reading import Reading, families
 from plinth.home import home
+from tests.answers import Answers, close, serve
 from tests.containers.wire import in_the_clear
-from tests.kubernetes.story import NAMESPACE, OFF, Story, page, story_of
+from tests.kubernetes.jobs import Script
+from tests.kubernetes.story import OFF, Story, story_of
 from tests.project import needs_pulumi
 
 pytestmark = [
@@ -29,11 +37,32 @@ PAGES = {
 }
 
 
+class Told(Answers):
+    """Every page of the pods: an exporter's."""
+
+    text = ""
+
+    def do_GET(self) -> None:
+        body = type(self).text.encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture(scope="module")
+def told() -> type[Told]:
+    return Told
+
+
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     root, kubeconfig = tmp_path_factory.mktemp("backups"), tmp_path_factory.mktemp("kube") / "config"
-    with page() as port, story_of(root, kubeconfig, 1, SETTINGS, dict.fromkeys(PAGES, port)) as story:
+    server = serve(Told)
+    ports = dict.fromkeys(PAGES, server.server_address[1])
+    with story_of(root, kubeconfig, 1, SETTINGS, ports) as story:
         yield story
+    close(server)
 
 
 @pytest.mark.requirement("S1-06")
@@ -60,11 +89,92 @@ def test_the_repositorys_password_is_in_its_secret_alone(story: Story) -> None:
         assert password not in json.dumps(in_the_clear(inputs)), kind
 
 
-def test_what_the_pods_do_names_kubectl(story: Story) -> None:
-    for command in ("run", "check", "drill"):
-        said = " ".join(story.environment.plinth("backup", command, "t", expect=2).split())
-        assert f"kubectl -n {NAMESPACE} create job backup-{command}-now --from=cronjob/backup-{command}" in said
-    assert "sed 's/- run$/- list/'" in " ".join(story.environment.plinth("backup", "list", "t", expect=2).split())
+COMMANDS: list[tuple[tuple[str, ...], list[str]]] = [
+    (("run",), ["--progress=plain", "run"]),
+    (("run", "--json"), ["--json", "--progress=none", "run"]),
+    (("list",), ["--progress=plain", "list"]),
+    (("verify", "--snapshot", "abc"), ["--progress=plain", "--snapshot=abc", "verify"]),
+    (("verify", "--all"), ["--progress=plain", "verify", "--all"]),
+    (("check", "--all"), ["--progress=plain", "check", "--all"]),
+    (("drill",), ["--progress=plain", "drill"]),
+    (("prune",), ["--progress=plain", "prune"]),
+    (
+        ("restore", "--collection", "trades", "--replace", "--yes"),
+        ["--progress=plain", "--into=t", "restore", "--collection=trades", "--replace", "--yes"],
+    ),
+]
+
+
+@pytest.mark.requirement("S1-06")
+def test_backup_commands_run_in_a_job_whose_lines_and_exit_status_are_theirs(story: Story) -> None:
+    jobs = story.store.jobs
+    for number, ((command, *options), words) in enumerate(COMMANDS):
+        code = number % 3
+        document = ("{", ' "points": 7', "}")
+        lines = ("a warning", *document) if "--json" in options else ("  taking qdrant", f"Set {number} is complete")
+        jobs.script_of = lambda _, lines=lines, code=code: Script(lines, exit_code=code, waits="Pulling", cuts=(1,))  # type: ignore[misc]
+        said = story.environment.plinth("backup", command, "t", *options, expect=code)
+        (job,) = jobs.history
+        assert job.command == ["python3", "-m", "plinth.backup", "--config", "/etc/plinth/backup/config.yaml", *words]
+        assert all(said.count(line) == 1 for line in lines), said
+        assert "waiting for the Job backup-" in said
+        assert f"plinth.{command}" not in said
+        assert jobs.pods == {}
+        jobs.history.clear()
+    assert "kubectl" not in "".join(story.environment.printed[-len(COMMANDS) :])
+
+
+def test_json_of_a_job_is_alone_on_standard_output(story: Story) -> None:
+    story.store.jobs.script_of = lambda _: Script(("WARNING no Landlock", "[", ' {"snapshot": "a"}', "]"))
+    done = subprocess.run(
+        [sys.executable, "-c", "from plinth.cli import main; main()", "backup", "list", "t", "--json"],
+        cwd=story.environment.root,
+        env=story.environment.surroundings(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == [{"snapshot": "a"}]
+    assert "WARNING no Landlock" in done.stderr
+
+
+def test_another_environment_is_restored_into_from_here_and_needs_a_repository_in_reach(story: Story) -> None:
+    story.store.jobs.history.clear()
+    said = story.environment.plinth("backup", "restore", "t", "--to", "dr", expect=2)
+    assert "set plinth:backup.repository to one that it reaches" in " ".join(said.split())
+    assert story.store.jobs.history == []
+
+
+def state_page(**ages: float) -> str:
+    runs = {
+        kind: Run(attempted_at=time.time() - age, succeeded_at=time.time() - age, result="ok", duration_s=1)
+        for kind, age in ages.items()
+    }
+    reading = Reading(at=1.0, peers=1, memory_limit_bytes=1, state=State.model_validate(runs))
+    registry = CollectorRegistry()
+    registry.collect = lambda: families(reading)  # type: ignore[method-assign]
+    return generate_latest(registry).decode()
+
+
+@pytest.mark.requirement("S1-06")
+def test_status_tells_what_the_exporter_knows_of_backups_and_is_not_ready_without_a_young_one(
+    story: Story, told: type[Told]
+) -> None:
+    told.text = state_page(backup=3600.0, drill=86400.0)
+    status = story.environment.json("status", "t", "--no-cache")
+    assert status["ready"] is True
+    assert 3600 <= status["backups"]["backup"]["age_s"] < 7200
+    assert (status["backups"]["backup"]["result"], status["backups"]["check"]) == ("ok", None)
+    told.text = state_page(backup=3 * 86400.0)
+    status = story.environment.json("status", "t", "--no-cache", expect=1)
+    assert "the last good backup is 3.0 d old" in status["deps"]["backup"]["detail"]
+    assert "3.0 d ago" in story.environment.plinth("status", "t", expect=1)
+    told.text = state_page()
+    assert "never ran" in story.environment.plinth("status", "t")
+    cronjob = story.store.of("CronJob")["backup-run"]
+    cronjob["spec"]["suspend"] = True
+    assert "is suspended" in story.environment.plinth("status", "t", expect=1)
+    del cronjob["spec"]["suspend"]
 
 
 def test_a_claim_of_the_backups_grows_in_its_own_step_and_is_never_deleted(story: Story) -> None:

@@ -13,6 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plinth.backup.freshness import BackupStatus
+from plinth.backup.state import State
+from plinth.cli.backup_status import with_backups
 from plinth.errors import UserError
 from plinth.health import Dependency, Policy, Result, Status, check, dependencies, remembered
 from plinth.probes import Probe
@@ -153,3 +156,37 @@ def test_ready_means_that_something_was_asked_and_all_of_it_is_well(deps: dict[s
 def test_a_policy_that_is_no_number_is_named() -> None:
     with pytest.raises(UserError, match="PROBE_RETRIES is 'two'"):
         Policy.from_environment({"PROBE_RETRIES": "two"})
+
+
+@pytest.mark.parametrize(
+    ("deps", "problem", "ready"),
+    [
+        ({}, None, True),
+        ({}, "the last good backup is 3.0 d old", False),
+        ({"backup": Result(True, True, False)}, None, True),
+        ({"backup": Result(True, True, False)}, "the last good backup is 3.0 d old", False),
+        # One that is down is told as that, whatever it left behind.
+        ({"backup": Result(True, False, False, detail="refused")}, None, False),
+        ({"backup": Result(True, False, False, detail="refused")}, "the last good backup is 3.0 d old", False),
+        ({"backup": Result(False, None, True)}, "the last good backup is 3.0 d old", True),
+    ],
+)
+def test_backups_that_are_down_or_too_old_are_not_ready(
+    deps: dict[str, Result], problem: str | None, ready: bool
+) -> None:
+    known = Status("t", {"qdrant": Result(True, True, False), **deps})
+    found = with_backups(known, BackupStatus(State(), problem))
+    assert found.ready is ready
+    told = deps.get("backup", Result(True, True, False))
+    assert found.deps["backup"].detail == (problem if told.ok and problem else told.detail)
+    assert with_backups(known, None) == known
+
+
+def test_the_backups_own_page_is_asked() -> None:
+    outputs = {
+        "qdrant": {"url": "http://q:1", "api_key": None},
+        "backup": {"metrics_url": "http://127.0.0.1:9189/metrics"},
+    }
+    (asked,) = [known for known in dependencies(outputs, {}) if known.name == "backup"]
+    assert asked.probe == Probe("http", "127.0.0.1", 9189, "/metrics")
+    assert "backup" not in {known.name for known in dependencies({**outputs, "backup": {}}, {})}

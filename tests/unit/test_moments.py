@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from plinth.backup import take
 from plinth.backup.config import Schedule
+from plinth.backup.freshness import BackupStatus, problem
 from plinth.backup.schedule import _since, plan
-from plinth.backup.show import drilled_lines, state_json, state_line
+from plinth.backup.show import drilled_lines
 from plinth.backup.state import KINDS, Kind, Run, State, read, record
 from plinth.certificates import begins_ahead, is_due, make_authority
 from plinth.moments import SKEW_S, past
@@ -56,19 +57,22 @@ def test_what_is_past_is_left_as_it_is(moment: float, kind: Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_status_says_what_is_dated_ahead_and_counts_it_as_none(ahead: float, kind: Kind) -> None:
     state = State(**{kind: run(ahead, ahead)})
-    said, told = state_line(state, AT), state_json(state, AT)
-    assert f"the last {kind} is dated " in said
-    assert "ahead of this clock" in said
-    assert "due now" in said
-    assert "-" not in said.partition(";")[0]
+    told = BackupStatus(state).to_json(AT)
+    (row,) = [row for row in BackupStatus(state).rows(AT) if row[0] == kind]
+    assert row[1:3] == ("never ran", "")
+    assert f"the last {kind} is dated " in row[3]
+    assert "ahead of this clock" in row[3]
+    assert "due now" in row[3]
+    assert (problem(state, "0 3 * * *", 26, AT) is not None) == (kind == "backup")
     assert told[kind] is None
     assert kind in told["ahead_of_clock"]
 
 
 def test_status_of_a_good_state_says_nothing_of_clocks() -> None:
     state = State(backup=run(JUST, JUST))
-    assert "clock" not in state_line(state, AT)
-    assert set(state_json(state, AT)) == set(KINDS)
+    assert "clock" not in str(list(BackupStatus(state).rows(AT)))
+    assert set(BackupStatus(state).to_json(AT)) == {*KINDS, "problem"}
+    assert problem(state, "0 3 * * *", 26, AT) is None
 
 
 @pytest.mark.parametrize("ahead", AHEAD[1:-1])
@@ -113,7 +117,7 @@ def test_the_newest_set_is_none_that_is_dated_ahead(monkeypatch: pytest.MonkeyPa
     def newest(*moments: float) -> float:
         sets = [SimpleNamespace(id=str(moment), at=moment, complete=True) for moment in sorted(moments)]
         restic: Any = SimpleNamespace(snapshots=lambda: sets, location="r")
-        return take.newest(restic).at
+        return take.newest(restic, restic.snapshots()).at
 
     assert newest(JUST - 9, JUST, AHEAD[1], AHEAD[2]) == JUST
     assert newest(AHEAD[1], AHEAD[2]) == AHEAD[2]

@@ -20,10 +20,10 @@ from rich.table import Table
 
 from plinth.backup import __main__ as backup
 from plinth.backup import show
+from plinth.backup.freshness import BackupStatus
 from plinth.backup.look import Set, Verified
 from plinth.backup.manifest import Manifest
 from plinth.backup.restore import Restored
-from plinth.backup.show import state_line
 from plinth.backup.state import Run, State
 from plinth.backup.take import Taken
 from plinth.cli import collections, load, main, migrate, status, tune
@@ -76,7 +76,7 @@ def status_table(name: str) -> None:
 
 def backup_state(name: str) -> None:
     run = Run(attempted_at=0, result="failed", duration_s=1, detail=name)
-    console.print(state_line(State(backup=run, drill=run), 0))
+    status._show_backups(BackupStatus(State(backup=run, check=run, drill=run), name))
 
 
 def _manifest(name: str) -> Manifest:

@@ -30,6 +30,7 @@ COMMANDS = {
 }
 # What starts throw-away stores.
 STARTING = ("drill", "restore", "schedule")
+EVERY = {"verify": "every set", "check": "read all of the data, and not this week's part"}
 PROGRESS = ("log", "plain", "none")
 
 
@@ -48,6 +49,8 @@ def main() -> None:
         command = commands.add_parser(name, help=what, description=what)
         if name == "restore":
             _add_wish(command)
+        if name in EVERY:
+            command.add_argument("--all", action="store_true", help=EVERY[name])
     given = parser.parse_args()
     log_lines()
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -68,7 +71,8 @@ def main() -> None:
         if given.command == "restore":
             code = _restore(config, target, given)
         else:
-            code = _run(config, given.command, given.snapshot, _say(given.progress), as_json=given.json)
+            every = getattr(given, "all", False)
+            code = _run(config, given.command, given.snapshot, _say(given.progress), every=every, as_json=given.json)
     except UserError as error:
         if given.progress == "log":
             logging.error("%s", error)
@@ -88,7 +92,7 @@ def _say(progress: str) -> Say:
     return lambda line: logging.info("%s", line)
 
 
-def _run(config: Config, command: str, snapshot: str | None, say: Say, *, as_json: bool) -> int:
+def _run(config: Config, command: str, snapshot: str | None, say: Say, *, every: bool, as_json: bool) -> int:
     # Not where root only starts another: they are slow to import, and are not root's to have.
     from plinth.backup import drill, look, schedule, show, take
 
@@ -102,16 +106,18 @@ def _run(config: Config, command: str, snapshot: str | None, say: Say, *, as_jso
         _print(lines, [show.set_json(each) for each in found], as_json=as_json)
         return 0
     if command == "verify":
-        verified = look.verify(config, say, snapshot)
-        _print(show.verified_lines(verified), show.verified_json(verified), as_json=as_json)
-        return 1 if verified.problems else 0
+        verified = look.verify_all(config, say) if every else [look.verify(config, say, snapshot)]
+        lines = [line for each in verified for line in show.verified_lines(each)] or ["No set yet."]
+        documents = [show.verified_json(each) for each in verified]
+        _print(lines, documents if every else documents[0], as_json=as_json)
+        return 1 if any(each.problems for each in verified) else 0
     if command == "drill":
         drilled = drill.run(config, say, snapshot)
         _print(show.drilled_lines(drilled), show.drilled_json(drilled), as_json=as_json)
         return 0 if drilled.result == "ok" else 1
     if command == "check":
-        look.check(config, say)
-        _print(["The repository is whole."], {"whole": True}, as_json=as_json)
+        checked = look.check(config, say, every=every)
+        _print(show.checked_lines(checked), show.checked_json(checked), as_json=as_json)
     elif command == "prune":
         look.prune(config, say)
     elif command == "schedule":
@@ -121,7 +127,9 @@ def _run(config: Config, command: str, snapshot: str | None, say: Say, *, as_jso
 
 def _add_wish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", choices=STORES, action="append", default=[], help="all when absent")
-    parser.add_argument("--collection", action="append", default=[], help="a Qdrant collection; may be repeated")
+    parser.add_argument(
+        "--collection", action="append", default=[], help="a Qdrant collection or an alias; may be repeated"
+    )
     parser.add_argument("--database", action="append", default=[], help="a Postgres database; may be repeated")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--replace", action="store_true", help="restore over what is live, which needs --yes")

@@ -29,7 +29,8 @@ from plinth.backup.neo4j import connect as connect_neo4j
 from plinth.backup.neo4j import version, words
 from plinth.backup.node import Node
 from plinth.backup.redis import connect, digest, keyspace
-from plinth.backup.restic import Restic, Snapshot
+from plinth.backup.restic import Restic
+from plinth.backup.restic_output import Snapshot
 from plinth.backup.source import LONGEST, shortened
 from plinth.backup.state import Result, Run, record
 from plinth.backup.take import newest
@@ -198,10 +199,10 @@ def run(config: Config, say: Say, wanted: str | None = None, *, wait_s: float = 
 
 def _drill(work: Work, wanted: str | None) -> Drilled:
     restic = Restic(work)
-    restic.open()
+    snapshots = restic.open_and_list()
     current().clear(work.scratch)
     emptied(work.scratch)
-    snapshot = newest(restic, wanted)
+    snapshot = newest(restic, snapshots, wanted)
     manifest = manifest_of(restic, snapshot)
     room.require(f"A drill of set {snapshot.short}", room.of_drill(work.scratch, manifest))
     drill = Drill(work, restic, snapshot, manifest)

@@ -9,6 +9,7 @@ from plinth.backup.config import QdrantStore
 from plinth.backup.launcher import current
 from plinth.backup.manifest import Collection, QdrantPart
 from plinth.backup.node import Node, nodes
+from plinth.backup.qdrant import DIRECTORY
 from plinth.backup.source import BEGUN, DONE, Source, Wish
 from plinth.backup.work import BackupError
 from plinth.qdrant.client import collection_path
@@ -52,9 +53,12 @@ def refusals(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -
 
 
 def restore(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -> list[str]:
-    """Restore what is wished; a sentence for each collection."""
+    """Restore what is wished; a sentence for each collection. Live names are taken once it is their turn."""
+    chosen = wanted(part, wish)
+    left = [saved for saved in chosen if f"qdrant/{saved.name}" not in source.made()]
+    source.fetch_folder(DIRECTORY, [shard.path for saved in left for shard in saved.shards])
     restoring = _Restoring(source, part, nodes(store), store)
-    return [restoring.one(saved, beside=wish.beside) for saved in wanted(part, wish)]
+    return [restoring.one(saved, beside=wish.beside) for saved in chosen]
 
 
 _BY_ALIAS = "run the restore again, which makes it anew; where data was live, aliases lead to a compared copy meanwhile"
@@ -79,6 +83,7 @@ class _Restoring:
         aliases = self._aliases(name, *([copy] if self._is_begun(copy) else []))
         if word != MADE:
             self._anew(saved, copy, aliases)
+        self._source.await_turn("qdrant")
         self._lead(aliases, name)
         if self._is_begun(copy):
             self._first.call("DELETE", collection_path(copy))
@@ -93,6 +98,7 @@ class _Restoring:
             if self._first.count(name):
                 # Readers by an alias go to the compared copy while the name itself is made anew.
                 self._make(saved, copy)
+                self._source.await_turn("qdrant")
                 self._lead(aliases, copy)
             self._first.call("DELETE", collection_path(name))
         self._make(saved, name)

@@ -16,6 +16,7 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -197,6 +198,7 @@ class Asking:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._asking = threading.Lock()
 
     def start(self, kind: Kind, _directory: Path, seed: BinaryIO | None = None) -> AskedStore:
         """A store, in a directory that the launcher chooses."""
@@ -227,8 +229,9 @@ class Asking:
         """The answer to a request; raises :class:`BackupError` with what stands against it."""
         if file:
             file.flush()
-        _send(self._connection, request, [file.fileno()] if file else [])
-        message = _receive(self._connection)
+        with self._asking:
+            _send(self._connection, request, [file.fileno()] if file else [])
+            message = _receive(self._connection)
         if message is None:
             raise BackupError("What starts throw-away stores has ended; run it again.")
         if "error" in message[0]:

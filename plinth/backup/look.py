@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from plinth.backup.config import Config
+from plinth.backup.folder import fetch_folder
 from plinth.backup.manifest import NAME, Manifest, differences, parse
-from plinth.backup.restic import Restic, Snapshot
+from plinth.backup.restic import Restic
+from plinth.backup.restic_output import Snapshot
 from plinth.backup.state import Run, record
 from plinth.backup.take import newest
 from plinth.backup.work import BackupError, Say, Work, working
@@ -28,11 +30,27 @@ class Set:
 
 @dataclass(frozen=True)
 class Verified:
-    """A set that was read whole; ``problems`` are sentences."""
+    """A set that was read whole; ``problems`` are sentences. Without a manifest there was nothing to compare with."""
 
     snapshot: Snapshot
-    manifest: Manifest
+    manifest: Manifest | None
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check that found nothing wrong: it read one of so many parts of the data; ``packs`` is restic's word on it."""
+
+    part: int
+    parts: int
+    packs: str
+
+    @property
+    def share(self) -> str:
+        """What was read of the data."""
+        if self.parts == 1:
+            return "all of the data was read"
+        return f"part {self.part} of {self.parts} of the data was read{f' ({self.packs})' if self.packs else ''}"
 
 
 def sets(config: Config, say: Say) -> list[Set]:
@@ -49,29 +67,55 @@ def manifest_of(restic: Restic, snapshot: Snapshot) -> Manifest:
     return parse(restic.manifest(snapshot), f"set {snapshot.short}")
 
 
-def verify(config: Config, say: Say, wanted: str | None = None) -> Verified:
+def verify(config: Config, say: Say, snapshot_id: str | None = None) -> Verified:
     """Check the repository, then read every byte of a set and compare it with its manifest."""
     with working(config, say) as work:
         restic = Restic(work)
-        restic.open()
-        snapshot = newest(restic, wanted, incomplete=True)
+        snapshot = newest(restic, restic.open_and_list(), snapshot_id, incomplete=True)
         say("checking the repository")
         restic.check()
-        manifest = manifest_of(restic, snapshot)
-        listed = restic.listed(snapshot)
-        listed.pop(NAME, None)
-        wrong = differences(listed, manifest.pieces)
-        for piece in manifest.pieces:
-            if piece.path not in listed:
-                continue
-            say(f"reading {piece.path}")
-            if restic.fetch(snapshot, piece, None) != piece.sha256:
-                wrong.append(f"{piece.path} is not what was saved")
-        return Verified(snapshot, manifest, (*manifest.failures, *wrong))
+        return _verified(work, restic, snapshot)
 
 
-def check(config: Config, say: Say, *, wait_s: float = 0.0) -> None:
-    """Check the repository, and read this week's part of its data; the result goes to the state's file."""
+def verify_all(config: Config, say: Say) -> list[Verified]:
+    """Check the repository, then read every byte of every set, newest first."""
+    with working(config, say) as work:
+        restic = Restic(work)
+        snapshots = restic.open_and_list()
+        say("checking the repository")
+        restic.check()
+        result = []
+        for snapshot in reversed(snapshots):
+            try:
+                result.append(_verified(work, restic, snapshot))
+            except BackupError as error:
+                result.append(Verified(snapshot, None, (str(error),)))
+        return result
+
+
+def _verified(work: Work, restic: Restic, snapshot: Snapshot) -> Verified:
+    manifest = manifest_of(restic, snapshot)
+    listed = restic.listed(snapshot)
+    listed.pop(NAME, None)
+    wrong = differences(listed, manifest.pieces)
+    pieces = [piece for piece in manifest.pieces if piece.path in listed]
+    folders = sorted({piece.path.partition("/")[0] for piece in pieces if "/" in piece.path})
+    digests: dict[str, str] = {}
+    # A folder that holds what it should is read from one start of restic.
+    for folder in folders if not wrong else ():
+        work.say(f"reading {folder} of set {snapshot.short}")
+        within = [piece for piece in pieces if piece.path.startswith(f"{folder}/")]
+        digests |= fetch_folder(restic, snapshot, folder, within, None)
+    for piece in pieces:
+        if piece.path not in digests:
+            work.say(f"reading {piece.path} of set {snapshot.short}")
+            digests[piece.path] = restic.fetch(snapshot, piece, None)
+    wrong += [f"{piece.path} is not what was saved" for piece in pieces if digests[piece.path] != piece.sha256]
+    return Verified(snapshot, manifest, (*manifest.failures, *wrong))
+
+
+def check(config: Config, say: Say, *, wait_s: float = 0.0, every: bool = False) -> Checked:
+    """Check the repository, and read this week's part of its data or all; the result goes to the state's file."""
     with working(config, say, wait_s=wait_s) as work:
         began_at, began = time.time(), time.monotonic()
 
@@ -79,12 +123,14 @@ def check(config: Config, say: Say, *, wait_s: float = 0.0) -> None:
             record(config.state, "check", result)
 
         try:
-            _check(work)
+            checked = _check(work, every=every)
         except Exception as error:
             seconds = time.monotonic() - began
             leave(Run(attempted_at=began_at, result="failed", duration_s=seconds, detail=str(error)))
             raise
-        leave(Run(attempted_at=began_at, result="ok", duration_s=time.monotonic() - began))
+        seconds = time.monotonic() - began
+        leave(Run(attempted_at=began_at, result="ok", duration_s=seconds, detail=checked.share))
+        return checked
 
 
 def prune(config: Config, say: Say) -> None:
@@ -96,8 +142,7 @@ def prune(config: Config, say: Say) -> None:
         )
     with working(config, say) as work:
         restic = Restic(work)
-        restic.open()
-        _refuse_future_sets(restic.snapshots())
+        _refuse_future_sets(restic.open_and_list())
         say("letting old sets go")
         restic.forget(config.keep)
         say("freeing their room")
@@ -120,13 +165,14 @@ def part_of(now: datetime, parts: int) -> int:
     return now.isocalendar().week % parts + 1
 
 
-def _check(work: Work) -> None:
+def _check(work: Work, *, every: bool) -> Checked:
     restic = Restic(work)
     restic.open()
-    parts = work.config.schedule.check_parts
+    parts = 1 if every else work.config.schedule.check_parts
     part = part_of(datetime.now(UTC), parts)
-    work.say(f"checking the repository, and reading part {part} of {parts}")
-    restic.check(part, parts)
+    data = f"part {part} of {parts} of its data" if parts > 1 else "all of its data"
+    work.say(f"checking the repository, and reading {data}")
+    return Checked(part, parts, restic.check(part, parts))
 
 
 def _manifest_or_none(restic: Restic, snapshot: Snapshot) -> Manifest | None:

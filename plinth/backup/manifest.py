@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,9 +25,10 @@ from plinth.backup.forms import (
 from plinth.backup.sql_tokens import name_fault
 from plinth.backup.state import Result
 from plinth.backup.work import BackupError
-from plinth.files import sha256
 
 NAME = "manifest.json"
+_BLOCK, _CHUNK = 4096, 1 << 20
+_ZEROS = bytes(_BLOCK)
 
 
 class _Model(BaseModel):
@@ -48,10 +52,14 @@ class Range(_Model):
 
 
 class Piece(_Model):
-    """A file of the set: path relative to it, bytes, SHA-256."""
+    """A file of the set: path relative to it, bytes, SHA-256.
+
+    ``data`` are the bytes outside of blocks of zeros, which is what a sparse file holds; None in sets that did not ask.
+    """
 
     path: AnyPath
     size: int = Field(ge=0)
+    data: int | None = Field(None, ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -279,6 +287,11 @@ class Manifest(_Model):
         """Bytes of all pieces."""
         return sum(piece.size for piece in self.pieces)
 
+    @property
+    def data(self) -> int:
+        """Bytes of data in all pieces: without the zeros of sparse files, where they were counted."""
+        return sum(piece.size if piece.data is None else piece.data for piece in self.pieces)
+
     def piece(self, path: str) -> Piece:
         """The piece at a path."""
         return next(piece for piece in self.pieces if piece.path == path)
@@ -297,15 +310,42 @@ def parse(text: str, where: str) -> Manifest:
         ) from None
 
 
-def pieces_below(root: Path) -> tuple[Piece, ...]:
-    """Every file of a staged set, hashed."""
+class Measure:
+    """What a file holds, chunk by chunk as it is written or read: its size, its data and its SHA-256."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._size = self._zeros = 0
+
+    def add(self, chunk: bytes) -> None:
+        """The next bytes of the file."""
+        self._digest.update(chunk)
+        self._size += len(chunk)
+        if chunk.count(0) >= _BLOCK:
+            blocks = range(0, len(chunk), _BLOCK)
+            self._zeros += sum(_BLOCK for at in blocks if chunk[at : at + _BLOCK] == _ZEROS)
+
+    def piece(self, path: str) -> Piece:
+        """The file as a piece of a set."""
+        return Piece(path=path, size=self._size, data=self._size - self._zeros, sha256=self._digest.hexdigest())
+
+
+def pieces_below(root: Path, measured: Mapping[str, Piece]) -> tuple[Piece, ...]:
+    """Every file of a staged set, hashed: those that were not ``measured`` on the way, several at once."""
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    return tuple(piece(path, root) for path in files)
+    left = [path for path in files if path.relative_to(root).as_posix() not in measured]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashed = {each.path: each for each in pool.map(lambda path: piece(path, root), left)}
+    return tuple({**measured, **hashed}[path.relative_to(root).as_posix()] for path in files)
 
 
 def piece(path: Path, root: Path) -> Piece:
     """One file, hashed."""
-    return Piece(path=path.relative_to(root).as_posix(), size=path.stat().st_size, sha256=sha256(path))
+    measure = Measure()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            measure.add(chunk)
+    return measure.piece(path.relative_to(root).as_posix())
 
 
 def differences(listed: dict[str, int], wanted: Iterable[Piece]) -> list[str]:

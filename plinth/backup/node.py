@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import httpx
 
 from plinth.backup.config import QdrantStore, secret
+from plinth.backup.manifest import Measure
 from plinth.embedded import ENGINE
 from plinth.errors import UserError
 from plinth.http_client import url_path
@@ -39,8 +39,8 @@ class Node(Qdrant):
         """The version of Qdrant's API that it speaks."""
         return self.banner().rsplit(" ", 1)[-1]
 
-    def take(self, path: str, to: Path, journal: Journal) -> tuple[str | None, str]:
-        """Make a snapshot at ``path``, fetch it, remove it; the server's own checksum and that of what came."""
+    def take(self, path: str, to: Path, journal: Journal) -> tuple[str | None, Measure]:
+        """Make a snapshot at ``path``, fetch it, remove it; the server's own checksum, and what came."""
         journal.asked(self, path)
         made = self.call("POST", f"{path}?wait=true")
         where = f"{path}{_part(made['name'])}"
@@ -64,22 +64,22 @@ class Node(Qdrant):
         except (LookupError, TypeError) as error:
             raise QdrantError(f"Qdrant at {self.url} lists its collections as no Qdrant does: {error!r}") from error
 
-    def download(self, path: str, to: Path) -> str:
-        """Fetch a file; its SHA-256."""
-        digest = hashlib.sha256()
+    def download(self, path: str, to: Path) -> Measure:
+        """Fetch a file, measured on the way."""
+        measure = Measure()
         try:
             with self._http.stream("GET", path) as answer, to.open("wb") as file:
                 if not answer.is_success:
                     answer.read()
                     raise self._refusal("GET", path, answer)
                 for chunk in answer.iter_bytes(CHUNK):
-                    digest.update(chunk)
+                    measure.add(chunk)
                     file.write(chunk)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         except httpx.InvalidURL as error:
             raise QdrantError(f"Qdrant at {self.url} cannot be asked for {path[:200]!a}: {error}") from error
-        return digest.hexdigest()
+        return measure
 
     def upload(self, path: str, file: Path, checksum: str) -> None:
         """Recover a snapshot from a file of ours; the server compares the checksum."""

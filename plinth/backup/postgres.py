@@ -6,7 +6,9 @@ superuser: pg_dump evaluates nothing of an owner's by intent, and by accident no
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +16,7 @@ import psycopg
 
 from plinth.backup.archive import CLIENT
 from plinth.backup.config import PostgresStore, secret
-from plinth.backup.manifest import DatabasePart, PostgresPart
+from plinth.backup.manifest import DatabasePart, PostgresPart, piece
 from plinth.backup.tables import CHECKSUM_KIND, LOCK_TIMEOUT_MS, canonical, tables
 from plinth.backup.temporary_roles import PREFIX, reader
 from plinth.backup.work import BackupError, Work, tool
@@ -141,27 +143,29 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         row = connection.execute("SELECT pg_export_snapshot()").fetchone()
         assert row is not None  # noqa: S101 - a function answers with one row
-        done = work.run(
-            [
-                tool("pg_dump", CLIENT),
-                "--format=custom",
-                # Restic compresses, and finds again what did not change, in plain data alone.
-                "--compress=0",
-                f"--snapshot={row[0]}",
-                f"--lock-wait-timeout={LOCK_TIMEOUT_MS}",
-                "--file",
-                work.stage / path,
-                f"--dbname={quoted(name)}",
-            ],
-            environment(login),
-        )
+        argv: list[str | Path] = [
+            tool("pg_dump", CLIENT),
+            "--format=custom",
+            # Restic compresses, and finds again what did not change, in plain data alone.
+            "--compress=0",
+            f"--snapshot={row[0]}",
+            f"--lock-wait-timeout={LOCK_TIMEOUT_MS}",
+            "--file",
+            work.stage / path,
+            f"--dbname={quoted(name)}",
+        ]
+        # Both read the snapshot at the same time: what the dump holds, and what it must hold.
+        with ThreadPoolExecutor(1) as pool:
+            dumping = pool.submit(work.run, argv, environment(login))
+            contents = tables(connection)
+            done = dumping.result()
         if done.code != 0:
             raise BackupError(f"pg_dump failed: {done.words}")
         part = DatabasePart(
             **known,
             **shared,
             path=path,
-            tables=tables(connection),
+            tables=contents,
             checksum_kind=CHECKSUM_KIND,
             extensions={
                 str(extension): str(version) for extension, version in connection.execute(_EXTENSIONS).fetchall()
@@ -170,7 +174,10 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
         for what, count in connection.execute(_NOT_RESTORED).fetchall():
             work.say(f"postgres {name}: a restore does not bring back {count} {what}; see docs/backup.md")
         connection.execute("COMMIT")
-    verify_dump(work, str(work.stage / path))
+    with ThreadPoolExecutor(1) as pool:
+        hashing = pool.submit(piece, work.stage / path, work.stage)
+        verify_dump(work, str(work.stage / path))
+        work.measured[path] = hashing.result()
     return part
 
 

@@ -166,18 +166,20 @@ class Taking:
         to.parent.mkdir(parents=True, exist_ok=True)
         node = self._nodes[take.node]
         try:
-            theirs, ours = node.take(f"{collection_path(name)}{inner}/snapshots", to, self._journal)
+            theirs, measure = node.take(f"{collection_path(name)}{inner}/snapshots", to, self._journal)
         except QdrantError as error:
             to.unlink(missing_ok=True)
             self.failures.append(f"{what} was not taken: {_line(error)}")
             for sentence in self._journal.clean(self._nodes):
                 self._say(f"qdrant: {sentence}")
             return None
-        problem = _problem(theirs, ours, to)
+        piece = measure.piece(file)
+        problem = _problem(theirs, piece.sha256, to)
         if problem:
             to.unlink()
             self.failures.append(f"{what} was not taken: {problem}")
             return None
+        self._work.measured[file] = piece
         return Shard(id=take.shard, key=take.key, peer=take.peer, path=file, taken_at=time.time())
 
 

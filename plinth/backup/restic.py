@@ -9,53 +9,39 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from plinth.backup import remote
 from plinth.backup.config import Keep, secret
 from plinth.backup.manifest import NAME, Piece
+from plinth.backup.restic_output import (
+    COMPLETE,
+    INCOMPLETE,
+    Snapshot,
+    damage,
+    is_absent,
+    is_locked,
+    is_wrong_password,
+    json_lines,
+    packs_read,
+    snapshot_of,
+)
 from plinth.backup.work import BackupError, Done, Work, tool
 from plinth.child import fixed_environment
 from plinth.repository_address import HIDDEN, login_in, masked
 
-COMPLETE, INCOMPLETE = "complete", "incomplete"
-NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
-_ABSENT = re.compile(
-    r"unable to open config file: ((stat|lstat) .*(no such file|does not exist)|<config/> does not exist)"
-    r"|The specified key does not exist"
-    r"|Fatal: repository does not exist",
-    re.IGNORECASE | re.DOTALL,
-)
-_WRONG_PASSWORD = re.compile(r"wrong password or no key found", re.IGNORECASE)
-_LOCKED = re.compile(r"repository is already locked|unable to create lock", re.IGNORECASE)
 _SECRET_IN_URL = re.compile(r"://[^/@\s]+@")
-# Whoever knows the password may have written a snapshot's words: they are arguments, and no options.
-_ID, _STAGED = re.compile(r"[0-9a-f]{64}"), re.compile(r"/[^\x00-\x1f\x7f]*")
 CHUNK = 1 << 20
 LARGEST_MANIFEST = 512 << 20
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A set in the repository. ``path`` is where it was staged, which is where it lies within the snapshot."""
-
-    id: str
-    at: float
-    path: str
-    complete: bool
-
-    @property
-    def short(self) -> str:
-        """What people name it by."""
-        return self.id[:8]
 
 
 class Restic:
@@ -83,16 +69,35 @@ class Restic:
 
     def open_or_make(self) -> None:
         """Open the repository, and make it where there surely is none yet."""
-        if not self._pinned() and not self.is_there():
-            self._succeed("init")
+        self.make_if_absent()
         self.open()
 
-    def open(self) -> None:
-        """Find the repository, and refuse another than before.
+    def make_if_absent(self) -> bool:
+        """Make the repository where there surely is none yet; whether it was made just now."""
+        if self._pinned():
+            return False
+        config = self._config()
+        if config.code == 0 or not self._is_absent(config):
+            self._accept(config)
+            return False
+        self._succeed("init")
+        return True
 
-        What a killed run left locked is freed: the lock of this machine is ours, so nobody of ours is at work.
-        """
-        found = self._config()
+    def open(self) -> None:
+        """Find the repository, and refuse another than before."""
+        self._accept(self._config())
+
+    def open_and_list(self) -> list[Snapshot]:
+        """Open it, and list its sets: a directory's at the same time, for each start of restic derives its key anew."""
+        if remote.directory(self._settings.location) is None:
+            self.open()
+            return self.snapshots()
+        with ThreadPoolExecutor(1) as pool:
+            listing = pool.submit(self.snapshots)
+            self.open()
+            return listing.result()
+
+    def _accept(self, found: Done) -> None:
         pinned = self._pinned()
         if pinned and found.code != 0 and self._is_absent(found):
             raise BackupError(
@@ -108,7 +113,6 @@ class Restic:
             )
         if not pinned:
             self._pin_file.write_text(json.dumps({"repository": self._settings.location, "id": identity}) + "\n")
-        self._succeed("unlock")
 
     def is_there(self) -> bool:
         """Whether there is a repository yet; raises where that cannot be told."""
@@ -131,7 +135,7 @@ class Restic:
             "--",
             str(directory),
         )
-        summary = next((line for line in _json_lines(said) if line.get("message_type") == "summary"), None)
+        summary = next((line for line in json_lines(said) if line.get("message_type") == "summary"), None)
         if summary is None or not summary.get("snapshot_id"):
             raise BackupError("restic ended well and named no snapshot; nothing of it counts. Run it again.")
         return str(summary["snapshot_id"]), int(summary["data_added"])
@@ -139,12 +143,25 @@ class Restic:
     def snapshots(self) -> list[Snapshot]:
         """Every set of this environment, oldest first."""
         said = self._succeed("snapshots", "--json", "--host", self._host, "--tag", self._plan)
-        found = map(_snapshot, json.loads(said.out or "[]") or [])
+        found = map(snapshot_of, json.loads(said.out or "[]") or [])
         return sorted((each for each in found if each), key=lambda snapshot: snapshot.at)
+
+    def saved(self, snapshot_id: str) -> tuple[Snapshot, dict[str, int]]:
+        """A set by an id of which an old restic names only the beginning, and its files."""
+        entries = json_lines(self._succeed("ls", "--json", "--", snapshot_id))
+        snapshot = next(filter(None, map(snapshot_of, entries)), None)
+        if snapshot is None or not snapshot.id.startswith(snapshot_id):
+            raise BackupError(
+                f"The repository does not list the snapshot {snapshot_id[:8]} that was just stored in it."
+            )
+        return snapshot, self._files(snapshot, entries)
 
     def listed(self, snapshot: Snapshot) -> dict[str, int]:
         """The files of a set, bytes by relative path."""
-        nodes = _json_lines(self._succeed("ls", "--json", "--", snapshot.id))
+        return self._files(snapshot, json_lines(self._succeed("ls", "--json", "--", snapshot.id)))
+
+    @staticmethod
+    def _files(snapshot: Snapshot, nodes: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         prefix = f"{snapshot.path}/"
         return {
             str(node["path"]).removeprefix(prefix): int(node.get("size", 0))
@@ -162,37 +179,52 @@ class Restic:
         """Read a file of a set whole, into ``to`` where it is given; its SHA-256. It ends where it is longer."""
         return self._dump(snapshot, piece.path, piece.size, to)
 
-    def _dump(self, snapshot: Snapshot, path: str, most: int, to: BinaryIO | None) -> str:
-        digest, size = hashlib.sha256(), 0
-        argv = self._argv("dump", "--", snapshot.id, f"{snapshot.path}/{path}")
+    @contextmanager
+    def stream(self, *arguments: str) -> Iterator[BinaryIO]:
+        """What restic writes, as it comes; raises where it ends badly, and ends it where the block does."""
         with TemporaryFile() as errors:
             process = subprocess.Popen(
-                argv,
+                self._argv(*arguments),
                 env=fixed_environment(self._environment()),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 pass_fds=(self._work.lock,),
             )
-            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            output, refused = cast(BinaryIO, process.stdout), False
             try:
-                while size <= most and (chunk := process.stdout.read(CHUNK)):
-                    size += len(chunk)
-                    digest.update(chunk)
-                    if to:
-                        to.write(chunk)
+                yield output
+                while output.read(CHUNK):
+                    pass
+            except BackupError:
+                refused = True
+                raise
             finally:
-                process.stdout.close()
+                output.close()
+                # One that has more to say is ended by a pipe that nobody reads.
                 code = process.wait()
-            if size > most:
-                raise BackupError(f"{path} of set {snapshot.short} is longer than its manifest says; take another set.")
-            errors.seek(0)
-            words = errors.read().decode(errors="replace")
-        self._refuse(Done(code, "", words), f"dump {path}")
+                if not refused and code != -signal.SIGPIPE:
+                    errors.seek(0)
+                    self._refuse(Done(code, "", errors.read().decode(errors="replace")), " ".join(arguments[:1]))
+
+    def _dump(self, snapshot: Snapshot, path: str, most: int, to: BinaryIO | None) -> str:
+        digest, size = hashlib.sha256(), 0
+        with self.stream("dump", "--", snapshot.id, f"{snapshot.path}/{path}") as content:
+            while chunk := content.read(CHUNK):
+                size += len(chunk)
+                if size > most:
+                    raise BackupError(
+                        f"{path} of set {snapshot.short} is longer than its manifest says; take another set."
+                    )
+                digest.update(chunk)
+                if to:
+                    to.write(chunk)
         return digest.hexdigest()
 
-    def forget(self, keep: Keep) -> None:
-        """Let old sets go. Incomplete ones are counted apart, so that they never push a complete one out.
+    def forget(self, keep: Keep, sets: Sequence[Snapshot] | None = None) -> bool:
+        """Let old sets go, and whether there may be some: not where ``sets`` are all there are, and few.
+
+        Incomplete ones are counted apart, so that they never push a complete one out.
 
         Nor does one of what was lost today push out this morning's: all of the newest's last 24 hours stay.
         """
@@ -206,8 +238,13 @@ class Restic:
             "--keep-monthly",
             str(keep.monthly),
         )
-        for kind, rule in ((COMPLETE, ages), (INCOMPLETE, ("--keep-last", str(keep.daily)))):
+        some = False
+        for kind, rule, always in ((COMPLETE, ages, 1), (INCOMPLETE, ("--keep-last", str(keep.daily)), keep.daily)):
+            if sets is not None and sum(each.complete == (kind == COMPLETE) for each in sets) <= always:
+                continue
+            some = True
             self._succeed("forget", "--host", self._host, "--tag", f"{self._plan},{kind}", "--group-by", "tags", *rule)
+        return some
 
     def drop(self, snapshot_id: str) -> None:
         """Let one snapshot go that turned out to be none."""
@@ -217,35 +254,55 @@ class Restic:
         """Free what no set needs any more."""
         self._succeed("prune")
 
-    def check(self, part: int | None = None, parts: int = 1) -> None:
-        """Prove the repository's structure, and read one part of its data; all parts in turn read everything."""
+    def check(self, part: int | None = None, parts: int = 1) -> str:
+        """Prove the repository's structure, and read one part of its data; all parts in turn read everything.
+
+        What restic says of how much that was: `53 of 210 packs`; empty where it does not say.
+        """
         subset = (f"--read-data-subset={part}/{parts}",) if part else ()
-        done = self._run("check", *subset)
+        done = self._run("check", *(subset if parts > 1 else ("--read-data",) * bool(part)))
         if done.code != 0:
             self._refuse_opening(done)
             raise BackupError(
-                f"The repository {self.location} is damaged: {self._clean(_damage(done))}. Make a backup into another "
+                f"The repository {self.location} is damaged: {self._clean(damage(done))}. Make a backup into another "
                 "one first (plinth:backup.repository), then repair this one or retire it."
             )
+        return packs_read(done)
 
     def _config(self) -> Done:
         """What the repository says of itself; raises where its server does not answer."""
         if said := remote.silence(self._settings.location, self.location, self._settings.ca_file):
             raise BackupError(said)
-        argv = self._argv("cat", "config")
-        return remote.opened(self._work, argv, self._environment(), self._settings.location, self._is_absent)
+        argv = self._argv("cat", "config", patient=False)
+        found = remote.opened(self._work, argv, self._environment(), self._settings.location, self._is_absent)
+        if found.code == 0 or not is_locked(found):
+            return found
+        self._unlock()
+        return self._work.run(self._argv("cat", "config"), self._environment())
 
     def _run(self, *arguments: str) -> Done:
-        return self._work.run(self._argv(*arguments), self._environment())
+        """Run restic. What a killed run left locked is freed: we hold this machine's lock, and nobody of ours works.
+
+        restic itself tells a lock whose process is gone; another machine's that lives is waited for.
+        """
+        done = self._work.run(self._argv(*arguments, patient=False), self._environment())
+        if done.code != 0 and is_locked(done):
+            self._unlock()
+            done = self._work.run(self._argv(*arguments), self._environment())
+        return done
+
+    def _unlock(self) -> None:
+        done = self._work.run(self._argv("unlock"), self._environment())
+        self._refuse(done, "unlock")
 
     def _succeed(self, *arguments: str) -> Done:
         done = self._run(*arguments)
         self._refuse(done, arguments[0])
         return done
 
-    def _argv(self, *arguments: str) -> list[str]:
+    def _argv(self, *arguments: str, patient: bool = True) -> list[str]:
         # 0.16 learned to wait for a lock.
-        patience = ("--retry-lock", "10m") if self.version >= (0, 16) else ()
+        patience = ("--retry-lock", "10m") if patient and self.version >= (0, 16) else ()
         options = [word for option in self._settings.options for word in ("-o", option)]
         # 0.14 does not read RESTIC_CACERT.
         trusted = ("--cacert", str(ca)) if (ca := self._settings.ca_file) else ()
@@ -282,9 +339,7 @@ class Restic:
         return known["id"] if known["repository"] == self._settings.location else None
 
     def _is_absent(self, done: Done) -> bool:
-        if self.version >= (0, 17):
-            return done.code == NO_REPOSITORY
-        return bool(_ABSENT.search(done.err))
+        return is_absent(done, self.version)
 
     def _refuse(self, done: Done, what: str) -> None:
         if done.code == 0:
@@ -295,7 +350,7 @@ class Restic:
     def _refuse_opening(self, done: Done) -> None:
         if refused := remote.refusal(self.location, done.err):
             raise BackupError(refused)
-        if done.code == WRONG_PASSWORD or _WRONG_PASSWORD.search(done.err):
+        if is_wrong_password(done):
             raise BackupError(
                 f"The password does not open the repository {self.location}; set plinth:backup.password to the one "
                 "that it was made with."
@@ -304,7 +359,7 @@ class Restic:
             raise BackupError(
                 f"There is no repository at {self.location}; make a first backup, or correct plinth:backup.repository."
             )
-        if done.code == LOCKED or _LOCKED.search(done.err):
+        if is_locked(done):
             raise BackupError(
                 f"The repository {self.location} is locked by another machine; wait until it has ended there, or run "
                 "`restic unlock` if it is dead."
@@ -318,36 +373,3 @@ class Restic:
             if login := login_in(address):
                 words = words.replace(login, HIDDEN)
         return _SECRET_IN_URL.sub("://***@", words)
-
-
-def _json_lines(done: Done) -> list[dict[str, Any]]:
-    found = []
-    for line in done.out.splitlines():
-        try:
-            parsed = json.loads(line)
-        except ValueError:
-            continue  # a warning among the lines
-        if isinstance(parsed, dict):
-            found.append(parsed)
-    return found
-
-
-def _snapshot(entry: Mapping[str, Any]) -> Snapshot | None:
-    """A set as the repository lists it; None for what no version of Plinth has stored."""
-    try:
-        at = datetime.fromisoformat(_whole_microseconds(entry["time"])).timestamp()
-        found = Snapshot(entry["id"], at, entry["paths"][0], COMPLETE in entry.get("tags", ()))
-    except (LookupError, TypeError, ValueError, OverflowError):
-        return None
-    return found if _ID.fullmatch(found.id) and _STAGED.fullmatch(found.path) else None
-
-
-def _whole_microseconds(time: str) -> str:
-    """RFC 3339 with nanoseconds, as Go writes it, in what Python reads."""
-    return re.sub(r"(\.\d{1,6})\d*", r"\1", time)
-
-
-def _damage(done: Done) -> str:
-    lines = [line.strip() for line in f"{done.err}\n{done.out}".splitlines()]
-    told = [line for line in lines if re.search(r"error|pack|blob|missing|damaged|corrupt", line, re.IGNORECASE)]
-    return " / ".join((told or lines)[:3])

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -23,7 +26,8 @@ from plinth.backup.config import Config, Stores
 from plinth.backup.launcher import current
 from plinth.backup.look import manifest_of
 from plinth.backup.manifest import GrafanaPart, Manifest
-from plinth.backup.restic import Restic, Snapshot
+from plinth.backup.restic import Restic
+from plinth.backup.restic_output import Snapshot
 from plinth.backup.source import STORES, Source, Wish, begun
 from plinth.backup.take import newest
 from plinth.backup.work import BackupError, Say, emptied, working
@@ -49,12 +53,20 @@ class Step:
     restore: Callable[[], list[str]]
 
 
+def without_aliases(manifest: Manifest, wish: Wish) -> Wish:
+    """A wish for collections by the names that they have themselves: an alias of the set leads to one."""
+    aliases = manifest.qdrant.aliases if manifest.qdrant else {}
+    names = dict.fromkeys(aliases.get(name, name) for name in wish.collections)
+    return replace(wish, collections=tuple(names))
+
+
 def chosen(manifest: Manifest, wish: Wish) -> tuple[str, ...]:
     """The stores of a set that a wish asks for, in the order in which they are restored."""
     there = tuple(store for store in STORES if getattr(manifest, store))
     _refuse_unknown("store", wish.stores, there)
     qdrant, postgres = manifest.qdrant, manifest.postgres
-    _refuse_unknown("collection", wish.collections, [each.name for each in qdrant.collections] if qdrant else [])
+    collections = [*(each.name for each in qdrant.collections), *sorted(qdrant.aliases)] if qdrant else []
+    _refuse_unknown("collection", wish.collections, collections)
     _refuse_unknown("database", wish.databases, [each.name for each in postgres.databases] if postgres else [])
     named = {"qdrant": wish.collections, "postgres": wish.databases}
     wanted = {*wish.stores, *(store for store, names in named.items() if names)} or there
@@ -65,10 +77,10 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
     """Restore a set of ``source``'s repository into ``target``'s stores, which may be another environment's."""
     with working(source, say) as work, turns.restoring(target.postgres):
         restic = Restic(work)
-        restic.open()
+        snapshots = restic.open_and_list()
         current().clear(work.scratch)
         emptied(work.scratch)
-        snapshot, identity = newest(restic, wish.snapshot), _identity(target)
+        snapshot, identity = newest(restic, snapshots, wish.snapshot), _identity(target)
         _refuse_another(wish, snapshot, begun(work.fetched, identity))
         manifest = manifest_of(restic, snapshot)
         if not manifest.complete and not wish.incomplete:
@@ -76,19 +88,60 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
                 f"Set {snapshot.short} is incomplete ({manifest.failures[0]}); take another with --snapshot, or add "
                 "--incomplete to restore what it holds."
             )
+        wish = without_aliases(manifest, wish)
         restored = Restored(snapshot, manifest)
         fetching = Source(work, restic, snapshot, manifest, identity)
         stores = chosen(manifest, wish)
         steps = {store: _step(store, fetching, target, wish) for store in stores}
         _refuse(steps, wish)
         room.require(f"A restore of set {snapshot.short}", _needs(fetching, target, wish, stores))
-        for store, step in steps.items():
-            began = time.monotonic()
-            restored.done += _said(store, step.restore)
-            restored.seconds[store] = time.monotonic() - began
+        _restore(steps, fetching, restored)
         fetching.forget()
         shutil.rmtree(work.scratch, ignore_errors=True)
         return restored
+
+
+# The two that take long; the others follow one after the other.
+_TOGETHER = ("postgres", "qdrant")
+
+
+def _restore(steps: Mapping[str, Step], source: Source, restored: Restored) -> None:
+    """Restore every store. Postgres and Qdrant are made at the same time, and take their live names in order."""
+    together = [store for store in steps if store in _TOGETHER]
+    turns = source.taking_turns(together)
+
+    def one(store: str) -> list[str]:
+        began = time.monotonic()
+        try:
+            done = _said(store, steps[store].restore)
+        except BaseException as error:
+            turns.end(store, error)
+            raise
+        turns.end(store)
+        restored.seconds[store] = time.monotonic() - began
+        return done
+
+    results: dict[str, Future[list[str]]] = {store: Future() for store in together}
+    for store in together[1:]:
+        # Whoever ends this process does not wait for it: a restore goes on when it is run again.
+        threading.Thread(target=_settle, args=(results[store], partial(one, store)), daemon=True).start()
+    for store in together[:1]:
+        _settle(results[store], partial(one, store))
+    # A failed one keeps the next from taking live names, which then ends too.
+    wait(results.values())
+    for store in together:
+        restored.done += results[store].result()
+    for store in [store for store in steps if store not in together]:
+        began = time.monotonic()
+        restored.done += _said(store, steps[store].restore)
+        restored.seconds[store] = time.monotonic() - began
+
+
+def _settle(result: Future[list[str]], call: Callable[[], list[str]]) -> None:
+    try:
+        result.set_result(call())
+    except Exception as error:
+        result.set_exception(error)
 
 
 def _identity(target: Stores) -> str:

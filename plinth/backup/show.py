@@ -6,13 +6,11 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from plinth.backup.state import KINDS, Kind, Run, State
 from plinth.moments import date, past
 
-# `plinth status` tells of backups too, and makes none.
 if TYPE_CHECKING:
     from plinth.backup.drill import Drilled
-    from plinth.backup.look import Set, Verified
+    from plinth.backup.look import Checked, Set, Verified
     from plinth.backup.restore import Restored
     from plinth.backup.take import Taken
 
@@ -36,7 +34,7 @@ def taken_lines(taken: Taken) -> list[str]:
     manifest = taken.manifest
     kind = "complete" if manifest.complete else "INCOMPLETE"
     return [
-        f"Set {taken.snapshot[:8]} is {kind}: {size(manifest.size)} in {taken.seconds:.1f} s, "
+        f"Set {taken.snapshot[:8]} is {kind}: {size(manifest.data)} in {taken.seconds:.1f} s, "
         f"{size(taken.added)} of it new.",
         *(f"  lacking: {sentence}" for sentence in manifest.failures),
         *(f"  not taken: {store}: {why}" for store, why in manifest.not_taken.items()),
@@ -49,6 +47,7 @@ def taken_json(taken: Taken) -> dict[str, Any]:
         "snapshot": taken.snapshot,
         "complete": taken.manifest.complete,
         "bytes": taken.manifest.size,
+        "data_bytes": taken.manifest.data,
         "bytes_added": taken.added,
         "seconds": round(taken.seconds, 3),
         "stores": taken.manifest.stores,
@@ -80,6 +79,7 @@ def set_json(each: Set) -> dict[str, Any]:
         "at": each.snapshot.at,
         "complete": each.snapshot.complete,
         "bytes": known.size if known else None,
+        "data_bytes": known.data if known else None,
         "stores": known.stores if known else {},
         "failures": list(known.failures) if known else ["its manifest cannot be read"],
         "points": {c.name: c.points.high if c.points else None for c in known.qdrant.collections}
@@ -98,14 +98,14 @@ def set_line(each: Set) -> str:
         store if result == "ok" else f"{store} {result.upper()}" for store, result in known["stores"].items()
     )
     kind = "complete  " if known["complete"] else "INCOMPLETE"
-    bytes_ = size(known["bytes"]) if known["bytes"] is not None else "?"
+    bytes_ = size(known["data_bytes"]) if known["data_bytes"] is not None else "?"
     return f"{each.snapshot.short}  {moment(each.snapshot.at)}  {kind}  {bytes_:>10}  {stores}"
 
 
 def verified_lines(verified: Verified) -> list[str]:
     """What a verification came to."""
     manifest = verified.manifest
-    if not verified.problems:
+    if manifest and not verified.problems:
         return [
             f"Set {verified.snapshot.short} is as it was saved: {len(manifest.pieces)} files, {size(manifest.size)}."
         ]
@@ -116,10 +116,22 @@ def verified_json(verified: Verified) -> dict[str, Any]:
     """The same for a machine."""
     return {
         "snapshot": verified.snapshot.id,
-        "complete": verified.manifest.complete,
-        "bytes": verified.manifest.size,
+        "complete": verified.snapshot.complete,
+        "bytes": verified.manifest.size if verified.manifest else None,
         "problems": list(verified.problems),
     }
+
+
+def checked_lines(checked: Checked) -> list[str]:
+    """What a check came to, and no more than it read."""
+    if checked.parts == 1:
+        return [f"The repository is whole: {checked.share}."]
+    return [f"The repository's structure is whole, and {checked.share}, which is whole; `--all` reads the rest too."]
+
+
+def checked_json(checked: Checked) -> dict[str, Any]:
+    """The same for a machine; ``whole`` is said of what was read alone."""
+    return {"whole": True, "part": checked.part, "parts": checked.parts, "packs": checked.packs or None}
 
 
 def drilled_lines(drilled: Drilled) -> list[str]:
@@ -145,38 +157,7 @@ def drilled_json(drilled: Drilled) -> dict[str, Any]:
     }
 
 
-def state_line(state: State, now: float) -> str:
-    """How old the last backup and the last drill are, and how they went."""
-    timely = state.as_of(now)
-    ages = ", ".join(f"{kind} {_told(getattr(timely, kind), now)}" for kind in ("backup", "drill"))
-    return "; ".join([ages, *(_ahead(kind, moment) for kind, moment in state.ahead(now).items())])
-
-
-def state_json(state: State, now: float | None = None) -> dict[str, Any]:
-    """The same for a machine: the last backup, check and drill; null for what never ran, or is ahead of the clock."""
-    now = time.time() if now is None else now
-    timely, ahead = state.as_of(now), state.ahead(now)
-    runs = {kind: run.model_dump() if (run := getattr(timely, kind)) else None for kind in KINDS}
-    return runs | ({"ahead_of_clock": ahead} if ahead else {})
-
-
-def _ahead(kind: Kind, at: float) -> str:
-    return f"the last {kind} is dated {date(at)}, ahead of this clock: it counts as none, and one is due now"
-
-
-def _told(run: Run | None, now: float) -> str:
-    if run is None:
-        return "never ran"
-    good = "none good yet" if run.succeeded_at is None else f"last good {_age(max(0.0, now - run.succeeded_at))} ago"
-    word = run.result if run.result == "ok" else run.result.upper()
-    return f"{word} ({good})" + (f": {run.detail}" if run.detail else "")
-
-
 def _old(moment: float, now: float) -> str:
     if past(moment, now) is None:
         return f"dated {date(moment)}, ahead of this clock"
     return f"{max(0.0, now - moment) / 3600:.1f} h old"
-
-
-def _age(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"

@@ -98,10 +98,13 @@ def _copy(table: sql.Identifier, columns: list[str]) -> sql.Composed:
 
 def _read(connection: psycopg.Connection[Any], table: sql.Identifier, columns: list[str]) -> tuple[int, str]:
     total = rows = 0
-    digest, number = hashlib.blake2b, int.from_bytes
+    # A copy of an empty one is made in a third of the time of a new one with its parameters.
+    empty, number = hashlib.blake2b(digest_size=_BYTES), int.from_bytes
     with connection.cursor() as cursor, cursor.copy(_copy(table, columns)) as copy:
         # In text a message of the protocol is a row.
         while row := copy.read():
-            total += number(digest(row, digest_size=_BYTES).digest(), "big")
+            digest = empty.copy()
+            digest.update(row)
+            total += number(digest.digest(), "big")
             rows += 1
     return rows, f"{total % (1 << 8 * _BYTES):0{2 * _BYTES}x}"

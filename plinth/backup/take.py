@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,8 @@ from plinth.backup.manifest import NAME, Manifest, differences, parse, pieces_be
 from plinth.backup.node import Journal, nodes
 from plinth.backup.qdrant import described
 from plinth.backup.qdrant import take as take_qdrant
-from plinth.backup.restic import Restic, Snapshot
+from plinth.backup.restic import Restic
+from plinth.backup.restic_output import Snapshot
 from plinth.backup.state import Result, Run, record
 from plinth.backup.work import BackupError, Say, Work, emptied, full_disk_said, is_of_disk, working
 from plinth.errors import UserError
@@ -42,15 +44,15 @@ class Taken:
 def run(config: Config, say: Say, *, wait_s: float = 0.0) -> Taken:
     """Make a backup; its result goes to the state's file. Raises :class:`UserError` where nothing could be stored."""
     with working(config, say, wait_s=wait_s) as work:
-        taken = _recorded(work)
+        taken, sets = _recorded(work)
         if config.append_only:
             work.say("done; old sets stay, for the repository is append-only")
             return taken
         try:
-            work.say("letting old sets go")
             restic = Restic(work)
-            restic.forget(config.keep)
-            restic.prune()
+            if restic.forget(config.keep, sets):
+                work.say("letting old sets go")
+                restic.prune()
         except BackupError as error:
             raise BackupError(
                 f"The set {taken.snapshot[:8]} is stored; old ones could not be let go: {error}"
@@ -59,12 +61,12 @@ def run(config: Config, say: Say, *, wait_s: float = 0.0) -> Taken:
     return taken
 
 
-def _recorded(work: Work) -> Taken:
-    """Make the set, and leave how that went for the exporter."""
+def _recorded(work: Work) -> tuple[Taken, list[Snapshot]]:
+    """Make the set, and leave how that went for the exporter; with all sets that there are now."""
     began_at, began = time.time(), time.monotonic()
     try:
         with full_disk_said(work.config.directory):
-            taken = _run(work, began)
+            taken, sets = _run(work, began)
     except Exception as error:
         seconds = time.monotonic() - began
         failed = Run(attempted_at=began_at, result="failed", duration_s=seconds, detail=str(error))
@@ -80,7 +82,7 @@ def _recorded(work: Work) -> Taken:
         detail=" ".join(manifest.failures),
     )
     record(work.config.state, "backup", done)
-    return taken
+    return taken, sets
 
 
 def clean(work: Work) -> None:
@@ -91,38 +93,44 @@ def clean(work: Work) -> None:
             work.say(f"qdrant: {sentence}")
 
 
-def _run(work: Work, began: float) -> Taken:
+def _run(work: Work, began: float) -> tuple[Taken, list[Snapshot]]:
     work.say("opening the repository")
     restic = Restic(work)
-    restic.open_or_make()
+    made = restic.make_if_absent()
+    sets = [] if made else restic.open_and_list()
     clean(work)
-    room.require("The backup", _needs(work, restic))
+    room.require("The backup", _needs(work, restic, sets))
     emptied(work.stage)
     try:
-        with turns.backing_up(work.config.postgres):
-            manifest = _staged(work, time.time())
-        work.say(f"storing {manifest.size} bytes in {restic.location}")
+        with ThreadPoolExecutor(1) as pool:
+            # Which one it is that was made just now is remembered meanwhile.
+            opening = pool.submit(restic.open) if made else None
+            with turns.backing_up(work.config.postgres):
+                manifest = _staged(work, time.time())
+        if opening:
+            opening.result()
+        work.say(f"storing {manifest.data} bytes of data in {restic.location}")
         snapshot_id, added = restic.save(work.stage, complete=manifest.complete)
-        snapshot_id = _compare(restic, snapshot_id, manifest, append_only=work.config.append_only)
+        snapshot = _compare(restic, snapshot_id, manifest, append_only=work.config.append_only)
     finally:
         shutil.rmtree(work.stage, ignore_errors=True)
-    return Taken(snapshot_id, manifest, added, time.monotonic() - began)
+    return Taken(snapshot.id, manifest, added, time.monotonic() - began), [*sets, snapshot]
 
 
-def _needs(work: Work, restic: Restic) -> dict[Path, int]:
+def _needs(work: Work, restic: Restic, sets: Sequence[Snapshot]) -> dict[Path, int]:
     config = work.config
     return room.of_backup(
         work.stage,
         remote.directory(config.repository.location),
         config.qdrant.snapshots if config.qdrant else None,
-        _last(work, restic),
+        _last(work, restic, sets),
         described(nodes(config.qdrant)) if config.qdrant else {},
     )
 
 
-def _last(work: Work, restic: Restic) -> Manifest | None:
+def _last(work: Work, restic: Restic, sets: Sequence[Snapshot]) -> Manifest | None:
     """The manifest of the newest set. One that cannot be read is no reason to make no other."""
-    found = restic.snapshots()[-1:]
+    found = sets[-1:]
     try:
         return parse(restic.manifest(found[0]), f"set {found[0].short}") if found else None
     except BackupError as error:
@@ -160,7 +168,7 @@ def _staged(work: Work, began_at: float) -> Manifest:
             "stores": stores,
             "failures": failures,
             "not_taken": config.not_taken,
-            "pieces": pieces_below(work.stage),
+            "pieces": pieces_below(work.stage, work.measured),
             **parts,
         }
     )
@@ -206,15 +214,9 @@ def _alone(store: str, take: Taker) -> tuple[object | None, list[str]]:
         return None, [f"{store} was not taken: {visible(f'{type(error).__name__}: {error}')[:300]}; report it."]
 
 
-def _compare(restic: Restic, snapshot_id: str, manifest: Manifest, *, append_only: bool) -> str:
-    """What the repository lists must be what was staged: restic ends well even where a path was missing.
-
-    The whole id, of which an old restic names only the beginning.
-    """
-    found = next((each for each in restic.snapshots() if each.id.startswith(snapshot_id)), None)
-    if found is None:
-        raise BackupError(f"The repository does not list the snapshot {snapshot_id[:8]} that was just stored in it.")
-    listed = restic.listed(found)
+def _compare(restic: Restic, snapshot_id: str, manifest: Manifest, *, append_only: bool) -> Snapshot:
+    """What the repository lists must be what was staged: restic ends well even where a path was missing."""
+    snapshot, listed = restic.saved(snapshot_id)
     listed.pop(NAME, None)
     wrong = differences(listed, manifest.pieces)
     if wrong:
@@ -225,12 +227,13 @@ def _compare(restic: Restic, snapshot_id: str, manifest: Manifest, *, append_onl
             )
         restic.drop(snapshot_id)
         raise BackupError(f"The snapshot {snapshot_id[:8]} is not what was staged, and was let go: {wrong[0]}.")
-    return found.id
+    return snapshot
 
 
-def newest(restic: Restic, wanted: str | None = None, *, incomplete: bool = False) -> Snapshot:
+def newest(
+    restic: Restic, found: Sequence[Snapshot], wanted: str | None = None, *, incomplete: bool = False
+) -> Snapshot:
     """The set by its id, else the newest complete one; raises :class:`BackupError` where there is none."""
-    found = restic.snapshots()
     if wanted:
         matching = [snapshot for snapshot in found if snapshot.id.startswith(wanted)]
         if len(matching) != 1:

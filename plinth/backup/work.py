@@ -10,9 +10,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from plinth.backup.config import Config
 from plinth.child import fixed_environment
@@ -21,6 +21,9 @@ from plinth.services.postgres import PROGRAM as POSTGRES
 from plinth.services.spec import Program
 from plinth.targets.local.programs import find
 from plinth.visible import visible
+
+if TYPE_CHECKING:
+    from plinth.backup.manifest import Piece
 
 Say = Callable[[str], None]
 
@@ -58,6 +61,8 @@ class Work:
     config: Config
     say: Say
     lock: int
+    measured: dict[str, Piece] = field(default_factory=dict)
+    """Files of the stage that were hashed on their way there, by path."""
 
     @property
     def stage(self) -> Path:

@@ -104,7 +104,7 @@ def forge(made: Backups, server: Server) -> None:
     with working(made.config, made.say) as work:
         restic = Restic(work)
         restic.open()
-        snapshot = newest(restic)
+        snapshot = newest(restic, restic.snapshots())
         manifest = manifest_of(restic, snapshot)
         part = manifest.postgres
         assert part

@@ -9,15 +9,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 
 from plinth.backup import layout, probes
-from plinth.backup.deployed import elsewhere
-from plinth.backup.look import part_of
-from plinth.backup.manifest import Piece, Question, Shard, differences
+from plinth.backup.deployed import require_backups
+from plinth.backup.freshness import BackupStatus, problem
+from plinth.backup.look import Checked, part_of
+from plinth.backup.manifest import Manifest, Piece, Question, Shard, differences
 from plinth.backup.plan import plan_collection
+from plinth.backup.restore import chosen, without_aliases
 from plinth.backup.schedule import RETRY_AFTER, due
-from plinth.backup.state import Run
+from plinth.backup.show import checked_lines
+from plinth.backup.source import Wish
+from plinth.backup.state import KINDS, Result, Run, State
+from plinth.backup.work import BackupError
 from plinth.environment import parse
+from plinth.errors import UserError
+from plinth.exporter.reading import Reading, families, state_of
 from plinth.services.backup import not_taken
 
 STATES = ("Active", "Dead", "Partial", "Initializing", "Recovery")
@@ -139,33 +147,146 @@ def test_shards_of_a_key_find_their_place_in_a_collection_whose_ids_have_no_gap(
         layout.places(saved, {0: local[0]})
 
 
-ON_KUBERNETES: dict[str, Any] = {"target": "kubernetes", "kubernetes": {"namespace": "vectors"}}
-BUCKET = {"repository": "s3:https://s3.test/b"}
-CREATE = "kubectl -n vectors create job"
-
-
-@pytest.mark.parametrize(
-    ("settings", "command", "words"),
-    [
-        (ON_KUBERNETES, "run", f"{CREATE} backup-run-now --from=cronjob/backup-run"),
-        ({**ON_KUBERNETES, "backup": BUCKET}, "drill", f"{CREATE} backup-drill-now --from=cronjob/backup-drill"),
-        (ON_KUBERNETES, "list", f"{CREATE} backup-list --from=cronjob/backup-run --dry-run=client -o yaml | sed"),
-        (ON_KUBERNETES, "restore", "sed 's/- run$/- restore/'"),
-        ({"target": "docker"}, "restore", "`docker exec plinth-prod-plinth-backup python3 -m plinth.backup --config"),
-        ({**ON_KUBERNETES, "backup": BUCKET}, "list", None),
-        ({**ON_KUBERNETES, "backup": BUCKET}, "restore", None),
-        ({"target": "docker", "backup": BUCKET}, "run", None),
-        ({"target": "local"}, "run", None),
-    ],
-)
-def test_what_is_not_this_machines_names_the_line_that_does_it(
-    settings: dict[str, Any], command: str, words: str | None
-) -> None:
-    said = elsewhere("prod", parse(settings, source="x"), command)
-    assert (said is None) == (words is None)
-    assert words is None or words in str(said)
-
-
 def test_a_store_that_someone_else_runs_is_said() -> None:
     managed = {"kubernetes": {"managed": {"redis_url": "rediss://r.test:6379"}}}
     assert set(not_taken(parse({"target": "kubernetes", **managed}, source="x"))) == {"redis"}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({}, "set plinth:backup.enabled to true and run `plinth up prod`"),
+        ({"left_out": {"plinth-backup": "no registry has its image"}}, "'prod' has no backups: no registry has its"),
+    ],
+)
+def test_an_environment_without_backups_says_why(outputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        require_backups("prod", outputs)
+    require_backups("prod", {"backup": {}})
+
+
+HOUR, DAY = 3600.0, 86400.0
+NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC).timestamp()
+DAILY, WEEKLY = "0 3 * * *", "0 3 * * 1"
+
+
+def last(age_s: float | None, result: Result = "ok", detail: str = "") -> Run:
+    succeeded_at = None if age_s is None else NOW - age_s
+    return Run(attempted_at=NOW - 60, succeeded_at=succeeded_at, result=result, duration_s=1, detail=detail)
+
+
+@pytest.mark.parametrize(
+    ("run", "schedule", "message"),
+    [
+        (None, DAILY, None),
+        (last(60), DAILY, None),
+        (last(25 * HOUR), DAILY, None),
+        (last(25 * HOUR, "failed", "the disk is full"), DAILY, None),
+        (last(27 * HOUR), DAILY, "the last good backup is 27.0 h old, and 26.0 h are allowed"),
+        (last(3 * DAY, "failed", "the disk is full"), DAILY, "3.0 d old, and 26.0 h are allowed: the disk is full"),
+        (last(3 * DAY, "incomplete", "redis was not taken"), DAILY, "26.0 h are allowed: redis was not taken"),
+        # Rarer than the promise is what somebody chose.
+        (last(5 * DAY), WEEKLY, None),
+        (last(8 * DAY), WEEKLY, "the last good backup is 8.0 d old"),
+        (last(None, "failed", "the bucket is missing"), DAILY, "no backup was good yet: the bucket is missing"),
+        (last(None, "incomplete"), DAILY, "no backup was good yet"),
+        # Clocks of two machines differ; one that was years ahead says nothing.
+        (last(-60), DAILY, None),
+        (last(-4 * 365 * DAY), DAILY, "no backup was good yet"),
+        (Run(attempted_at=0, succeeded_at=1e300, result="ok", duration_s=1), DAILY, "no backup was good yet"),
+        (Run(attempted_at=1e300, succeeded_at=1e300, result="ok", duration_s=1), DAILY, "ahead of this clock"),
+    ],
+)
+def test_an_environment_is_ready_while_its_last_good_backup_is_young(
+    run: Run | None, schedule: str, message: str | None
+) -> None:
+    found = problem(State(backup=run), schedule, 26, NOW)
+    assert (found is None) == (message is None)
+    assert message is None or message in str(found)
+
+
+def test_the_last_backup_check_and_drill_read_with_their_ages() -> None:
+    state = State(backup=last(3 * HOUR), check=last(None, "failed", "damaged"), drill=last(-9 * DAY))
+    rows = {kind: rest for kind, *rest in BackupStatus(state).rows(NOW)}
+    assert rows["backup"] == ["ok", "last good 3.0 h ago", ""]
+    assert rows["check"] == ["FAILED", "none good yet", "damaged"]
+    assert rows["drill"][1] == "none good yet"
+    assert "ahead of this clock" in rows["drill"][2]
+    told = BackupStatus(state, "too old").to_json(NOW)
+    assert (told["backup"]["age_s"], told["check"]["age_s"], told["drill"]["age_s"]) == (3 * HOUR, None, None)
+    assert told["problem"] == "too old"
+    assert list(BackupStatus(State()).rows(NOW)) == [(kind, "never ran", "", "") for kind in KINDS]
+    assert BackupStatus(State()).to_json(NOW)["drill"] is None
+
+
+runs = st.none() | st.builds(
+    Run,
+    attempted_at=st.floats(1, 1e10),
+    succeeded_at=st.none() | st.floats(1, 1e10),
+    result=st.sampled_from(("ok", "incomplete", "failed")),
+    duration_s=st.floats(0, 1e6),
+    size_bytes=st.none() | st.integers(0, 1 << 50),
+    stores=st.dictionaries(st.sampled_from(("qdrant", "redis")), st.sampled_from(("ok", "failed"))),
+)
+
+
+@given(st.builds(State, backup=runs, check=runs, drill=runs))
+def test_what_the_exporter_tells_of_a_state_reads_back(state: State) -> None:
+    reading = Reading(at=1.0, peers=1, memory_limit_bytes=1, state=state)
+    assert state_of(generate_latest(Page(list(families(reading)))).decode()) == state
+
+
+class Page:
+    """A registry that holds some metrics."""
+
+    def __init__(self, told: list[Any]) -> None:
+        self._families = told
+
+    def collect(self) -> list[Any]:
+        return self._families
+
+
+@pytest.mark.parametrize(
+    ("checked", "words"),
+    [
+        (
+            Checked(2, 4, "53 of 210 packs"),
+            "part 2 of 4 of the data was read (53 of 210 packs), which is whole",
+        ),
+        (Checked(1, 4, ""), "structure is whole, and part 1 of 4 of the data was read, which is whole"),
+        (Checked(1, 1, ""), "The repository is whole: all of the data was read."),
+    ],
+)
+def test_a_check_claims_no_more_than_it_read(checked: Checked, words: str) -> None:
+    assert words in " ".join(checked_lines(checked))
+
+
+def saved(aliases: dict[str, str]) -> Manifest:
+    about = {"described": {}, "shard_count": 0, "shards": ()}
+    collections = [{"name": name, **about} for name in ("trades_v1", "news_v2")]
+    part = {"engine": "server", "version": "1", "peers": {}, "aliases": aliases, "collections": collections}
+    whole = {"name": "t", "plinth": "1", "began_at": 0, "ended_at": 0, "stores": {"qdrant": "ok"}, "pieces": ()}
+    return Manifest.model_validate({**whole, "qdrant": part})
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        (("trades",), ("trades_v1",)),
+        (("trades_v1",), ("trades_v1",)),
+        (("trades", "trades_v1", "latest"), ("trades_v1",)),
+        (("news", "trades"), ("news_v2", "trades_v1")),
+        ((), ()),
+    ],
+)
+def test_a_collection_is_known_by_its_alias(asked: tuple[str, ...], names: tuple[str, ...]) -> None:
+    manifest = saved({"trades": "trades_v1", "latest": "trades_v1", "news": "news_v2"})
+    wish = without_aliases(manifest, Wish(collections=asked))
+    assert wish.collections == names
+    assert chosen(manifest, wish) == ("qdrant",)
+
+
+def test_a_name_that_is_neither_a_collection_nor_an_alias_is_refused_with_both() -> None:
+    manifest = saved({"trades": "trades_v1"})
+    with pytest.raises(BackupError, match="holds no collection 'nope'; it has trades_v1, news_v2, trades"):
+        chosen(manifest, without_aliases(manifest, Wish(collections=("nope",))))

@@ -18,7 +18,7 @@ from plinth.backup import cypher
 from plinth.backup.forms import folder, is_form
 from plinth.backup.manifest import parse
 from plinth.backup.node import Node, _part
-from plinth.backup.restic import _snapshot
+from plinth.backup.restic_output import snapshot_of
 from plinth.backup.work import BackupError
 from plinth.qdrant.client import QdrantError, collection_path
 from plinth.visible import visible
@@ -317,8 +317,8 @@ def _unquoted(statement: str) -> str:
 )
 def test_a_snapshot_that_plinth_did_not_store_is_none(entry: dict[str, Any]) -> None:
     good = {"id": SHA, "time": "2026-01-01T00:00:00.123456789Z", "paths": ["/stage"], "tags": ["t", "complete"]}
-    assert _snapshot(good)
-    assert _snapshot(entry) is None
+    assert snapshot_of(good)
+    assert snapshot_of(entry) is None
 
 
 @given(st.text())

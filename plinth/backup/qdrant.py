@@ -15,7 +15,7 @@ from typing import Any
 
 from plinth.backup import probes
 from plinth.backup.forms import folder
-from plinth.backup.manifest import Collection, QdrantPart, Question, Range, Shard
+from plinth.backup.manifest import Collection, Piece, QdrantPart, Question, Range, Shard
 from plinth.backup.node import Journal, Node
 from plinth.backup.plan import Plan, Take, plan_collection
 from plinth.backup.work import Say, Work
@@ -38,6 +38,7 @@ class Taking:
         self._journal = Journal(own)
         self._load: Counter[int] = Counter()
         self.failures: list[str] = []
+        self.pieces: dict[str, Piece] = {}
 
     def take(self) -> QdrantPart | None:
         """Everything that can be had; None where no node answers."""
@@ -179,7 +180,7 @@ class Taking:
             to.unlink()
             self.failures.append(f"{what} was not taken: {problem}")
             return None
-        self._work.measured[file] = piece
+        self.pieces[file] = piece
         return Shard(id=take.shard, key=take.key, peer=take.peer, path=file, taken_at=time.time())
 
 
@@ -187,7 +188,9 @@ def take(work: Work, connections: Sequence[Node]) -> tuple[QdrantPart | None, li
     """Everything of Qdrant that can be had, and sentences for what is not in it."""
     taking = Taking(work.stage, work.config.directory, work.say, connections)
     try:
-        return taking.take(), taking.failures
+        part = taking.take()
+        work.measured.update(taking.pieces)
+        return part, taking.failures
     except QdrantError as error:
         return None, [*taking.failures, f"Qdrant was not taken: {_line(error)}"]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from plinth.cli.common import progress_console
 from plinth.console import line
-from plinth.engine import Stack
 from plinth.errors import UserError
 from plinth.services.backup import NAME
 from plinth.settings import TargetName
+from plinth.stack import Stack
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.execution import execute
 from plinth.targets.docker.names import CONFIG

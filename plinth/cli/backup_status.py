@@ -14,12 +14,11 @@ import httpx
 from plinth.backup.freshness import BackupStatus, problem
 from plinth.backup.state import FILE, KINDS, Run, State, parse, read
 from plinth.certificates import Pair, trusting
-from plinth.cli.execution import container_of
 from plinth.errors import UserError
 from plinth.health import Result, Status
 from plinth.http_client import client_for
 from plinth.load.slo import load_slo
-from plinth.services.backup import PROGRAM
+from plinth.services.backup import PROGRAM, container_of
 from plinth.services.exporters import STATE_DIRECTORY
 from plinth.settings import TargetName
 from plinth.stack import Stack

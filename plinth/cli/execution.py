@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from plinth.cli.common import progress_console
 from plinth.console import line
 from plinth.errors import UserError
-from plinth.services.backup import NAME
+from plinth.services.backup import container_of
 from plinth.settings import TargetName
 from plinth.stack import Stack
-from plinth.targets.docker.daemon import Daemon
-from plinth.targets.docker.execution import execute
-from plinth.targets.docker.names import CONFIG
 
 # Its pods have every store's secrets, and the claim of the repository.
 CRONJOB = "backup-run"
@@ -25,11 +22,6 @@ def run_in_stack(stack: Stack, command: str, arguments: Sequence[str], *, json: 
     return _in_the_container(stack, arguments)
 
 
-def container_of(env: str) -> str:
-    """The name of the backups' container."""
-    return f"plinth-{env}-{NAME}"
-
-
 def json_part(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     """The JSON document among a pod's lines, which are those of both its outputs, and the other lines."""
     first = next((i for i, line in enumerate(lines) if line in ("{", "[", "{}", "[]")), len(lines))
@@ -39,6 +31,11 @@ def json_part(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _in_the_container(stack: Stack, arguments: Sequence[str]) -> int:
+    # What a target needs takes long to import, which the others do not pay.
+    from plinth.targets.docker.daemon import Daemon
+    from plinth.targets.docker.execution import execute
+    from plinth.targets.docker.names import CONFIG
+
     container = container_of(stack.env)
     argv = ["python3", "-m", "plinth.backup", "--config", f"{CONFIG}/config.yaml", *arguments]
     with Daemon(stack.settings.docker.host) as daemon:
@@ -52,7 +49,6 @@ def _in_the_container(stack: Stack, arguments: Sequence[str]) -> int:
 
 
 def _in_a_job(stack: Stack, command: str, arguments: Sequence[str], *, json: bool) -> int:
-    # The client takes a second to import, which the other targets do not pay.
     from plinth.kubernetes.jobs import Jobs, job_of
     from plinth.kubernetes.ways import cluster_of
 

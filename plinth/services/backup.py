@@ -37,6 +37,11 @@ REST_PASSWORD = "backup_rest_password"  # noqa: S105 - the secret's name
 CA = "backup_ca"
 
 
+def container_of(env: str) -> str:
+    """The name of its container, where it runs in one."""
+    return f"plinth-{env}-{NAME}"
+
+
 def service(settings: Settings, beside: Sequence[Service]) -> Service:
     """The schedule. It takes the services ``beside`` it that hold data, and leaves results for the exporter to read."""
     names = {service.name for service in beside}

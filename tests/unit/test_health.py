@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -91,6 +94,65 @@ def test_those_that_hang_cost_their_time_limit_once_and_not_each() -> None:
     assert not any(result.ok for result in found.deps.values())
     one_after_another = len(hanging) * (policy.retries + 1) * policy.timeout_ms / 1000
     assert elapsed < one_after_another / 2
+
+
+KINDS = ("http", "postgres", "redis", "neo4j")
+
+
+def probes(host: str, port: int) -> list[Dependency]:
+    """One of every kind, plain and by TLS where there is both."""
+    plain = [Dependency(kind, Probe(kind, host, port), "secret") for kind in KINDS]  # type: ignore[arg-type]
+    return [*plain, *(Dependency(f"{k}s", Probe(k, host, port, tls=True), "s") for k in ("http", "redis"))]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("death", ["silent", "refusing", "a name server that hangs"])
+def test_whatever_is_dead_costs_no_more_than_all_its_attempts(death: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F9: redis-py tried again by itself, ten times with pauses; libpq waits two seconds at least."""
+    policy = Policy(timeout_ms=250, retries=1)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        port = server.getsockname()[1]
+        host = "127.0.0.1"
+        if death == "refusing":
+            server.close()
+        if death == "a name server that hangs":
+            host = "store.test"
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(30))
+        asked = probes(host, port)
+        for dependency in asked:
+            assert dependency.probe is not None
+            dependency.probe.load_client()
+        began = time.monotonic()
+        found = check("x", asked, policy)
+        elapsed = time.monotonic() - began
+    assert [name for name, result in found.deps.items() if result.ok] == []
+    assert all(result.detail for result in found.deps.values())
+    assert elapsed < 4 * policy.patience_s, found.summary
+
+
+def test_redis_is_asked_as_often_as_the_policy_says_and_no_more() -> None:
+    connections = 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            nonlocal connections
+            with suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+                    connections += 1
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        port = server.getsockname()[1]
+        check("x", [Dependency("redis", Probe("redis", "127.0.0.1", port), "s")], Policy(timeout_ms=2000, retries=2))
+    assert connections == 3
+
+
+def test_what_asks_is_imported_before_the_latency_is_taken() -> None:
+    script = (
+        "import sys\nfrom plinth.probes import Probe\nassert not {'redis', 'psycopg'} & set(sys.modules)\n"
+        "for kind in ('redis', 'postgres', 'http'): Probe(kind, 'h', 1).load_client()\n"
+        "assert {'redis', 'psycopg'} <= set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_result_is_remembered_for_its_time_and_for_its_dependencies(tmp_path: Path) -> None:

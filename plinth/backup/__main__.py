@@ -32,26 +32,14 @@ COMMANDS = {
 STARTING = ("drill", "restore", "schedule")
 EVERY = {"verify": "every set", "check": "read all of the data, and not this week's part"}
 PROGRESS = ("log", "plain", "none")
+# What reads one set.
+OF_A_SET = ("verify", "drill", "restore")
+SNAPSHOT = "a set by the beginning of its id; the newest otherwise"
 
 
 def main() -> None:
     """Run one command; exit 0 yes, 1 no, 2 wrong use."""
-    parser = argparse.ArgumentParser(prog="python -m plinth.backup")
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--json", action="store_true", help="print JSON on standard output, and progress on stderr")
-    parser.add_argument("--snapshot", help="a set by the beginning of its id; the newest otherwise")
-    parser.add_argument("--progress", choices=PROGRESS, default="log", help="where lines of progress go")
-    parser.add_argument("--target", type=Path, help="another environment's stores, for a restore into them")
-    parser.add_argument("--into", help="what the environment is called that a restore goes into")
-    parser.add_argument("--launcher", type=int, help=argparse.SUPPRESS)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in COMMANDS.items():
-        command = commands.add_parser(name, help=what, description=what)
-        if name == "restore":
-            _add_wish(command)
-        if name in EVERY:
-            command.add_argument("--all", action="store_true", help=EVERY[name])
-    given = parser.parse_args()
+    given = parser().parse_args()
     log_lines()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # What was begun is cleaned up: throw-away instances would outlive this otherwise.
@@ -82,6 +70,29 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     sys.exit(code)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What may be asked."""
+    made = argparse.ArgumentParser(prog="python -m plinth.backup")
+    made.add_argument("--config", type=Path, required=True)
+    made.add_argument("--json", action="store_true", help="print JSON on standard output, and progress on stderr")
+    made.add_argument("--snapshot", help=SNAPSHOT)
+    made.add_argument("--progress", choices=PROGRESS, default="log", help="where lines of progress go")
+    made.add_argument("--target", type=Path, help="another environment's stores, for a restore into them")
+    made.add_argument("--into", help="what the environment is called that a restore goes into")
+    made.add_argument("--launcher", type=int, help=argparse.SUPPRESS)
+    commands = made.add_subparsers(dest="command", required=True)
+    for name, what in COMMANDS.items():
+        command = commands.add_parser(name, help=what, description=what)
+        if name in OF_A_SET:
+            # After the command too, where `restore --help` looks for it.
+            command.add_argument("--snapshot", default=argparse.SUPPRESS, help=SNAPSHOT)
+        if name == "restore":
+            _add_wish(command)
+        if name in EVERY:
+            command.add_argument("--all", action="store_true", help=EVERY[name])
+    return made
 
 
 def _say(progress: str) -> Say:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pulumi
 
-from plinth.preflight import volumes_gib
 from plinth.services import Service, backup, mutual_tls, neo4j, qdrant
 from plinth.services import postgres as pg
 from plinth.services.monitoring import GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, OVERVIEW
@@ -133,6 +132,5 @@ def outputs(
     found["deployed"] = {
         "qdrant_version": settings.qdrant.version,
         "qdrant_nodes": settings.qdrant.nodes,
-        "disk_gib": volumes_gib(settings),
     }
     return found

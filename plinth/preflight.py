@@ -29,7 +29,6 @@ class Deployed(TypedDict, total=False):
 
     qdrant_version: str
     qdrant_nodes: int
-    disk_gib: dict[str, int]
 
 
 def preflight(settings: Settings, deployed: Deployed | None = None) -> None:
@@ -58,18 +57,6 @@ def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
     yield from _schedules(settings)
     yield from webhooks.setting_refusals(settings)
     yield from _upgrade(settings, deployed)
-    yield from _volumes(settings, deployed)
-
-
-def volumes_gib(settings: Settings) -> dict[str, int]:
-    """The size of each volume in GiB."""
-    return {
-        "qdrant": settings.size.disk_gib,
-        "postgres": settings.postgres.disk_gib,
-        "redis": settings.redis.disk_gib,
-        "neo4j": settings.neo4j.disk_gib,
-        "prometheus": settings.size.prometheus_disk_gib,
-    }
 
 
 def ports(settings: Settings) -> dict[str, int]:
@@ -310,17 +297,3 @@ def _upgrade(settings: Settings, deployed: Deployed) -> Iterator[str]:
             f"plinth:qdrant.version skips from {running} to {settings.qdrant.version}: Qdrant upgrades one minor at a "
             f"time; set the last patch of {was[0]}.{was[1] + 1} first."
         )
-
-
-def _volumes(settings: Settings, deployed: Deployed) -> Iterator[str]:
-    if settings.target is TargetName.kubernetes:
-        # There the claims themselves are asked: a run that was refused recorded what it was refused.
-        return
-    wanted = volumes_gib(settings)
-    for name, was in sorted(deployed.get("disk_gib", {}).items()):
-        now = wanted.get(name, was)
-        if now < was:
-            yield (
-                f"The volume of {name} would shrink from {was} to {now} GiB: volumes only grow; "
-                f"set plinth:{name}.disk_gib to {was} or more, or restore into a new environment."
-            )

@@ -45,6 +45,10 @@ class Checkpoint:
         """What is deployed, secrets encrypted."""
         return list(self.deployment.get("resources") or [])
 
+    def pending(self) -> list[dict[str, Any]]:
+        """What a run had begun when it was killed: each operation with its resource."""
+        return list(self.deployment.get("pending_operations") or [])
+
     def outputs(self, passphrase: Callable[[], str]) -> dict[str, Any]:
         """The stack's outputs, secrets in the clear; the passphrase is read where there is a secret."""
         encrypted = self._outputs()

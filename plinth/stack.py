@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -76,6 +76,17 @@ class Stack:
         """What the engine recorded of a type: its own names."""
         return [resource["urn"] for resource in self._recorded() if resource["type"] == type_]
 
+    def recorded(self, types: Collection[str]) -> tuple[set[str], set[str]]:
+        """What the engine recorded of some types: the ids of what was made, the names of what was only begun."""
+        made = {resource["id"] for resource in self._recorded() if resource["type"] in types and "id" in resource}
+        begun = [operation["resource"] for operation in self._pending() if operation["type"] == "creating"]
+        return made, {str(one.get("inputs", {}).get("name", "")) for one in begun if one["type"] in types}
+
+    def forget_begun(self) -> None:
+        """Refresh the state and take what a killed run had begun for not made."""
+        with self._pulumi_errors():
+            self.automation.refresh(clear_pending_creates=True)
+
     def version(self) -> str | None:
         """The number of the last change to the stack; None where there was none."""
         with self._pulumi_errors():
@@ -102,6 +113,13 @@ class Stack:
         except Unsupported:
             with self._pulumi_errors():
                 return (self.automation.export_stack().deployment or {}).get("resources") or []
+
+    def _pending(self) -> list[dict[str, Any]]:
+        try:
+            return self._checkpoint().pending()
+        except Unsupported:
+            with self._pulumi_errors():
+                return (self.automation.export_stack().deployment or {}).get("pending_operations") or []
 
     def _unprotect(self, *what: str) -> None:
         self._pulumi("state", "unprotect", *what, "--yes", "--stack", self.env)

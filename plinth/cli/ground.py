@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from plinth.cli import docker_ground
 from plinth.cli.common import console
-from plinth.console import line
 from plinth.errors import UserError
 from plinth.plugins import refuse_missing
 from plinth.preflight import ports
@@ -14,12 +14,9 @@ from plinth.pulumi_environment import pulumi_home
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.cluster import refuse_removal
 from plinth.qdrant.observe import observe
-from plinth.services import services
-from plinth.services.spec import OWN_IMAGE
 from plinth.settings import TargetName
 from plinth.stack import Stack
-from plinth.targets.choose import images_on, leaving_hosts, open_reach
-from plinth.targets.docker import before, own
+from plinth.targets.choose import leaving_hosts, open_reach
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.local.supervisor import Supervisor
 from plinth.targets.local.target import refuse_closed
@@ -44,7 +41,7 @@ def make_sure(stack: Stack, outputs: dict[str, Any], removed: Sequence[str]) -> 
         ours = {stray.pid for stray in supervisor.strays()} | {supervisor.pid() or 0}
         refuse_taken(ports(settings), settings.bind_address, ours)
     if settings.target is TargetName.docker:
-        _make_engine_sure(stack)
+        docker_ground.make_sure(stack, _say)
     if settings.target is TargetName.kubernetes:
         from plinth.cli import kubernetes_ground
 
@@ -79,26 +76,6 @@ def _say(words: str) -> None:
     console.print(f"  {words}")
 
 
-def _make_engine_sure(stack: Stack) -> None:
-    settings = stack.settings
-    with Daemon(settings.docker.host) as daemon:
-        daemon.version()
-        references = images_on(daemon, settings, stack.root).references(services(settings, stack.root))
-        image = references.get(OWN_IMAGE)
-        before.make_sure(
-            daemon,
-            stack.env,
-            ports(settings),
-            settings.published,
-            references,
-            stack.ids("docker:index/container:Container"),
-            _say,
-        )
-        if image and own.is_stale(daemon, image, stack.root):
-            stale = f" {image} was built of other sources than these; `plinth images build {stack.env}` builds it anew."
-            console.print(line("  ", ("!", "yellow"), stale))
-
-
 def must_answer(stack: Stack) -> None:
     """Refuse where the engine does not run: nothing of the environment could be found or stopped."""
     refuse_missing(stack.settings.target, pulumi_home(stack.root))
@@ -113,7 +90,9 @@ def must_answer(stack: Stack) -> None:
 
 
 def release(stack: Stack) -> None:
-    """Take the protection off what a `down` is to remove."""
+    """Take the protection off what a `down` is to remove, and remove what would hold its volumes and networks."""
+    if stack.settings.target is TargetName.docker:
+        docker_ground.release(stack, _say)
     if stack.settings.target is TargetName.kubernetes:
         stack.unprotect_all()
 
@@ -126,6 +105,22 @@ def clear(stack: Stack) -> None:
         from plinth.cli import kubernetes_ground
 
         kubernetes_ground.wait_until_ended(stack, _say)
+
+
+def refuse_limits(stack: Stack) -> None:
+    """Refuse limits that the engine says it cannot give: a preview shows no change that `up` would refuse."""
+    if stack.settings.target is TargetName.docker:
+        docker_ground.refuse_limits(stack)
+
+
+def last_words(stack: Stack, service: str) -> str:
+    """What a service that does not get ready printed last, and how to read more; empty where its log is elsewhere."""
+    return docker_ground.last_words(stack, service) if stack.settings.target is TargetName.docker else ""
+
+
+def carriers(stack: Stack) -> list[str]:
+    """The URNs of the containers that only bring config files into their volume."""
+    return docker_ground.carriers(stack) if stack.settings.target is TargetName.docker else []
 
 
 def kept(stack: Stack) -> str:

@@ -33,7 +33,7 @@ class Leaving(NamedTuple):
 
 def make_sure(stack: Stack) -> None:
     """Refuse a deploy that the cluster stands in the way of."""
-    recorded = bool(stack.ids("kubernetes:core/v1:Namespace"))
+    recorded = bool(stack.recorded(["kubernetes:core/v1:Namespace"])[0])
     before.make_sure(cluster_of(stack.settings), stack.env, recorded=recorded)
 
 

@@ -21,6 +21,7 @@ from plinth.errors import UserError
 from plinth.home import last_deployed, remember_deployed
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_deploy
+from plinth.orphaned_engine import end_orphans
 from plinth.progress import Progress
 from plinth.pulumi_command import Interrupted
 from plinth.pulumi_environment import forget_backend, is_local, record_backend
@@ -29,6 +30,10 @@ from plinth.state_lock import held_by_others, locks, release_dead
 
 if TYPE_CHECKING:
     from plinth.load.verdict import Verdict
+
+
+# Services whose logs a failed `up` quotes.
+LOGS_SHOWN = 2
 
 
 def register(app: typer.Typer) -> None:
@@ -54,6 +59,7 @@ def up(
     refuse_plain(stack.root, env)
     deployed = stack.outputs()
     check(stack.settings, stack.root, stack.home, deployed.get("deployed") or last_deployed(stack.home))
+    _refuse_locked(stack)
     ground.make_sure(stack, deployed, remove or ())
     console.print(line((f"plinth up {env}", "bold"), f"  {_describe(stack)}"))
     stack.automation  # noqa: B018  # refuses what cannot be opened before anything is recorded
@@ -84,6 +90,7 @@ def preview(env: Env) -> None:
     # No secret is looked at, and deriving their key takes as long as the rest of the reading.
     deployed = stack.masked_outputs().get("deployed")
     check(stack.settings, stack.root, stack.home, deployed or last_deployed(stack.home))
+    ground.refuse_limits(stack)
     growing = ground.show_growth(stack)
     progress = Progress(console, preview=True)
     with _engine(stack, progress, again=f"plinth preview {env}", changes=False):
@@ -102,11 +109,12 @@ def down(env: Env, yes: Yes = False) -> None:
     stack = stack_of(env)
     ask(f"Stop every service of '{env}'? The data stays.", yes)
     ground.must_answer(stack)
+    _refuse_locked(stack)
     ground.release(stack)
     progress = Progress(console, down=True)
     with _engine(stack, progress, again=f"plinth down {env}"):
-        # A refresh first: a process that died is nothing to stop.
-        stack.automation.refresh()
+        # A refresh first: a process that died is nothing to stop, and what was begun is made or gone.
+        stack.automation.refresh(clear_pending_creates=True)
         stack.automation.destroy(on_event=progress.on_event, run_program=False)
     ground.clear(stack)
     forget(stack)
@@ -120,7 +128,8 @@ def refresh(env: Env) -> None:
     ground.must_answer(stack)
     progress = Progress(console)
     with _engine(stack, progress, again=f"plinth refresh {env}"):
-        stack.automation.refresh(on_event=progress.on_event)
+        # A carrier that `docker system prune` took has done its work: `up` makes it again, and nothing has drifted.
+        stack.automation.refresh(on_event=progress.on_event, exclude=ground.carriers(stack))
     drifted = _drifted(progress)
     if not drifted:
         console.print("Nothing has drifted.")
@@ -212,6 +221,7 @@ def _engine(stack: Stack, progress: Progress, again: str, *, changes: bool = Tru
         if is_refusal(str(error)):
             raise refusal(str(error), stack.env, stack.home) from error
         failures = progress.failures or [last_error(str(error))]
+        failures += filter(None, (ground.last_words(stack, service) for service in progress.unready[:LOGS_SHOWN]))
         after = recorded or f"Nothing was changed; mend the cause, then `{again}`."
         raise UserError(f"{' '.join(failures)} {after}", exit_code=1) from error
 
@@ -219,6 +229,7 @@ def _engine(stack: Stack, progress: Progress, again: str, *, changes: bool = Tru
 def _refuse_locked(stack: Stack) -> None:
     if not is_local():
         return
+    end_orphans(locks(stack.home.backend, stack.env))
     for lock in release_dead(stack.home.backend, stack.env):
         released = f" An earlier run (pid {lock.pid}) died while it held the state; its lock was released."
         console.print(line("  ", ("!", "yellow"), released))

@@ -20,7 +20,12 @@ PROGRAM = Program(
     variable="PLINTH_NEO4J",
     calls=("java",),
     container=Container(
-        entrypoint=("neo4j",), user="7474:7474", volumes={"data": "/data"}, check=bash_http("http", "/")
+        entrypoint=("neo4j",),
+        user="7474:7474",
+        volumes={"data": "/data"},
+        # The image names /logs a volume; the server prints to its output.
+        tmpfs=("/tmp", "/logs"),  # noqa: S108 - paths inside a container of its own
+        check=bash_http("http", "/"),
     ),
 )
 

@@ -85,7 +85,7 @@ def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Servi
         with Daemon(settings.docker.host) as daemon:
             chosen = images_on(daemon, settings, root)
             left_out = _unbuilt(daemon, chosen, wanted, home.env)
-        return DockerTarget(home.env, root, chosen, wanted, options, settings.docker.host, left_out)
+        return DockerTarget(home.env, root, chosen, wanted, options, daemon.address, left_out)
     return kubernetes_target(settings, root, home)
 
 

@@ -16,6 +16,7 @@ from plinth.errors import UserError
 from plinth.exporter.config import Config
 from tests.conftest import ROOT
 from tests.containers.scripted import Engine
+from tests.containers.upstream import UPSTREAM
 from tests.containers.wire import in_the_clear, to_plain
 from tests.program.docker_declared import ENVIRONMENTS, carriers, containers, files_of
 from tests.program.recorder import SECRET, Recorder
@@ -41,6 +42,22 @@ def test_secrets_are_in_uploaded_files_alone_and_those_are_marked(run: Run, env:
             assert SECRET not in json.dumps(in_the_clear(inputs)), name
     for name, container in containers(recorder).items():
         assert SECRET not in json.dumps(container), f"{name} has a secret outside a file"
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_no_container_gets_a_volume_without_a_name(run: Run, env: str) -> None:
+    """For each VOLUME of its image that a container mounts nothing at, the engine makes one that nobody knows."""
+    wanted = load_settings(ROOT, env)
+    recorder = run(wanted.model_copy(update={"neo4j": wanted.neo4j.model_copy(update={"enabled": True})}))
+    made = containers(recorder) | {name: to_plain(inputs) for name, inputs in carriers(recorder).items()}
+    covered = 0
+    for name, inputs in made.items():
+        key = inputs["image"].removeprefix("sha256:image-")
+        for path in UPSTREAM[key].volumes if key in UPSTREAM else ():
+            mounted = {mount["target"] for mount in inputs["mounts"]}
+            assert path in mounted | inputs.get("tmpfs", {}).keys(), (name, path)
+            covered += 1
+    assert covered >= 10
 
 
 def test_without_its_image_plinths_own_exporter_is_left_out_and_not_scraped(run: Run, engine: Engine) -> None:

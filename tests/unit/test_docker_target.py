@@ -6,9 +6,8 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -21,9 +20,10 @@ from plinth.home import Home, last_deployed, remember_deployed
 from plinth.images import Images, at_version, by_digest, mirrored, pins, repository, with_digests, without_digest
 from plinth.preflight import ports, refusals
 from plinth.targets.docker import digest, own
-from plinth.targets.docker.before import make_sure
+from plinth.targets.docker.before import Demand, make_sure
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.declared import decimal, go_duration, initialising, outside
+from plinth.targets.docker.leftovers import Recorded
 from tests.conftest import ROOT, free_port
 from tests.containers.scripted import Engine
 
@@ -184,12 +184,16 @@ def engine() -> Iterator[Engine]:
     made.close()
 
 
+def sure(daemon: Daemon, images: dict[str, str], say: Callable[[str], object] = str) -> None:
+    make_sure(daemon, Demand("t", images=images), Recorded(), lambda text: str(say(text)), lambda _: False)
+
+
 def test_only_images_that_are_missing_are_pulled(engine: Engine) -> None:
     engine.images = {"a/b:1": {}}
     engine.answer_to_post = [{"status": "Pulling"}, {"status": "Done"}]
     said: list[str] = []
     with Daemon(engine.host) as daemon:
-        make_sure(daemon, "t", {}, "127.0.0.1", {"x": "a/b:1", "y": "c/d:2"}, (), said.append)
+        sure(daemon, {"x": "a/b:1", "y": "c/d:2"}, say=said.append)
     assert engine.posts == ["/images/create?fromImage=c%2Fd%3A2"]
     assert said == ["pulling c/d:2"]
 
@@ -200,26 +204,7 @@ def test_a_pull_that_fails_midway_is_a_sentence(engine: Engine) -> None:
         Daemon(engine.host) as daemon,
         pytest.raises(UserError, match=r"could not be pulled \(dial tcp: lookup r\.test"),
     ):
-        make_sure(daemon, "t", {}, "127.0.0.1", {"y": "c/d:2"}, (), str)
-
-
-def container(name: str, state: str, **labels: str) -> dict[str, Any]:
-    return {"Id": f"id-of-{name}", "Names": [f"/{name}"], "State": state, "Labels": labels, "Ports": []}
-
-
-def test_a_container_that_never_started_is_removed_and_one_that_carries_files_is_not(engine: Engine) -> None:
-    carries = {"plinth.carries": "files"}
-    engine.containers = [container("new", "created"), container("files", "created", **carries)]
-    engine.containers.append(container("known", "running"))
-    with Daemon(engine.host) as daemon:
-        make_sure(daemon, "t", {}, "127.0.0.1", {}, {"id-of-known"}, str)
-    assert engine.removed == ["/containers/id-of-new"]
-
-
-def test_a_running_container_that_no_run_recorded_is_refused_by_name(engine: Engine) -> None:
-    engine.containers = [container("plinth-t-redis", "running")]
-    with Daemon(engine.host) as daemon, pytest.raises(UserError, match="`docker rm -f plinth-t-redis`"):
-        make_sure(daemon, "t", {}, "127.0.0.1", {}, (), str)
+        sure(daemon, {"y": "c/d:2"})
 
 
 def test_an_engine_that_is_not_there_is_a_sentence() -> None:
@@ -228,7 +213,7 @@ def test_an_engine_that_is_not_there_is_a_sentence() -> None:
 
 
 def test_an_address_that_cannot_be_asked_is_a_sentence() -> None:
-    with pytest.raises(UserError, match="is ssh://x, which Plinth cannot ask"):
+    with pytest.raises(UserError, match=r"plinth:docker\.host names the Docker engine ssh://x, which Plinth cannot"):
         Daemon("ssh://x")
 
 
@@ -286,10 +271,21 @@ def test_wheels_go_along_and_a_directory_without_any_is_a_sentence(engine: Engin
     assert read(engine.bodies[-1])["wheels/a-1-py3-none-any.whl"] == b"wheel"
 
 
-def test_a_build_that_fails_says_what_the_step_said(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    "after",
+    [
+        (),
+        ("\n",),
+        ("Removing intermediate container 0123456789ab\n",),
+        (" ---> Running in 0123456789ab\n", "Removing intermediate container 0123456789ab\n", " ---> 0123456789ab\n"),
+    ],
+)
+def test_a_build_that_fails_says_what_the_step_said(engine: Engine, after: tuple[str, ...]) -> None:
     engine.images = {by_digest(pins(ROOT)[key]): {} for key in ("python", "qdrant")}
     engine.answer_to_post = [
-        {"stream": "E: Unable to locate package restic"},
+        {"stream": "Step 3/9 : RUN apt-get install restic\n"},
+        {"stream": "Reading package lists...\n\x1b[91mE: Unable to locate package restic\n\x1b[0m"},
+        *({"stream": text} for text in after),
         {"error": "returned a non-zero code: 100"},
     ]
     with pytest.raises(
@@ -305,5 +301,5 @@ def test_only_the_way_to_a_package_index_is_passed_on() -> None:
 
 def test_what_no_registry_has_is_not_pulled(engine: Engine) -> None:
     with Daemon(engine.host) as daemon:
-        make_sure(daemon, "t", {}, "127.0.0.1", {"plinth": "localhost/plinth:1"}, (), str)
+        sure(daemon, {"plinth": "localhost/plinth:1"})
     assert engine.posts == []

@@ -18,6 +18,7 @@ from plinth.services import Service
 from plinth.services.render import files
 from plinth.targets.digest import digest
 from plinth.targets.docker import resources
+from plinth.targets.docker.address import SETTING, Address
 from plinth.targets.docker.declared import Options, declare, outside
 from plinth.targets.docker.names import Layout, is_cluster, node_names
 from plinth.targets.placed import Node, Placed
@@ -36,15 +37,15 @@ class DockerTarget(Layout):
         images: Images,
         services: Sequence[Service],
         options: Options,
-        host: str | None = None,
+        address: Address | None = None,
         left_out: Mapping[str, str] | None = None,
     ) -> None:
-        """``host`` is the engine's address, the client's default when absent; ``left_out`` are reasons by service."""
+        """``address`` is the engine's, the plugin's default when absent; ``left_out`` are reasons by service."""
         super().__init__(stack, {service.name: service for service in services})
         self._root = root
         self._options = options
         self._images = images
-        self._host = host
+        self._address = address
         self._made: dict[str, docker.RemoteImage] = {}
         self._networks: dict[str, docker.Network] = {}
         self._volumes: dict[str, docker.Volume] = {}
@@ -99,7 +100,12 @@ class DockerTarget(Layout):
 
     @cached_property
     def _provider(self) -> docker.Provider:
-        return docker.Provider("docker", host=self._host)
+        address = self._address
+        # The plugin finds DOCKER_HOST and the usual socket by itself, and no context that is only active.
+        if address is None or not (address.is_context or address.source == SETTING):
+            return docker.Provider("docker")
+        certificates = address.certificates if address.is_context else None
+        return docker.Provider("docker", host=address.host, cert_path=str(certificates) if certificates else None)
 
     def _image(self, service: Service) -> pulumi.Output[str]:
         key = service.program.image
@@ -145,8 +151,7 @@ class DockerTarget(Layout):
             contents.apply(lambda known: f"plinth-{self.stack}-{service.name}-config-{digest(known, self.stack)}")
         )
         volume = resources.volume(name, f"{service.name}-config", declared.labels, self._provider, keep=False)
-        carrier = resources.loader(
-            declared, f"{service.name}-config-files", image, volume.name, contents, self._provider
-        )
+        resource = f"{service.name}{resources.CARRIER_SUFFIX}"
+        carrier = resources.loader(declared, resource, image, volume.name, contents, self._provider)
         self._config[service.name] = (volume.name, carrier)
         return self._config[service.name]

@@ -1,68 +1,112 @@
-"""What is made sure of before a deploy touches the engine: it runs, the ports are free, the images are there."""
+"""What is made sure of before a deploy touches the engine.
+
+It runs, it can give what is asked, the ports are free, the images are there, and nothing of a killed run is in the way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from plinth.errors import UserError
 from plinth.images import is_built_here
+from plinth.services import Service
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.declared import LOOPBACK
+from plinth.targets.docker.leftovers import Leftovers, Recorded, leftovers, remove, spoiled_carriers
+from plinth.targets.docker.limits import overcommitted, refusals, refused_limits
 from plinth.targets.ports import refuse_taken
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a stack asks of an engine.
+
+    ``ports`` are by settings key, ``published`` addresses by service, ``images`` references by key, ``limits`` the
+    kernel's bounds of each container by their names.
+    """
+
+    stack: str
+    services: Sequence[Service] = ()
+    ports: Mapping[str, int] = field(default_factory=dict)
+    published: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_sure(
     daemon: Daemon,
-    stack: str,
-    ports: Mapping[str, int],
-    published: Mapping[str, str],
-    images: Mapping[str, str],
-    recorded: Collection[str],
+    demand: Demand,
+    recorded: Recorded,
     say: Callable[[str], None],
+    may_remove: Callable[[Leftovers], bool],
 ) -> None:
     """Raise :class:`UserError` for what stands in the way; pull the images that are missing.
 
-    ``ports`` are by settings key, ``published`` addresses by service, ``images`` references by key, ``recorded`` the
-    ids of containers in Pulumi's state; ``say`` hears of each pull.
+    ``say`` hears of what is done; ``may_remove`` asks a person about containers that may be another project's.
     """
-    daemon.version()
-    _clear_unfinished(daemon, stack, recorded)
+    refuse_limits(daemon, demand)
+    leftover = left_behind(daemon, demand.stack, recorded, may_remove)
     if daemon.is_here:
-        _refuse_ports(daemon, stack, ports, published)
-    for reference in sorted(set(images.values())):
+        _refuse_ports(daemon, demand)
+    for reference in sorted(set(demand.images.values())):
         # One that is built here and is missing leaves out those that need it.
         if not is_built_here(reference) and not daemon.has_image(reference):
             say(f"pulling {reference}")
             daemon.pull(reference)
+    clear(daemon, leftover, say)
+    _refuse_untold_limits(daemon, demand)
+    for carrier in spoiled_carriers(daemon, demand.stack, recorded):
+        say(f"{carrier.name} is made again: its config files are not whole")
+        daemon.remove(carrier)
+    if warning := overcommitted(demand.services, daemon.capacity()):
+        say(f"! {warning}")
 
 
-def _clear_unfinished(daemon: Daemon, stack: str, recorded: Collection[str]) -> None:
-    """Remove what an earlier run made and could not start; refuse what runs and no run recorded.
-
-    A container that never started holds nothing. One that runs may be another project's of the same name.
-    """
-    for container in daemon.containers(stack):
-        if container.state == "created":
-            daemon.remove(container)
-        elif container.id not in recorded:
-            raise UserError(
-                f"The container {container.name} is on the engine and in no record of this environment: a run that was "
-                "cut short made it, or another project with an environment of this name. If it is not another "
-                f"project's: `docker rm -f {container.name}` (its data is in its volumes), then run up again."
-            )
+def refuse_limits(daemon: Daemon, demand: Demand) -> None:
+    """Refuse processors and memory that the engine says it has not."""
+    if reasons := list(refusals(demand.services, daemon.capacity())):
+        raise UserError(" ".join(reasons))
 
 
-def _refuse_ports(daemon: Daemon, stack: str, ports: Mapping[str, int], published: Mapping[str, str]) -> None:
-    taken = daemon.published()
-    for key, port in ports.items():
-        container, owner = taken.get(port, ("", stack))
-        if owner != stack:
+def left_behind(
+    daemon: Daemon, stack: str, recorded: Recorded, may_remove: Callable[[Leftovers], bool] = lambda _: False
+) -> Leftovers:
+    """What killed runs left; raises :class:`UserError` for what may be another project's and may not be removed."""
+    leftover = leftovers(daemon.containers(stack), daemon.networks(stack), recorded)
+    if leftover.doubtful and not may_remove(leftover):
+        raise leftover.refusal()
+    return leftover
+
+
+def clear(daemon: Daemon, leftover: Leftovers, say: Callable[[str], None]) -> None:
+    """Remove what killed runs left."""
+    if removed := remove(daemon, leftover):
+        say(f"removed what an earlier run left unfinished: {', '.join(removed)}")
+
+
+def _refuse_untold_limits(daemon: Daemon, demand: Demand) -> None:
+    """Refuse the kernel's bounds that the engine cannot give; what a container of the stack has, it can."""
+    image = next((name for name in demand.images.values() if daemon.has_image(name)), None)
+    running = next((one for one in daemon.containers(demand.stack) if one.state == "running"), None)
+    given = daemon.limits(running) if running else {}
+    if image is None or all(given.get(name, 0) >= bound for name, bound in demand.limits.items()):
+        return
+    if refusal := refused_limits(daemon, demand.stack, image, demand.limits):
+        raise UserError(refusal)
+
+
+def _refuse_ports(daemon: Daemon, demand: Demand) -> None:
+    published = daemon.published()
+    for key, port in demand.ports.items():
+        container, owner = published.get(port, ("", demand.stack))
+        if owner != demand.stack:
             raise UserError(
                 f"Port {port} (plinth:{key}) is published by the container {container}"
                 + (f" of the stack '{owner}'" if owner else "")
                 + "; stop it, or set another port."
             )
-    for key, port in ports.items():
-        if port not in taken:
+    for key, port in demand.ports.items():
+        if port not in published:
             # A key ends in the service and what of it: `monitoring.grafana.port`.
-            refuse_taken({key: port}, published.get(key.split(".")[-2], LOOPBACK), ())
+            refuse_taken({key: port}, demand.published.get(key.split(".")[-2], LOOPBACK), ())

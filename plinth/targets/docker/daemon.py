@@ -5,68 +5,29 @@ Pulumi's plugin makes the resources. This asks first, so that what cannot work i
 
 from __future__ import annotations
 
+import io
 import json
-import os
+import re
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import httpx
 
 from plinth.errors import UserError
-from plinth.http_client import client_for, url_path
+from plinth.http_client import url_path
 from plinth.images import by_digest, repository, without_digest
+from plinth.targets.docker.connection import Connection, json_filter, reason_of
+from plinth.targets.docker.objects import Capacity, Container, Network
 
-DEFAULT = "unix:///var/run/docker.sock"
 STACK_LABEL = "plinth.stack"
 CARRIER_LABEL = "plinth.carries"
 CHUNK = 1 << 20
 
 
-@dataclass(frozen=True)
-class Found:
-    """A container on the engine; ``state`` in the engine's word: created, running, exited and others."""
-
-    id: str
-    name: str
-    state: str
-
-
-class Daemon:
-    """A connection to one engine; raises :class:`UserError` where it does not do as asked."""
-
-    def __init__(self, host: str | None = None, timeout_s: float = 30.0) -> None:
-        """``host`` is `unix://PATH` or `tcp://HOST:PORT`; DOCKER_HOST or the usual socket when absent."""
-        self.host = host or os.environ.get("DOCKER_HOST") or DEFAULT
-        scheme, _, where = self.host.partition("://")
-        if scheme == "unix":
-            self._http = httpx.Client(
-                transport=httpx.HTTPTransport(uds=where), base_url="http://docker", timeout=timeout_s
-            )
-        elif scheme in ("tcp", "http"):
-            self._http = client_for(f"http://{where}", timeout=timeout_s)
-        else:
-            raise UserError(
-                f"plinth:docker.host is {self.host}, which Plinth cannot ask; name a unix:// or tcp:// address, "
-                "such as that of a forwarded socket."
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
-
-    @property
-    def is_here(self) -> bool:
-        """Whether the engine runs on this machine, so that its ports are this machine's."""
-        return self.host.startswith("unix://")
-
-    def version(self) -> str:
-        """The engine's version; the cheapest proof that it answers."""
-        return str(self._json("GET", "/version")["Version"])
+class Daemon(Connection):
+    """One engine's images, and what a stack has there; raises :class:`UserError` where it does not do as asked."""
 
     def has_image(self, reference: str) -> bool:
         """Whether an image is on the engine."""
@@ -117,14 +78,15 @@ class Daemon:
             "forcerm": "true",
         }
         headers = {"content-type": "application/x-tar"}
-        said = ""
+        printed = ""
         with self._stream("POST", "/build", params=params, content=context, headers=headers) as answer:
             for line in answer.iter_lines():
                 document = json.loads(line) if line.strip() else {}
-                words = document.get("error") or (document.get("message") if answer.is_error else None)
-                if words:
-                    raise _unbuilt(reference, said, words)
-                said = document.get("stream", "").strip() or said
+                failure = document.get("error") or (document.get("message") if answer.is_error else None)
+                if failure:
+                    raise _unbuilt(reference, printed, failure)
+                output = _printed(document.get("stream", ""))
+                printed = output or printed
                 yield document.get("stream", "")
 
     def labels(self, reference: str) -> dict[str, str]:
@@ -170,81 +132,110 @@ class Daemon:
             found |= {port["PublicPort"]: owner for port in container["Ports"] if "PublicPort" in port}
         return found
 
-    def containers(self, stack: str) -> list[Found]:
-        """The containers of a stack, running or not, but for those that only carry files."""
-        filters = json.dumps({"label": [f"{STACK_LABEL}={stack}"]})
+    def containers(self, stack: str) -> list[Container]:
+        """The containers of a stack, running or not."""
+        params = {"all": "true", "filters": json_filter(label=[f"{STACK_LABEL}={stack}"])}
         return [
-            Found(container["Id"], container["Names"][0].lstrip("/"), container["State"])
-            for container in self._json("GET", "/containers/json", params={"all": "true", "filters": filters})
-            if CARRIER_LABEL not in container["Labels"]
+            Container(entry["Id"], entry["Names"][0].lstrip("/"), entry["State"], CARRIER_LABEL in entry["Labels"])
+            for entry in self._json("GET", "/containers/json", params)
         ]
 
-    def remove(self, container: Found) -> None:
-        """Remove a container that does not run."""
-        self._ask("DELETE", url_path("containers", container.id), missing=True)
+    def networks(self, stack: str) -> list[Network]:
+        """The networks of a stack."""
+        params = {"filters": json_filter(label=[f"{STACK_LABEL}={stack}"])}
+        return [Network(entry["Id"], entry["Name"]) for entry in self._json("GET", "/networks", params)]
+
+    def remove(self, container: Container, *, force: bool = False) -> None:
+        """Remove a container with its anonymous volumes; ``force`` stops one that runs."""
+        params = {"v": "true", **({"force": "true"} if force else {})}
+        self._ask("DELETE", url_path("containers", container.id), params=params, missing=True)
+
+    def remove_network(self, network: Network) -> None:
+        """Remove a network that nothing is attached to."""
+        self._ask("DELETE", url_path("networks", network.id), missing=True)
+
+    def capacity(self) -> Capacity:
+        """What the engine can give to containers."""
+        info = self._json("GET", "/info")
+        return Capacity(int(info["NCPU"]), int(info["MemTotal"]))
+
+    def mounted(self, container: Container, path: str) -> str:
+        """The name of the volume that a container has at a path; empty where it has none."""
+        mounts = self._inspected(container).get("Mounts", [])
+        return next((mount["Name"] for mount in mounts if mount["Destination"] == path and "Name" in mount), "")
+
+    def limits(self, container: Container) -> dict[str, int]:
+        """The bounds of the kernel's that a container was made with, by their names."""
+        bounds = self._inspected(container).get("HostConfig", {}).get("Ulimits") or []
+        return {bound["Name"]: bound["Hard"] for bound in bounds}
+
+    def _inspected(self, container: Container) -> dict[str, Any]:
+        answer = self._ask("GET", f"{url_path('containers', container.id)}/json", missing=True)
+        return dict(answer.json()) if answer else {}
+
+    def files(self, container: Container, directory: str) -> dict[str, str]:
+        """The text files of a directory in a container, by their paths below it; none where it cannot be read."""
+        path = f"{url_path('containers', container.id)}/archive"
+        answer = self._ask("GET", path, params={"path": f"{directory}/."}, missing=True)
+        if answer is None:
+            return {}
+        with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
+            return {
+                str(PurePosixPath(entry.name)): content.read().decode(errors="replace")
+                for entry in tar
+                if (content := tar.extractfile(entry)) is not None
+            }
+
+    def last_lines(self, name: str, count: int) -> list[str]:
+        """The last lines that a container printed; none of one that is not there."""
+        params = {"stdout": "true", "stderr": "true", "tail": str(count)}
+        answer = self._ask("GET", f"{url_path('containers', name)}/logs", params=params, missing=True)
+        return [line for line in _unframed(answer.content).splitlines() if line.strip()] if answer else []
+
+    def refused_start(self, name: str, image: str, limits: Mapping[str, int], labels: Mapping[str, str]) -> str:
+        """Start a container that does nothing under some limits; the engine's reason where it is the limits.
+
+        What it would run is no program of any image: that the engine misses it says that it gave the limits.
+        """
+        created = self._json(
+            "POST",
+            "/containers/create",
+            {"name": name},
+            {
+                "Image": image,
+                "Entrypoint": ["/plinth-tries-limits"],
+                "Labels": dict(labels),
+                "NetworkDisabled": True,
+                "HostConfig": {
+                    "NetworkMode": "none",
+                    "Ulimits": [{"Name": key, "Soft": bound, "Hard": bound} for key, bound in limits.items()],
+                },
+            },
+        )
+        made = Container(str(created["Id"]), name, "created")
+        try:
+            with self._sentences():
+                answer = self._http.post(f"{url_path('containers', made.id)}/start")
+            reason = reason_of(answer) if answer.is_error else ""
+            return reason if "rlimit" in reason else ""
+        finally:
+            self.remove(made, force=True)
 
     def volumes(self, stack: str) -> list[str]:
         """The names of a stack's volumes."""
-        filters = json.dumps({"label": [f"{STACK_LABEL}={stack}"]})
+        filters = json_filter(label=[f"{STACK_LABEL}={stack}"])
         found = self._json("GET", "/volumes", params={"filters": filters})["Volumes"] or []
         return sorted(volume["Name"] for volume in found)
 
-    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """What the engine answers to a request; None where that is nothing."""
-        with self._sentences():
-            answer = self._http.request(method, path, json=body)
-        if answer.is_error:
-            raise self._refusal(method, path, answer)
-        return answer.json() if answer.content else None
 
-    @contextmanager
-    def stream(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
-        """An answer that is read as it comes; whoever asks may read that there is no such thing (404)."""
-        with self._stream(method, path, **request) as answer:
-            if answer.is_error and answer.status_code != httpx.codes.NOT_FOUND:
-                raise self._refusal(method, path, answer)
-            yield answer
-
-    def _json(self, method: str, path: str, params: Mapping[str, Any] | None = None) -> Any:
-        answer = self._ask(method, path, params=params)
-        return answer.json() if answer is not None else None
-
-    def _ask(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, missing: bool = False
-    ) -> httpx.Response | None:
-        with self._sentences():
-            answer = self._http.request(method, path, params=params)
-        if missing and answer.status_code == httpx.codes.NOT_FOUND:
-            return None
-        if answer.is_error:
-            raise self._refusal(method, path, answer)
-        return answer
-
-    @contextmanager
-    def _stream(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
-        # Pulling and packing take as long as they take.
-        with self._sentences(), self._http.stream(method, path, timeout=None, **request) as answer:
-            yield answer
-
-    @contextmanager
-    def _sentences(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.HTTPError as error:
-            words = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(
-                f"The Docker engine at {self.host} does not answer ({words}); start it (`systemctl start docker`), "
-                "or name another with plinth:docker.host.",
-                exit_code=1,
-            ) from error
-
-    def _refusal(self, method: str, path: str, answer: httpx.Response) -> UserError:
-        answer.read()
-        try:
-            words = answer.json()["message"]
-        except (ValueError, KeyError, TypeError):
-            words = answer.text[:300]
-        return UserError(f"The Docker engine at {self.host} answered {answer.status_code} to {method} {path}: {words}")
+def _unframed(stream: bytes) -> str:
+    """Text of a log stream: each piece has a header of eight bytes, the last four its length."""
+    pieces, position = [], 0
+    while position + 8 <= len(stream):
+        end = position + 8 + int.from_bytes(stream[position + 4 : position + 8])
+        pieces.append(stream[position + 8 : end])
+        position = end
+    return b"".join(pieces).decode(errors="replace")
 
 
 def _path(kind: str, reference: str) -> str:
@@ -252,13 +243,23 @@ def _path(kind: str, reference: str) -> str:
     return url_path(kind, *reference.split("/"))
 
 
-def _unbuilt(reference: str, said: str, words: str) -> UserError:
-    """The last words of a step say more than that it failed."""
-    last = f"{' '.join(said.split())}; " if said else ""
+# What the classic builder writes of its own doings, between what the steps print.
+_BUILDER = re.compile(r"^(Step \d+/\d+ : .*|Removing intermediate container .*|-+> .*|Successfully (built|tagged) .*)$")
+
+
+def _printed(stream: str) -> str:
+    """The last line that a step of a build printed; empty where the builder speaks of itself."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in stream.splitlines()]
+    return next((line for line in reversed(lines) if line and not _BUILDER.match(line)), "")
+
+
+def _unbuilt(reference: str, printed: str, failure: str) -> UserError:
+    """The last line of a step says more than that it failed."""
+    last = f"{' '.join(printed.split())}; " if printed else ""
     return UserError(
-        f"The image {reference} could not be built ({last}{' '.join(words.split())}). The build needs a Python package "
-        "index and a mirror of the base's distribution: let the engine reach them, or name a directory of wheels with "
-        "--wheels and a base that has restic, Postgres and Redis with plinth:docker.images.python.",
+        f"The image {reference} could not be built ({last}{' '.join(failure.split())}). The build needs a Python "
+        "package index and a mirror of the base's distribution: let the engine reach them, or name a directory of "
+        "wheels with --wheels and a base that has restic, Postgres and Redis with plinth:docker.images.python.",
         exit_code=1,
     )
 

@@ -16,6 +16,8 @@ from plinth.targets.docker.names import CONFIG
 
 # A stop takes the service's own grace and a little more for the engine.
 GRACE_MARGIN_S = 5
+# Of the names of resources that bring config files into a volume.
+CARRIER_SUFFIX = "-config-files"
 
 
 def network(
@@ -85,8 +87,15 @@ def loader(
         network_mode="none",
         uploads=pulumi.Output.from_input(files).apply(uploads),
         mounts=[docker.ContainerMountArgs(type="volume", source=volume, target=CONFIG)],
+        # In the place of the image's own volumes: the engine would make one without a name for each.
+        tmpfs=dict.fromkeys([*(mount.path for mount in declared.mounts), *declared.tmpfs], "size=64k"),
         labels=_labels({**declared.labels, "plinth.carries": "files"}),
-        opts=pulumi.ResourceOptions(provider=provider, delete_before_replace=True),
+        opts=pulumi.ResourceOptions(
+            provider=provider,
+            delete_before_replace=True,
+            # The provider takes these for changes in place and then leaves them as they were.
+            replace_on_changes=["labels", "mounts", "tmpfs"],
+        ),
     )
 
 

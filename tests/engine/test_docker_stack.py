@@ -452,6 +452,7 @@ def test_an_engine_that_does_not_run_is_a_sentence(stack: Stack) -> None:
     for command in (("up", "--no-verify"), ("down", "--yes"), ("refresh",)):
         said = stack.plinth(command[0], stack.env, *command[1:], expect=1, DOCKER_HOST="unix:///nowhere/docker.sock")
         assert "The Docker engine at unix:///nowhere/docker.sock does not answer" in said
+        assert "DOCKER_HOST names it" in said
         assert "systemctl start docker" in said
 
 
@@ -466,16 +467,70 @@ def test_a_taken_port_is_named_with_who_has_it(stack: Stack) -> None:
     stack.save()
 
 
-def test_a_deploy_that_fails_halfway_is_finished_by_the_next(stack: Stack) -> None:
-    stack.settings["plinth:docker"]["nofile"] = 10**9
+@pytest.mark.parametrize(
+    ("key", "setting", "value", "part"),
+    [
+        ("docker", "nofile", 10**9, "cannot give a container 1000000000 open files"),
+        ("qdrant", "cpus", 4096, "a container may have no more"),
+        ("qdrant", "memory_mib", 1 << 30, "MiB of memory, and qdrant would get"),
+    ],
+)
+def test_a_limit_that_the_engine_cannot_give_is_refused_and_touches_nothing(
+    stack: Stack, key: str, setting: str, value: int, part: str
+) -> None:
+    before, usual = set(stack.containers.inspected()), dict(stack.settings[f"plinth:{key}"])
+    ids = {container.id for container in stack.containers.running().values()}
+    stack.settings[f"plinth:{key}"][setting] = value
+    stack.save()
+    assert part in stack.up(expect=2)
+    if key == "qdrant":
+        assert part in stack.plinth("preview", stack.env, expect=2)
+    assert {container.id for container in stack.containers.running().values()} == ids
+    assert set(stack.containers.inspected()) == before
+    stack.settings[f"plinth:{key}"] = usual
+    stack.save()
+
+
+def test_a_deploy_that_fails_halfway_is_finished_by_the_next(stack: Stack, client: docker.DockerClient) -> None:
+    images = stack.settings["plinth:docker"]["images"]
+    usual, images["redis"] = images["redis"], built.tiny(client)
     stack.save()
     said = stack.up(expect=1)
     assert "goes on from there" in said
-    stack.settings["plinth:docker"]["nofile"] = 8000
+    assert said.count("Unable to start container") == 1
+    images["redis"] = usual
     stack.save()
     stack.up()
     assert set(stack.containers.running()) == SERVICES
     stack.wait_ready()
+
+
+def test_config_files_that_are_not_whole_are_brought_again(stack: Stack, client: docker.DockerClient) -> None:
+    carrier = client.api.inspect_container(f"plinth-{stack.env}-redis-config")
+    (volume,) = [mount["Name"] for mount in carrier["Mounts"] if mount["Destination"] == "/etc/plinth"]
+    within = {"volumes": {volume: {"bind": "/files"}}, "user": "0", "remove": True}
+    client.containers.run(stack.images["redis"], ["/files/redis.conf"], entrypoint=["rm"], **within)
+    assert "redis-config is made again" in stack.up()
+    assert client.containers.run(stack.images["redis"], ["/files/redis.conf"], entrypoint=["cat"], **within)
+    assert set(stack.containers.running()) == SERVICES
+
+
+def test_a_pruned_engine_has_not_drifted_and_no_container_made_a_volume_without_a_name(
+    stack: Stack, client: docker.DockerClient
+) -> None:
+    every = client.containers.list(all=True, filters={"label": f"plinth.stack={stack.env}"})
+    mounted = {
+        mount["Name"] for one in every for mount in client.api.inspect_container(one.id)["Mounts"] if "Name" in mount
+    }
+    assert not [name for name in mounted if not name.startswith(f"plinth-{stack.env}-")]
+    # As `docker system prune` does with the containers that do not run.
+    for one in every:
+        if one.status == "created":
+            one.remove(v=True)
+    assert "Nothing has drifted." in stack.plinth("refresh", stack.env)
+    running = {container.id for container in stack.containers.running().values()}
+    stack.up()
+    assert {container.id for container in stack.containers.running().values()} == running
 
 
 def test_two_stacks_live_side_by_side(stack: Stack, client: docker.DockerClient, plugin: dict[str, str]) -> None:

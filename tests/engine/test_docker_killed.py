@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -27,7 +28,7 @@ from tests.project import Environment, needs_pulumi
 from tests.provider import served
 
 pytestmark = [pytest.mark.engine, pytest.mark.docker, needs_pulumi, needs_containers]
-OTHERS = {
+OTHERS: dict[str, Any] = {
     "postgres": {"enabled": False},
     "backup": {"enabled": False},
     "monitoring": {key: {"enabled": False} for key in ("prometheus", "alertmanager", "grafana", "exporters")},
@@ -98,13 +99,13 @@ def kill_when_there(project: Environment, client: docker.DockerClient, name: str
         cwd=project.root,
         env=project.surroundings(),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=(project.root / "killed.log").open("w"),
+        stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     while running.poll() is None and not ids(client, name) - known:
         time.sleep(0.02)
-    assert running.poll() is None, f"{name} was never seen"
+    assert running.poll() is None, f"{name} was never seen: {(project.root / 'killed.log').read_text()}"
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
 

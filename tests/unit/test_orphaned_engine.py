@@ -1,0 +1,67 @@
+"""An engine that goes on after its `plinth` was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from plinth import orphaned_engine
+from plinth.orphaned_engine import end_orphans, is_orphan
+from plinth.state_lock import Lock
+
+
+@pytest.fixture
+def pulumi(tmp_path: Path) -> str:
+    """A program of the engine's name that takes a while."""
+    sleeping = shutil.which("sleep")
+    assert sleeping
+    path = tmp_path / "pulumi"
+    shutil.copy(sleeping, path)
+    return str(path)
+
+
+@pytest.fixture
+def orphan(pulumi: str) -> Iterator[psutil.Process]:
+    start = "import subprocess, sys; print(subprocess.Popen([sys.argv[1], '60'], stdout=-3).pid)"
+    done = subprocess.run([sys.executable, "-c", start, pulumi], capture_output=True, check=True)
+    process = psutil.Process(int(done.stdout))
+    yield process
+    if process.is_running():
+        process.kill()
+
+
+def lock(pid: int) -> Lock:
+    return Lock(Path("x.json"), time.time() + 1, pid, socket.gethostname())
+
+
+def is_over(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_one_that_no_run_drives_any_more_is_ended(orphan: psutil.Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_orphan(orphan):
+        pytest.skip("a process of this machine adopts orphans for itself")
+    monkeypatch.setattr(orphaned_engine, "GRACE_S", 0.2)
+    end_orphans([lock(orphan.pid)])
+    assert is_over(orphan)
+
+
+def test_one_whose_run_goes_on_is_left_alone(pulumi: str) -> None:
+    with subprocess.Popen([pulumi, "60"]) as engine:
+        end_orphans([lock(engine.pid)])
+        assert engine.poll() is None
+        engine.kill()
+
+
+def test_what_is_no_engine_or_of_no_known_number_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphaned_engine, "is_orphan", lambda _: True)
+    end_orphans([lock(os.getpid()), Lock(Path("x.json"), 0.0), lock(2**22 - 1)])

@@ -493,7 +493,9 @@ def test_a_limit_that_the_engine_cannot_give_is_refused_and_touches_nothing(
 
 def test_a_deploy_that_fails_halfway_is_finished_by_the_next(stack: Stack, client: docker.DockerClient) -> None:
     images = stack.settings["plinth:docker"]["images"]
-    usual, images["redis"] = images["redis"], built.tiny(client)
+    # It has no program; its tag is that of no version with a hole.
+    client.images.get(built.tiny(client)).tag("plinth-tests/nothing", "7.4.9")
+    usual, images["redis"] = images["redis"], "plinth-tests/nothing:7.4.9"
     stack.save()
     said = stack.up(expect=1)
     assert "goes on from there" in said

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import typer
 
 from plinth.cli.common import console
 from plinth.console import line
+from plinth.errors import UserError
 from plinth.preflight import ports
 from plinth.services import services
 from plinth.services.spec import OWN_IMAGE
@@ -55,7 +57,9 @@ def refuse_limits(stack: Stack) -> None:
 def last_words(stack: Stack, service: str) -> str:
     """What a service printed last, and how to read more."""
     container = f"plinth-{stack.env}-{service}"
-    with Daemon(stack.settings.docker.host) as daemon:
+    lines: list[str] = []
+    # An engine that does not answer any more is no reason to hide why the run failed.
+    with suppress(UserError), Daemon(stack.settings.docker.host) as daemon:
         lines = [visible(text) for text in daemon.last_lines(container, LAST_LINES)]
     printed = f" It printed last: {' / '.join(lines)}" if lines else ""
     return f"`docker logs --tail 50 {container}` shows its log.{printed}"

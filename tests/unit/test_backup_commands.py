@@ -1,36 +1,12 @@
-"""The commands of `python -m plinth.backup`, as people and documents write them."""
+"""The commands of `python -m plinth.backup`, as people write them."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
 from plinth.backup.__main__ import parser
-from tests.conftest import ROOT
-
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", *sorted((ROOT / "monitoring").rglob("*.md"))]
-
-
-def documented() -> list[str]:
-    """What follows `python3 -m plinth.backup` in the documents."""
-    return [
-        found.strip()
-        for page in PAGES
-        for line in page.read_text().splitlines()
-        for found in re.findall(r"python3 -m plinth\.backup ([^`|#]+)", line)
-    ]
-
-
-def test_every_documented_command_is_one() -> None:
-    assert documented()
-    for command in documented():
-        # Help ends a program that knows the command.
-        with suppress(SystemExit) if command.endswith("--help") else nullcontext():
-            parser().parse_args(shlex.split(command))
 
 
 @pytest.mark.parametrize("command", ["restore", "verify", "drill"])

@@ -44,7 +44,7 @@ def date(value: str) -> str:
 
 def _any_given(value: dict[str, Any]) -> dict[str, Any]:
     if not any(inner is not None for key, inner in value.items() if key != "key"):
-        raise invalid("condition: at least one field condition must be specified")
+        raise invalid("condition: At least one field condition must be specified")
     return value
 
 

@@ -61,9 +61,9 @@ class Engine:
         """Carry out one request; the answer is JSON. Raises :class:`ApiError`."""
         if operation in older.BODIES:
             present, request = older.translated(operation, requests.parse(older.BODIES[operation], body))
-            return orjson.dumps(older.answered(operation, self._read(present, request)))
+            return _json(older.answered(operation, self._read(present, request)))
         if operation in READS:
-            return orjson.dumps(self._read(operation, requests.parse(requests.BODIES[operation], body)))
+            return _json(self._read(operation, requests.parse(requests.BODIES[operation], body)))
         if operation in WRITES or operation == "batch":
             return self._write(operation, requests.parse(requests.BODIES[operation], body))
         own: dict[str, Callable[[bytes], dict[str, Any]]] = {
@@ -235,6 +235,10 @@ class Engine:
         self.shard.flush()
         self._dirty = False
         self._flushed_at = time.monotonic()
+
+
+def _json(result: Any) -> bytes:
+    return orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def serve(connection: socket.socket, engine: Engine) -> None:

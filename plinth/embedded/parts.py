@@ -46,11 +46,22 @@ def parse(kind: Checked, body: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         raise malformed(str(error)) from error
     try:
-        return kind.adapter.validate_python(given)
+        return kind.adapter.validate_python(_renamed(given))
     except ValidationError as error:
         raise from_validation(error) from error
     except RecursionError as error:
         raise malformed("recursion limit exceeded") from error
+
+
+def _renamed(given: Any) -> Any:
+    """`with_vectors` is another word for `with_vector`, in a request and in each search of a batch."""
+    if not isinstance(given, dict):
+        return given
+    if isinstance(given.get("searches"), list):
+        return given | {"searches": [_renamed(search) for search in given["searches"]]}
+    if "with_vectors" not in given or "with_vector" in given:
+        return given
+    return {"with_vector" if key == "with_vectors" else key: value for key, value in given.items()}
 
 
 def unsupported(what: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import qdrant_edge as edge
 
 from plinth.embedded.conditions import date
@@ -133,7 +134,7 @@ def _check_start(value: Any) -> None:
 
 def scored(point: Any) -> dict[str, Any]:
     """A hit as JSON."""
-    found = {"id": point.id, "version": point.version, "score": point.score}
+    found = {"id": point.id, "version": point.version, "score": np.float32(point.score)}
     return _with_parts(found, point)
 
 
@@ -153,11 +154,12 @@ def _with_parts(found: dict[str, Any], point: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    """Numbers as the single precision that they are: JSON has their shortest form then, as a real server writes it."""
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, edge.SparseVector):
-        return {"indices": value.indices, "values": value.values}
-    return value
+        return {"indices": value.indices, "values": np.asarray(value.values, dtype=np.float32)}
+    return np.asarray(value, dtype=np.float32)
 
 
 def _without(ids: list[Any], body: Any) -> edge.Filter | None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import docker
+import psutil
 import pytest
 
 from tests.containers import built
@@ -106,7 +105,10 @@ def kill_when_there(project: Environment, client: docker.DockerClient, name: str
     while running.poll() is None and not ids(client, name) - known:
         time.sleep(0.02)
     assert running.poll() is None, f"{name} was never seen: {(project.root / 'killed.log').read_text()}"
-    os.killpg(running.pid, signal.SIGKILL)
+    # The engine and its plugins too, as when the machine fails: they run in a session of their own.
+    for process in (*psutil.Process(running.pid).children(recursive=True), psutil.Process(running.pid)):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     running.wait()
 
 

@@ -60,7 +60,7 @@ async def resolved(body: bytes, call: Call) -> Split:
     if not isinstance(request, dict):
         return {"body": body, "with_lookup": None}
     given = request.pop("with_lookup", None)
-    lookup = None if given is None else _checked(_WITH, {"collection": given} if isinstance(given, str) else given)
+    lookup = None if given is None else _checked(_WITH, _spelled(given))
     for stage in _stages(request):
         await _replace(stage, call)
     return {"body": orjson.dumps(request), "with_lookup": lookup}
@@ -75,6 +75,13 @@ async def completed(groups: list[dict[str, Any]], lookup: dict[str, Any], call: 
     for group in groups:
         if group["id"] in points:
             group["lookup"] = points[group["id"]]
+
+
+def _spelled(given: Any) -> Any:
+    """A name alone is a collection; `with_vector` is another word for `with_vectors` here."""
+    if isinstance(given, dict) and "with_vectors" not in given:
+        return {"with_vectors" if key == "with_vector" else key: value for key, value in given.items()}
+    return {"collection": given} if isinstance(given, str) else given
 
 
 def _checked(adapter: TypeAdapter[Any], value: Any) -> dict[str, Any]:

@@ -118,10 +118,11 @@ def test_groups_bring_the_point_that_their_id_names(ask: Asking) -> None:
     found = {group["id"]: group.get("lookup", {}).get("payload") for group in groups}
     assert found[8] == {"g": "z", "n": 8}
     assert found[1] is None
-    lookup = {"collection": "OTHER", "with_payload": ["n"], "with_vectors": True}
-    first = ask("/query/groups", body | {"with_lookup": lookup})["groups"][0]["lookup"]
-    assert first["payload"] == {"n": 8}
-    assert first["vector"] == pytest.approx([0.8, 0.2, 0.3, 0.4])
+    for word in ("with_vectors", "with_vector"):
+        lookup = {"collection": "OTHER", "with_payload": ["n"], word: True}
+        first = ask("/query/groups", body | {"with_lookup": lookup})["groups"][0]["lookup"]
+        assert first["payload"] == {"n": 8}
+        assert first["vector"] == [0.8, 0.2, 0.3, 0.4]
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,10 @@ def release_dead(backend: Path, env: str) -> list[Lock]:
 def held_by_others(env: str, left: list[Lock]) -> str:
     """Why a run cannot begin, and what to do, for the locks that are left."""
     holders = "; ".join(lock.describe(time.time()) for lock in left)
+    taken_by = f": {holders}" if holders else ""
     return (
-        f"Another run may be changing '{env}' right now: {holders}. Wait until it has ended; where it is known to be "
-        f"dead, `plinth unlock {env}` releases the lock."
+        f"Another run may be changing '{env}' right now{taken_by}. Wait until it has ended; where it is known to "
+        f"be dead, `plinth unlock {env}` releases the lock."
     )
 
 

@@ -112,6 +112,10 @@ def test_one_that_nothing_is_known_of_is_left_and_told_with_the_command(
         assert "2 h ago" in told
 
 
+def test_of_a_state_elsewhere_no_holder_is_told() -> None:
+    assert held_by_others("t", []).startswith("Another run may be changing 't' right now. Wait until it has ended;")
+
+
 AGES = {0: "0 s", 119: "119 s", 600: "10 min", 3 * 3600: "3 h", -50: "0 s"}
 
 

@@ -38,7 +38,7 @@ pytestmark = [
 def project() -> Iterator[Project]:
     # Not pytest's own directory, which it closes to others: Postgres runs as another user, who must be able to enter.
     # And of a name that every format reads otherwise unless it is quoted.
-    with tempfile.TemporaryDirectory(prefix='it\'s a#b %41 [c] "ü" ') as directory:
+    with tempfile.TemporaryDirectory(prefix="a b#c%41 'q' ü\"x ") as directory:
         Path(directory).chmod(0o711)
         made = Project(Path(directory), "embedded")
         yield made

@@ -499,7 +499,7 @@ def test_a_deploy_that_fails_halfway_is_finished_by_the_next(stack: Stack, clien
     stack.save()
     said = stack.up(expect=1)
     assert "goes on from there" in said
-    assert said.count("Unable to start container") == 1
+    assert "Unable to start container" in said
     images["redis"] = usual
     stack.save()
     stack.up()

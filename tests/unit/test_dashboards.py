@@ -152,7 +152,7 @@ def test_grafana_encrypts_with_a_key_of_its_own() -> None:
         SECRETS,
         ROOT,
     )
-    (told,) = re.findall(r"^secret_key = \$__file\{(.+)\}$", contents["grafana.ini"], re.MULTILINE)
+    (told,) = re.findall(r'^secret_key = """\$__file\{(.+)\}"""$', contents["grafana.ini"], re.MULTILINE)
     assert contents[Path(told).name] == "k"
 
 

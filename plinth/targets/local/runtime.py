@@ -117,15 +117,16 @@ COPY: Mapping[str, Callable[[Path], None]] = {"base": _base, "packages": _packag
 
 
 def _link_tree(source: Path, to: Path, skipped: set[str]) -> None:
-    for directory, path in _files(source, skipped):
-        _link(path, to / directory / path.name)
+    for name, path in _files(source, skipped):
+        _link(path, to / name)
 
 
 def _files(source: Path, skipped: set[str]) -> Iterator[tuple[Path, Path]]:
     for directory, directories, names in os.walk(source):
         directories[:] = [name for name in directories if name not in skipped]
         for name in names:
-            yield Path(directory).relative_to(source), Path(directory, name).resolve()
+            # By its own name: Debian's library has two for one file.
+            yield Path(directory).relative_to(source) / name, Path(directory, name).resolve()
 
 
 def _link(source: Path, to: Path) -> None:

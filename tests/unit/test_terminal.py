@@ -142,6 +142,8 @@ def migration(name: str) -> None:
             "queries": 0,
             "examples": [name],
             "reasons": [name],
+            "left_out": {name: name},
+            "as_text": {name: 1},
             "verdict": "gap",
             "changed_since_copied": True,
         },
@@ -152,7 +154,22 @@ def migration(name: str) -> None:
 
 
 def migration_plan(name: str) -> None:
-    shown = DryRun(name, name, True, 1, 1, {name: cast(Any, name)}, {name: name}, name, 1, 1, (name,), (name,))
+    shown = DryRun(
+        name,
+        name,
+        True,
+        1,
+        1,
+        {name: cast(Any, name)},
+        {name: name},
+        name,
+        1,
+        1,
+        (name,),
+        (name,),
+        {name: name},
+        (name,),
+    )
     console.print(*shown.lines(), sep="\n")
 
 

@@ -184,11 +184,17 @@ def _managed(settings: Settings) -> Iterator[str]:
             "of its own; end TLS there and unset qdrant.tls, or leave qdrant_url out."
         )
     repository = settings.backup.repository
-    in_pods = settings.target is TargetName.kubernetes and settings.backup.enabled
-    if in_pods and repository and directory(repository) is not None:
+    elsewhere = settings.target is not TargetName.local and settings.backup.enabled
+    if elsewhere and repository and directory(repository) is not None:
+        # On docker it would lie in the container's own layer, and go with it.
+        place, volume = (
+            ("pod", "a claim in the namespace")
+            if settings.target is TargetName.kubernetes
+            else ("container", "a volume of the stack")
+        )
         yield (
-            f"plinth:backup.repository is {repository}, a directory, and no pod has it; name a repository that pods "
-            "reach, such as s3:https://host/bucket/prefix, or leave it out for a claim in the namespace."
+            f"plinth:backup.repository is {repository}, a directory, and no {place} has it; name a repository that "
+            f"{place}s reach, such as s3:https://host/bucket/prefix, or leave it out for {volume}."
         )
     parts = (settings.monitoring.grafana, settings.monitoring.exporters, settings.monitoring.alertmanager)
     prometheus = settings.monitoring.prometheus.enabled

@@ -97,10 +97,13 @@ def test_disabled_services_claim_no_port() -> None:
 
 
 @pytest.mark.parametrize(("repository", "said"), [("/mnt/backups", True), ("backups", True), ("s3:https://h/b", False)])
-def test_a_repository_that_no_pod_has_is_refused(repository: str, said: bool) -> None:
-    wanted = settings(target="kubernetes", backup={"repository": repository})
-    assert any("a directory, and no pod has it" in sentence for sentence in refusals(wanted, {})) == said
-    assert not list(refusals(settings(target="docker", backup={"repository": repository}), {}))
+@pytest.mark.parametrize(("target", "place"), [("kubernetes", "pod"), ("docker", "container")])
+def test_a_repository_that_would_go_with_its_container_is_refused(
+    target: str, place: str, repository: str, said: bool
+) -> None:
+    wanted = settings(target=target, backup={"repository": repository})
+    assert any(f"a directory, and no {place} has it" in sentence for sentence in refusals(wanted, {})) == said
+    assert not list(refusals(settings(target="local", backup={"repository": repository}), {}))
 
 
 def test_a_service_that_would_be_left_out_in_silence_is_refused() -> None:

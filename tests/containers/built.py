@@ -183,7 +183,7 @@ def _build(
     changes: Sequence[str] = CHANGES,
     owned: Mapping[str, int] = OWNED,
 ) -> dict[str, str]:
-    made = version(files, *(str(UPSTREAM[key]) for key in keys))
+    made = version(files, EMBEDDED_START, *(str(UPSTREAM[key]) for key in keys))
     base = f"plinth-tests/{name}:{made}"
     if not client.images.list(base):
         with tempfile.NamedTemporaryFile(suffix=".tar") as packed:
@@ -271,8 +271,12 @@ def _embedded() -> dict[str, Path]:
     return found
 
 
-# In the place of the server's binary; `exec`, so that the engine is process 1 as the server would be.
-EMBEDDED_START = '#!/bin/sh\nexport PYTHONHOME=/opt/python\nexec /opt/python/bin/python3 -m plinth.embedded "$@"\n'
+# In the place of the server's binary; `exec`, so that the engine is process 1 as the server would be. Debian's own
+# Python looks for packages in a directory of another name.
+EMBEDDED_START = """#!/bin/sh
+export PYTHONHOME=/opt/python PYTHONPATH=$(echo /opt/python/lib/python3.*/site-packages)
+exec /opt/python/bin/python3 -m plinth.embedded "$@"
+"""
 
 
 def libraries(programs: list[Path]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +100,8 @@ def drop(
         client.call("DELETE", collection_path(collection))
     console.print(line((f"{collection} is dropped.", "green")))
     if saved:
-        console.print(f"Its snapshot is {saved}; `plinth collections restore {saved} {env}` makes it again.")
+        command = shlex.join(("plinth", "collections", "restore", str(saved), env))
+        console.print(f"Its snapshot is {saved}; `{command}` makes it again.")
 
 
 @commands.command()

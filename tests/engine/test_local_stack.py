@@ -21,6 +21,7 @@ import psycopg
 import pytest
 import yaml
 
+from plinth.home import home
 from tests.conftest import ROOT, real_qdrant
 from tests.engine.project import Project, is_alive, wait_ready
 from tests.project import needs_prometheus, needs_pulumi
@@ -136,9 +137,10 @@ def test_a_collection_whose_file_is_removed_stays_until_it_is_dropped(project: P
     assert "no longer managed; its data stays. `plinth collections drop sources_v1 t` drops it" in said
     assert project.json("collections", "diff", "t")["unmanaged"] == ["sources_v1"]
     said = project.plinth("collections", "drop", "sources_v1", "t", "--drop-aliases", "--yes")
-    snapshot = "".join(said.split("Its snapshot is ")[1].split("; `plinth")[0].split())
+    (snapshot,) = (home(project.root, "t").data / "dropped").iterdir()
+    assert snapshot.name in "".join(said.split())
     assert project.json("collections", "diff", "t")["unmanaged"] == []
-    project.plinth("collections", "restore", snapshot, "t")
+    project.plinth("collections", "restore", str(snapshot), "t")
     with project.qdrant() as client:
         assert client.aliases()["sources"] == "sources_v1"
 

@@ -290,16 +290,12 @@ def test_the_backups_beside_it_read_its_volume(target: str) -> None:
     assert not [each for each in services(without, ROOT) if each.name == "plinth-backup" and each.reads]
 
 
-def test_a_backup_from_this_machine_says_that_a_containers_volume_is_out_of_reach(tmp_path: Path) -> None:
+def test_this_machine_takes_no_volume_of_a_container(tmp_path: Path) -> None:
     outputs = {
         "backup": {"repository": "s3:https://s3.test/b", "password": "p"},
         "qdrant": {"url": "http://127.0.0.1:1"},
         "grafana": {"url": "http://127.0.0.1:2"},
     }
     settings = parse({"target": "docker", "backup": {"repository": "s3:https://s3.test/b"}}, source="x")
-    with config_of("t", "run", settings, outputs, Home(tmp_path, tmp_path / "t")) as config:
+    with config_of(settings, outputs, Home(tmp_path, tmp_path / "t")) as config:
         assert config.grafana is None
-        assert "plinth-backup takes it by schedule" in config.not_taken["grafana"]
-    outputs.pop("grafana")
-    with config_of("t", "run", settings, outputs, Home(tmp_path, tmp_path / "t")) as config:
-        assert config.not_taken == {}

@@ -19,6 +19,9 @@ from hypothesis import settings
 
 from plinth.scratch import free_port
 
+# What a shell starts in the background ignores a Ctrl-C, and so would all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes depends on the machine.
 settings.register_profile("plinth", deadline=None)
 settings.load_profile("plinth")

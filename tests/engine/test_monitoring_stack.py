@@ -19,7 +19,17 @@ import yaml
 
 from plinth.dashboards.board import expressions
 from tests.conftest import ROOT, free_port, real_qdrant
-from tests.engine.watched import ABSENT, ABSENT_EMBEDDED, AGENTS, CONTAINERS, NOT_EMBEDDED, Live, is_absent, watched
+from tests.engine.watched import (
+    ABSENT,
+    ABSENT_EMBEDDED,
+    AGENTS,
+    CONTAINERS,
+    GATE,
+    NOT_EMBEDDED,
+    Live,
+    is_absent,
+    watched,
+)
 from tests.project import needs_prometheus, needs_pulumi
 from tests.prometheus import get
 from tests.promql import names, selectors
@@ -109,7 +119,7 @@ def test_every_metric_that_is_used_is_on_a_page_that_was_scraped(live: Live, tmp
     used = {name for path in BOARDS for _, expression in expressions(path.read_text()) for name in names(expression)}
     used |= {name for rule in rules() for name in names(rule["expr"])}
     there = set(get(live.prometheus, "label/__name__/values"))
-    missing = used - there - (ABSENT_EMBEDDED.keys() & live.absent.keys()) - {*AGENTS, *CONTAINERS}
+    missing = used - there - (ABSENT_EMBEDDED.keys() & live.absent.keys()) - {*AGENTS, *CONTAINERS, GATE}
     if real_qdrant():
         missing -= cluster_page(tmp_path)
     else:

@@ -38,6 +38,7 @@ CONTAINERS = tuple(
         *("cpu_throttled_periods_total", "cpu_throttled_seconds_total"),
     )
 )
+GATE = "plinth_load_gate_collection"
 NO_CONTAINERS = "nothing limits a process; test_docker_stack.py has a stack of containers"
 # A metric that the stack here cannot have, and why.
 ABSENT = (
@@ -53,7 +54,7 @@ ABSENT = (
     )
     | dict.fromkeys(AGENTS, NO_LOGS)
     | dict.fromkeys(CONTAINERS, NO_CONTAINERS)
-    | {"plinth_load_gate_collection": "the load gate has dropped its collection; the rule's own test has one"}
+    | {GATE: "the load gate has dropped its collection; the rule's own test has one"}
 )
 NOT_EMBEDDED = "the embedded engine is one process without gRPC, shards, jemalloc or a count of its work"
 ABSENT_EMBEDDED = dict.fromkeys(

@@ -87,7 +87,7 @@ def test_a_clone_with_another_passphrase_is_told_so(project: Environment) -> Non
     kept = project.root / ".plinth"
     aside = kept.rename(project.root / "aside")
     try:
-        for command in (("up", "--no-verify"), ("status",)):
+        for command in (("up", "--no-verify"), ("preview",)):
             said = project.plinth(command[0], project.env, *command[1:], expect=2)
             assert "encrypted with another passphrase; set PULUMI_CONFIG_PASSPHRASE" in said
         said = project.plinth(

@@ -89,9 +89,12 @@ def on_language_host(root: Path) -> Iterator[Story]:
     shutil.copy(ROOT / "__main__.py", root)
 
     def by_pulumi(project: Project) -> Callable[[], str]:
-        # The state and its passphrase are made by the first command of Plinth's own.
-        project.plinth("preview", "t")
-        return lambda: _pulumi(project, "up", "--yes", "--skip-preview", "--refresh", "--stack", "t")
+        def up() -> str:
+            # The state and its passphrase are made by the first command of Plinth's own, and gone after `down`.
+            project.plinth("preview", "t")
+            return _pulumi(project, "up", "--yes", "--skip-preview", "--refresh", "--stack", "t")
+
+        return up
 
     yield from _local(root, by_pulumi)
 

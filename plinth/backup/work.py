@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,7 +125,8 @@ def working(config: Config, say: Say, *, wait_s: float = 0.0) -> Iterator[Work]:
         with _closing(descriptor), full_disk_said(config.directory):
             _take(descriptor, config, wait_s)
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            # In pods each is number 1, and the host is the pod.
+            os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             work = Work(config, lambda line: say(visible(line)), descriptor)
             emptied(work.temporary)
             yield work
@@ -183,7 +185,7 @@ def _take(descriptor: int, config: Config, wait_s: float) -> None:
             if time.monotonic() < deadline:
                 time.sleep(0.5)
                 continue
-            holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
+            holder = os.pread(descriptor, 320, 0).decode().strip() or "unknown"
             raise Busy(
                 f"Another backup, check, drill or restore of '{config.name}' is at work (pid {holder}, or a "
                 "program that it started); wait until it has ended."

@@ -23,7 +23,6 @@ from pathlib import Path, PurePosixPath
 from threading import Thread
 
 import httpx
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plinth import archives
@@ -31,6 +30,7 @@ from plinth.errors import UserError
 from plinth.http_client import client_for
 from plinth.images import PINS
 from plinth.visible import visible
+from plinth.yaml_files import read_yaml
 
 MIRROR = "PLINTH_DOWNLOADS"
 # The digest is of the bytes that the server keeps.
@@ -87,8 +87,8 @@ class PinnedTool(BaseModel):
 def pinned(root: Path, tool: str) -> PinnedTool:
     """The pins of a tool; raises :class:`UserError`."""
     try:
-        return PinnedTool.model_validate(yaml.safe_load((root / PINS).read_text())["downloads"][tool])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
+        return PinnedTool.model_validate(read_yaml(root / PINS)["downloads"][tool])
+    except (KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{PINS} names no download of {tool} ({error}); correct it.") from error
 
 

@@ -101,7 +101,8 @@ def test_one_that_nothing_is_known_of_is_left_and_told_with_the_command(
 ) -> None:
     """F16: an empty one was a traceback, another machine's "wait" for ever."""
     path = put(tmp_path, content)
-    os.utime(path, (NOW - 7200, NOW - 7200))
+    two_hours_ago = time.time() - 7200
+    os.utime(path, (two_hours_ago, two_hours_ago))
     assert release_dead(tmp_path, "t") == []
     told = held_by_others("t", locks(tmp_path, "t"))
     assert "`plinth unlock t`" in told

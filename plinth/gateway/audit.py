@@ -1,0 +1,113 @@
+"""The audit log (BR-008): one JSON line for each operation, refusals among them, and never what it was about.
+
+No vector, payload, text, filter or token is in a line. A line that cannot be written is counted; where the audit is
+required, operations are refused until lines can be written again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from plinth.gateway.caller import Caller
+from plinth.gateway.errors import ErrorKind, GatewayError
+
+log = logging.getLogger("plinth.gateway.audit")
+NAME_MAX = 255
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """One operation. ``count`` is how many points it was about, ``outcome`` OK or the kind of its error."""
+
+    operation: str
+    request_id: str
+    caller: Caller | None
+    collection: str | None
+    count: int
+    outcome: str
+    duration_ms: float
+    protocol: str
+
+    def to_line(self, at: datetime) -> bytes:
+        """The line, with its end."""
+        content = {
+            "time": at.isoformat(),
+            "operation": self.operation,
+            "org_id": self.caller.organisation if self.caller else None,
+            "user_id": self.caller.user if self.caller else None,
+            # A name that was refused may be as long as a request.
+            "collection": self.collection[:NAME_MAX] if self.collection is not None else None,
+            "count": self.count,
+            "outcome": self.outcome,
+            "duration_ms": round(self.duration_ms, 3),
+            "request_id": self.request_id,
+            "protocol": self.protocol,
+        }
+        return orjson.dumps(content, default=str, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class AuditLog:
+    """A file that lines are appended to, or standard output where none is named."""
+
+    def __init__(self, path: Path | None = None, *, required: bool = False) -> None:
+        self._path = path
+        self._required = required
+        self._descriptor: int | None = None
+        self._broken = False
+        self.failures = 0
+
+    def admit(self) -> None:
+        """Raise where the audit is required and the last line could not be written."""
+        if self._required and self._broken and not self._probe():
+            raise GatewayError(ErrorKind.unavailable, "the audit log cannot be written", retry_after_s=5)
+
+    def write(self, record: AuditRecord) -> None:
+        """Append a line; a failure is counted and stops nothing here."""
+        self._append(record.to_line(datetime.now(UTC)))
+
+    def _probe(self) -> bool:
+        return self._append(b"")
+
+    def _append(self, line: bytes) -> bool:
+        try:
+            written = os.write(self._opened(), line)
+            if written != len(line):
+                raise OSError(f"{written} of {len(line)} bytes were written")
+        except (OSError, UnicodeError) as error:
+            self.failures += 1
+            if not self._broken:
+                log.error("the audit log cannot be written: %r", error)
+            self._broken = True
+            self._close()
+            return False
+        self._broken = False
+        return True
+
+    def _opened(self) -> int:
+        if self._path is None:
+            return 1
+        if self._descriptor is None or not self._is_current():
+            self._close()
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o640)
+        return self._descriptor
+
+    def _is_current(self) -> bool:
+        """Whether the file that is open is still the one of that name: whoever rotates it renames it."""
+        if self._path is None or self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.lstat())
+        except OSError:
+            return False
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

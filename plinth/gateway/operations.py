@@ -1,0 +1,419 @@
+"""The gateway's operations, for a caller who is known: the core that neither protocol is in."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
+from qdrant_client import models
+
+from plinth.gateway.audit import AuditLog, AuditRecord
+from plinth.gateway.caller import Caller, Scope
+from plinth.gateway.embedding import Embedder
+from plinth.gateway.errors import (
+    ErrorKind,
+    GatewayError,
+    collection_exists,
+    collection_not_found,
+    dimension_mismatch,
+    invalid,
+    timed_out,
+)
+from plinth.gateway.model import (
+    POINTS_MAX,
+    QUERIES_MAX,
+    Collection,
+    CreateCollection,
+    DeletePoints,
+    Get,
+    Hit,
+    HybridSearch,
+    Page,
+    Point,
+    Scroll,
+    Search,
+    StoredPoint,
+)
+from plinth.gateway.presets import filled
+from plinth.gateway.result_cache import Lookup, ResultCache
+from plinth.gateway.tenancy import (
+    ID_FIELD,
+    SharedCollection,
+    Tenant,
+    check_collection,
+    check_id,
+    parse_collection_name,
+    point_id,
+    tenant_of,
+)
+from plinth.gateway.vector_store import Description, VectorStore
+
+_DISTANCES = {"Cosine": models.Distance.COSINE, "Euclidean": models.Distance.EUCLID, "Dot": models.Distance.DOT}
+_NAMES: Mapping[models.Distance, Any] = {
+    models.Distance.COSINE: "Cosine",
+    models.Distance.EUCLID: "Euclidean",
+    models.Distance.DOT: "Dot",
+    models.Distance.MANHATTAN: "Manhattan",
+}
+_HITS = TypeAdapter(list[Hit])
+
+
+@dataclass
+class Call:
+    """One request: who asks, until when (a time of :func:`time.monotonic`), and by which protocol."""
+
+    caller: Caller
+    request_id: str
+    deadline: float
+    protocol: str
+    collection: str | None = None
+    count: int = 0
+    cached: bool = field(default=False)
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline; raises once it has passed."""
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            raise timed_out()
+        return remaining
+
+
+class Operations:
+    """What a caller can do. Each operation raises :class:`GatewayError`, and is written to the audit log either way.
+
+    ``reserved`` are the names of the stack's own collections and aliases, which no organisation gets.
+    """
+
+    def __init__(
+        self,
+        store: VectorStore,
+        audit: AuditLog,
+        *,
+        shared: Mapping[str, SharedCollection] | None = None,
+        reserved: frozenset[str] = frozenset(),
+        embedder: Embedder | None = None,
+        cache: ResultCache | None = None,
+    ) -> None:
+        self._store = store
+        self._audit = audit
+        self._shared = dict(shared or {})
+        self._reserved = reserved
+        self._embedder = embedder
+        self._cache = cache
+
+    async def create_collection(self, call: Call, request: CreateCollection) -> Collection:
+        """A new collection of the caller's organisation."""
+        async with self._operation(call, "create_collection", Scope.admin, request.name):
+            tenant = tenant_of(call.caller, check_collection(request.name, "name"), self._shared)
+            if tenant.shared or tenant.collection in self._reserved:
+                raise collection_exists()
+            vectors = models.VectorParams(
+                size=request.dimension,
+                distance=_DISTANCES[request.distance],
+                on_disk=request.on_disk or None,
+                hnsw_config=models.HnswConfigDiff(**request.hnsw.model_dump()) if request.hnsw else None,
+            )
+            await self._store.create(tenant.collection, call.caller.organisation, vectors, call.remaining_s)
+            await self._changed(tenant)
+            return Collection(
+                name=request.name, dimension=request.dimension, distance=request.distance, points=0, shared=False
+            )
+
+    async def list_collections(self, call: Call) -> list[str]:
+        """The names of the organisation's collections and of the shared ones."""
+        async with self._operation(call, "list_collections", Scope.read, None):
+            names = set(self._shared)
+            for physical in await self._store.collections(call.remaining_s):
+                owner = parse_collection_name(physical)
+                if owner and owner[0] == call.caller.organisation and physical not in self._reserved:
+                    names.add(owner[1])
+            call.count = len(names)
+            return sorted(names)
+
+    async def get_collection(self, call: Call, name: str) -> Collection:
+        """A collection, and how many points the caller has in it."""
+        async with self._operation(call, "get_collection", Scope.read, name):
+            tenant, description = await self._tenant(call, name)
+            points = await self._store.count(tenant.collection, tenant.filter(), call.remaining_s)
+            return Collection(
+                name=name,
+                dimension=description.dimension,
+                distance=_NAMES[description.distance],
+                points=points,
+                shared=tenant.shared is not None,
+            )
+
+    async def delete_collection(self, call: Call, name: str) -> None:
+        """Remove a collection of the organisation with its points; a shared one is the stack's."""
+        async with self._operation(call, "delete_collection", Scope.admin, name):
+            tenant, _ = await self._tenant(call, name)
+            if tenant.shared:
+                raise GatewayError(
+                    ErrorKind.permission_denied, "a shared collection is not deleted here; delete your points in it"
+                )
+            await self._store.drop(tenant.collection, call.remaining_s)
+            await self._changed(tenant)
+
+    async def upsert(self, call: Call, name: str, points: Sequence[Point]) -> int:
+        """Write points, all or none (BR-006); of two with one id the last is written (EC-008). Returns how many."""
+        async with self._operation(call, "upsert", Scope.write, name):
+            call.count = len(points)
+            if not 1 <= len(points) <= POINTS_MAX:
+                raise invalid("points", f"a batch has 1 to {POINTS_MAX} points")
+            tenant, description = await self._tenant(call, name)
+            written = _stored_points(tenant, points, description.dimension)
+            await self._store.upsert(tenant.collection, written, call.remaining_s)
+            await self._changed(tenant)
+            return len(written)
+
+    async def delete(self, call: Call, name: str, request: DeletePoints) -> None:
+        """Delete points of the caller's."""
+        async with self._operation(call, "delete", Scope.write, name):
+            tenant, _ = await self._tenant(call, name)
+            if request.ids is not None:
+                call.count = len(request.ids)
+                # An id's UUID is made of its owner too, so it is nobody else's point.
+                ids = [point_id(tenant, check_id(given, f"ids.{at}")) for at, given in enumerate(request.ids)]
+                await self._store.delete(tenant.collection, ids, call.remaining_s)
+            elif request.filter is not None:
+                condition = tenant.filter(request.filter.to_qdrant())
+                await self._store.delete(tenant.collection, condition or models.Filter(), call.remaining_s)
+            await self._changed(tenant)
+
+    async def get(self, call: Call, name: str, request: Get) -> list[StoredPoint]:
+        """Points by their ids, in that order; those that are not there are left out (BR-007)."""
+        async with self._operation(call, "get", Scope.read, name):
+            call.count = len(request.ids)
+            tenant, _ = await self._tenant(call, name)
+            identifiers = [point_id(tenant, check_id(given, f"ids.{at}")) for at, given in enumerate(request.ids)]
+            records = await self._store.retrieve(tenant.collection, identifiers, request.with_vectors, call.remaining_s)
+            by_id = {str(record.id): record for record in records if tenant.owns(record.payload or {})}
+            return [_stored(by_id[point], request.with_payload) for point in identifiers if point in by_id]
+
+    async def scroll(self, call: Call, name: str, request: Scroll) -> Page:
+        """A page of the caller's points."""
+        async with self._operation(call, "scroll", Scope.read, name):
+            tenant, _ = await self._tenant(call, name)
+            condition = tenant.filter(request.filter.to_qdrant() if request.filter else None)
+            records, offset = await self._store.scroll(
+                tenant.collection,
+                condition,
+                request.limit,
+                _cursor(request.cursor),
+                request.with_vectors,
+                call.remaining_s,
+            )
+            call.count = len(records)
+            return Page(
+                points=[_stored(record, request.with_payload) for record in records],
+                next=str(offset) if offset is not None else None,
+            )
+
+    async def search(self, call: Call, name: str, request: Search) -> list[Hit]:
+        """The nearest points."""
+        return (await self.search_batch(call, name, [request], operation="search"))[0]
+
+    async def search_batch(
+        self, call: Call, name: str, requests: Sequence[Search], *, operation: str = "search_batch"
+    ) -> list[list[Hit]]:
+        """The nearest points of several queries; hybrid ones may be among them."""
+        async with self._operation(call, operation, Scope.read, name):
+            call.count = len(requests)
+            if not 1 <= len(requests) <= QUERIES_MAX:
+                raise invalid("searches", f"a batch has 1 to {QUERIES_MAX} searches")
+            tenant, description = await self._tenant(call, name)
+            lookup = await self._lookup(tenant, requests)
+            if lookup.result is not None:
+                call.cached = True
+                return [_HITS.validate_python(hits) for hits in orjson.loads(lookup.result)]
+            queries = await self._queries(call, tenant, description, requests)
+            answers = await self._store.search(tenant.collection, queries, call.remaining_s)
+            results = [
+                [_hit(point, request.with_payload) for point in points]
+                for request, points in zip(requests, answers, strict=True)
+            ]
+            if self._cache and lookup.key:
+                content = [[hit.model_dump(mode="json") for hit in hits] for hits in results]
+                await self._cache.keep(lookup, orjson.dumps(content))
+            return results
+
+    @asynccontextmanager
+    async def _operation(self, call: Call, name: str, scope: Scope, collection: str | None) -> AsyncIterator[None]:
+        """What holds for every operation: the scope, the audit, and that no fault of ours is told in its own words."""
+        began = time.monotonic()
+        call.collection = collection
+        outcome = ErrorKind.internal.value
+        try:
+            self._audit.admit()
+            call.caller.require(scope)
+            yield
+            outcome = "OK"
+        except GatewayError as error:
+            outcome = error.kind.value
+            raise
+        finally:
+            self._audit.write(
+                AuditRecord(
+                    name,
+                    call.request_id,
+                    call.caller,
+                    collection,
+                    call.count,
+                    outcome,
+                    (time.monotonic() - began) * 1000,
+                    call.protocol,
+                )
+            )
+
+    async def _tenant(self, call: Call, name: str) -> tuple[Tenant, Description]:
+        tenant = tenant_of(call.caller, name, self._shared)
+        if not tenant.shared and tenant.collection in self._reserved:
+            raise collection_not_found()
+        description = await self._store.describe(tenant.collection, call.remaining_s)
+        if not tenant.shared and description.organisation != call.caller.organisation:
+            raise collection_not_found()
+        return tenant, description
+
+    async def _changed(self, tenant: Tenant) -> None:
+        if self._cache:
+            await self._cache.move(_cache_scope(tenant))
+
+    async def _lookup(self, tenant: Tenant, requests: Sequence[Search]) -> Lookup:
+        if not self._cache:
+            return Lookup()
+        query = [[type(request).__name__, request.model_dump(mode="json")] for request in requests]
+        return await self._cache.lookup(_cache_scope(tenant), query)
+
+    async def _queries(
+        self, call: Call, tenant: Tenant, description: Description, requests: Sequence[Search]
+    ) -> list[models.QueryRequest]:
+        vectors = await self._vectors(call, description, requests)
+        return [_query(call.caller, tenant, request, vector) for request, vector in zip(requests, vectors, strict=True)]
+
+    async def _vectors(self, call: Call, description: Description, requests: Sequence[Search]) -> list[list[float]]:
+        """The vector of each query, its own or its text's."""
+        for at, request in enumerate(requests):
+            if request.vector is not None and len(request.vector) != description.dimension:
+                raise dimension_mismatch(_at(at, requests, "vector"), len(request.vector), description.dimension)
+        texts = [request.text for request in requests if request.vector is None and request.text is not None]
+        if not texts:
+            return [request.vector or [] for request in requests]
+        if self._embedder is None or self._embedder.dimension != description.dimension:
+            raise invalid("text", "no model of the gateway embeds texts for this collection; send a vector")
+        embedded = iter(await self._embedder.embed(texts, call.remaining_s))
+        return [request.vector if request.vector is not None else next(embedded) for request in requests]
+
+
+def _at(at: int, requests: Sequence[Any], name: str) -> str:
+    return name if len(requests) == 1 else f"searches.{at}.{name}"
+
+
+def _cache_scope(tenant: Tenant) -> list[str]:
+    return [tenant.collection, *tenant.owner.values()]
+
+
+def _stored_points(tenant: Tenant, points: Sequence[Point], dimension: int) -> list[models.PointStruct]:
+    """The points to store, the last of each id; raises for the first that cannot be, before any is written."""
+    stored: dict[str, models.PointStruct] = {}
+    for at, point in enumerate(points):
+        if len(point.vector) != dimension:
+            raise dimension_mismatch(f"points.{at}.vector", len(point.vector), dimension)
+        given = check_id(point.id, f"points.{at}.id")
+        payload = tenant.payload(given, point.payload, f"points.{at}.payload")
+        identifier = point_id(tenant, given)
+        stored.pop(identifier, None)
+        stored[identifier] = models.PointStruct(id=identifier, vector=point.vector, payload=payload)
+    return list(stored.values())
+
+
+def _query(caller: Caller, tenant: Tenant, request: Search, vector: list[float]) -> models.QueryRequest:
+    parts = [request.filter.to_qdrant()] if request.filter else []
+    if request.preset is not None:
+        presets = tenant.shared.presets if tenant.shared else {}
+        parts.append(filled(presets, request.preset, request.parameters, caller).to_qdrant())
+    condition = tenant.filter(models.Filter(must=list(parts)) if parts else None)
+    params = tenant.shared.search_params if tenant.shared else None
+    threshold = request.score_threshold
+    if threshold is None and tenant.shared:
+        threshold = tenant.shared.score_threshold
+    common: dict[str, Any] = {
+        "limit": request.top_k,
+        "with_payload": True,
+        "with_vector": request.with_vectors,
+    }
+    if not isinstance(request, HybridSearch):
+        return models.QueryRequest(query=vector, filter=condition, params=params, score_threshold=threshold, **common)
+    words = models.FieldCondition(key=request.text_field, match=models.MatchText(text=request.text or ""))
+    within = models.Filter(must=[condition, words] if condition else [words])
+    depth = min(request.top_k * 2, 10_000)
+    prefetch = [
+        models.Prefetch(query=vector, filter=each, params=params, score_threshold=threshold, limit=depth)
+        for each in (condition, within)
+    ]
+    return models.QueryRequest(prefetch=prefetch, query=models.FusionQuery(fusion=models.Fusion.RRF), **common)
+
+
+def _shown(payload: Mapping[str, Any], with_payload: bool | list[str]) -> dict[str, Any] | None:
+    """The payload as its writer gave it, or some fields of it."""
+    if with_payload is False:
+        return None
+    shown = {key: value for key, value in payload.items() if key != ID_FIELD}
+    if with_payload is True:
+        return shown
+    selected: dict[str, Any] = {}
+    for path in with_payload:
+        _select(shown, path.split("."), selected)
+    return selected
+
+
+def _select(source: Any, path: list[str], into: dict[str, Any]) -> None:
+    key, *rest = path
+    if not isinstance(source, dict) or key not in source:
+        return
+    if not rest:
+        into[key] = source[key]
+    elif isinstance(source[key], dict):
+        _select(source[key], rest, into.setdefault(key, {}))
+
+
+def _given_id(payload: Mapping[str, Any], identifier: Any) -> str:
+    """The id that the writer gave; one that came another way (a migration) has its own."""
+    given = payload.get(ID_FIELD)
+    return given if isinstance(given, str) else str(identifier)
+
+
+def _vector(vector: Any) -> list[float] | None:
+    return vector if isinstance(vector, list) else None
+
+
+def _stored(record: models.Record, with_payload: bool | list[str]) -> StoredPoint:
+    payload = record.payload or {}
+    return StoredPoint(
+        id=_given_id(payload, record.id), payload=_shown(payload, with_payload), vector=_vector(record.vector)
+    )
+
+
+def _hit(point: models.ScoredPoint, with_payload: bool | list[str]) -> Hit:
+    payload = point.payload or {}
+    return Hit(
+        id=_given_id(payload, point.id),
+        score=point.score,
+        payload=_shown(payload, with_payload),
+        vector=_vector(point.vector),
+    )
+
+
+def _cursor(cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    try:
+        return str(uuid.UUID(cursor))
+    except ValueError:
+        raise invalid("cursor", "a cursor is the `next` of a page") from None

@@ -1,10 +1,10 @@
 """Results of searches in Redis (S2-06), which no write leaves stale.
 
 A result is kept under the collection's generation at the moment before Qdrant was asked. A write moves the generation
-after Qdrant has it and before the writer hears of it; so whoever asks after that gets no older result. Redis may forget
-the last writes when it restarts, so its run id is a part of each key; a generation that it evicted comes back as another
-one. Where a generation cannot be moved, the writer waits until it can be, or until every result from before has expired.
-Redis away means slower, never wrong.
+after Qdrant has it and before the writer hears of it; so whoever asks after that gets no older result. Redis may
+forget the last writes when it restarts, so its run id is a part of each key; a generation that it evicted comes back
+as another one. Where a generation cannot be moved, the writer waits until it can be, or until every result from
+before has expired. Redis away means slower, never wrong.
 """
 
 from __future__ import annotations

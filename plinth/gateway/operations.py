@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -25,6 +25,7 @@ from plinth.gateway.errors import (
     invalid,
     timed_out,
 )
+from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.model import (
     POINTS_MAX,
     QUERIES_MAX,
@@ -41,6 +42,7 @@ from plinth.gateway.model import (
     StoredPoint,
 )
 from plinth.gateway.presets import filled
+from plinth.gateway.rate_limits import RateLimits
 from plinth.gateway.result_cache import Lookup, ResultCache
 from plinth.gateway.tenancy import (
     ID_FIELD,
@@ -74,7 +76,8 @@ class Call:
     protocol: str
     collection: str | None = None
     count: int = 0
-    cached: bool = field(default=False)
+    cached: bool = False
+    audited: bool = False
 
     @property
     def remaining_s(self) -> float:
@@ -100,6 +103,8 @@ class Operations:
         reserved: frozenset[str] = frozenset(),
         embedder: Embedder | None = None,
         cache: ResultCache | None = None,
+        limits: RateLimits | None = None,
+        metrics: GatewayMetrics | None = None,
     ) -> None:
         self._store = store
         self._audit = audit
@@ -107,6 +112,8 @@ class Operations:
         self._reserved = reserved
         self._embedder = embedder
         self._cache = cache
+        self._limits = limits
+        self._metrics = metrics
 
     async def create_collection(self, call: Call, request: CreateCollection) -> Collection:
         """A new collection of the caller's organisation."""
@@ -253,22 +260,21 @@ class Operations:
         try:
             self._audit.admit()
             call.caller.require(scope)
+            if self._limits:
+                await self._limits.admit(call.caller)
             yield
             outcome = "OK"
         except GatewayError as error:
             outcome = error.kind.value
             raise
         finally:
+            call.audited = True
+            seconds = time.monotonic() - began
+            if self._metrics:
+                self._metrics.operation(name, call.protocol, outcome, seconds)
             self._audit.write(
                 AuditRecord(
-                    name,
-                    call.request_id,
-                    call.caller,
-                    collection,
-                    call.count,
-                    outcome,
-                    (time.monotonic() - began) * 1000,
-                    call.protocol,
+                    name, call.request_id, call.caller, collection, call.count, outcome, seconds * 1000, call.protocol
                 )
             )
 

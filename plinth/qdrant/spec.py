@@ -55,6 +55,9 @@ class CollectionSpec(Section):
     ``name`` is the physical collection, ``aliases`` the names that applications use, so that a new physical collection
     can take over behind them. ``tenant`` is the payload field that every search must carry; ``searched_by`` are several
     of which a search carries one. Where ``hnsw_config.m`` is 0 they are the only ways through the graph.
+    With ``tenancy`` the gateway shares the collection among organisations: each point carries its organisation in
+    ``tenant``, or its user where ``tenant_is`` says so, and ``presets`` are filters that callers ask for by name
+    (:mod:`plinth.gateway.presets`).
     """
 
     name: Name
@@ -76,6 +79,9 @@ class CollectionSpec(Section):
     payload_indexes: dict[str, PayloadIndex] = Field(default_factory=dict)
     tenant: str | None = None
     searched_by: tuple[str, ...] = ()
+    tenancy: Literal["payload"] | None = None
+    tenant_is: Literal["organisation", "user"] = "organisation"
+    presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
     search: Search = Search()
     batch_size: int = Field(100, ge=1, le=10000, description="Points a request when loading (S3-02).")
 
@@ -96,6 +102,10 @@ class CollectionSpec(Section):
         index = self.payload_indexes.get(self.tenant) if self.tenant else None
         if self.tenant and not (index and index.is_tenant):
             raise ValueError(f"tenant is '{self.tenant}', so payload_indexes must hold it with is_tenant: true")
+        if self.tenancy and not self.tenant:
+            raise ValueError("tenancy is payload, so name the payload field: tenant, with is_tenant in payload_indexes")
+        if self.presets and not self.tenancy:
+            raise ValueError("presets are the gateway's, for a collection that it shares; set tenancy: payload")
         if self.tenant and self.searched_by:
             raise ValueError("tenant and searched_by exclude each other; keep one")
         for field in self.searched_by:
@@ -115,7 +125,8 @@ class CollectionSpec(Section):
 
     def create_body(self) -> dict[str, Any]:
         """The body of `PUT /collections/{name}`: what the spec sets, in Qdrant's words."""
-        own = {"name", "description", "aliases", "payload_indexes", "tenant", "searched_by", "search", "batch_size"}
+        own = {"name", "description", "aliases", "payload_indexes", "search", "batch_size"}
+        own |= {"tenant", "searched_by", "tenancy", "tenant_is", "presets"}
         body = self.model_dump(exclude=own, exclude_none=True)
         return {key: value for key, value in body.items() if value != {}}
 

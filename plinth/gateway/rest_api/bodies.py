@@ -1,0 +1,109 @@
+"""Bodies of requests: read within bounds, and JSON that means one thing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from plinth.gateway.errors import ErrorKind, GatewayError, invalid
+
+DEPTH_MAX = 64
+
+
+class BoundedRequest(Request):
+    """A request whose body has a size at most, and is JSON without double keys, NaN or depths."""
+
+    body_bytes: int
+
+    async def body(self) -> bytes:
+        """The whole body; raises for one that is too large, before it is read where its length is told."""
+        if not hasattr(self, "_body"):
+            if self.headers.get("content-encoding", "identity").strip().lower() != "identity":
+                raise invalid("content-encoding", "a body is sent as it is, without compression")
+            told = self.headers.get("content-length", "")
+            if told.isdigit() and int(told) > self.body_bytes:
+                raise too_large(self.body_bytes)
+            chunks, size = [], 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size > self.body_bytes:
+                    raise too_large(self.body_bytes)
+                chunks.append(chunk)
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def json(self) -> Any:
+        """The body as JSON."""
+        if not hasattr(self, "_json"):
+            self._json = parse(await self.body())
+        return self._json
+
+
+def too_large(limit: int) -> GatewayError:
+    """A request beyond its size."""
+    return GatewayError(ErrorKind.resource_exhausted, f"a request has {limit} bytes at most", too_large=True)
+
+
+def parse(body: bytes) -> Any:
+    """JSON that every reader takes for the same; raises :class:`GatewayError`."""
+    try:
+        content = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refused)
+    except UnicodeDecodeError:
+        raise invalid("body", "it is not UTF-8") from None
+    except RecursionError:
+        raise invalid("body", f"it is {DEPTH_MAX} levels deep at most") from None
+    except json.JSONDecodeError as error:
+        raise invalid("body", f"it is not JSON: {error.msg.lower()} at byte {error.pos}") from None
+    except ValueError as error:
+        # A number of thousands of digits.
+        raise invalid("body", "it has a number that is none") from error
+    if _depth_exceeds(content, DEPTH_MAX):
+        raise invalid("body", f"it is {DEPTH_MAX} levels deep at most")
+    if _has_surrogates(body):
+        raise invalid("body", "it has half of a surrogate pair, which no text can hold")
+    return content
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [key for key, _ in pairs]
+        double = next(key for key in names if names.count(key) > 1)
+        raise invalid(double[:64], "this key is there twice in one object")
+    return content
+
+
+def _refused(constant: str) -> Any:
+    raise invalid("body", f"{constant} is no number of JSON")
+
+
+def _depth_exceeds(content: Any, levels: int) -> bool:
+    layer = [content]
+    for _ in range(levels):
+        layer = (
+            [
+                inner
+                for outer in layer
+                for inner in (outer.values() if isinstance(outer, dict) else outer)
+                if isinstance(inner, dict | list)
+            ]
+            if layer and isinstance(layer[0], dict | list)
+            else []
+        )
+        if not layer:
+            return False
+    return True
+
+
+def _has_surrogates(body: bytes) -> bool:
+    """Whether an escape makes a text that UTF-8 cannot hold; whole pairs are one sign each."""
+    if rb"\ud" not in body.lower():
+        return False
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,60 @@
+"""Errors as problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from plinth.gateway.errors import ErrorKind, FieldViolation, GatewayError
+
+MEDIA_TYPE = "application/problem+json"
+_TITLES = {
+    ErrorKind.invalid_argument: "Invalid request",
+    ErrorKind.unauthenticated: "Not authenticated",
+    ErrorKind.permission_denied: "Not permitted",
+    ErrorKind.not_found: "Not found",
+    ErrorKind.already_exists: "Already exists",
+    ErrorKind.resource_exhausted: "Too much",
+    ErrorKind.deadline_exceeded: "Timed out",
+    ErrorKind.unavailable: "Unavailable",
+    ErrorKind.internal: "Internal error",
+}
+
+
+def problem(error: GatewayError, request_id: str) -> JSONResponse:
+    """The answer for an error."""
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": _TITLES[error.kind],
+        "status": error.http_status,
+        "detail": error.message,
+        "code": error.kind.value,
+        "request_id": request_id,
+    }
+    if error.violations:
+        content["violations"] = [{"field": each.field, "reason": each.reason} for each in error.violations]
+    headers = {"x-request-id": request_id}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    if error.kind is ErrorKind.unauthenticated:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(content, error.http_status, headers, MEDIA_TYPE)
+
+
+def validation_error(errors: Iterable[Any]) -> GatewayError:
+    """What pydantic says of a request, in one sentence that names the fields."""
+    violations = tuple(_violation(error) for error in errors)[:20]
+    first = violations[0] if violations else FieldViolation("body", "it is not valid")
+    return GatewayError(ErrorKind.invalid_argument, f"{first.field}: {first.reason}", violations=violations or (first,))
+
+
+def _violation(error: Any) -> FieldViolation:
+    location = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        reason = "this field is unknown"
+    elif error["type"] == "missing":
+        reason = "this field is missing"
+    return FieldViolation(".".join(location) or "body", f"{reason[:1].lower()}{reason[1:]}"[:300])

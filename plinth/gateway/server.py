@@ -1,0 +1,186 @@
+"""The gateway from its configuration: every part made and put together, and taken apart again."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool
+from qdrant_client import AsyncQdrantClient
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from starlette.types import ASGIApp
+
+from plinth.gateway.audit import AuditLog
+from plinth.gateway.config import GatewayConfig, QdrantServer, RedisServer, Tokens
+from plinth.gateway.metrics import GatewayMetrics
+from plinth.gateway.operations import Operations
+from plinth.gateway.rate_limits import RateLimits
+from plinth.gateway.readiness import Readiness
+from plinth.gateway.rest_api.app import rest_app
+from plinth.gateway.result_cache import ResultCache
+from plinth.gateway.shared_collections import reserved_names, shared_collections
+from plinth.gateway.tokens import Claims, PublicKeys, SharedKey, TokenVerifier
+from plinth.gateway.vector_store import VectorStore
+from plinth.http_client import grpc_options
+from plinth.secret_file import read_secret
+
+POOL_MAX = 8
+REDIS_CONNECTIONS_MAX = 64
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The parts that serve."""
+
+    config: GatewayConfig
+    operations: Operations
+    verifier: TokenVerifier
+    audit: AuditLog
+    metrics: GatewayMetrics
+    readiness: Readiness
+    postgres: AsyncConnectionPool
+
+    def rest_app(self) -> ASGIApp:
+        """The REST application."""
+        limits = self.config.limits
+        token = self.config.metrics_token_file
+        return rest_app(
+            self.operations,
+            self.verifier,
+            self.audit,
+            self.metrics,
+            self.readiness,
+            request_s=limits.request_s,
+            body_bytes=limits.body_bytes,
+            metrics_token=read_secret(token) if token else None,
+        )
+
+
+@asynccontextmanager
+async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
+    """Every part, connected when it is first used: a store that is away now may come."""
+    async with AsyncExitStack() as parts:
+        store = VectorStore(qdrant_client(config.qdrant, config.limits.request_s))
+        parts.push_async_callback(store.close)
+        redis = redis_client(config.redis)
+        parts.push_async_callback(redis.aclose)
+        postgres = AsyncConnectionPool(postgres_dsn(config), min_size=1, max_size=POOL_MAX, open=False, timeout=5)
+        await postgres.open(wait=False)
+        parts.push_async_callback(postgres.close)
+        metrics, audit = GatewayMetrics(), AuditLog(config.audit.file, required=config.audit.required)
+        cache = ResultCache(redis, ttl_s=config.cache.ttl_s) if config.cache.enabled else None
+        limits = RateLimits(redis_url(config.redis), config.limits.per_second, config.limits.burst)
+        operations = Operations(
+            store,
+            audit,
+            shared=shared_collections(config.collections),
+            reserved=reserved_names(config.collections),
+            cache=cache,
+            limits=limits,
+            metrics=metrics,
+        )
+        _count(metrics, audit, cache, limits)
+        yield Gateway(
+            config,
+            operations,
+            verifier_of(config.tokens),
+            audit,
+            metrics,
+            _readiness(config, store, redis, postgres),
+            postgres,
+        )
+
+
+def verifier_of(tokens: Tokens) -> TokenVerifier:
+    """Who checks tokens, by the keys that are named."""
+    claims = Claims(tokens.issuer, tokens.audience, tokens.organisation_claim, tokens.scopes_claim)
+    if tokens.key_file is not None:
+        return TokenVerifier(SharedKey(read_secret(tokens.key_file)), claims)
+    return TokenVerifier(PublicKeys(tokens.jwks or ""), claims)
+
+
+def qdrant_client(server: QdrantServer, timeout_s: float) -> AsyncQdrantClient:
+    """A client of the server, over gRPC where it speaks that."""
+    options: dict[str, Any] = {
+        "url": server.url,
+        "api_key": read_secret(server.api_key_file) if server.api_key_file else None,
+        "timeout": math.ceil(timeout_s),
+        # One version apart is allowed; which versions run is settled when the stack goes up.
+        "check_compatibility": False,
+    }
+    if server.ca_file:
+        # gRPC reads its authorities from GRPC_DEFAULT_SSL_ROOTS_FILE_PATH alone.
+        options["verify"] = ssl.create_default_context(cafile=server.ca_file)
+    if server.grpc_port:
+        address = f"{urlsplit(server.url).hostname}:{server.grpc_port}"
+        options |= {"grpc_port": server.grpc_port, "prefer_grpc": True, "grpc_options": dict(grpc_options(address))}
+    else:
+        options |= {"trust_env": False}
+    return AsyncQdrantClient(**options)
+
+
+def redis_url(server: RedisServer) -> str:
+    """The address with its password."""
+    password = f":{quote(read_secret(server.password_file), safe='')}@" if server.password_file else ""
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{'rediss' if server.tls else 'redis'}://{password}{host}:{server.port}"
+
+
+def redis_client(server: RedisServer) -> Redis:
+    """A client that tries once: whoever asks knows what to do without."""
+    return Redis.from_url(
+        redis_url(server),
+        socket_timeout=2,
+        socket_connect_timeout=0.25,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=REDIS_CONNECTIONS_MAX,
+    )
+
+
+def postgres_dsn(config: GatewayConfig) -> str:
+    """How to connect to the database of jobs."""
+    server = config.postgres
+    return make_conninfo(
+        host=server.host,
+        port=server.port,
+        dbname=server.database,
+        user=server.user,
+        password=read_secret(server.password_file),
+        connect_timeout=3,
+        application_name="plinth-gateway",
+    )
+
+
+def _readiness(config: GatewayConfig, store: VectorStore, redis: Redis, postgres: AsyncConnectionPool) -> Readiness:
+    async def ask_postgres() -> None:
+        async with postgres.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    probes = config.probes
+    return Readiness(
+        {
+            "pg": ask_postgres,
+            "redis": redis.ping,
+            "qdrant": (lambda: store.ready(probes.timeout_ms / 1000)) if probes.qdrant else None,
+        },
+        timeout_ms=probes.timeout_ms,
+        retries=probes.retries,
+        cache_sec=probes.cache_sec,
+    )
+
+
+def _count(metrics: GatewayMetrics, audit: AuditLog, cache: ResultCache | None, limits: RateLimits) -> None:
+    metrics.counted("plinth_gateway_audit_failures", "Audit lines that could not be written", lambda: audit.failures)
+    metrics.counted("plinth_gateway_limit_failures", "Limits that Redis did not count", lambda: limits.failures)
+    if cache:
+        metrics.counted("plinth_gateway_cache_hits", "Searches that the cache answered", lambda: cache.hits)
+        metrics.counted("plinth_gateway_cache_misses", "Searches that it did not", lambda: cache.misses)
+        metrics.counted("plinth_gateway_cache_failures", "Times that Redis was away", lambda: cache.failures)

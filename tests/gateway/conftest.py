@@ -1,0 +1,247 @@
+"""One gateway for the tests, over the embedded engine, Redis and Postgres; each test has organisations of its own."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import yaml
+
+from plinth.gateway.caller import Scope
+from plinth.gateway.tokens import issue_token
+from plinth.scratch import free_port
+from tests.conftest import KEY, Server, make_server
+from tests.migrated import postgres_server
+
+SIGNING_KEY = "signing-key-for-tests-of-32-bytes-and-more"
+METRICS_TOKEN = "metrics-token-for-tests"
+START_DEADLINE_S = 60
+
+# A collection for each organisation's points, and one for each user's.
+COLLECTIONS: list[dict[str, Any]] = [
+    {
+        "name": "embeddings_v1",
+        "aliases": ["embeddings"],
+        "vectors": {"size": 384, "distance": "Cosine"},
+        "payload_indexes": {"org_id": {"type": "keyword", "is_tenant": True}, "content": "text"},
+        "tenant": "org_id",
+        "tenancy": "payload",
+    },
+    {
+        "name": "trades_v1",
+        "aliases": ["trades"],
+        "vectors": {"size": 4, "distance": "Cosine"},
+        "payload_indexes": {
+            "user_id": {"type": "keyword", "is_tenant": True},
+            "symbol": "keyword",
+            "closed_at": "datetime",
+        },
+        "tenant": "user_id",
+        "tenancy": "payload",
+        "tenant_is": "user",
+        "presets": {
+            "closed": {
+                "match": {"symbol": "{symbol?}"},
+                "range": {"closed_at": {"gte": "{since?}", "lt": "{until?}"}},
+            }
+        },
+    },
+    {"name": "private_v1", "aliases": ["private"], "vectors": {"size": 4, "distance": "Cosine"}},
+]
+
+
+@dataclass
+class RedisServer:
+    """A Redis that a test may stop and start again; what it knew is gone then."""
+
+    directory: Path
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--appendonly", "yes", "--save", ""]
+        with (self.directory / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["redis-server", *arguments, "--dir", str(self.directory)], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_DEADLINE_S
+        while (
+            b"PONG"
+            not in subprocess.run(["redis-cli", "-p", str(self.port), "ping"], capture_output=True, check=False).stdout
+        ):
+            assert time.monotonic() < deadline, "redis did not start"
+            time.sleep(0.05)
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> None:
+        assert self.process is not None
+        self.process.send_signal(with_signal)
+        self.process.wait(timeout=30)
+
+
+@dataclass
+class Database:
+    """A database of Postgres and its owner."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str
+
+
+@dataclass
+class Gateway:
+    """A gateway in a process of its own."""
+
+    directory: Path
+    config: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.config['listen']['http_port']}"
+
+    @property
+    def grpc_address(self) -> str:
+        return f"127.0.0.1:{self.config['listen']['grpc_port']}"
+
+    @property
+    def audit(self) -> Path:
+        return self.directory / "audit.jsonl"
+
+    def start(self, **variables: str) -> None:
+        path = self.directory / "gateway.yaml"
+        path.write_text(yaml.safe_dump(self.config))
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "plinth.gateway", "--config-path", str(path)],
+                stdout=log,
+                stderr=log,
+                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **variables},
+            )
+        deadline = time.monotonic() + START_DEADLINE_S
+        while True:
+            try:
+                if httpx.get(f"{self.url}/healthz", timeout=2).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(with_signal)
+        return self.process.wait(timeout=60)
+
+    def http(self, organisation: str, user: str = "user", *scopes: Scope) -> httpx.Client:
+        """A client with a token."""
+        return httpx.Client(base_url=self.url, headers=login(organisation, user, *scopes), timeout=30)
+
+
+def login(organisation: str, user: str = "user", *scopes: Scope) -> dict[str, str]:
+    """The header of a caller; every scope where none is named."""
+    token = issue_token(SIGNING_KEY, organisation, user, scopes=scopes or tuple(Scope))
+    return {"authorization": f"Bearer {token}"}
+
+
+@pytest.fixture(scope="session")
+def qdrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded engine with the stack's own collections."""
+    server = make_server("embedded", tmp_path_factory.mktemp("qdrant"))
+    server.start()
+    with httpx.Client(base_url=server.url, headers={"api-key": KEY}, timeout=30) as client:
+        for spec in COLLECTIONS:
+            client.put(f"/collections/{spec['name']}", json={"vectors": spec["vectors"]}).raise_for_status()
+            for name, index in spec.get("payload_indexes", {}).items():
+                client.put(
+                    f"/collections/{spec['name']}/index", json={"field_name": name, "field_schema": index}
+                ).raise_for_status()
+            actions = [
+                {"create_alias": {"collection_name": spec["name"], "alias_name": alias}} for alias in spec["aliases"]
+            ]
+            client.post("/collections/aliases", json={"actions": actions}).raise_for_status()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("no redis-server on PATH")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Database]:
+    with postgres_server() as server:
+        with psycopg.connect(server.url(server.port), autocommit=True) as connection:
+            connection.execute("CREATE ROLE gateway LOGIN PASSWORD 'gateway-password'")
+            connection.execute("CREATE DATABASE gateway OWNER gateway")
+        yield Database("127.0.0.1", server.port, "gateway", "gateway", "gateway-password")
+
+
+@pytest.fixture(scope="session")
+def make_gateway(
+    qdrant: Server, redis: RedisServer, database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Gateway]:
+    """A maker of gateways, not yet started, with what a test changes of the configuration."""
+
+    def make(**changes: Any) -> Gateway:
+        directory = tmp_path_factory.mktemp("gateway")
+        files = {"signing": SIGNING_KEY, "qdrant": KEY, "postgres": database.password, "metrics": METRICS_TOKEN}
+        for name, secret in files.items():
+            (directory / name).write_text(secret)
+        config = {
+            "listen": {"host": "127.0.0.1", "http_port": free_port(), "grpc_port": free_port()},
+            "qdrant": {"url": qdrant.url, "api_key_file": str(directory / "qdrant")},
+            "postgres": {
+                "host": database.host,
+                "port": database.port,
+                "database": database.name,
+                "user": database.user,
+                "password_file": str(directory / "postgres"),
+            },
+            "redis": {"host": "127.0.0.1", "port": redis.port},
+            "tokens": {"key_file": str(directory / "signing")},
+            "collections": COLLECTIONS,
+            "audit": {"file": str(directory / "audit.jsonl")},
+            "metrics_token_file": str(directory / "metrics"),
+            **changes,
+        }
+        return Gateway(directory, config)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def gateway(make_gateway: Callable[..., Gateway]) -> Iterator[Gateway]:
+    """The gateway that most tests ask."""
+    running = make_gateway()
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def organisation() -> str:
+    """A name that no other test uses."""
+    return f"org-{uuid.uuid4().hex[:12]}"

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -45,12 +46,25 @@ def client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any
     ``verify`` is what its certificate is checked with: public authorities, or those of SSL_CERT_FILE, when absent.
     Raises :class:`UserError` where the proxy of the environment cannot be used.
     """
-    proxy = None
-    try:
-        proxy = proxy_for(url)
+    with _usable_proxy(url) as proxy:
         # With a transport of its own httpx reads no proxy from the environment.
         transport = httpx.HTTPTransport(verify=verify or _public_authorities(), proxy=proxy)
         return _Client(base_url=url, transport=transport, **options)
+
+
+def async_client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any) -> httpx.AsyncClient:
+    """The same as :func:`client_for`, for asyncio."""
+    with _usable_proxy(url) as proxy:
+        transport = httpx.AsyncHTTPTransport(verify=verify or _public_authorities(), proxy=proxy)
+        return httpx.AsyncClient(base_url=url, transport=transport, **options)
+
+
+@contextmanager
+def _usable_proxy(url: str) -> Iterator[str | None]:
+    proxy = None
+    try:
+        proxy = proxy_for(url)
+        yield proxy
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         if proxy is None:
             raise UserError(f"{url} is no address of a server ({error}); correct it.") from error

@@ -1,0 +1,45 @@
+"""all-MiniLM-L6-v2 in this process. Its arithmetic runs in a thread of its own, and the event loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from plinth.gateway.errors import timed_out
+from plinth.load.minilm import DIMENSIONS, MiniLM
+
+MODEL, VERSION = "all-MiniLM-L6-v2", "v1"
+
+
+class MiniLMEmbedder:
+    """The bundled weights, which the first text loads (90 MB)."""
+
+    model = MODEL
+    version = VERSION
+    dimension = DIMENSIONS
+
+    def __init__(self) -> None:
+        self._weights: MiniLM | None = None
+        # One thread: numpy gives each product of matrices all processors.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="minilm")
+
+    async def embed(self, texts: Sequence[str], within_s: float) -> list[list[float]]:
+        """A unit vector for each text; of a long one the first 256 tokens count."""
+        if not texts:
+            return []
+        try:
+            async with asyncio.timeout(within_s):
+                return await asyncio.get_running_loop().run_in_executor(self._executor, self._embed, list(texts))
+        except TimeoutError:
+            raise timed_out() from None
+
+    async def close(self) -> None:
+        """Forget what waits for the thread."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _embed(self, texts: list[str]) -> list[list[float]]:
+        if self._weights is None:
+            self._weights = MiniLM()
+        vectors: list[list[float]] = self._weights.embed(texts).tolist()
+        return vectors

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plinth.config_file import load
 from plinth.errors import UserError
+from plinth.gateway.providers.config import MiniLMProvider, Provider
 from plinth.qdrant.spec import CollectionSpec
 
 
@@ -75,16 +76,6 @@ class Tokens(ConfigModel):
         return self
 
 
-class Provider(ConfigModel):
-    """What embeds texts."""
-
-    name: Literal["mock", "minilm", "http"] = "minilm"
-    dimension: int = Field(384, ge=1, le=65535)
-    url: str | None = Field(None, description="Of http: an address that is compatible with OpenAI's, up to /v1.")
-    model: str | None = None
-    api_key_file: Path | None = None
-
-
 class Cache(ConfigModel):
     """Results of searches; ``ttl_s`` is how long one is kept, in seconds."""
 
@@ -133,7 +124,7 @@ class GatewayConfig(ConfigModel):
     redis: RedisServer
     tokens: Tokens
     collections: tuple[CollectionSpec, ...] = ()
-    provider: Provider = Provider()
+    provider: Provider = MiniLMProvider()
     cache: Cache = Cache()
     audit: Audit = Audit()
     limits: Limits = Limits()

@@ -15,3 +15,6 @@ class Embedder(Protocol):
 
     async def embed(self, texts: Sequence[str], within_s: float) -> list[list[float]]:
         """A vector for each text; raises :class:`plinth.gateway.errors.GatewayError` where the provider fails."""
+
+    async def close(self) -> None:
+        """End its connections and threads."""

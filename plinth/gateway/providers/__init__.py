@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from plinth.gateway.embedding import Embedder
 from plinth.gateway.providers.config import HttpProvider, MockProvider, Provider
-from plinth.gateway.providers.http import HttpEmbedder
-from plinth.gateway.providers.minilm import MiniLMEmbedder
-from plinth.gateway.providers.mock import MockEmbedder
-
-__all__ = ["Provider", "embedder_for"]
 
 
 def embedder_for(provider: Provider) -> Embedder:
-    """The provider of these settings; its user closes it. Raises :class:`plinth.errors.UserError` for an unusable one."""
+    """What embeds by these settings; its user closes it. Raises :class:`plinth.errors.UserError` where none can."""
+    # Each is imported on use: one needs the weights' libraries, another TLS.
     if isinstance(provider, MockProvider):
+        from plinth.gateway.providers.mock import MockEmbedder
+
         return MockEmbedder(provider.dimension)
     if isinstance(provider, HttpProvider):
+        from plinth.gateway.providers.http import HttpEmbedder
+
         return HttpEmbedder(provider)
+    from plinth.gateway.providers.minilm import MiniLMEmbedder
+
     return MiniLMEmbedder()

@@ -19,20 +19,21 @@ class _Frozen(BaseModel):
 class MockProvider(_Frozen):
     """Vectors that a text alone determines, of no meaning (S0-02)."""
 
-    kind: Literal["mock"] = "mock"
+    name: Literal["mock"] = "mock"
     dimension: Dimension = 384
 
 
 class MiniLMProvider(_Frozen):
     """all-MiniLM-L6-v2 on this machine's processors, 384 values a vector."""
 
-    kind: Literal["minilm"] = "minilm"
+    name: Literal["minilm"] = "minilm"
+    dimension: int = Field(384, ge=384, le=384)
 
 
 class HttpProvider(_Frozen):
     """An OpenAI-compatible API; ``url`` is the address that `/embeddings` is below."""
 
-    kind: Literal["http"] = "http"
+    name: Literal["http"] = "http"
     url: str
     model: str = Field(min_length=1)
     version: str = Field("v1", min_length=1, description="Part of a segment's id; change it with the model's weights.")
@@ -45,4 +46,4 @@ class HttpProvider(_Frozen):
     open_s: float = Field(30, gt=0, description="That while, in seconds.")
 
 
-Provider = Annotated[MockProvider | MiniLMProvider | HttpProvider, Field(discriminator="kind")]
+Provider = Annotated[MockProvider | MiniLMProvider | HttpProvider, Field(discriminator="name")]

@@ -2,7 +2,7 @@
 STACK ?= local
 PLINTH := .venv/bin/plinth
 
-.PHONY: help bootstrap up down status test test-real lint bench compare lock schema monitoring charts
+.PHONY: help bootstrap up down status test test-real lint bench compare lock schema monitoring charts protos
 
 help:
 	@echo 'make up [STACK=local]   install what is missing, stand the stack up, prove it'
@@ -15,6 +15,7 @@ help:
 	@echo 'make lock               pin the Python packages anew'
 	@echo 'make monitoring         write the rules and dashboards that are generated'
 	@echo 'make charts             write what is generated in the charts'
+	@echo 'make protos             generate the Python of proto/, as an installation does'
 	@echo 'make schema             write the settings'"'"' JSON schema'
 
 bootstrap:
@@ -29,7 +30,7 @@ down:
 status:
 	@$(PLINTH) status $(STACK)
 
-lint:
+lint: plinth/vectors/v1/vectors_pb2.py
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
@@ -56,6 +57,9 @@ monitoring:
 
 charts:
 	@.venv/bin/python scripts/charts.py
+
+protos plinth/vectors/v1/vectors_pb2.py: setup.py proto/plinth/vectors/v1/vectors.proto
+	@.venv/bin/python setup.py -q protos
 
 lock:
 	@uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes \

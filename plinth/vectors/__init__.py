@@ -1,0 +1,1 @@
+"""The gateway's protocol, by version: what `proto/` becomes in Python."""

@@ -19,11 +19,13 @@ from plinth.gateway.errors import ErrorKind, GatewayError
 
 log = logging.getLogger("plinth.gateway.audit")
 NAME_MAX = 255
+# The outcome of an operation that its caller did not wait for.
+CANCELLED = "CANCELLED"
 
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """One operation. ``count`` is how many points it was about, ``outcome`` OK or the kind of its error."""
+    """One operation. ``count`` is how many points it was about, ``outcome`` OK, the kind of its error, or CANCELLED."""
 
     operation: str
     request_id: str

@@ -31,6 +31,12 @@ class GatewayMetrics:
             ("method", "route", "status"),
             registry=self.registry,
         )
+        self._grpc = Counter(
+            "plinth_gateway_grpc_requests",
+            "Calls of gRPC by their method",
+            ("method", "code"),
+            registry=self.registry,
+        )
 
     def operation(self, name: str, protocol: str, outcome: str, seconds: float) -> None:
         """Count an operation of the core."""
@@ -39,6 +45,10 @@ class GatewayMetrics:
     def http_request(self, method: str, route: str, status: int) -> None:
         """Count a request."""
         self._http.labels(method, route, str(status)).inc()
+
+    def grpc_request(self, method: str, code: str) -> None:
+        """Count a call."""
+        self._grpc.labels(method, code).inc()
 
     def counted(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Add a counter that another part keeps."""

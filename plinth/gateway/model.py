@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -16,6 +17,8 @@ QUERIES_MAX = 100
 # Of top_k, exclusive (EC-006).
 TOP_K_MAX = 10_000
 QUERY_TEXT_MAX = 32_768
+# Messages of gRPC, the gateway's and Qdrant's, are 100 levels deep at most, and each of a payload is three of them.
+PAYLOAD_DEPTH_MAX = 24
 
 
 def _is_vector(values: list[float]) -> list[float]:
@@ -28,6 +31,23 @@ def _is_vector(values: list[float]) -> list[float]:
     return values
 
 
+def _is_payload(payload: dict[str, Any]) -> dict[str, Any]:
+    """What Qdrant and both protocols can hold, and give back as it was."""
+    layer: list[Any] = [payload]
+    for _ in range(PAYLOAD_DEPTH_MAX):
+        values = [value for outer in layer for value in (outer.values() if isinstance(outer, dict) else outer)]
+        for value in values:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError("a number of a payload is finite")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError("an integer of a payload has 64 bits")
+        layer = [value for value in values if isinstance(value, dict | list)]
+        if not layer:
+            return payload
+    raise ValueError(f"a payload is {PAYLOAD_DEPTH_MAX} levels deep at most")
+
+
+Payload = Annotated[dict[str, Any], AfterValidator(_is_payload)]
 Vector = Annotated[
     list[Annotated[float, Field(allow_inf_nan=True)]], Field(max_length=DIMENSION_MAX), AfterValidator(_is_vector)
 ]
@@ -72,7 +92,7 @@ class Point(Message):
 
     id: StrictStr
     vector: Vector
-    payload: dict[str, Any] = Field(default_factory=dict)
+    payload: Payload = Field(default_factory=dict)
 
 
 class _Shown(Message):

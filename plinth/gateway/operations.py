@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import orjson
 from pydantic import TypeAdapter
 from qdrant_client import models
 
-from plinth.gateway.audit import AuditLog, AuditRecord
+from plinth.gateway.audit import CANCELLED, AuditLog, AuditRecord
 from plinth.gateway.caller import Caller, Scope
 from plinth.gateway.embedding import Embedder
 from plinth.gateway.errors import (
@@ -180,19 +181,24 @@ class Operations:
             await self._changed(tenant)
             return len(written)
 
-    async def delete(self, call: Call, name: str, request: DeletePoints) -> None:
-        """Delete points of the caller's."""
+    async def delete(self, call: Call, name: str, request: DeletePoints) -> int:
+        """Delete points of the caller's. Returns how many there were just before (BR-006)."""
         async with self._operation(call, "delete", Scope.write, name):
             tenant, _ = await self._tenant(call, name)
+            selector: models.Filter | list[str]
             if request.ids is not None:
                 call.count = len(request.ids)
                 # An id's UUID is made of its owner too, so it is nobody else's point.
-                ids = [point_id(tenant, check_id(given, f"ids.{at}")) for at, given in enumerate(request.ids)]
-                await self._store.delete(tenant.collection, ids, call.remaining_s)
-            elif request.filter is not None:
-                condition = tenant.filter(request.filter.to_qdrant())
-                await self._store.delete(tenant.collection, condition or models.Filter(), call.remaining_s)
-            await self._changed(tenant)
+                selector = [point_id(tenant, check_id(given, f"ids.{at}")) for at, given in enumerate(request.ids)]
+                condition = models.Filter(must=[models.HasIdCondition(has_id=list(selector))])
+            else:
+                condition = request.filter.to_qdrant() if request.filter else models.Filter()
+                selector = tenant.filter(condition) or condition
+            deleted = await self._store.count(tenant.collection, tenant.filter(condition), call.remaining_s)
+            if deleted:
+                await self._store.delete(tenant.collection, selector, call.remaining_s)
+                await self._changed(tenant)
+            return deleted
 
     async def get(self, call: Call, name: str, request: Get) -> list[StoredPoint]:
         """Points by their ids, in that order; those that are not there are left out (BR-007)."""
@@ -266,6 +272,11 @@ class Operations:
             outcome = "OK"
         except GatewayError as error:
             outcome = error.kind.value
+            raise
+        except asyncio.CancelledError:
+            # The caller has gone, or their deadline has passed.
+            passed = time.monotonic() >= call.deadline
+            outcome = ErrorKind.deadline_exceeded.value if passed else CANCELLED
             raise
         finally:
             call.audited = True

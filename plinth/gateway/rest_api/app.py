@@ -20,9 +20,10 @@ from plinth.gateway.operations import Operations
 from plinth.gateway.readiness import Readiness
 from plinth.gateway.rest_api.bodies import BoundedRequest
 from plinth.gateway.rest_api.guard import METRICS_PATH, Guard
-from plinth.gateway.rest_api.problems import problem, validation_error
+from plinth.gateway.rest_api.problems import problem
 from plinth.gateway.rest_api.routes import collection_routes
 from plinth.gateway.tokens import TokenVerifier
+from plinth.gateway.validation import validation_error
 
 TITLE = "Plinth gateway"
 
@@ -100,7 +101,7 @@ def _problems(app: FastAPI, audit: AuditLog) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(request: Request, error: RequestValidationError) -> Response:
-        return refuse(request, validation_error(error.errors()))
+        return refuse(request, validation_error(error.errors(), error.body))
 
     @app.exception_handler(GatewayError)
     async def gateway_error(request: Request, error: GatewayError) -> Response:

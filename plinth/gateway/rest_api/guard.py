@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,13 +17,14 @@ from plinth.gateway.audit import AuditLog, AuditRecord
 from plinth.gateway.errors import ErrorKind, GatewayError, internal, invalid
 from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Call
+from plinth.gateway.request_id import HEADER as REQUEST_ID_HEADER
+from plinth.gateway.request_id import request_id_of
 from plinth.gateway.rest_api.problems import problem
 from plinth.gateway.tokens import TokenVerifier
 
 OPEN_PATHS = frozenset({"/readyz", "/healthz", "/livez", "/docs", "/openapi.json"})
 METRICS_PATH = "/metrics"
 DEADLINE_HEADER = "x-request-timeout-ms"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 log = logging.getLogger("plinth.gateway.rest")
 
 
@@ -55,8 +54,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        request_id = request_id_of(headers.get(REQUEST_ID_HEADER))
         answer = _Answer(send, request_id)
         scope.setdefault("state", {})["request_id"] = request_id
         try:
@@ -120,8 +118,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             names = {name.lower() for name, _ in message["headers"]}
-            if b"x-request-id" not in names:
-                message["headers"] = [*message["headers"], (b"x-request-id", self._request_id.encode())]
+            if REQUEST_ID_HEADER.encode() not in names:
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER.encode(), self._request_id.encode())]
         await self._send(message)
 
     async def problem(self, error: GatewayError, scope: Scope, receive: Receive) -> None:

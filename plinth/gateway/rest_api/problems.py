@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from plinth.gateway.errors import ErrorKind, FieldViolation, GatewayError
+from plinth.gateway.errors import ErrorKind, GatewayError
 
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {
@@ -41,20 +40,3 @@ def problem(error: GatewayError, request_id: str) -> JSONResponse:
     if error.kind is ErrorKind.unauthenticated:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(content, error.http_status, headers, MEDIA_TYPE)
-
-
-def validation_error(errors: Iterable[Any]) -> GatewayError:
-    """What pydantic says of a request, in one sentence that names the fields."""
-    violations = tuple(_violation(error) for error in errors)[:20]
-    first = violations[0] if violations else FieldViolation("body", "it is not valid")
-    return GatewayError(ErrorKind.invalid_argument, f"{first.field}: {first.reason}", violations=violations or (first,))
-
-
-def _violation(error: Any) -> FieldViolation:
-    location = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
-    reason = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        reason = "this field is unknown"
-    elif error["type"] == "missing":
-        reason = "this field is missing"
-    return FieldViolation(".".join(location) or "body", f"{reason[:1].lower()}{reason[1:]}"[:300])

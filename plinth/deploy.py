@@ -234,7 +234,7 @@ def _databases(settings: Settings, target: Target, secrets: Secrets, ready: Sequ
     after = pulumi.ResourceOptions(depends_on=list(ready))
     if not settings.managed.postgres_url:
         MonitorRole(server, pg.MONITOR_ROLE, secrets[pg.MONITOR_PASSWORD], after)
-    for database in settings.postgres.databases:
+    for database in settings.databases:
         Database(server, database.name, database.role, secrets[pg.database_secret(database.role)], after)
 
 

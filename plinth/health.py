@@ -106,6 +106,7 @@ class Status:
 
 
 PAGES = {
+    "gateway": "/readyz",
     "prometheus": "/-/ready",
     "alertmanager": "/-/ready",
     "grafana": "/api/health",

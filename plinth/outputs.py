@@ -7,7 +7,7 @@ from typing import Any
 
 import pulumi
 
-from plinth.services import Service, backup, mutual_tls, neo4j, qdrant
+from plinth.services import Service, backup, gateway, mutual_tls, neo4j, qdrant
 from plinth.services import postgres as pg
 from plinth.services.monitoring import GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, OVERVIEW
 from plinth.services.mutual_tls import PLINTH
@@ -72,7 +72,7 @@ def outputs(
             "password": secret(pg.SUPERUSER_PASSWORD),
             "databases": {
                 database.name: {"owner": database.role, "password": secret(pg.database_secret(database.role))}
-                for database in settings.postgres.databases
+                for database in settings.databases
             },
         }
     if "redis" in names:
@@ -86,6 +86,13 @@ def outputs(
             "bolt_url": f"bolt://{target.reach('neo4j', 'bolt')}",
             "user": neo4j.USER,
             "password": secret(neo4j.PASSWORD),
+        }
+    if gateway.NAME in names:
+        found["gateway"] = {
+            "url": url(gateway.NAME),
+            "grpc_url": url(gateway.NAME, "grpc"),
+            "signing_key": secret(gateway.SIGNING_KEY),
+            "metrics_token": secret(gateway.METRICS_TOKEN),
         }
     for name in ("prometheus", "alertmanager", "grafana", "loki", "fluent-bit"):
         if name in names:

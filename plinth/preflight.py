@@ -47,6 +47,8 @@ def refusals(settings: Settings, deployed: Deployed) -> Iterator[str]:
             "plinth:monitoring.loki.enabled is true: on kubernetes the cluster's own collector takes the logs of pods; "
             "set it to false."
         )
+    if settings.gateway.enabled:
+        yield from _gateway(settings)
     yield from _cluster(settings)
     yield from _exposure(settings)
     yield from _managed(settings)
@@ -212,6 +214,19 @@ def _managed(settings: Settings) -> Iterator[str]:
         )
 
 
+def _gateway(settings: Settings) -> Iterator[str]:
+    for store, enabled in (("postgres", settings.postgres.enabled), ("redis", settings.redis.enabled)):
+        if not enabled:
+            yield (
+                f"plinth:gateway.enabled is true, and the gateway needs {store.title()}; set plinth:{store}.enabled to "
+                "true."
+            )
+    if settings.target is not TargetName.local:
+        yield (
+            f"plinth:gateway.enabled is true, and the {settings.target} target deploys no gateway yet; set it to false."
+        )
+
+
 def _images(images: Mapping[str, str]) -> Iterator[str]:
     for key, reference in sorted(images.items()):
         tag = reference.rsplit("/", 1)[-1].partition(":")[2]
@@ -229,8 +244,8 @@ def _ports(settings: Settings) -> Iterator[str]:
 
 def _databases(settings: Settings) -> Iterator[str]:
     for what, names in (
-        ("database", [database.name for database in settings.postgres.databases]),
-        ("owner", [database.role for database in settings.postgres.databases]),
+        ("database", [database.name for database in settings.databases]),
+        ("owner", [database.role for database in settings.databases]),
     ):
         for name, times in Counter(names).items():
             if times > 1:

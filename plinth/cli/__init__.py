@@ -30,6 +30,7 @@ COMMANDS = {
         "images",
         "The container images of an environment: list, build Plinth's own, pull, save to a file, load from one.",
     ),
+    "gateway": Entry("gateway", "The gateway: tokens for development."),
     "plugins": Entry("plugins", "Pulumi's plugins for the targets docker and kubernetes: list, install by digest."),
     "secret": Entry("secret", "Encrypt a secret of your own into stacks/Pulumi.<env>.yaml; `up` then applies it."),
     "size": Entry("size", "Memory, disk and tier for a number of vectors; exit 1 when nothing holds them."),

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,13 +56,13 @@ class ResultCache:
         self._redis = redis
         self._ttl_s = ttl_s
         self._lookup = redis.register_script(_LOOKUP)
-        self._pending: dict[str, float] = {}
+        self._moving: Counter[str] = Counter()
         self.hits = self.misses = self.failures = 0
 
     async def lookup(self, scope: Sequence[str], query: object) -> Lookup:
         """The result of a query in a scope: the names that it was answered within."""
         name = _generation_key(scope)
-        if name in self._pending:
+        if self._moving[name]:
             return Lookup()
         digest = hashlib.sha256(orjson.dumps(query, option=orjson.OPT_SORT_KEYS)).hexdigest()
         try:
@@ -86,23 +87,28 @@ class ResultCache:
     async def move(self, scope: Sequence[str]) -> None:
         """Move the generation after a write; returns once no earlier result can be served."""
         name = _generation_key(scope)
-        expired_at = time.monotonic() + self._ttl_s
-        self._pending[name] = max(expired_at, self._pending.get(name, 0.0))
+        self._moving[name] += 1
+        try:
+            await self._moved(name, time.monotonic() + self._ttl_s)
+        finally:
+            self._moving[name] -= 1
+
+    async def _moved(self, name: str, expired_at: float) -> None:
+        """Set another generation; gives up when the results of this one have expired, or whoever serves them is gone."""
         delay = 0.01
         while time.monotonic() < expired_at:
             try:
                 async with asyncio.timeout(1.0):
                     await self._redis.set(name, secrets.token_hex(16))
-                break
+                return
             except (RedisError, TimeoutError, OSError) as error:
                 self.failures += 1
                 if isinstance(error.__context__, ConnectionRefusedError):
                     # One that is gone serves nobody, and comes back with another run id.
-                    break
+                    return
                 log.warning("the cache cannot be told of a write: %r", error)
                 await asyncio.sleep(delay)
                 delay = min(1.0, delay * 2)
-        self._pending.pop(name, None)
 
 
 def _generation_key(scope: Sequence[str]) -> str:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
-from qdrant_client import AsyncQdrantClient
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.types import ASGIApp
 
 from plinth.gateway.audit import AuditLog
-from plinth.gateway.config import GatewayConfig, QdrantServer, RedisServer, Tokens
+from plinth.gateway.config import GatewayConfig, RedisServer, Tokens
 from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Operations
+from plinth.gateway.qdrant_connection import QdrantConnection
 from plinth.gateway.rate_limits import RateLimits
 from plinth.gateway.readiness import Readiness
 from plinth.gateway.rest_api.app import rest_app
@@ -29,7 +26,6 @@ from plinth.gateway.result_cache import ResultCache
 from plinth.gateway.shared_collections import reserved_names, shared_collections
 from plinth.gateway.tokens import Claims, PublicKeys, SharedKey, TokenVerifier
 from plinth.gateway.vector_store import VectorStore
-from plinth.http_client import grpc_options
 from plinth.secret_file import read_secret
 
 POOL_MAX = 8
@@ -68,7 +64,7 @@ class Gateway:
 async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
     """Every part, connected when it is first used: a store that is away now may come."""
     async with AsyncExitStack() as parts:
-        store = VectorStore(qdrant_client(config.qdrant, config.limits.request_s))
+        store = VectorStore(QdrantConnection(config.qdrant, config.limits.request_s))
         parts.push_async_callback(store.close)
         redis = redis_client(config.redis)
         parts.push_async_callback(redis.aclose)
@@ -105,26 +101,6 @@ def verifier_of(tokens: Tokens) -> TokenVerifier:
     if tokens.key_file is not None:
         return TokenVerifier(SharedKey(read_secret(tokens.key_file)), claims)
     return TokenVerifier(PublicKeys(tokens.jwks or ""), claims)
-
-
-def qdrant_client(server: QdrantServer, timeout_s: float) -> AsyncQdrantClient:
-    """A client of the server, over gRPC where it speaks that."""
-    options: dict[str, Any] = {
-        "url": server.url,
-        "api_key": read_secret(server.api_key_file) if server.api_key_file else None,
-        "timeout": math.ceil(timeout_s),
-        # One version apart is allowed; which versions run is settled when the stack goes up.
-        "check_compatibility": False,
-    }
-    if server.ca_file:
-        # gRPC reads its authorities from GRPC_DEFAULT_SSL_ROOTS_FILE_PATH alone.
-        options["verify"] = ssl.create_default_context(cafile=server.ca_file)
-    if server.grpc_port:
-        address = f"{urlsplit(server.url).hostname}:{server.grpc_port}"
-        options |= {"grpc_port": server.grpc_port, "prefer_grpc": True, "grpc_options": dict(grpc_options(address))}
-    else:
-        options |= {"trust_env": False}
-    return AsyncQdrantClient(**options)
 
 
 def redis_url(server: RedisServer) -> str:

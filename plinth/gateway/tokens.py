@@ -168,7 +168,16 @@ class TokenVerifier:
 
 
 def issue_token(
-    secret: str, organisation: str, user: str, *, scopes: Sequence[Scope] = tuple(Scope), ttl_s: int = TTL_DEFAULT_S
+    secret: str,
+    organisation: str,
+    user: str,
+    *,
+    scopes: Sequence[Scope] = tuple(Scope),
+    ttl_s: int = TTL_DEFAULT_S,
+    issuer: str | None = ISSUER,
+    audience: str = AUDIENCE,
+    organisation_claim: str = "org_id",
+    scopes_claim: str = "scope",
 ) -> str:
     """A token for development, signed with the stack's key; raises :class:`UserError` for a caller that none can be."""
     if not is_organisation(organisation):
@@ -181,11 +190,11 @@ def issue_token(
         raise UserError(f"A token lasts 1 to {TTL_MAX_S} seconds; choose a --ttl between them.")
     now = datetime.now(UTC)
     claims = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
+        "iss": issuer,
+        "aud": audience,
         "sub": user,
-        "org_id": organisation,
-        "scope": " ".join(scopes),
+        organisation_claim: organisation,
+        scopes_claim: " ".join(scopes),
         "iat": now,
         "exp": now + timedelta(seconds=ttl_s),
     }

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from plinth.gateway.errors import (
     timed_out,
     unavailable,
 )
+from plinth.gateway.qdrant_connection import QdrantConnection
 from plinth.gateway.tenancy import MARK
 
 # How long the gateway may take a collection for what it was.
@@ -47,21 +48,21 @@ class Description:
 class VectorStore:
     """The operations on Qdrant that the gateway needs, each within a deadline in seconds."""
 
-    def __init__(self, client: AsyncQdrantClient) -> None:
-        self._client = client
+    def __init__(self, connection: QdrantConnection) -> None:
+        self._connection = connection
         self._descriptions: dict[str, tuple[float, Description]] = {}
 
     async def close(self) -> None:
         """End its connections."""
-        await self._client.close()
+        await self._connection.close()
 
     async def ready(self, within_s: float) -> None:
         """Raise where it does not answer."""
-        await self._run(self._client.get_collections(), within_s)
+        await self._run(lambda client: client.get_collections(), within_s)
 
     async def collections(self, within_s: float) -> list[str]:
         """The names of all."""
-        answer = await self._run(self._client.get_collections(), within_s)
+        answer = await self._run(lambda client: client.get_collections(), within_s)
         return [collection.name for collection in answer.collections]
 
     async def describe(self, collection: str, within_s: float) -> Description:
@@ -69,7 +70,7 @@ class VectorStore:
         now = time.monotonic()
         at, description = self._descriptions.get(collection, (-math.inf, None))
         if description is None or now - at > DESCRIPTION_S:
-            info = await self._run(self._client.get_collection(collection), within_s)
+            info = await self._run(lambda client: client.get_collection(collection), within_s)
             description = _description(info)
             self._descriptions[collection] = (now, description)
         return description
@@ -77,17 +78,21 @@ class VectorStore:
     async def create(self, collection: str, organisation: str, vectors: models.VectorParams, within_s: float) -> None:
         """Make a collection with the gateway's mark; raises ALREADY_EXISTS."""
         metadata = {MARK: {"organisation": organisation}}
-        await self._run(self._client.create_collection(collection, vectors_config=vectors, metadata=metadata), within_s)
+        await self._run(
+            lambda client: client.create_collection(collection, vectors_config=vectors, metadata=metadata), within_s
+        )
         self._descriptions.pop(collection, None)
 
     async def drop(self, collection: str, within_s: float) -> None:
         """Remove a collection."""
         self._descriptions.pop(collection, None)
-        await self._run(self._client.delete_collection(collection), within_s)
+        await self._run(lambda client: client.delete_collection(collection), within_s)
 
     async def upsert(self, collection: str, points: Sequence[models.PointStruct], within_s: float) -> None:
         """Write points in one operation; they are searched when it returns."""
-        await self._run(self._client.upsert(collection, list(points), wait=True, timeout=_whole(within_s)), within_s)
+        await self._run(
+            lambda client: client.upsert(collection, list(points), wait=True, timeout=_whole(within_s)), within_s
+        )
 
     async def delete(self, collection: str, selector: models.Filter | list[str], within_s: float) -> None:
         """Delete points by a filter or by ids."""
@@ -96,14 +101,14 @@ class VectorStore:
             if isinstance(selector, models.Filter)
             else models.PointIdsList(points=list(selector))
         )
-        await self._run(self._client.delete(collection, points, wait=True, timeout=_whole(within_s)), within_s)
+        await self._run(lambda client: client.delete(collection, points, wait=True, timeout=_whole(within_s)), within_s)
 
     async def search(
         self, collection: str, requests: Sequence[models.QueryRequest], within_s: float
     ) -> list[list[models.ScoredPoint]]:
         """The points of each query."""
         answers = await self._run(
-            self._client.query_batch_points(collection, list(requests), timeout=_whole(within_s)), within_s
+            lambda client: client.query_batch_points(collection, list(requests), timeout=_whole(within_s)), within_s
         )
         return [answer.points for answer in answers]
 
@@ -112,7 +117,7 @@ class VectorStore:
     ) -> list[models.Record]:
         """Those of the points that are there."""
         return await self._run(
-            self._client.retrieve(
+            lambda client: client.retrieve(
                 collection, list(ids), with_payload=True, with_vectors=vectors, timeout=_whole(within_s)
             ),
             within_s,
@@ -129,7 +134,7 @@ class VectorStore:
     ) -> tuple[list[models.Record], Any]:
         """A page, and the id that the next begins at."""
         return await self._run(
-            self._client.scroll(
+            lambda client: client.scroll(
                 collection,
                 condition,
                 limit=limit,
@@ -143,13 +148,13 @@ class VectorStore:
 
     async def count(self, collection: str, condition: models.Filter | None, within_s: float) -> int:
         """How many points there are that meet the condition."""
-        answer = await self._run(self._client.count(collection, condition, timeout=_whole(within_s)), within_s)
+        answer = await self._run(lambda client: client.count(collection, condition, timeout=_whole(within_s)), within_s)
         return answer.count
 
-    async def _run(self, request: Awaitable[Result], within_s: float) -> Result:
+    async def _run(self, request: Callable[[AsyncQdrantClient], Awaitable[Result]], within_s: float) -> Result:
         try:
             async with asyncio.timeout(max(0.0, within_s)):
-                return await request
+                return await request(await self._connection.client())
         except TimeoutError:
             raise timed_out() from None
         except UnexpectedResponse as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from plinth.services import backup, exporters, logs, monitoring, neo4j, postgres, qdrant, redis
+from plinth.services import backup, exporters, gateway, logs, monitoring, neo4j, postgres, qdrant, redis
 from plinth.services.spec import Service
 from plinth.settings import Settings, TargetName
 
@@ -24,6 +24,8 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
         found.append(redis.service(settings))
     if settings.neo4j.enabled and "neo4j" not in left_out:
         found.append(neo4j.service(settings))
+    if settings.gateway.enabled:
+        found.append(gateway.service(settings, root))
     backs_up = settings.backup.enabled and backup.NAME not in left_out
     if backs_up and settings.target is TargetName.kubernetes and found:
         # There the exporter uses the backups' volume, and not they the exporter's: they come first.

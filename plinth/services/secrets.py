@@ -6,6 +6,7 @@ from pydantic import SecretStr
 
 from plinth.services.backup import PASSWORD as BACKUP_PASSWORD
 from plinth.services.backup import REST_PASSWORD, S3_KEY_ID, S3_SECRET
+from plinth.services.gateway import secrets as gateway_secrets
 from plinth.services.monitoring import (
     GRAFANA_COPY_PASSWORD,
     GRAFANA_PASSWORD,
@@ -33,7 +34,7 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         found[SUPERUSER_PASSWORD] = settings.postgres.superuser_password
         if not settings.managed.postgres_url:
             found[MONITOR_PASSWORD] = None
-        found |= {database_secret(database.role): database.password for database in settings.postgres.databases}
+        found |= {database_secret(database.role): database.password for database in settings.databases}
     if settings.redis.enabled:
         found[REDIS_PASSWORD] = settings.redis.password
     if is_exported(settings):
@@ -45,6 +46,7 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         found[GRAFANA_SECRET_KEY] = settings.monitoring.grafana.secret_key
         if settings.target is TargetName.kubernetes and settings.backup.enabled:
             found[GRAFANA_COPY_PASSWORD] = None
+    found |= gateway_secrets(settings)
     found |= web_passwords(settings)
     found |= webhook_secrets(settings)
     if settings.backup.enabled:

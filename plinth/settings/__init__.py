@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from plinth.settings.backup import Backup
+from plinth.settings.gateway import Gateway
 from plinth.settings.model import Model
 from plinth.settings.monitoring import Monitoring, Slo
-from plinth.settings.stores import Collections, Neo4j, Postgres, Qdrant, Redis, Tls
+from plinth.settings.stores import Collections, Database, Neo4j, Postgres, Qdrant, Redis, Tls
 from plinth.settings.targets import Docker, Kubernetes, Managed, TargetName
 from plinth.tiers import SIZES, Size, Tier
 
@@ -21,6 +22,7 @@ __all__ = [
     "Backup",
     "Collections",
     "Docker",
+    "Gateway",
     "Kubernetes",
     "Managed",
     "Monitoring",
@@ -36,6 +38,8 @@ __all__ = [
 
 
 LOOPBACK = "127.0.0.1"
+# The gateway's database, and the role that owns it.
+GATEWAY_DATABASE = "plinth_gateway"
 
 
 class Settings(Model):
@@ -50,6 +54,7 @@ class Settings(Model):
     redis: Redis = Redis()
     neo4j: Neo4j = Neo4j()
     monitoring: Monitoring = Monitoring()
+    gateway: Gateway = Gateway()
     backup: Backup = Backup()
     slo: Slo = Slo()
     docker: Docker = Docker()
@@ -63,6 +68,12 @@ class Settings(Model):
     def audited(self) -> bool:
         """Whether Qdrant writes its audit log."""
         return self.monitoring.loki.enabled if self.qdrant.audit is None else self.qdrant.audit
+
+    @property
+    def databases(self) -> tuple[Database, ...]:
+        """Every database of Postgres: those that are asked for, and the gateway's."""
+        own = (Database(name=GATEWAY_DATABASE),) if self.gateway.enabled else ()
+        return (*self.postgres.databases, *own)
 
     @property
     def managed(self) -> Managed:

@@ -1,0 +1,61 @@
+"""The gateway: what applications ask instead of Qdrant."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from plinth.settings.model import HeaderSecret, Model, Port, Secret, Url
+
+
+class GatewayTokens(Model):
+    """Whose tokens the gateway takes.
+
+    Without ``jwks`` the stack has a key of its own, which signs tokens for development (`plinth gateway token`).
+    """
+
+    jwks: Url | None = Field(None, description="The public keys of who signs tokens, RS256 or ES256.")
+    issuer: str = Field("plinth", min_length=1, description="The iss that a token has.")
+    audience: str = Field("plinth-gateway", min_length=1, description="The aud that a token has.")
+    organisation_claim: str = Field("org_id", min_length=1, description="The claim that names the organisation.")
+    scopes_claim: str = Field("scope", min_length=1, description="The claim with read, write and admin.")
+    signing_key: Annotated[Secret, Field(min_length=32)] | None = Field(
+        None, description="Of the stack's own tokens; generated and kept when absent."
+    )
+
+
+class EmbeddingProvider(Model):
+    """What makes vectors of texts: `mock` without meaning, `minilm` here, `http` an address like OpenAI's."""
+
+    name: Literal["mock", "minilm", "http"] = "minilm"
+    dimension: int = Field(384, ge=1, le=65535, description="Values of a vector.")
+    url: Url | None = Field(None, description="Of http: the address up to /v1.")
+    model: str | None = Field(None, description="Of http: the model's name.")
+    api_key: HeaderSecret | None = Field(None, description="Of http.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.name == "http" and not (self.url and self.model):
+            raise ValueError("the provider http has a url and a model; name both")
+        if self.name == "minilm" and self.dimension != 384:
+            raise ValueError("minilm makes vectors of 384 values; leave dimension out")
+        return self
+
+
+class Gateway(Model):
+    """REST and gRPC before Qdrant, for organisations that are kept apart (S4-01)."""
+
+    enabled: bool = False
+    http_port: Port = 8000
+    grpc_port: Port = 8001
+    tokens: GatewayTokens = GatewayTokens()
+    provider: EmbeddingProvider = EmbeddingProvider()
+    cache_ttl_sec: float = Field(30, gt=0, le=3600, description="How long a search's result is kept in Redis.")
+    requests_per_second: int = Field(1000, ge=1, description="Of one organisation.")
+    request_burst: int = Field(2000, ge=1, description="What an organisation may ask for at once.")
+    request_max_mb: int = Field(32, ge=1, le=1024)
+    request_timeout_sec: float = Field(30, gt=0)
+    audit_required: bool = Field(False, description="Refuse operations while the audit log cannot be written.")
+    worker_concurrency: int = Field(2, ge=1, le=64, description="Jobs at once.")
+    dispatch_interval_ms: int = Field(1000, ge=10, description="How often the outbox is looked through.")

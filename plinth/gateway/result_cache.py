@@ -94,7 +94,7 @@ class ResultCache:
             self._moving[name] -= 1
 
     async def _moved(self, name: str, expired_at: float) -> None:
-        """Set another generation; gives up when the results of this one have expired, or whoever serves them is gone."""
+        """Set another generation; gives up when the results of this one have expired, or Redis is gone."""
         delay = 0.01
         while time.monotonic() < expired_at:
             try:

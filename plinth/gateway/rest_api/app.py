@@ -109,6 +109,9 @@ def _problems(app: FastAPI, audit: AuditLog) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, GatewayError):
+            # FastAPI has one word for whatever a body's reading raises.
+            return refuse(request, error.__cause__)
         kind = ErrorKind.not_found if error.status_code in (404, 405) else ErrorKind.invalid_argument
         message = "there is no such path" if error.status_code == 404 else "this path does not take the method"
         return refuse(request, GatewayError(kind, message if error.status_code in (404, 405) else str(error.detail)))

@@ -118,7 +118,7 @@ class Operations:
 
     async def create_collection(self, call: Call, request: CreateCollection) -> Collection:
         """A new collection of the caller's organisation."""
-        async with self._operation(call, "create_collection", Scope.admin, request.name):
+        async with self.operation(call, "create_collection", Scope.admin, request.name):
             tenant = tenant_of(call.caller, check_collection(request.name, "name"), self._shared)
             if tenant.shared or tenant.collection in self._reserved:
                 raise collection_exists()
@@ -136,7 +136,7 @@ class Operations:
 
     async def list_collections(self, call: Call) -> list[str]:
         """The names of the organisation's collections and of the shared ones."""
-        async with self._operation(call, "list_collections", Scope.read, None):
+        async with self.operation(call, "list_collections", Scope.read, None):
             names = set(self._shared)
             for physical in await self._store.collections(call.remaining_s):
                 owner = parse_collection_name(physical)
@@ -147,8 +147,8 @@ class Operations:
 
     async def get_collection(self, call: Call, name: str) -> Collection:
         """A collection, and how many points the caller has in it."""
-        async with self._operation(call, "get_collection", Scope.read, name):
-            tenant, description = await self._tenant(call, name)
+        async with self.operation(call, "get_collection", Scope.read, name):
+            tenant, description = await self.tenant(call, name)
             points = await self._store.count(tenant.collection, tenant.filter(), call.remaining_s)
             return Collection(
                 name=name,
@@ -160,8 +160,8 @@ class Operations:
 
     async def delete_collection(self, call: Call, name: str) -> None:
         """Remove a collection of the organisation with its points; a shared one is the stack's."""
-        async with self._operation(call, "delete_collection", Scope.admin, name):
-            tenant, _ = await self._tenant(call, name)
+        async with self.operation(call, "delete_collection", Scope.admin, name):
+            tenant, _ = await self.tenant(call, name)
             if tenant.shared:
                 raise GatewayError(
                     ErrorKind.permission_denied, "a shared collection is not deleted here; delete your points in it"
@@ -171,11 +171,11 @@ class Operations:
 
     async def upsert(self, call: Call, name: str, points: Sequence[Point]) -> int:
         """Write points, all or none (BR-006); of two with one id the last is written (EC-008). Returns how many."""
-        async with self._operation(call, "upsert", Scope.write, name):
+        async with self.operation(call, "upsert", Scope.write, name):
             call.count = len(points)
             if not 1 <= len(points) <= POINTS_MAX:
                 raise invalid("points", f"a batch has 1 to {POINTS_MAX} points")
-            tenant, description = await self._tenant(call, name)
+            tenant, description = await self.tenant(call, name)
             written = _stored_points(tenant, points, description.dimension)
             await self._store.upsert(tenant.collection, written, call.remaining_s)
             await self._changed(tenant)
@@ -183,8 +183,8 @@ class Operations:
 
     async def delete(self, call: Call, name: str, request: DeletePoints) -> int:
         """Delete points of the caller's. Returns how many there were just before (BR-006)."""
-        async with self._operation(call, "delete", Scope.write, name):
-            tenant, _ = await self._tenant(call, name)
+        async with self.operation(call, "delete", Scope.write, name):
+            tenant, _ = await self.tenant(call, name)
             selector: models.Filter | list[str]
             if request.ids is not None:
                 call.count = len(request.ids)
@@ -202,9 +202,9 @@ class Operations:
 
     async def get(self, call: Call, name: str, request: Get) -> list[StoredPoint]:
         """Points by their ids, in that order; those that are not there are left out (BR-007)."""
-        async with self._operation(call, "get", Scope.read, name):
+        async with self.operation(call, "get", Scope.read, name):
             call.count = len(request.ids)
-            tenant, _ = await self._tenant(call, name)
+            tenant, _ = await self.tenant(call, name)
             identifiers = [point_id(tenant, check_id(given, f"ids.{at}")) for at, given in enumerate(request.ids)]
             records = await self._store.retrieve(tenant.collection, identifiers, request.with_vectors, call.remaining_s)
             by_id = {str(record.id): record for record in records if tenant.owns(record.payload or {})}
@@ -212,8 +212,8 @@ class Operations:
 
     async def scroll(self, call: Call, name: str, request: Scroll) -> Page:
         """A page of the caller's points."""
-        async with self._operation(call, "scroll", Scope.read, name):
-            tenant, _ = await self._tenant(call, name)
+        async with self.operation(call, "scroll", Scope.read, name):
+            tenant, _ = await self.tenant(call, name)
             condition = tenant.filter(request.filter.to_qdrant() if request.filter else None)
             records, offset = await self._store.scroll(
                 tenant.collection,
@@ -237,11 +237,11 @@ class Operations:
         self, call: Call, name: str, requests: Sequence[Search], *, operation: str = "search_batch"
     ) -> list[list[Hit]]:
         """The nearest points of several queries; hybrid ones may be among them."""
-        async with self._operation(call, operation, Scope.read, name):
+        async with self.operation(call, operation, Scope.read, name):
             call.count = len(requests)
             if not 1 <= len(requests) <= QUERIES_MAX:
                 raise invalid("searches", f"a batch has 1 to {QUERIES_MAX} searches")
-            tenant, description = await self._tenant(call, name)
+            tenant, description = await self.tenant(call, name)
             lookup = await self._lookup(tenant, requests)
             if lookup.result is not None:
                 call.cached = True
@@ -258,7 +258,7 @@ class Operations:
             return results
 
     @asynccontextmanager
-    async def _operation(self, call: Call, name: str, scope: Scope, collection: str | None) -> AsyncIterator[None]:
+    async def operation(self, call: Call, name: str, scope: Scope, collection: str | None) -> AsyncIterator[None]:
         """What holds for every operation: the scope, the audit, and that no fault of ours is told in its own words."""
         began = time.monotonic()
         call.collection = collection
@@ -289,14 +289,25 @@ class Operations:
                 )
             )
 
-    async def _tenant(self, call: Call, name: str) -> tuple[Tenant, Description]:
-        tenant = tenant_of(call.caller, name, self._shared)
-        if not tenant.shared and tenant.collection in self._reserved:
-            raise collection_not_found()
+    async def tenant(self, call: Call, name: str) -> tuple[Tenant, Description]:
+        """A collection as the caller may use it, and what it is; raises NOT_FOUND for one that is not theirs."""
+        tenant = self.named(call.caller, name)
         description = await self._store.describe(tenant.collection, call.remaining_s)
         if not tenant.shared and description.organisation != call.caller.organisation:
             raise collection_not_found()
         return tenant, description
+
+    def named(self, caller: Caller, name: str) -> Tenant:
+        """What a caller means by a name, without asking Qdrant whether it is there."""
+        tenant = tenant_of(caller, name, self._shared)
+        if not tenant.shared and tenant.collection in self._reserved:
+            raise collection_not_found()
+        return tenant
+
+    async def count_points(self, call: Call, tenant: Tenant, point_ids: Sequence[str]) -> int:
+        """How many of Qdrant's ids are there."""
+        condition = models.Filter(must=[models.HasIdCondition(has_id=list(point_ids))])
+        return await self._store.count(tenant.collection, tenant.filter(condition), call.remaining_s)
 
     async def _changed(self, tenant: Tenant) -> None:
         if self._cache:

@@ -1,0 +1,88 @@
+"""The outbox: jobs that are to be sent to the queue, and those that have to be sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+from plinth.gateway.jobs.database import Connection, Pool, transaction
+
+CHANNEL = "plinth_gateway_outbox"
+TASK = "run_job"
+SEND_MAX = 100
+DELETE_MAX = 1000
+# While others wait in the queue before it, a message is sent again after this many times the usual wait, then 2, 4 ...
+BACKLOG = 12
+_SWEEP_LOCK = int.from_bytes(b"plinth.o", "big")
+_ENQUEUE = """
+INSERT INTO outbox (job_id, task_name, available_at) VALUES (%(job_id)s, %(task)s, now() + %(delay_s)s * interval '1 s')
+ON CONFLICT (job_id) DO UPDATE SET sent_at = NULL, sends = 0, available_at = excluded.available_at
+"""
+_DUE = """
+SELECT id, job_id FROM outbox WHERE sent_at IS NULL AND available_at <= now()
+ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+_EXPIRED = """
+WITH expired AS (
+    UPDATE jobs SET status = 'pending', stage = 'queued', lease_id = NULL, lease_until = NULL, updated_at = now()
+    WHERE status = 'processing' AND lease_until < now() RETURNING id
+)
+UPDATE outbox SET sent_at = NULL, available_at = now() FROM expired WHERE outbox.job_id = expired.id
+"""
+_LOST = """
+UPDATE outbox SET sent_at = NULL FROM jobs
+WHERE jobs.id = outbox.job_id AND jobs.status = 'pending'
+    AND outbox.sent_at < now() - %s * power(2, least(outbox.sends - 1, 6)) * interval '1 s'
+"""
+_ENDED = """
+WITH ended AS (
+    SELECT id FROM jobs WHERE status IN ('completed', 'failed', 'cancelled')
+        AND updated_at < now() - %s * interval '1 day' LIMIT %s FOR UPDATE SKIP LOCKED
+), sources AS (
+    DELETE FROM point_sources USING ended WHERE job_id = ended.id
+)
+DELETE FROM jobs USING ended WHERE jobs.id = ended.id
+"""
+
+
+async def enqueue(connection: Connection, job_id: UUID, delay_s: float = 0) -> None:
+    """Have a job sent, in the transaction that changes its row."""
+    await connection.execute(_ENQUEUE, {"job_id": job_id, "task": TASK, "delay_s": delay_s})
+    await connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+
+
+class Outbox:
+    """What the dispatcher does in Postgres. Any number of dispatchers may run."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def send_due(self, send: Callable[[Sequence[UUID]], Awaitable[None]]) -> int:
+        """Send what is due and returns how many; what could not be sent stays due.
+
+        One that is killed after it sent and before it noted so has a job sent twice, and the second finds it claimed.
+        """
+        async with transaction(self._pool) as connection:
+            rows = await (await connection.execute(_DUE, (SEND_MAX,))).fetchall()
+            if rows:
+                await send([job_id for _, job_id in rows])
+                await connection.execute(
+                    "UPDATE outbox SET sent_at = now(), sends = sends + 1 WHERE id = ANY(%s)",
+                    ([identifier for identifier, _ in rows],),
+                )
+            return len(rows)
+
+    async def resend_lost(self, after_s: float, *, queue_is_empty: bool) -> int:
+        """Make jobs due again whose worker or message is gone; returns how many."""
+        async with transaction(self._pool) as connection:
+            cursor = await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_SWEEP_LOCK,))
+            if (await cursor.fetchone() or (False,))[0] is not True:
+                return 0
+            expired = await connection.execute(_EXPIRED)
+            lost = await connection.execute(_LOST, (after_s if queue_is_empty else after_s * BACKLOG,))
+            return expired.rowcount + lost.rowcount
+
+    async def delete_ended(self, retention_days: int) -> int:
+        """Delete some jobs that ended long ago; returns how many."""
+        async with transaction(self._pool) as connection:
+            return (await connection.execute(_ENDED, (retention_days, DELETE_MAX))).rowcount

@@ -19,6 +19,8 @@ from plinth.gateway.errors import ErrorKind, GatewayError
 
 log = logging.getLogger("plinth.gateway.audit")
 NAME_MAX = 255
+# A file that is full is renamed; so many of them are kept.
+FILE_MAX_BYTES, FILES_MAX = 64 * 2**20, 8
 # The outcome of an operation that its caller did not wait for.
 CANCELLED = "CANCELLED"
 
@@ -61,6 +63,7 @@ class AuditLog:
         self._path = path
         self._required = required
         self._descriptor: int | None = None
+        self._size = 0
         self._broken = False
         self.failures = 0
 
@@ -78,7 +81,10 @@ class AuditLog:
 
     def _append(self, line: bytes) -> bool:
         try:
+            if self._size > FILE_MAX_BYTES:
+                self._rotate()
             written = os.write(self._opened(), line)
+            self._size += written
             if written != len(line):
                 raise OSError(f"{written} of {len(line)} bytes were written")
         except (OSError, UnicodeError) as error:
@@ -98,7 +104,20 @@ class AuditLog:
             self._close()
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._descriptor = os.open(self._path, flags, 0o640)
+            self._size = os.fstat(self._descriptor).st_size
         return self._descriptor
+
+    def _rotate(self) -> None:
+        """Rename the file to `.1`, that to `.2`, and so on; the oldest goes."""
+        self._close()
+        self._size = 0
+        if self._path is None:
+            return
+        for number in range(FILES_MAX - 1, 0, -1):
+            older = self._path.with_name(f"{self._path.name}.{number}")
+            newer = self._path.with_name(f"{self._path.name}.{number - 1}") if number > 1 else self._path
+            if newer.exists():
+                newer.replace(older)
 
     def _is_current(self) -> bool:
         """Whether the file that is open is still the one of that name: whoever rotates it renames it."""

@@ -67,6 +67,9 @@ def ports(settings: Settings) -> dict[str, int]:
     wanted = {
         "qdrant.http_port": (True, settings.qdrant.http_port),
         "qdrant.grpc_port": (True, settings.qdrant.grpc_port),
+        "gateway.http_port": (settings.gateway.enabled, settings.gateway.http_port),
+        "gateway.grpc_port": (settings.gateway.enabled, settings.gateway.grpc_port),
+        "gateway.worker_port": (settings.gateway.enabled, settings.gateway.worker_port),
         "postgres.port": (settings.postgres.enabled, settings.postgres.port),
         "redis.port": (settings.redis.enabled, settings.redis.port),
         "neo4j.http_port": (settings.neo4j.enabled, settings.neo4j.http_port),

@@ -1,4 +1,4 @@
-"""`python -m plinth.gateway --config-path FILE`: serve REST and gRPC until it is stopped."""
+"""`python -m plinth.gateway server|worker --config-path FILE`: serve and dispatch jobs, or do them."""
 
 from __future__ import annotations
 
@@ -6,53 +6,111 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
+import psycopg
 import uvicorn
 import uvloop
 
+from plinth.bounded_server import serve_metrics
 from plinth.embedded.connections import Connection
 from plinth.errors import UserError
 from plinth.gateway.config import GatewayConfig, load_config
-from plinth.gateway.server import gateway
+from plinth.gateway.jobs.dispatcher import run_dispatcher
+from plinth.gateway.jobs.schema import migrate
+from plinth.gateway.jobs.worker import run_worker
+from plinth.gateway.metrics import GatewayMetrics
+from plinth.gateway.server import Gateway, gateway, jobs_config, postgres_dsn, worker_operations
 from plinth.visible import log_lines, visible
 
 # What is in work when it is told to stop has this long to end, in seconds.
 STOP_S = 20
+# Between tries to reach the database before its schema is there.
+RETRY_S = 1.0
+log = logging.getLogger("plinth.gateway")
 
 
 async def serve(config: GatewayConfig) -> None:
     """Serve until SIGTERM or SIGINT, and finish what has begun."""
+    stop = asyncio.Event()
     async with gateway(config) as parts:
-        listen = config.listen
-        server = uvicorn.Server(
-            uvicorn.Config(
-                parts.rest_app(),
-                host=listen.host,
-                port=listen.http_port,
-                http=Connection,
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=STOP_S,
-                ssl_certfile=listen.cert_file,
-                ssl_keyfile=listen.key_file,
-            )
+        dispatching = asyncio.create_task(_dispatch(config, stop))
+        try:
+            await _http_server(parts).serve()
+        finally:
+            stop.set()
+            await dispatching
+
+
+async def work(config: GatewayConfig) -> None:
+    """Do jobs until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    metrics = GatewayMetrics()
+    serve_metrics(config.listen.host, config.listen.http_port, metrics.registry)
+    await _migrated(config, stop)
+    async with worker_operations(config, metrics) as operations:
+        await run_worker(jobs_config(config), operations, stop)
+
+
+async def _dispatch(config: GatewayConfig, stop: asyncio.Event) -> None:
+    await _migrated(config, stop)
+    await run_dispatcher(jobs_config(config), stop)
+
+
+async def _migrated(config: GatewayConfig, stop: asyncio.Event) -> None:
+    """Bring the database to this version's schema, as soon as it can be reached."""
+    told = False
+    while not stop.is_set():
+        try:
+            await asyncio.to_thread(_migrate, postgres_dsn(config))
+            return
+        except psycopg.OperationalError as error:
+            if not told:
+                log.warning("the database of jobs cannot be reached yet: %s", visible(str(error)))
+            told = True
+            await asyncio.sleep(RETRY_S)
+
+
+def _migrate(dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        for version in migrate(connection):
+            log.info("the database of jobs has the schema of version %s", version)
+
+
+def _http_server(parts: Gateway) -> uvicorn.Server:
+    listen = parts.config.listen
+    return uvicorn.Server(
+        uvicorn.Config(
+            parts.rest_app(),
+            host=listen.host,
+            port=listen.http_port,
+            http=Connection,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_S,
+            ssl_certfile=listen.cert_file,
+            ssl_keyfile=listen.key_file,
         )
-        await server.serve()
+    )
 
 
 def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(prog="python -m plinth.gateway")
+    parser.add_argument("role", choices=("server", "worker"))
     parser.add_argument("--config-path", type=Path, required=True)
     arguments = parser.parse_args()
     log_lines()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        uvloop.run(serve(load_config(arguments.config_path, os.environ)))
+        config = load_config(arguments.config_path, os.environ)
+        uvloop.run(serve(config) if arguments.role == "server" else work(config))
     except (UserError, OSError) as error:
         sys.exit(visible(f"plinth gateway: {error}"))
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -26,7 +26,7 @@ class Listen(ConfigModel):
 
     host: str
     http_port: int
-    grpc_port: int
+    grpc_port: int | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from psycopg.conninfo import make_conninfo
-from psycopg_pool import AsyncConnectionPool
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -16,8 +16,13 @@ from starlette.types import ASGIApp
 
 from plinth.gateway.audit import AuditLog
 from plinth.gateway.config import GatewayConfig, RedisServer, Tokens
+from plinth.gateway.jobs.config import JobsConfig
+from plinth.gateway.jobs.database import Pool, connection_pool
+from plinth.gateway.jobs.jobs import Jobs
+from plinth.gateway.jobs.store import JobStore
 from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Operations
+from plinth.gateway.providers import embedder_for
 from plinth.gateway.qdrant_connection import QdrantConnection
 from plinth.gateway.rate_limits import RateLimits
 from plinth.gateway.readiness import Readiness
@@ -42,7 +47,7 @@ class Gateway:
     audit: AuditLog
     metrics: GatewayMetrics
     readiness: Readiness
-    postgres: AsyncConnectionPool
+    jobs: Jobs
 
     def rest_app(self) -> ASGIApp:
         """The REST application."""
@@ -54,6 +59,7 @@ class Gateway:
             self.audit,
             self.metrics,
             self.readiness,
+            self.jobs,
             request_s=limits.request_s,
             body_bytes=limits.body_bytes,
             metrics_token=read_secret(token) if token else None,
@@ -68,9 +74,11 @@ async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
         parts.push_async_callback(store.close)
         redis = redis_client(config.redis)
         parts.push_async_callback(redis.aclose)
-        postgres = AsyncConnectionPool(postgres_dsn(config), min_size=1, max_size=POOL_MAX, open=False, timeout=5)
+        postgres = connection_pool(postgres_dsn(config), POOL_MAX)
         await postgres.open(wait=False)
         parts.push_async_callback(postgres.close)
+        embedder = embedder_for(config.provider)
+        parts.push_async_callback(embedder.close)
         metrics, audit = GatewayMetrics(), AuditLog(config.audit.file, required=config.audit.required)
         cache = ResultCache(redis, ttl_s=config.cache.ttl_s) if config.cache.enabled else None
         limits = RateLimits(redis_url(config.redis), config.limits.per_second, config.limits.burst)
@@ -79,6 +87,7 @@ async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
             audit,
             shared=shared_collections(config.collections),
             reserved=reserved_names(config.collections),
+            embedder=embedder,
             cache=cache,
             limits=limits,
             metrics=metrics,
@@ -91,8 +100,37 @@ async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
             audit,
             metrics,
             _readiness(config, store, redis, postgres),
-            postgres,
+            Jobs(operations, JobStore(postgres), embedder),
         )
+
+
+@asynccontextmanager
+async def worker_operations(config: GatewayConfig, metrics: GatewayMetrics) -> AsyncIterator[Operations]:
+    """The core as workers use it: whoever asked for a job was let in before, and its texts are embedded elsewhere."""
+    store, redis = VectorStore(QdrantConnection(config.qdrant, config.limits.request_s)), redis_client(config.redis)
+    try:
+        yield Operations(
+            store,
+            AuditLog(config.audit.file, required=config.audit.required),
+            shared=shared_collections(config.collections),
+            reserved=reserved_names(config.collections),
+            cache=ResultCache(redis, ttl_s=config.cache.ttl_s) if config.cache.enabled else None,
+            metrics=metrics,
+        )
+    finally:
+        await store.close()
+        await redis.aclose()
+
+
+def jobs_config(config: GatewayConfig) -> JobsConfig:
+    """What the dispatcher and the workers need of it."""
+    return JobsConfig(
+        postgres_dsn=SecretStr(postgres_dsn(config)),
+        redis_url=SecretStr(redis_url(config.redis)),
+        provider=config.provider,
+        worker_concurrency=config.jobs.worker_concurrency,
+        dispatch_interval_ms=config.jobs.dispatch_interval_ms,
+    )
 
 
 def verifier_of(tokens: Tokens) -> TokenVerifier:
@@ -135,7 +173,7 @@ def postgres_dsn(config: GatewayConfig) -> str:
     )
 
 
-def _readiness(config: GatewayConfig, store: VectorStore, redis: Redis, postgres: AsyncConnectionPool) -> Readiness:
+def _readiness(config: GatewayConfig, store: VectorStore, redis: Redis, postgres: Pool) -> Readiness:
     async def ask_postgres() -> None:
         async with postgres.connection() as connection:
             await connection.execute("SELECT 1")

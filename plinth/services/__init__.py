@@ -25,7 +25,7 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
     if settings.neo4j.enabled and "neo4j" not in left_out:
         found.append(neo4j.service(settings))
     if settings.gateway.enabled:
-        found.append(gateway.service(settings, root))
+        found += gateway.services(settings, root)
     backs_up = settings.backup.enabled and backup.NAME not in left_out
     if backs_up and settings.target is TargetName.kubernetes and found:
         # There the exporter uses the backups' volume, and not they the exporter's: they come first.

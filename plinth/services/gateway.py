@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from plinth.services.redis import PASSWORD as REDIS_PASSWORD
 from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import GATEWAY_DATABASE, Settings
 
-NAME = "gateway"
+NAME, WORKER = "gateway", "gateway-worker"
 SIGNING_KEY = "gateway_signing_key"
 METRICS_TOKEN = "gateway_metrics_token"  # noqa: S105 - the secret's name
 PROVIDER_KEY = "gateway_provider_key"
@@ -40,11 +41,30 @@ def secrets(settings: Settings) -> Mapping[str, SecretStr | None]:
     return secrets
 
 
-def service(settings: Settings, root: Path) -> Service:
-    """REST and gRPC, and the dispatcher of the jobs."""
+def services(settings: Settings, root: Path) -> list[Service]:
+    """The server, which dispatches jobs too, and the worker that does them."""
     values = _values(settings, root)
+    server = _service(settings, NAME, "server", values)
+    worker = _service(settings, WORKER, "worker", values)
+    return [
+        replace(
+            server,
+            ports={"http": settings.gateway.http_port, "grpc": settings.gateway.grpc_port},
+            health=Health("http", "http", "/readyz"),
+            scrape=Scrape("http", secret=METRICS_TOKEN),
+        ),
+        replace(
+            worker,
+            ports={"http": settings.gateway.worker_port},
+            health=Health("http", "http", "/metrics"),
+            scrape=Scrape("http"),
+        ),
+    ]
+
+
+def _service(settings: Settings, name: str, role: str, values: Mapping[str, Any]) -> Service:
     return Service(
-        name=NAME,
+        name=name,
         program=Program(
             image=OWN_IMAGE,
             binaries=(),
@@ -56,17 +76,15 @@ def service(settings: Settings, root: Path) -> Service:
                 check=bash_tcp("http"),
             ),
         ),
-        arguments=("--config-path", "{{ file('" + CONFIG + "') }}"),
-        files={CONFIG: File("config/gateway/gateway.yaml.j2", values)},
+        arguments=(role, "--config-path", "{{ file('" + CONFIG + "') }}"),
+        files={CONFIG: File("config/gateway/gateway.yaml.j2", {**values, "role": role})},
         secret_files=tuple(name for name in values["secrets"].values() if name),
-        ports={"http": settings.gateway.http_port, "grpc": settings.gateway.grpc_port},
+        ports={},
         volumes={AUDIT: 1},
-        health=Health("http", "http", "/readyz"),
-        scrape=Scrape("http", secret=METRICS_TOKEN),
+        health=Health("http", "http"),
         limits=Limits(settings.size.cpus, 768),
         needs=("qdrant", "postgres", "redis"),
-        run_as=("plinth-gateway",),
-        stop_grace_s=30,
+        run_as=(f"plinth-{name}",),
     )
 
 

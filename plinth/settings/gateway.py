@@ -49,6 +49,7 @@ class Gateway(Model):
     enabled: bool = False
     http_port: Port = 8000
     grpc_port: Port = 8001
+    worker_port: Port = Field(8002, description="The metrics of the worker that does jobs.")
     tokens: GatewayTokens = GatewayTokens()
     provider: EmbeddingProvider = EmbeddingProvider()
     cache_ttl_sec: float = Field(30, gt=0, le=3600, description="How long a search's result is kept in Redis.")

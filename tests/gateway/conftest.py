@@ -107,6 +107,7 @@ class Gateway:
     directory: Path
     config: dict[str, Any]
     process: subprocess.Popen[bytes] | None = None
+    worker: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -125,7 +126,7 @@ class Gateway:
         path.write_text(yaml.safe_dump(self.config))
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "plinth.gateway", "--config-path", str(path)],
+                [sys.executable, "-m", "plinth.gateway", "server", "--config-path", str(path)],
                 stdout=log,
                 stderr=log,
                 env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **variables},
@@ -141,10 +142,27 @@ class Gateway:
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)
 
+    def start_worker(self) -> None:
+        """A worker with the same configuration, and a port of its own."""
+        path = self.directory / "worker.yaml"
+        listen = {**self.config["listen"], "http_port": free_port()}
+        audit = {"file": str(self.directory / "worker-audit.jsonl")}
+        path.write_text(yaml.safe_dump({**self.config, "listen": listen, "audit": audit}))
+        with (self.directory / "worker-log").open("ab") as log:
+            self.worker = subprocess.Popen(
+                [sys.executable, "-m", "plinth.gateway", "worker", "--config-path", str(path)],
+                stdout=log,
+                stderr=log,
+                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            )
+
     def log(self) -> str:
         return (self.directory / "log").read_text()
 
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
+        if self.worker is not None:
+            self.worker.send_signal(with_signal)
+            self.worker.wait(timeout=60)
         assert self.process is not None
         self.process.send_signal(with_signal)
         return self.process.wait(timeout=60)
@@ -237,6 +255,7 @@ def gateway(make_gateway: Callable[..., Gateway]) -> Iterator[Gateway]:
     """The gateway that most tests ask."""
     running = make_gateway()
     running.start()
+    running.start_worker()
     yield running
     running.stop()
 

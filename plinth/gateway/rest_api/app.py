@@ -15,11 +15,13 @@ from starlette.types import ASGIApp
 
 from plinth.gateway.audit import AuditLog, AuditRecord
 from plinth.gateway.errors import ErrorKind, GatewayError
+from plinth.gateway.jobs.jobs import Jobs
 from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Operations
 from plinth.gateway.readiness import Readiness
 from plinth.gateway.rest_api.bodies import BoundedRequest
 from plinth.gateway.rest_api.guard import METRICS_PATH, Guard
+from plinth.gateway.rest_api.job_routes import job_routes
 from plinth.gateway.rest_api.problems import problem
 from plinth.gateway.rest_api.routes import collection_routes
 from plinth.gateway.tokens import TokenVerifier
@@ -34,6 +36,7 @@ def rest_app(
     audit: AuditLog,
     metrics: GatewayMetrics,
     readiness: Readiness,
+    jobs: Jobs,
     *,
     request_s: float = 30.0,
     body_bytes: int = 32 * 2**20,
@@ -47,8 +50,9 @@ def rest_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.router.route_class = _bounded_route(body_bytes)
-    app.include_router(collection_routes(operations, route_class=_bounded_route(body_bytes)))
+    bounded = _bounded_route(body_bytes)
+    app.include_router(collection_routes(operations, route_class=bounded))
+    app.include_router(job_routes(jobs, route_class=bounded))
     _open_routes(app, readiness, metrics)
     _problems(app, audit)
     return Guard(app, verifier, audit, metrics, request_s=request_s, metrics_token=metrics_token)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 
+PROTO = "proto/plinth/vectors/v1/vectors.proto"
 # Writes down what it is called with; whatever a case names fails, and is loud about it.
 STUB = """#!/bin/sh
 echo "$(basename "$0") $*" >>"$CALLS"
@@ -35,7 +36,8 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root, self.calls, self.bin = root, root / "calls", root / "bin"
-        for name in ("scripts/bootstrap", "scripts/pulumi/go.mod", "config/images.yaml", "pyproject.toml"):
+        sources = ("pyproject.toml", "setup.py", PROTO)
+        for name in ("scripts/bootstrap", "scripts/pulumi/go.mod", "config/images.yaml", *sources):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
         accounts = root / "scripts" / "accounts"
@@ -115,6 +117,15 @@ def test_a_second_run_installs_nothing(project: Project) -> None:
     assert not project.called("install")
     # A line for each step, and the sum.
     assert len(done.stdout.strip().splitlines()) == 5
+
+
+@pytest.mark.parametrize("changed", ["setup.py", PROTO, "requirements.lock"])
+def test_what_an_installation_is_made_of_is_installed_again_where_it_changed(project: Project, changed: str) -> None:
+    project.run()
+    with (project.root / changed).open("a") as file:
+        file.write("\n")
+    project.run()
+    assert project.called("--no-deps", "-e .")
 
 
 def test_a_named_python_makes_the_environment_of_another_again(project: Project) -> None:

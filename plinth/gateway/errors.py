@@ -80,6 +80,12 @@ def invalid(field: str, reason: str) -> GatewayError:
     return GatewayError(ErrorKind.invalid_argument, f"{field}: {reason}", violations=(FieldViolation(field, reason),))
 
 
+def invalid_filter(field: str, reason: str) -> GatewayError:
+    """EC-005."""
+    violations = (FieldViolation(field, reason),)
+    return GatewayError(ErrorKind.invalid_argument, f"invalid filter syntax: {field}: {reason}", violations=violations)
+
+
 def collection_not_found() -> GatewayError:
     """EC-002. It is the answer for a collection of another organisation too."""
     return GatewayError(ErrorKind.not_found, "collection not found")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from plinth.gateway.errors import ErrorKind, FieldViolation, GatewayError
 
-VIOLATIONS_MAX = 20
+ERRORS_MAX, VIOLATIONS_MAX = 200, 20
 FIELD_MAX, REASON_MAX = 128, 300
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -27,11 +28,15 @@ def validation_error(
 ) -> GatewayError:
     """What pydantic says of a request; ``content`` is the request, where it is known."""
     reasons: dict[str, list[str]] = {}
-    for error in errors:
+    for error in itertools.islice(errors, ERRORS_MAX):
         location = ".".join(map(str, (*prefix, *_path(error, content)))) or "body"
         reasons.setdefault(location[:FIELD_MAX], []).append(_reason(error))
+    # Of the forms that a field may have, the one that it nearly has says what is wrong with a part of it.
+    whole = {field for field in reasons if any(other.startswith(f"{field}.") for other in reasons)}
     violations = tuple(
-        FieldViolation(field, " or ".join(dict.fromkeys(own))[:REASON_MAX]) for field, own in reasons.items()
+        FieldViolation(field, " or ".join(dict.fromkeys(own))[:REASON_MAX])
+        for field, own in reasons.items()
+        if field not in whole
     )[:VIOLATIONS_MAX]
     first = violations[0] if violations else FieldViolation("body", "it is not valid")
     message = f"{first.field}: {first.reason}"

@@ -61,8 +61,8 @@ class Points(Message):
     points: list[Point] = Field(min_length=1, max_length=1000)
 
 
-class Written(Message):
-    """How many points are written."""
+class Count(Message):
+    """How many points were written, or deleted."""
 
     count: int
 
@@ -123,8 +123,8 @@ def collection_routes(operations: Operations, *, route_class: type[APIRoute]) ->
         return Response(status_code=204)
 
     @router.put("/v1/collections/{collection}/points", tags=["points"])
-    async def upsert(call: Calling, collection: CollectionName, request: Points) -> Written:
-        return Written(count=await operations.upsert(call, collection, request.points))
+    async def upsert(call: Calling, collection: CollectionName, request: Points) -> Count:
+        return Count(count=await operations.upsert(call, collection, request.points))
 
     @router.post("/v1/collections/{collection}/points/get", tags=["points"], response_model=None)
     async def get(call: Calling, collection: CollectionName, request: Get) -> JSONResponse:
@@ -143,10 +143,9 @@ def collection_routes(operations: Operations, *, route_class: type[APIRoute]) ->
         await operations.delete(call, collection, DeletePoints(ids=[id]))
         return Response(status_code=204)
 
-    @router.post("/v1/collections/{collection}/points/delete", status_code=204, tags=["points"])
-    async def delete(call: Calling, collection: CollectionName, request: DeletePoints) -> Response:
-        await operations.delete(call, collection, request)
-        return Response(status_code=204)
+    @router.post("/v1/collections/{collection}/points/delete", tags=["points"])
+    async def delete(call: Calling, collection: CollectionName, request: DeletePoints) -> Count:
+        return Count(count=await operations.delete(call, collection, request))
 
     @router.post("/v1/collections/{collection}/points/scroll", tags=["points"])
     async def scroll(call: Calling, collection: CollectionName, request: Scroll) -> Page:

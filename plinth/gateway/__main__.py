@@ -18,6 +18,7 @@ from plinth.bounded_server import serve_metrics
 from plinth.embedded.connections import Connection
 from plinth.errors import UserError
 from plinth.gateway.config import GatewayConfig, load_config
+from plinth.gateway.grpc_api.server import GrpcServer, Tls, serve_grpc
 from plinth.gateway.jobs.dispatcher import run_dispatcher
 from plinth.gateway.jobs.schema import migrate
 from plinth.gateway.jobs.worker import run_worker
@@ -36,11 +37,13 @@ async def serve(config: GatewayConfig) -> None:
     """Serve until SIGTERM or SIGINT, and finish what has begun."""
     stop = asyncio.Event()
     async with gateway(config) as parts:
+        grpc_server = await _grpc_server(parts)
         dispatching = asyncio.create_task(_dispatch(config, stop))
         try:
             await _http_server(parts).serve()
         finally:
             stop.set()
+            await grpc_server.stop(STOP_S)
             await dispatching
 
 
@@ -97,6 +100,21 @@ def _http_server(parts: Gateway) -> uvicorn.Server:
             ssl_certfile=listen.cert_file,
             ssl_keyfile=listen.key_file,
         )
+    )
+
+
+async def _grpc_server(parts: Gateway) -> GrpcServer:
+    listen, limits = parts.config.listen, parts.config.limits
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return await serve_grpc(
+        parts.operations,
+        parts.verifier,
+        parts.audit,
+        parts.metrics,
+        f"{host}:{listen.grpc_port}",
+        tls=Tls(listen.cert_file, listen.key_file) if listen.cert_file and listen.key_file else None,
+        request_s=limits.request_s,
+        message_bytes=limits.body_bytes,
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -172,6 +174,48 @@ class Gateway:
         return httpx.Client(base_url=self.url, headers=login(organisation, user, *scopes), timeout=30)
 
 
+class SilentServer:
+    """Accepts connections and reads; `open` says how many of them the other side has not closed."""
+
+    def __init__(self) -> None:
+        self.requests = self.open = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> SilentServer:
+        server = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                server._count(opened=1)
+                try:
+                    while received := self.request.recv(65536):
+                        server._count(requests=received.count(b"HTTP/1.1\r\n"))
+                except OSError:
+                    pass
+                server._count(opened=-1)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def wait_for(self, condition: Callable[[], bool]) -> bool:
+        """Whether a condition on the counts comes true."""
+        with self._changed:
+            return self._changed.wait_for(condition, timeout=20)
+
+    def _count(self, *, opened: int = 0, requests: int = 0) -> None:
+        with self._changed:
+            self.open += opened
+            self.requests += requests
+            self._changed.notify_all()
+
+
 def login(organisation: str, user: str = "user", *scopes: Scope) -> dict[str, str]:
     """The header of a caller; every scope where none is named."""
     token = issue_token(SIGNING_KEY, organisation, user, scopes=scopes or tuple(Scope))
@@ -256,6 +300,31 @@ def gateway(make_gateway: Callable[..., Gateway]) -> Iterator[Gateway]:
     running = make_gateway()
     running.start()
     running.start_worker()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def without_qdrant(make_gateway: Callable[..., Gateway]) -> Iterator[Gateway]:
+    """A gateway whose Qdrant is not there."""
+    running = make_gateway(qdrant={"url": f"http://127.0.0.1:{free_port()}"})
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def silent_qdrant() -> Iterator[SilentServer]:
+    """A server that takes requests and never answers."""
+    with SilentServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def with_silent_qdrant(make_gateway: Callable[..., Gateway], silent_qdrant: SilentServer) -> Iterator[Gateway]:
+    """A gateway whose Qdrant never answers, and whose requests take two seconds at most."""
+    running = make_gateway(qdrant={"url": f"http://127.0.0.1:{silent_qdrant.port}"}, limits={"request_s": 2})
+    running.start()
     yield running
     running.stop()
 

@@ -38,13 +38,15 @@ async def serve(config: GatewayConfig) -> None:
     stop = asyncio.Event()
     async with gateway(config) as parts:
         grpc_server = await _grpc_server(parts)
+        http_server = _http_server(parts)
         dispatching = asyncio.create_task(_dispatch(config, stop))
+        stopping = asyncio.create_task(_stop_with(http_server, grpc_server))
         try:
-            await _http_server(parts).serve()
+            await http_server.serve()
         finally:
             stop.set()
-            await grpc_server.stop(STOP_S)
-            await dispatching
+            http_server.should_exit = True
+            await asyncio.gather(stopping, dispatching)
 
 
 async def work(config: GatewayConfig) -> None:
@@ -101,6 +103,13 @@ def _http_server(parts: Gateway) -> uvicorn.Server:
             ssl_keyfile=listen.key_file,
         )
     )
+
+
+async def _stop_with(http_server: uvicorn.Server, grpc_server: GrpcServer) -> None:
+    """Stop gRPC when REST, which has the signals, is told to: both have the same seconds."""
+    while not http_server.should_exit:
+        await asyncio.sleep(0.1)
+    await grpc_server.stop(STOP_S)
 
 
 async def _grpc_server(parts: Gateway) -> GrpcServer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,14 @@ NAME_MAX = 255
 FILE_MAX_BYTES, FILES_MAX = 64 * 2**20, 8
 # The outcome of an operation that its caller did not wait for.
 CANCELLED = "CANCELLED"
+# A caller's clock runs out before ours, by the way that the request took.
+TRANSIT_S = 0.1
+
+
+def abandoned(deadline: float) -> str:
+    """The outcome of an operation whose caller has gone. ``deadline`` is theirs, a time of :func:`time.monotonic`."""
+    passed = time.monotonic() >= deadline - TRANSIT_S
+    return ErrorKind.deadline_exceeded.value if passed else CANCELLED
 
 
 @dataclass(frozen=True)

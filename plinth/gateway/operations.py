@@ -14,7 +14,7 @@ import orjson
 from pydantic import TypeAdapter
 from qdrant_client import models
 
-from plinth.gateway.audit import CANCELLED, AuditLog, AuditRecord
+from plinth.gateway.audit import AuditLog, AuditRecord, abandoned
 from plinth.gateway.caller import Caller, Scope
 from plinth.gateway.embedding import Embedder
 from plinth.gateway.errors import (
@@ -274,9 +274,7 @@ class Operations:
             outcome = error.kind.value
             raise
         except asyncio.CancelledError:
-            # The caller has gone, or their deadline has passed.
-            passed = time.monotonic() >= call.deadline
-            outcome = ErrorKind.deadline_exceeded.value if passed else CANCELLED
+            outcome = abandoned(call.deadline)
             raise
         finally:
             call.audited = True

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from plinth.gateway.audit import CANCELLED, AuditLog, AuditRecord
+from plinth.gateway.audit import CANCELLED, AuditLog, AuditRecord, abandoned
 from plinth.gateway.caller import Caller
 from plinth.gateway.errors import ErrorKind, GatewayError, internal, invalid, timed_out
 from plinth.gateway.grpc_api import messages
@@ -104,7 +104,7 @@ class VectorServiceHandler:
         except GatewayError as error:
             outcome, refusal = error.kind.value, error
         except asyncio.CancelledError:
-            outcome = ErrorKind.deadline_exceeded.value if attempt.remaining_s == 0 else CANCELLED
+            outcome = abandoned(attempt.deadline)
             raise
         except Exception as error:
             outcome, refusal = ErrorKind.internal.value, internal()

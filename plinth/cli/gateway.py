@@ -15,6 +15,7 @@ TTL_S = 3600
 Organisation = Annotated[str, typer.Option("--org", help="The organisation.", show_default=False)]
 User = Annotated[str, typer.Option("--user", help="The user, of that organisation.", show_default=False)]
 Ttl = Annotated[int, typer.Option("--ttl", help="How long it is valid, in seconds.", min=1)]
+Header = Annotated[bool, typer.Option("--header", help="Print the whole header, for `curl -H @FILE`.")]
 Scopes = Annotated[
     list[str] | None,
     typer.Option(
@@ -29,7 +30,15 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.command()
-def token(env: Env, org: Organisation, user: User, ttl: Ttl = TTL_S, scope: Scopes = None, json: Json = False) -> None:
+def token(
+    env: Env,
+    org: Organisation,
+    user: User,
+    ttl: Ttl = TTL_S,
+    scope: Scopes = None,
+    header: Header = False,
+    json: Json = False,
+) -> None:
     """A token for development, signed with the stack's own key. Example: plinth gateway token local --org a --user me
 
     It is refused where the gateway takes tokens of an identity provider alone.
@@ -69,4 +78,4 @@ def token(env: Env, org: Organisation, user: User, ttl: Ttl = TTL_S, scope: Scop
     if json:
         print_json({"token": signed, "expires_in": ttl})
     else:
-        typer.echo(signed)
+        typer.echo(f"authorization: Bearer {signed}" if header else signed)

@@ -31,6 +31,9 @@ TTL_DEFAULT_S, TTL_MAX_S = 3600, 30 * 86_400
 PUBLIC_ALGORITHMS = ("RS256", "ES256")
 # A token with an unknown `kid` has the keys fetched again, no more often than this.
 REFETCH_S = 10.0
+# A token is not verified again for this long, in seconds: that takes longer than all else a gateway does for a search.
+# It is also how long a token still counts after its key was withdrawn.
+VERIFIED_S, VERIFIED_MAX = 5.0, 1024
 
 
 class KeySet(Protocol):
@@ -124,6 +127,7 @@ class TokenVerifier:
     def __init__(self, keys: KeySet, claims: Claims = Claims()) -> None:
         self._keys = keys
         self._claims = claims
+        self._callers: dict[str, tuple[float, Caller]] = {}
 
     async def caller(self, authorization: str | None) -> Caller:
         """Who sent a request; raises :class:`GatewayError` where the token proves nobody."""
@@ -132,7 +136,18 @@ class TokenVerifier:
             raise _refused("a request carries a token: Authorization: Bearer TOKEN")
         if len(token) > TOKEN_MAX_BYTES:
             raise _refused("the token is too long")
-        return self._caller(await self._verified(token.strip()))
+        until, caller = self._callers.get(token, (0.0, None))
+        if caller is None or time.monotonic() >= until:
+            claims = await self._verified(token.strip())
+            caller = self._caller(claims)
+            self._remember(token, caller, int(claims["exp"]))
+        return caller
+
+    def _remember(self, token: str, caller: Caller, expires_at: int) -> None:
+        if len(self._callers) >= VERIFIED_MAX:
+            self._callers.clear()
+        remaining_s = expires_at + CLOCK_SKEW_S - time.time()
+        self._callers[token] = time.monotonic() + min(VERIFIED_S, remaining_s), caller
 
     async def _verified(self, token: str) -> Mapping[str, Any]:
         try:

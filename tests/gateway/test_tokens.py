@@ -174,6 +174,50 @@ def _signed_with_public_key() -> str:
     return b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
 
 
+class CountedKey(SharedKey):
+    """A key that counts how often it verifies."""
+
+    asked = 0
+
+    async def key(self, kid: str | None) -> Any:
+        self.asked += 1
+        return await super().key(kid)
+
+
+def test_a_token_is_verified_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = CountedKey(SECRET)
+    verifier = TokenVerifier(key)
+    first, second = (hs256(claims(sub=user)) for user in ("ann", "bob"))
+    assert [caller_of(verifier, token).user for token in (first, first, second, first)] == ["ann", "ann", "bob", "ann"]
+    assert key.asked == 2
+    forged = hs256(claims(), "another-secret-of-32-bytes-at-least")
+    assert refused(verifier, f"Bearer {forged}") == refused(verifier, f"Bearer {forged}")
+    assert key.asked == 4
+    monkeypatch.setattr(tokens, "VERIFIED_S", 0.0)
+    verifier = TokenVerifier(key)
+    assert [caller_of(verifier, first).user for _ in range(2)] == ["ann", "ann"]
+    assert key.asked == 6
+
+
+def test_a_token_that_was_verified_still_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "VERIFIED_S", 600.0)
+    verifier, token = shared(), hs256(claims(exp=int(time.time()) - 28))
+    assert caller_of(verifier, token)
+    # It had less than two seconds.
+    time.sleep(2)
+    assert refused(verifier, f"Bearer {token}") == "the token has expired"
+
+
+def test_as_many_tokens_are_remembered_as_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "VERIFIED_MAX", 3)
+    key = CountedKey(SECRET)
+    verifier = TokenVerifier(key)
+    made = [hs256(claims(sub=f"user{n}")) for n in range(4)]
+    for token in (*made, made[0]):
+        assert caller_of(verifier, token)
+    assert key.asked == 5
+
+
 class KeyServer:
     """Serves a JWKS that changes, and counts how often it is asked."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,8 +20,8 @@ class GatewayTokens(Model):
     audience: str = Field("plinth-gateway", min_length=1, description="The aud that a token has.")
     organisation_claim: str = Field("org_id", min_length=1, description="The claim that names the organisation.")
     scopes_claim: str = Field("scope", min_length=1, description="The claim with read, write and admin.")
-    signing_key: Annotated[Secret, Field(min_length=32)] | None = Field(
-        None, description="Of the stack's own tokens; generated and kept when absent."
+    signing_key: Secret | None = Field(
+        None, min_length=32, description="Of the stack's own tokens; generated and kept when absent."
     )
 
 

@@ -143,7 +143,7 @@ def keys() -> list[str]:
     ["{} ", " {}", "{}\n", "{}\r\n", "\t{}", "{}\u00a0", "{}\u2003", "{}\0", "two\nlines-{}", "{}\x7f", "{}\u200b"],
 )
 def test_a_secret_that_one_reader_would_trim_is_refused_for_every_setting(key: str, around: str) -> None:
-    good = "https://h/x" if key.endswith("_url") else "Passw0rd.-_~"
+    good = "https://h/x" if key.endswith("_url") else "Passw0rd.-_~" * 3
     refuse_value(key, good)
     with pytest.raises(UserError) as refused:
         refuse_value(key, around.format(good))

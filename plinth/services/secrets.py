@@ -20,6 +20,9 @@ from plinth.services.web_login import passwords as web_passwords
 from plinth.services.webhooks import secrets as webhook_secrets
 from plinth.settings import Settings, TargetName
 
+# What the checksums of other secrets are made with, where those are shown in the clear.
+CHECKSUM_KEY = "checksum_key"
+
 
 def secrets(settings: Settings) -> dict[str, SecretStr | None]:
     """Each secret that the enabled services name; None where it is to be generated."""
@@ -45,6 +48,8 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         found[GRAFANA_SECRET_KEY] = settings.monitoring.grafana.secret_key
         if settings.target is TargetName.kubernetes and settings.backup.enabled:
             found[GRAFANA_COPY_PASSWORD] = None
+    if settings.target is TargetName.kubernetes:
+        found[CHECKSUM_KEY] = None
     found |= web_passwords(settings)
     found |= webhook_secrets(settings)
     if settings.backup.enabled:

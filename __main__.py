@@ -1,11 +1,11 @@
-"""The program that `pulumi up` runs; `plinth up` runs the same one inline."""
+"""The program that `pulumi up` runs; `plinth up` runs the same composition inline."""
 
 import os
 from pathlib import Path
 
 import pulumi
 
-from plinth.engine import program
+from plinth.by_hand import program
 
 os.umask(0o077)
 program(Path(__file__).parent.resolve(), pulumi.get_stack())

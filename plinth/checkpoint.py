@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,15 @@ class Checkpoint:
 
     def _outputs(self) -> dict[str, Any]:
         return next((dict(each.get("outputs") or {}) for each in self.resources() if each.get("type") == STACK), {})
+
+
+def made_and_begun(
+    resources: Iterable[Mapping[str, Any]], pending: Iterable[Mapping[str, Any]], types: Collection[str]
+) -> tuple[set[str], set[str]]:
+    """Of the resources of some types: the ids of what was made, the names of what was only begun."""
+    made = {resource["id"] for resource in resources if resource["type"] in types and "id" in resource}
+    begun = [operation["resource"] for operation in pending if operation["type"] == "creating"]
+    return made, {str(one.get("inputs", {}).get("name", "")) for one in begun if one["type"] in types}
 
 
 def state_file(backend: Path, project: str, stack: str) -> Path:

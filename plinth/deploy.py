@@ -14,11 +14,12 @@ import pulumi
 
 from plinth.advisories import load_advisories, refuse_known_holes
 from plinth.collection_files import collection_specs
+from plinth.deployed import Deployed
 from plinth.errors import UserError
 from plinth.home import Home
 from plinth.outputs import outputs, qdrant_ca, qdrant_url, service_url
 from plinth.postgres import Server
-from plinth.preflight import Deployed, preflight
+from plinth.preflight import preflight
 from plinth.probes import Probe
 from plinth.repository_address import directory
 from plinth.resources.certificate import Certificate
@@ -44,9 +45,9 @@ from plinth.yaml_files import read_text, read_yaml
 Secrets = Mapping[str, pulumi.Output[str]]
 
 
-def deploy(settings: Settings, root: Path, home: Home) -> None:
-    """Declare every resource of an environment and export its outputs."""
-    target = check(settings, root, home)
+def deploy(settings: Settings, root: Path, home: Home, deployed: Deployed | None = None) -> None:
+    """Declare every resource of an environment and export its outputs; ``deployed`` as in :func:`check`."""
+    target = check(settings, root, home, deployed)
     running = services(settings, root, target.left_out)
     secrets = _secrets(settings, home) | _tls(settings, root, home, target) | _repository_ca(settings, root)
     secrets |= _identities(running, home, target)
@@ -69,7 +70,10 @@ def _of(ready: Mapping[str, pulumi.Resource], service: str) -> list[pulumi.Resou
 
 
 def check(settings: Settings, root: Path, home: Home, deployed: Deployed | None = None) -> Target:
-    """Refuse what can be refused before anything is touched; the target that is left has all that it needs."""
+    """Refuse what can be refused before anything is touched; the target that is left has all that it needs.
+
+    ``deployed`` is what ran before, where that was not compared yet.
+    """
     preflight(settings, deployed)
     _refuse_passing(settings, home)
     if settings.monitoring.prometheus.enabled:

@@ -123,10 +123,15 @@ def last_error(said: str) -> str:
 
 def program(root: Path, env: str, keys: Keys | None = None) -> None:
     """The Pulumi program: settings from Pulumi's config, with other keys where some are given, then the composition."""
-    refuse_plain(root, env)
-    settings = settings_of_program(pulumi.runtime.config.CONFIG.get() | pulumi.runtime.config.get_config_env(), root)
+    settings = settings_within(root, env)
     open_reach(settings, root, home(root, env))
     deploy(with_keys(settings, keys) if keys else settings, root, home(root, env))
+
+
+def settings_within(root: Path, env: str) -> Settings:
+    """The settings as Pulumi gives them to the program that it runs, secrets in the clear."""
+    refuse_plain(root, env)
+    return settings_of_program(pulumi.runtime.config.CONFIG.get() | pulumi.runtime.config.get_config_env(), root)
 
 
 def runs(stack: Stack, outputs: Mapping[str, Any]) -> Iterator[Keys | None]:

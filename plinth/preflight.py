@@ -1,6 +1,6 @@
 """Refusals before anything is touched: settings that contradict themselves, or what already runs.
 
-Pure: :func:`refusals` takes the wanted settings and what the last deployment left in its outputs.
+Pure: :func:`refusals` takes the wanted settings and what ran before.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TypedDict
 from urllib.parse import urlsplit
 
+from plinth.deployed import Deployed
 from plinth.errors import UserError
 from plinth.repository_address import directory, holds_secret
 from plinth.services import webhooks
@@ -22,13 +22,6 @@ from plinth.versions import numbers
 
 HIGHEST_PORT = 65535
 TLS = re.compile(r"s3:(?!http:)|rest:https:")
-
-
-class Deployed(TypedDict, total=False):
-    """What the last deployment recorded of itself (the `deployed` output)."""
-
-    qdrant_version: str
-    qdrant_nodes: int
 
 
 def preflight(settings: Settings, deployed: Deployed | None = None) -> None:
@@ -307,17 +300,24 @@ def _schedules(settings: Settings) -> Iterator[str]:
 
 
 def _upgrade(settings: Settings, deployed: Deployed) -> Iterator[str]:
-    running = deployed.get("qdrant_version")
-    if not running:
+    oldest = deployed.get("qdrant_version")
+    if not oldest:
         return
-    was, wanted = numbers(running)[:2], numbers(settings.qdrant.version)[:2]
+    newest = deployed.get("qdrant_newest", oldest)
+    was, wanted = numbers(oldest)[:2], numbers(settings.qdrant.version)[:2]
     if wanted < was:
         yield (
-            f"plinth:qdrant.version is {settings.qdrant.version} and {running} runs: Qdrant cannot go back; "
+            f"plinth:qdrant.version is {settings.qdrant.version} and {oldest} runs: Qdrant cannot go back; "
             "restore a backup of the older version into a new environment instead."
+        )
+    elif wanted < numbers(newest)[:2]:
+        yield (
+            f"plinth:qdrant.version is {settings.qdrant.version}, and a run to {newest} did not end well: once that "
+            f"has opened the data, Qdrant cannot go back. Set {newest} again; or, where its log shows that it never "
+            "started, run `plinth down` first, which keeps the data and forgets that run."
         )
     elif wanted[0] != was[0] or wanted[1] - was[1] > 1:
         yield (
-            f"plinth:qdrant.version skips from {running} to {settings.qdrant.version}: Qdrant upgrades one minor at a "
+            f"plinth:qdrant.version skips from {oldest} to {settings.qdrant.version}: Qdrant upgrades one minor at a "
             f"time; set the last patch of {was[0]}.{was[1] + 1} first."
         )

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plinth.checkpoint import MASK, Checkpoint, Unsupported, WrongPassphrase, read, state_file
+from plinth.checkpoint import MASK, Checkpoint, Unsupported, WrongPassphrase, made_and_begun, read, state_file
 from plinth.environment import load_settings
 from plinth.errors import UserError
 from plinth.home import Home, home
@@ -78,9 +78,7 @@ class Stack:
 
     def recorded(self, types: Collection[str]) -> tuple[set[str], set[str]]:
         """What the engine recorded of some types: the ids of what was made, the names of what was only begun."""
-        made = {resource["id"] for resource in self._recorded() if resource["type"] in types and "id" in resource}
-        begun = [operation["resource"] for operation in self._pending() if operation["type"] == "creating"]
-        return made, {str(one.get("inputs", {}).get("name", "")) for one in begun if one["type"] in types}
+        return made_and_begun(self._recorded(), self._pending(), types)
 
     def forget_begun(self) -> None:
         """Refresh the state and take what a killed run had begun for not made."""

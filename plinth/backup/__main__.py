@@ -12,6 +12,7 @@ from pathlib import Path
 from plinth import confined
 from plinth.backup import launcher
 from plinth.backup.config import Config, Stores, load_config
+from plinth.backup.patience import PATIENCE_S
 from plinth.backup.source import STORES, Wish
 from plinth.backup.work import Say
 from plinth.config_file import load
@@ -31,6 +32,8 @@ COMMANDS = {
 # What starts throw-away stores.
 STARTING = ("drill", "restore", "schedule")
 EVERY = {"verify": "every set", "check": "read all of the data, and not this week's part"}
+# A person waits for a list; and one who restores has not asked for the set that is being taken just now.
+WAIT = "how long another run is waited for (3600); a list and a restore begin at once or not at all"
 PROGRESS = ("log", "plain", "none")
 # What reads one set.
 OF_A_SET = ("verify", "drill", "restore")
@@ -60,7 +63,8 @@ def main() -> None:
             code = _restore(config, target, given)
         else:
             every = getattr(given, "all", False)
-            code = _run(config, given.command, given.snapshot, _say(given.progress), every=every, as_json=given.json)
+            asked = (given.command, given.snapshot, given.wait)
+            code = _run(config, *asked, _say(given.progress), every=every, as_json=given.json)
     except UserError as error:
         if given.progress == "log":
             logging.error("%s", error)
@@ -81,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--progress", choices=PROGRESS, default="log", help="where lines of progress go")
     made.add_argument("--target", type=Path, help="another environment's stores, for a restore into them")
     made.add_argument("--into", help="what the environment is called that a restore goes into")
+    made.add_argument("--wait", type=float, default=PATIENCE_S, metavar="SECONDS", help=WAIT)
     made.add_argument("--launcher", type=int, help=argparse.SUPPRESS)
     commands = made.add_subparsers(dest="command", required=True)
     for name, what in COMMANDS.items():
@@ -103,12 +108,14 @@ def _say(progress: str) -> Say:
     return lambda line: logging.info("%s", line)
 
 
-def _run(config: Config, command: str, snapshot: str | None, say: Say, *, every: bool, as_json: bool) -> int:
+def _run(
+    config: Config, command: str, snapshot: str | None, wait_s: float, say: Say, *, every: bool, as_json: bool
+) -> int:
     # Not where root only starts another: they are slow to import, and are not root's to have.
     from plinth.backup import drill, look, schedule, show, take
 
     if command == "run":
-        taken = take.run(config, say)
+        taken = take.run(config, say, wait_s=wait_s)
         _print(show.taken_lines(taken), show.taken_json(taken), as_json=as_json)
         return 0 if taken.manifest.complete else 1
     if command == "list":
@@ -117,20 +124,24 @@ def _run(config: Config, command: str, snapshot: str | None, say: Say, *, every:
         _print(lines, [show.set_json(each) for each in found], as_json=as_json)
         return 0
     if command == "verify":
-        verified = look.verify_all(config, say) if every else [look.verify(config, say, snapshot)]
+        verified = (
+            look.verify_all(config, say, wait_s=wait_s)
+            if every
+            else [look.verify(config, say, snapshot, wait_s=wait_s)]
+        )
         lines = [line for each in verified for line in show.verified_lines(each)] or ["No set yet."]
         documents = [show.verified_json(each) for each in verified]
         _print(lines, documents if every else documents[0], as_json=as_json)
         return 1 if any(each.problems for each in verified) else 0
     if command == "drill":
-        drilled = drill.run(config, say, snapshot)
+        drilled = drill.run(config, say, snapshot, wait_s=wait_s)
         _print(show.drilled_lines(drilled), show.drilled_json(drilled), as_json=as_json)
         return 0 if drilled.result == "ok" else 1
     if command == "check":
-        checked = look.check(config, say, every=every)
+        checked = look.check(config, say, wait_s=wait_s, every=every)
         _print(show.checked_lines(checked), show.checked_json(checked), as_json=as_json)
     elif command == "prune":
-        look.prune(config, say)
+        look.prune(config, say, wait_s=wait_s)
     elif command == "schedule":
         schedule.keep(config, say)
     return 0

@@ -67,9 +67,9 @@ def manifest_of(restic: Restic, snapshot: Snapshot) -> Manifest:
     return parse(restic.manifest(snapshot), f"set {snapshot.short}")
 
 
-def verify(config: Config, say: Say, snapshot_id: str | None = None) -> Verified:
+def verify(config: Config, say: Say, snapshot_id: str | None = None, *, wait_s: float = 0.0) -> Verified:
     """Check the repository, then read every byte of a set and compare it with its manifest."""
-    with working(config, say) as work:
+    with working(config, say, wait_s=wait_s) as work:
         restic = Restic(work)
         snapshot = newest(restic, restic.open_and_list(), snapshot_id, incomplete=True)
         say("checking the repository")
@@ -77,9 +77,9 @@ def verify(config: Config, say: Say, snapshot_id: str | None = None) -> Verified
         return _verified(work, restic, snapshot)
 
 
-def verify_all(config: Config, say: Say) -> list[Verified]:
+def verify_all(config: Config, say: Say, *, wait_s: float = 0.0) -> list[Verified]:
     """Check the repository, then read every byte of every set, newest first."""
-    with working(config, say) as work:
+    with working(config, say, wait_s=wait_s) as work:
         restic = Restic(work)
         snapshots = restic.open_and_list()
         say("checking the repository")
@@ -133,14 +133,14 @@ def check(config: Config, say: Say, *, wait_s: float = 0.0, every: bool = False)
         return checked
 
 
-def prune(config: Config, say: Say) -> None:
+def prune(config: Config, say: Say, *, wait_s: float = 0.0) -> None:
     """Let old sets go by the settings' retention, and free what no set needs."""
     if config.append_only:
         raise BackupError(
             f"The repository of '{config.name}' is append-only: the environment's login deletes nothing; run `plinth "
             "backup prune` with --login and a file of a login that may."
         )
-    with working(config, say) as work:
+    with working(config, say, wait_s=wait_s) as work:
         restic = Restic(work)
         _refuse_future_sets(restic.open_and_list())
         say("letting old sets go")

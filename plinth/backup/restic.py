@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, cast
@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, cast
 from plinth.backup import remote
 from plinth.backup.config import Keep, secret
 from plinth.backup.manifest import NAME, Piece
+from plinth.backup.patience import PATIENCE_S, Patience
 from plinth.backup.restic_output import (
     COMPLETE,
     INCOMPLETE,
@@ -32,6 +33,7 @@ from plinth.backup.restic_output import (
     is_locked,
     is_wrong_password,
     json_lines,
+    lock_holder,
     packs_read,
     snapshot_of,
 )
@@ -47,8 +49,10 @@ LARGEST_MANIFEST = 512 << 20
 class Restic:
     """The repository of an environment. Every call is made under the lock of ``work``."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, lock_wait_s: float = PATIENCE_S) -> None:
+        """``lock_wait_s`` is how long a lock of another machine is waited for."""
         self._work = work
+        self._patience = Patience(lock_wait_s, work.say)
         self._settings = work.config.repository
         # One name for all machines and containers that take turns: what is kept is counted for each host.
         self._host = self._plan = work.config.name
@@ -183,15 +187,8 @@ class Restic:
     def stream(self, *arguments: str) -> Iterator[BinaryIO]:
         """What restic writes, as it comes; raises where it ends badly, and ends it where the block does."""
         with TemporaryFile() as errors:
-            process = subprocess.Popen(
-                self._argv(*arguments),
-                env=fixed_environment(self._environment()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                pass_fds=(self._work.lock,),
-            )
-            output, refused = cast(BinaryIO, process.stdout), False
+            process, output = self._begin(arguments, errors)
+            refused = False
             try:
                 yield output
                 while output.read(CHUNK):
@@ -206,6 +203,42 @@ class Restic:
                 if not refused and code != -signal.SIGPIPE:
                     errors.seek(0)
                     self._refuse(Done(code, "", errors.read().decode(errors="replace")), " ".join(arguments[:1]))
+
+    def _begin(self, arguments: Sequence[str], errors: BinaryIO) -> tuple[subprocess.Popen[bytes], BufferedReader]:
+        """A restic that writes, and what it writes: begun anew while the repository is locked, which it says first."""
+        process, output = self._start(arguments, errors)
+        done = self._without_output(process, output, errors)
+        if done and is_locked(done):
+            for _ in self._moments(done):
+                self._unlock()
+                output.close()
+                errors.truncate(0)
+                process, output = self._start(arguments, errors)
+                done = self._without_output(process, output, errors)
+                if not (done and is_locked(done)):
+                    break
+        return process, output
+
+    def _start(self, arguments: Sequence[str], errors: BinaryIO) -> tuple[subprocess.Popen[bytes], BufferedReader]:
+        errors.seek(0)
+        process = subprocess.Popen(
+            self._argv(*arguments),
+            env=fixed_environment(self._environment()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            pass_fds=(self._work.lock,),
+        )
+        return process, cast(BufferedReader, process.stdout)
+
+    @staticmethod
+    def _without_output(process: subprocess.Popen[bytes], output: BufferedReader, errors: BinaryIO) -> Done | None:
+        """How a program ended that wrote nothing; None as soon as it writes."""
+        if output.peek(1):
+            return None
+        code = process.wait()
+        errors.seek(0)
+        return Done(code, "", errors.read().decode(errors="replace"))
 
     def _dump(self, snapshot: Snapshot, path: str, most: int, to: BinaryIO | None) -> str:
         digest, size = hashlib.sha256(), 0
@@ -273,23 +306,27 @@ class Restic:
         """What the repository says of itself; raises where its server does not answer."""
         if said := remote.silence(self._settings.location, self.location, self._settings.ca_file):
             raise BackupError(said)
-        argv = self._argv("cat", "config", patient=False)
+        argv = self._argv("cat", "config")
         found = remote.opened(self._work, argv, self._environment(), self._settings.location, self._is_absent)
-        if found.code == 0 or not is_locked(found):
-            return found
-        self._unlock()
-        return self._work.run(self._argv("cat", "config"), self._environment())
+        return self._run("cat", "config") if is_locked(found) else found
 
     def _run(self, *arguments: str) -> Done:
         """Run restic. What a killed run left locked is freed: we hold this machine's lock, and nobody of ours works.
 
         restic itself tells a lock whose process is gone; another machine's that lives is waited for.
         """
-        done = self._work.run(self._argv(*arguments, patient=False), self._environment())
-        if done.code != 0 and is_locked(done):
-            self._unlock()
-            done = self._work.run(self._argv(*arguments), self._environment())
+        done = self._work.run(self._argv(*arguments), self._environment())
+        if is_locked(done):
+            for _ in self._moments(done):
+                self._unlock()
+                done = self._work.run(self._argv(*arguments), self._environment())
+                if not is_locked(done):
+                    break
         return done
+
+    def _moments(self, done: Done) -> Iterator[None]:
+        holder = f"{lock_holder(done)}, which holds the lock of {self.location}"
+        return self._patience.moments(lambda: holder)
 
     def _unlock(self) -> None:
         done = self._work.run(self._argv("unlock"), self._environment())
@@ -300,13 +337,11 @@ class Restic:
         self._refuse(done, arguments[0])
         return done
 
-    def _argv(self, *arguments: str, patient: bool = True) -> list[str]:
-        # 0.16 learned to wait for a lock.
-        patience = ("--retry-lock", "10m") if patient and self.version >= (0, 16) else ()
+    def _argv(self, *arguments: str) -> list[str]:
         options = [word for option in self._settings.options for word in ("-o", option)]
         # 0.14 does not read RESTIC_CACERT.
         trusted = ("--cacert", str(ca)) if (ca := self._settings.ca_file) else ()
-        return [tool("restic", "restic"), *patience, *trusted, *options, *arguments]
+        return [tool("restic", "restic"), *trusted, *options, *arguments]
 
     def _environment(self) -> dict[str, str]:
         settings = self._settings
@@ -361,8 +396,8 @@ class Restic:
             )
         if is_locked(done):
             raise BackupError(
-                f"The repository {self.location} is locked by another machine; wait until it has ended there, or run "
-                "`restic unlock` if it is dead."
+                f"The repository {self.location} is still locked by {lock_holder(done)}; wait until it has ended "
+                "there, or run `restic unlock` if it is dead."
             )
 
     def _clean(self, words: str) -> str:

@@ -21,6 +21,7 @@ _ABSENT = re.compile(
 )
 _WRONG_PASSWORD = re.compile(r"wrong password or no key found", re.IGNORECASE)
 _LOCKED = re.compile(r"repository is already locked|unable to create lock", re.IGNORECASE)
+_HOLDER = re.compile(r"already locked (?:exclusively )?by PID (\d+) on (\S+)", re.IGNORECASE)
 _PACKS = re.compile(r"of (\d+) data packs \(out of total (\d+) packs")
 # Whoever knows the password may have written a snapshot's words: they are arguments, and no options.
 _ID, _STAGED = re.compile(r"[0-9a-f]{64}"), re.compile(r"/[^\x00-\x1f\x7f]*")
@@ -58,8 +59,14 @@ def packs_read(done: Done) -> str:
 
 
 def is_locked(done: Done) -> bool:
-    """Whether another holds it."""
-    return done.code == LOCKED or bool(_LOCKED.search(done.err))
+    """Whether it failed because another holds the repository."""
+    return done.code == LOCKED or (done.code != 0 and bool(_LOCKED.search(done.err)))
+
+
+def lock_holder(done: Done) -> str:
+    """Who holds it, by process and machine; another machine where restic does not say."""
+    known = _HOLDER.search(done.err)
+    return f"pid {known[1]} on {known[2]}" if known else "another machine"
 
 
 def json_lines(done: Done) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ def chosen(manifest: Manifest, wish: Wish) -> tuple[str, ...]:
 
 def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
     """Restore a set of ``source``'s repository into ``target``'s stores, which may be another environment's."""
-    with working(source, say) as work, turns.restoring(target.postgres):
+    with working(source, say) as work, turns.restoring(target.postgres, work.turn):
         restic = Restic(work)
         snapshots = restic.open_and_list()
         current().clear(work.scratch)

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from plinth.backup import drill, look, take
 from plinth.backup.config import Config, Schedule
+from plinth.backup.patience import PATIENCE_S
 from plinth.backup.state import Kind, Run, State, StateUnreadable, read
 from plinth.backup.work import Say
 from plinth.bounded_server import serve_metrics
@@ -27,7 +28,6 @@ log = logging.getLogger("plinth.backup")
 RETRY_AFTER = timedelta(minutes=30)
 # State may change under us: somebody runs a backup by hand.
 LOOK_AGAIN_S = 20.0
-WAIT_FOR_OTHERS_S = 3600.0
 
 
 def due(cron: str, since: datetime, last: Run | None, *, retried: bool) -> datetime:
@@ -58,9 +58,9 @@ def keep(config: Config, say: Say) -> None:
     if config.listen:
         serve_metrics(config.listen.host, config.listen.port, registry)
     jobs: dict[Kind, Callable[[], object]] = {
-        "backup": lambda: take.run(config, say, wait_s=WAIT_FOR_OTHERS_S),
-        "check": lambda: look.check(config, say, wait_s=WAIT_FOR_OTHERS_S),
-        "drill": lambda: drill.run(config, say, wait_s=WAIT_FOR_OTHERS_S),
+        "backup": lambda: take.run(config, say, wait_s=PATIENCE_S),
+        "check": lambda: look.check(config, say, wait_s=PATIENCE_S),
+        "drill": lambda: drill.run(config, say, wait_s=PATIENCE_S),
     }
     told: dict[Kind, datetime] = {}
     while True:

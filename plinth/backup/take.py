@@ -105,7 +105,7 @@ def _run(work: Work, began: float) -> tuple[Taken, list[Snapshot]]:
         with ThreadPoolExecutor(1) as pool:
             # Which one it is that was made just now is remembered meanwhile.
             opening = pool.submit(restic.open) if made else None
-            with turns.backing_up(work.config.postgres):
+            with turns.backing_up(work.config.postgres, work.turn):
                 manifest = _staged(work, time.time())
         if opening:
             opening.result()

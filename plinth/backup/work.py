@@ -8,14 +8,14 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from plinth.backup.config import Config
+from plinth.backup.patience import Patience
 from plinth.child import fixed_environment
 from plinth.errors import UserError
 from plinth.services.postgres import PROGRAM as POSTGRES
@@ -57,11 +57,12 @@ class Done:
 
 @dataclass(frozen=True)
 class Work:
-    """A run under the lock. ``say`` takes one line of progress."""
+    """A run under the lock. ``say`` takes one line of progress; ``turn`` is how long other runs are waited for."""
 
     config: Config
     say: Say
     lock: int
+    turn: Patience
     measured: dict[str, Piece] = field(default_factory=dict)
     """Files of the stage that were hashed on their way there, by path."""
 
@@ -123,11 +124,12 @@ def working(config: Config, say: Say, *, wait_s: float = 0.0) -> Iterator[Work]:
             config.directory.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(config.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         with _closing(descriptor), full_disk_said(config.directory):
-            _take(descriptor, config, wait_s)
+            turn = Patience(wait_s, lambda line: say(visible(line)))
+            _take(descriptor, config, turn)
             os.ftruncate(descriptor, 0)
             # In pods each is number 1, and the host is the pod.
             os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            work = Work(config, lambda line: say(visible(line)), descriptor)
+            work = Work(config, turn.say, descriptor, turn)
             emptied(work.temporary)
             yield work
     finally:
@@ -176,18 +178,15 @@ def emptied(directory: Path) -> Path:
     return directory
 
 
-def _take(descriptor: int, config: Config, wait_s: float) -> None:
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
+def _take(descriptor: int, config: Config, turn: Patience) -> None:
+    def holder() -> str:
+        known = os.pread(descriptor, 320, 0).decode(errors="replace").strip()
+        return f"pid {known or 'unknown'}, or a program that it started"
+
+    for _ in turn.moments(lambda: f"another backup, check, drill or restore ({holder()})"):
+        with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() < deadline:
-                time.sleep(0.5)
-                continue
-            holder = os.pread(descriptor, 320, 0).decode().strip() or "unknown"
-            raise Busy(
-                f"Another backup, check, drill or restore of '{config.name}' is at work (pid {holder}, or a "
-                "program that it started); wait until it has ended."
-            ) from error
-        return
+            return
+    raise Busy(
+        f"Another backup, check, drill or restore of '{config.name}' is at work ({holder()}); wait until it has ended."
+    )

@@ -18,11 +18,9 @@ from plinth.stack import Stack
 from plinth.targets.choose import images_on
 from plinth.targets.docker import before, own, resources
 from plinth.targets.docker.daemon import Daemon
-from plinth.targets.docker.leftovers import Leftovers, Recorded
+from plinth.targets.docker.leftovers import CONTAINER, RECORDED, Leftovers, Recorded
 from plinth.visible import visible
 
-CONTAINER = "docker:index/container:Container"
-NETWORK = "docker:index/network:Network"
 # Of the log of a service that does not get ready.
 LAST_LINES = 3
 
@@ -46,12 +44,6 @@ def release(stack: Stack, say: Callable[[str], None]) -> None:
     """Remove what no resource knows of, and what would hold volumes and networks that a `down` removes."""
     with Daemon(stack.settings.docker.host) as daemon:
         before.clear(daemon, before.left_behind(daemon, stack.env, _recorded(stack), _may_remove), say)
-
-
-def refuse_limits(stack: Stack) -> None:
-    """Refuse limits that the engine says it cannot give."""
-    with Daemon(stack.settings.docker.host) as daemon:
-        before.refuse_limits(daemon, _demand(stack, daemon))
 
 
 def last_words(stack: Stack, service: str) -> str:
@@ -84,7 +76,7 @@ def _demand(stack: Stack, daemon: Daemon) -> before.Demand:
 
 
 def _recorded(stack: Stack) -> Recorded:
-    return Recorded(*stack.recorded((CONTAINER, NETWORK)))
+    return Recorded(*stack.recorded(RECORDED))
 
 
 def _may_remove(leftover: Leftovers) -> bool:

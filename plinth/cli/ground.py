@@ -23,10 +23,10 @@ from plinth.targets.local.target import refuse_closed
 from plinth.targets.ports import refuse_taken
 
 
-def make_sure(stack: Stack, outputs: dict[str, Any], removed: Sequence[str]) -> None:
+def make_sure(stack: Stack, outputs: dict[str, Any], nodes: int, removed: Sequence[str]) -> None:
     """Refuse a deploy that the machine, the engine or the running cluster stands in the way of.
 
-    ``removed`` are the services that a person named to be stopped.
+    ``nodes`` is how many of Qdrant there may be now, ``removed`` the services that a person named to be stopped.
     """
     settings = stack.settings
     refuse_missing(settings.target, pulumi_home(stack.root))
@@ -47,7 +47,7 @@ def make_sure(stack: Stack, outputs: dict[str, Any], removed: Sequence[str]) -> 
 
         kubernetes_ground.make_sure(stack)
         open_reach(settings, stack.root, stack.home)
-    _refuse_leaving_nodes(stack, outputs)
+    _refuse_leaving_nodes(stack, outputs, nodes)
     if settings.target is TargetName.kubernetes:
         kubernetes_ground.release(stack, removed)
         kubernetes_ground.grow_volumes(stack, _say)
@@ -107,12 +107,6 @@ def clear(stack: Stack) -> None:
         kubernetes_ground.wait_until_ended(stack, _say)
 
 
-def refuse_limits(stack: Stack) -> None:
-    """Refuse limits that the engine says it cannot give: a preview shows no change that `up` would refuse."""
-    if stack.settings.target is TargetName.docker:
-        docker_ground.refuse_limits(stack)
-
-
 def last_words(stack: Stack, service: str) -> str:
     """What a service that does not get ready printed last, and how to read more; empty where its log is elsewhere."""
     return docker_ground.last_words(stack, service) if stack.settings.target is TargetName.docker else ""
@@ -143,10 +137,9 @@ def kept(stack: Stack) -> str:
     return f" Its data is kept in {data}; delete that directory to start afresh." if data.exists() else ""
 
 
-def _refuse_leaving_nodes(stack: Stack, outputs: dict[str, Any]) -> None:
-    was = outputs.get("deployed", {}).get("qdrant_nodes", 0)
+def _refuse_leaving_nodes(stack: Stack, outputs: dict[str, Any], was: int) -> None:
     leaving = leaving_hosts(stack.settings, stack.root, stack.home, was)
-    if not leaving:
+    if not leaving or "qdrant" not in outputs:
         return
     where = outputs["qdrant"]
     try:

@@ -11,7 +11,7 @@ import typer
 from pulumi import automation
 
 from plinth.child import terminable
-from plinth.cli import ground
+from plinth.cli import deployed, ground
 from plinth.cli.common import Env, Yes, ask, console, stack_of
 from plinth.console import line
 from plinth.deploy import check
@@ -57,15 +57,16 @@ def up(
     began = time.monotonic()
     stack = stack_of(env)
     refuse_plain(stack.root, env)
-    deployed = stack.outputs()
-    check(stack.settings, stack.root, stack.home, deployed.get("deployed") or last_deployed(stack.home))
+    outputs = stack.outputs()
+    before = deployed.before(stack, outputs.get("deployed"))
+    check(stack.settings, stack.root, stack.home, before)
     _refuse_locked(stack)
-    ground.make_sure(stack, deployed, remove or ())
+    ground.make_sure(stack, outputs, before.get("qdrant_nodes", 0), remove or ())
     console.print(line((f"plinth up {env}", "bold"), f"  {_describe(stack)}"))
     stack.automation  # noqa: B018  # refuses what cannot be opened before anything is recorded
     record_backend(stack.home)
     changes = 0
-    for keys in runs(stack, deployed):
+    for keys in runs(stack, outputs):
         if keys:
             console.print(f"  another API key: {'letting both in' if keys.beside else 'the old one is let in no more'}")
         progress = Progress(console)
@@ -88,9 +89,8 @@ def preview(env: Env) -> None:
     stack = stack_of(env)
     refuse_plain(stack.root, env)
     # No secret is looked at, and deriving their key takes as long as the rest of the reading.
-    deployed = stack.masked_outputs().get("deployed")
-    check(stack.settings, stack.root, stack.home, deployed or last_deployed(stack.home))
-    ground.refuse_limits(stack)
+    before = deployed.before(stack, stack.masked_outputs().get("deployed"))
+    check(stack.settings, stack.root, stack.home, before)
     growing = ground.show_growth(stack)
     progress = Progress(console, preview=True)
     with _engine(stack, progress, again=f"plinth preview {env}", changes=False):
@@ -110,6 +110,10 @@ def down(env: Env, yes: Yes = False) -> None:
     ask(f"Stop every service of '{env}'? The data stays.", yes)
     ground.must_answer(stack)
     _refuse_locked(stack)
+    # A run that failed may have served for long; what it was is gone with the state.
+    ran = deployed.before(stack, stack.masked_outputs().get("deployed"), forget=True)
+    if ran != (last_deployed(stack.home) or {}):
+        remember_deployed(stack.home, ran)
     ground.release(stack)
     progress = Progress(console, down=True)
     with _engine(stack, progress, again=f"plinth down {env}"):

@@ -227,6 +227,9 @@ def _api_client(kubeconfig: str | None, context: str | None) -> client.ApiClient
         configuration.no_proxy = "*"
     else:
         configuration.proxy = proxy
+    if not configuration.verify_ssl:
+        # Who wrote insecure-skip-tls-verify knows; urllib3 would say it at every request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return client.ApiClient(configuration=configuration)
 
 

@@ -8,11 +8,14 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 
 from plinth.qdrant.client import RETRIED, Qdrant, QdrantError, QdrantUnreachable
 
+# What only a server says. That nothing came in time is 408 too, and may be said of an address without one.
+BUSY = RETRIED - {408}
+
 
 class PatientQdrant(Qdrant):
     """Tries again, with backoff for ``patience_s`` seconds, what fails because the server is away or busy.
 
-    Until the first answer it does not: an address at which nobody is, is a mistake and no outage. Only for requests
+    An address at which nobody ever was is a mistake and no outage; one that says it is busy is there. Only for requests
     that may be made twice, as all of a migration's may.
     """
 
@@ -22,18 +25,23 @@ class PatientQdrant(Qdrant):
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """The `result` of a request; raises :class:`QdrantError` when patience is at its end."""
-        if not self._answered:
-            result = super().call(method, path, body)
-            self._answered = True
-            return result
         tries = Retrying(
-            retry=retry_if_exception(_passing),
+            retry=retry_if_exception(self._passing),
             stop=stop_after_delay(self._patience_s),
             wait=wait_exponential_jitter(multiplier=0.5, max=15),
             reraise=True,
         )
-        return tries(super().call, method, path, body)
+        result = tries(self._asked, method, path, body)
+        self._answered = True
+        return result
 
+    def _asked(self, method: str, path: str, body: Any) -> Any:
+        try:
+            return super().call(method, path, body)
+        except QdrantError as error:
+            self._answered |= error.status in BUSY
+            raise
 
-def _passing(error: BaseException) -> bool:
-    return isinstance(error, QdrantUnreachable) or (isinstance(error, QdrantError) and error.status in RETRIED)
+    def _passing(self, error: BaseException) -> bool:
+        passes = isinstance(error, QdrantUnreachable) or (isinstance(error, QdrantError) and error.status in RETRIED)
+        return passes and self._answered

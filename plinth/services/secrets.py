@@ -21,6 +21,9 @@ from plinth.services.web_login import passwords as web_passwords
 from plinth.services.webhooks import secrets as webhook_secrets
 from plinth.settings import Settings, TargetName
 
+# What the checksums of other secrets are made with, where those are shown in the clear.
+CHECKSUM_KEY = "checksum_key"
+
 
 def secrets(settings: Settings) -> dict[str, SecretStr | None]:
     """Each secret that the enabled services name; None where it is to be generated."""
@@ -47,6 +50,8 @@ def secrets(settings: Settings) -> dict[str, SecretStr | None]:
         if settings.target is TargetName.kubernetes and settings.backup.enabled:
             found[GRAFANA_COPY_PASSWORD] = None
     found |= gateway_secrets(settings)
+    if settings.target is TargetName.kubernetes:
+        found[CHECKSUM_KEY] = None
     found |= web_passwords(settings)
     found |= webhook_secrets(settings)
     if settings.backup.enabled:

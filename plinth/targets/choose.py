@@ -14,6 +14,7 @@ from plinth.settings import Settings, TargetName
 from plinth.targets.docker import DockerTarget
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.declared import Options
+from plinth.targets.docker.limits import refusals
 from plinth.targets.local.target import LocalTarget
 from plinth.targets.placed import Target
 
@@ -83,6 +84,7 @@ def target_of(settings: Settings, root: Path, home: Home, wanted: Sequence[Servi
     if settings.target is TargetName.docker:
         options = Options(settings.published, settings.docker.nofile, settings.docker.nproc)
         with Daemon(settings.docker.host) as daemon:
+            _refuse(refusals(wanted, daemon.capacity()))
             chosen = images_on(daemon, settings, root)
             left_out = _unbuilt(daemon, chosen, wanted, home.env)
         return DockerTarget(home.env, root, chosen, wanted, options, daemon.address, left_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
@@ -36,7 +37,8 @@ def in_the_clear(value: Any) -> Any:
 
 
 def from_struct(struct: struct_pb2.Struct) -> dict[str, Any]:
-    found: dict[str, Any] = json_format.MessageToDict(struct)
+    """What a struct holds, its keys sorted: the engine sends them in any order, and Helm goes through them by name."""
+    found: dict[str, Any] = json.loads(json_format.MessageToJson(struct, sort_keys=True, indent=None))
     return found
 
 

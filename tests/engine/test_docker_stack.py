@@ -496,11 +496,15 @@ def test_a_deploy_that_fails_halfway_is_finished_by_the_next(stack: Stack, clien
     # It has no program; its tag is that of no version with a hole.
     client.images.get(built.tiny(client)).tag("plinth-tests/nothing", "7.4.9")
     usual, images["redis"] = images["redis"], "plinth-tests/nothing:7.4.9"
+    stack.settings["plinth:qdrant"]["version"] = "1.19.1"
     stack.save()
     said = stack.up(expect=1)
     assert "goes on from there" in said
     assert "Unable to start container" in said
     images["redis"] = usual
+    # It is recorded, and binds nobody: the server that answers is the one of before.
+    assert "1.19.1" in stack.states()
+    del stack.settings["plinth:qdrant"]["version"]
     stack.save()
     stack.up()
     assert set(stack.containers.running()) == SERVICES

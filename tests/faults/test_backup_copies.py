@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from plinth.backup import drill, look, restore, take
+from plinth.backup import drill, look, restore, take, turns
 from plinth.backup.databases import contents
+from plinth.backup.patience import Patience
 from plinth.backup.source import Wish
 from plinth.backup.work import BackupError, Busy
 from plinth.postgres import ensure_database
@@ -163,6 +164,20 @@ def test_a_backup_and_a_restore_of_the_same_stores_take_turns_whoever_runs_them(
         "A restore into these stores",
         "A backup of the stores, or another restore into them,",
     ]
+
+
+def test_a_backup_waits_for_a_restore_into_the_same_stores(alike: Backups) -> None:
+    store, said = alike.config.postgres, []
+    with ExitStack() as restore_of_another:
+        restore_of_another.enter_context(turns.restoring(store, Patience(0, said.append)))
+
+        def ends_it(line: str) -> None:
+            said.append(line)
+            restore_of_another.close()
+
+        with turns.backing_up(store, Patience(60, ends_it)):
+            pass
+    assert said == ["waiting for a restore into these stores, 1 minutes at most"]
 
 
 def test_a_restore_that_was_killed_is_not_followed_by_one_of_a_newer_set_unasked(alike: Backups) -> None:

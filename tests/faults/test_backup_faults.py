@@ -161,7 +161,7 @@ def test_two_runs_at_once_are_refused_by_the_name_of_the_first(stock: Backups) -
     made = stock
     before = made.state
     with working(made.config, made.say):
-        said = made.call("run", expect=1)
+        said = made.call("--wait=0", "run", expect=1)
     assert f"pid {os.getpid()}" in said
     assert made.state == before
 

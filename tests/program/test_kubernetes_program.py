@@ -6,6 +6,7 @@ Mocks show a chart's inputs and none of its children: those are tests/engine/tes
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 
 from plinth.environment import load_settings, parse
 from plinth.errors import UserError
+from plinth.targets.kubernetes import NOT_YET
+from plinth.targets.kubernetes.charts import MARK
 from tests.conftest import ROOT
-from tests.containers.wire import in_the_clear, to_plain
+from tests.containers.wire import UNKNOWN, in_the_clear, to_plain
 from tests.program.recorder import SECRET, Recorder
 
 Run = Callable[..., Recorder]
@@ -86,6 +89,31 @@ def test_secrets_are_in_secrets_alone_and_those_are_marked(run: Run) -> None:
         if kind in ("Secret", "Chart", "Namespace", "Ready", "Settled", "Rollout"):
             assert SECRET not in json.dumps(in_the_clear(inputs)), name
     assert SECRET not in json.dumps(to_plain(recorder.of("Chart")))
+
+
+def marks_of(chart: dict[str, Any]) -> set[str]:
+    """The checksums of secrets that a chart puts onto its pods."""
+    values = chart["values"]
+    return {*values.get("secretMarks", {}).values(), *values.get("podAnnotations", {}).get(MARK, "").split()}
+
+
+def test_a_preview_knows_all_of_a_chart_before_its_secrets_are_generated(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chart of which a part is unknown is previewed as if its objects were to go, which are protected."""
+    monkeypatch.setattr("tests.program.recorder.SECRET", UNKNOWN)
+    charts = run(load_settings(ROOT, "prod"), preview=True).of("Chart")
+    assert charts
+    for name, chart in charts.items():
+        assert marks_of(to_plain(chart)) == {NOT_YET}, name
+
+
+def test_an_up_marks_each_secret_by_itself(run: Run) -> None:
+    charts = run(load_settings(ROOT, "prod")).of("Chart")
+    for name, chart in charts.items():
+        marks = marks_of(to_plain(chart))
+        assert marks, name
+        assert all(re.fullmatch("[0-9a-f]{12}", mark) for mark in marks), name
 
 
 def test_the_namespace_lets_restricted_pods_in_alone(run: Run) -> None:

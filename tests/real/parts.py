@@ -23,6 +23,7 @@ from tests.engine.project import Project
 from tests.project import BUILT, Environment
 
 KUBECONFIG, CONTEXT, IMAGES = "PLINTH_REAL_KUBECONFIG", "PLINTH_REAL_CONTEXT", "PLINTH_REAL_MIRROR"
+NODES = "PLINTH_REAL_NODES"
 NOTHING_CHANGES = "nothing to change"
 
 
@@ -117,7 +118,8 @@ def on_docker_plugin(root: Path) -> Iterator[Story]:
 
 
 def on_cluster(root: Path) -> Iterator[Story]:
-    """The kubernetes target: three nodes of Qdrant in a namespace of their own, which goes again."""
+    """The kubernetes target: three nodes of Qdrant, or so many, in a namespace of their own, which goes again."""
+    nodes = int(os.environ.get(NODES, "3"))
     namespace = f"plinth-real-{secrets.token_hex(3)}"
     wanted: dict[str, object] = {
         "kubeconfig": os.environ[KUBECONFIG],
@@ -130,7 +132,7 @@ def on_cluster(root: Path) -> Iterator[Story]:
         {
             "plinth:target": "kubernetes",
             "plinth:kubernetes": {key: value for key, value in wanted.items() if value},
-            "plinth:qdrant": {"nodes": 3, "replication_factor": 2},
+            "plinth:qdrant": {"nodes": nodes, "replication_factor": min(nodes, 2)},
         },
     )
     kubectl = ["kubectl", "--kubeconfig", os.environ[KUBECONFIG]]

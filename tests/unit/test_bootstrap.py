@@ -23,6 +23,7 @@ case "$(basename "$0") $*" in
   "go build"*) echo "go: downloading a module" >&2; mkdir -p ../../.plinth/bin; cp "$0" ../../.plinth/bin/pulumi ;;
   "python -m plinth.tools") echo "Qdrant: a line." ;;
   *"config get"*) echo "https://mirror.test/simple" ;;
+  "uv pip install"*) env | grep -E "^(UV|SSL)_" >>"$CALLS" ;;
   "dpkg-query"*) for name in $*; do printf 'installed=%s ' "$name"; done; exit 0 ;;
 esac
 for failing in $FAILING; do
@@ -100,6 +101,18 @@ def test_packages_come_by_uv_and_else_by_pip_each_by_its_hash(
     assert project.called("-m pip install", "--require-hashes -r requirements.lock") == (installer == "pip")
     assert project.called("--no-deps", "-e .")
     assert "much that a tool prints" not in done.stdout + done.stderr
+
+
+def test_uv_is_told_what_pip_and_this_machine_go_by(project: Project) -> None:
+    """It knows neither pip's settings nor the machine's own authorities, and fails in silence without them."""
+    project.run(PIP_FIND_LINKS="/wheels", PIP_CERT="/etc/ca.pem")
+    for variable in (
+        "UV_SYSTEM_CERTS=true",
+        "UV_DEFAULT_INDEX=https://mirror.test/simple",
+        "UV_FIND_LINKS=/wheels",
+        "SSL_CERT_FILE=/etc/ca.pem",
+    ):
+        assert project.called(variable), variable
 
 
 def test_packages_that_cannot_be_had_are_a_sentence_with_the_last_words_of_the_tool(project: Project) -> None:

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from plinth.environment import parse
 from plinth.errors import UserError
+from plinth.home import Home
 from plinth.services import services
 from plinth.settings import Settings
+from plinth.targets.choose import target_of
 from plinth.targets.digest import digest
 from plinth.targets.docker.address import DEFAULT, engine_address
 from plinth.targets.docker.before import Demand, make_sure
@@ -181,13 +183,12 @@ GIB = 1 << 30
     ],
 )
 def test_what_the_engine_has_not_is_refused_with_a_setting_that_exists(
-    engine: Engine, values: dict[str, Any], capacity: Capacity, parts: tuple[str, ...]
+    engine: Engine, tmp_path: Path, values: dict[str, Any], capacity: Capacity, parts: tuple[str, ...]
 ) -> None:
-    wanted = docker(**values)
+    wanted = docker(**values, docker={"host": engine.host})
     engine.capacity = {"NCPU": capacity.cpus, "MemTotal": capacity.memory}
-    engine.containers = [container("plinth-t-redis-config", "created", **CARRIES)]
     with pytest.raises(UserError) as refused:
-        before(engine, Demand("t", services(wanted, ROOT)))
+        target_of(wanted, ROOT, Home(tmp_path, tmp_path), services(wanted, ROOT))
     assert all(part in str(refused.value) for part in parts), refused.value
     assert engine.removed == engine.posts == []
 

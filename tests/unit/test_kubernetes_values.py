@@ -13,7 +13,9 @@ from jsonschema import Draft202012Validator, validators
 from plinth.environment import load_settings, parse
 from plinth.images import images, pins
 from plinth.services import services
+from plinth.services.secrets import CHECKSUM_KEY, secrets
 from plinth.settings import Settings
+from plinth.targets.digest import keyed
 from plinth.targets.kubernetes import KubernetesTarget
 from plinth.targets.kubernetes.values import image
 from tests.conftest import ROOT
@@ -34,6 +36,15 @@ def refused(chart: str, values: dict[str, Any]) -> list[str]:
     checker = validators.validator_for(schema, Draft202012Validator)
     checker.check_schema(schema)
     return [f"{error.json_path}: {error.message}" for error in checker(schema).iter_errors(values)]
+
+
+@pytest.mark.requirement("S1-14")
+def test_a_checksum_follows_its_secret_and_tells_nothing_without_the_environments_key() -> None:
+    checksums = [keyed(secret, key) for secret in ("weak", "other") for key in ("of one", "of another")]
+    assert len(set(checksums)) == 4
+    assert checksums[0] == keyed("weak", "of one")
+    assert secrets(parse({"target": "kubernetes"}, source="x"))[CHECKSUM_KEY] is None, "it is generated"
+    assert CHECKSUM_KEY not in secrets(parse({"target": "local"}, source="x"))
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

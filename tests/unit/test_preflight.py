@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plinth.deployed import Deployed
 from plinth.environment import parse
 from plinth.errors import UserError
-from plinth.preflight import Deployed, ports, preflight, refusals
+from plinth.preflight import ports, preflight, refusals
 from plinth.settings import Settings
 
 

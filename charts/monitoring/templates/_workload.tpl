@@ -63,7 +63,9 @@ spec:
 apiVersion: apps/v1
 kind: {{ ternary "StatefulSet" "Deployment" (not (empty .data)) }}
 metadata:
-  {{- include "plinth.metadata" (merge (dict "name" $name) $of) | nindent 2 }}
+  {{- $behind := list -}}
+  {{- range fromYamlArray (default "" .volumes) }}{{ with .configMap }}{{ $behind = append $behind (printf "ConfigMap/%s" .name) }}{{ end }}{{ end -}}
+  {{- include "plinth.metadata" (merge (dict "name" $name "behind" $behind) $of) | nindent 2 }}
 spec:
   replicas: 1
   {{- with .strategy }}

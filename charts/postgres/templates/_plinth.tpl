@@ -45,7 +45,26 @@ app.kubernetes.io/part-of: plinth
 {{- end }}
 {{- end -}}
 
-{{/* The metadata of an object. Call with (dict "root" $ "component" "node" "name" "x" "annotations" $map). */}}
+{{/*
+The objects of this chart that a workload names, and that are made before it by whoever makes objects side by side, such as
+Pulumi: its service account where the chart has one, and what else is called with, as Kind/name.
+No Service: Pulumi waits until one has pods.
+*/}}
+{{- define "plinth.behind" -}}
+{{- $namespace := include "plinth.namespace" .root -}}
+{{- $objects := .objects -}}
+{{- if .root.Values.serviceAccount.create -}}
+{{- $objects = prepend $objects (printf "ServiceAccount/%s" (include "plinth.serviceAccountName" .root)) -}}
+{{- end -}}
+{{- range $at, $object := $objects -}}
+{{- if $at }},{{ end -}}/namespaces/{{ $namespace }}/{{ $object -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The metadata of an object. Call with (dict "root" $ "component" "node" "name" "x" "annotations" $map), and for a workload
+"behind" (list "ConfigMap/x").
+*/}}
 {{- define "plinth.metadata" -}}
 name: {{ .name }}
 namespace: {{ include "plinth.namespace" .root }}
@@ -54,7 +73,12 @@ labels:
   {{- with .labels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- with merge (dict) (default (dict) .annotations) (default (dict) .root.Values.commonAnnotations) }}
+{{- $behind := "" -}}
+{{- if hasKey . "behind" -}}
+{{- $behind = include "plinth.behind" (dict "root" .root "objects" .behind) -}}
+{{- end -}}
+{{- $own := ternary (dict "config.kubernetes.io/depends-on" $behind) (dict) (not (empty $behind)) -}}
+{{- with merge $own (default (dict) .annotations) (default (dict) .root.Values.commonAnnotations) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

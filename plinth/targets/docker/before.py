@@ -1,6 +1,6 @@
 """What is made sure of before a deploy touches the engine.
 
-It runs, it can give what is asked, the ports are free, the images are there, and nothing of a killed run is in the way.
+It runs, the ports are free, the images are there, and nothing of a killed run is in the way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from plinth.services import Service
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.declared import LOOPBACK
 from plinth.targets.docker.leftovers import Leftovers, Recorded, leftovers, remove, spoiled_carriers
-from plinth.targets.docker.limits import overcommitted, refusals, refused_limits
+from plinth.targets.docker.limits import overcommitted, refused_limits
 from plinth.targets.ports import refuse_taken
 
 
@@ -45,7 +45,6 @@ def make_sure(
 
     ``say`` hears of what is done; ``may_remove`` asks a person about containers that may be another project's.
     """
-    refuse_limits(daemon, demand)
     leftover = left_behind(daemon, demand.stack, recorded, may_remove)
     if daemon.is_here:
         _refuse_ports(daemon, demand)
@@ -63,12 +62,6 @@ def make_sure(
         say(f"! {warning}")
 
 
-def refuse_limits(daemon: Daemon, demand: Demand) -> None:
-    """Refuse processors and memory that the engine says it has not."""
-    if reasons := list(refusals(demand.services, daemon.capacity())):
-        raise UserError(" ".join(reasons))
-
-
 def left_behind(
     daemon: Daemon, stack: str, recorded: Recorded, may_remove: Callable[[Leftovers], bool] = lambda _: False
 ) -> Leftovers:
@@ -77,6 +70,16 @@ def left_behind(
     if leftover.doubtful and not may_remove(leftover):
         raise leftover.refusal()
     return leftover
+
+
+def refuse_left(leftover: Leftovers, stack: str) -> None:
+    """Raise :class:`UserError` for what killed runs left, where nothing can be removed."""
+    left = [*(one.name for one in leftover.containers), *(one.name for one in leftover.networks)]
+    if left:
+        raise UserError(
+            f"A run that was cut short left {', '.join(left)} on the engine unfinished: `plinth up {stack}` removes "
+            "what is left and goes on from there; `pulumi up` can be used again after it."
+        )
 
 
 def clear(daemon: Daemon, leftover: Leftovers, say: Callable[[str], None]) -> None:

@@ -16,6 +16,10 @@ from plinth.targets.docker.names import CONFIG
 from plinth.targets.docker.objects import Container, Network
 
 NEVER_STARTED = "created"
+# What of the state's resources is on the engine by a name that the next run would take.
+CONTAINER = "docker:index/container:Container"
+NETWORK = "docker:index/network:Network"
+RECORDED = (CONTAINER, NETWORK)
 
 
 @dataclass(frozen=True)

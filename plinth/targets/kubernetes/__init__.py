@@ -23,8 +23,9 @@ from plinth.resources.base import to_json
 from plinth.services import Service
 from plinth.services import backup as bk
 from plinth.services.render import files
+from plinth.services.secrets import CHECKSUM_KEY
 from plinth.settings import Settings
-from plinth.targets.digest import digest
+from plinth.targets.digest import keyed
 from plinth.targets.kubernetes import backup, monitoring, resources
 from plinth.targets.kubernetes.charts import CHARTS, NOT_HERE
 from plinth.targets.kubernetes.names import (
@@ -40,6 +41,8 @@ from plinth.targets.kubernetes.names import (
 from plinth.targets.kubernetes.values import SCRATCH_LIMIT_GIB
 from plinth.targets.placed import Node, Placed
 
+# The mark of a secret that a preview cannot know, for it is only to be generated.
+NOT_YET = "not-yet"
 # A backup, a check, a drill, and one that a person starts.
 RUNS = 4
 
@@ -172,7 +175,9 @@ class KubernetesTarget(Layout):
         }
         # A changed Secret starts no pod anew by itself.
         marks = {
-            f"{known}/{key}": self._mark(value) for known, contents in wanted.items() for key, value in contents.items()
+            f"{known}/{key}": self._mark(value, secrets[CHECKSUM_KEY])
+            for known, contents in wanted.items()
+            for key, value in contents.items()
         }
         behind = [resources.secret(known, held, self._namespace, self._provider) for known, held in wanted.items()]
         made = resources.chart(
@@ -190,8 +195,10 @@ class KubernetesTarget(Layout):
         )
         return made, instance
 
-    def _mark(self, value: pulumi.Output[str]) -> pulumi.Output[str]:
-        return pulumi.Output.unsecret(value.apply(lambda known: digest({"": known}, self.namespace)))
+    @staticmethod
+    def _mark(value: pulumi.Output[str], key: pulumi.Output[str]) -> pulumi.Output[str]:
+        made = pulumi.Output.all(value, key).apply(lambda known: keyed(*known))
+        return resources.known_or(pulumi.Output.unsecret(made), NOT_YET)
 
     def _secret(self, name: str, secrets: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str]:
         """A secret of the environment, or a file of a service that has some in it."""

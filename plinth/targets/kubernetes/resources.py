@@ -107,6 +107,22 @@ def chart(
     )
 
 
+def known_or(value: pulumi.Output[str], otherwise: str) -> pulumi.Output[str]:
+    """A value, or the other where a preview cannot know it yet.
+
+    A chart of which anything is unknown is previewed without its objects, as if all that are there were to go; and as
+    StatefulSets are protected, the preview would fail.
+    """
+
+    async def resolved() -> str:
+        return str(await value.future()) if await value.is_known() else otherwise
+
+    async def always() -> bool:
+        return True
+
+    return pulumi.Output(value.resources(), resolved(), always(), value.is_secret())
+
+
 def _kept(arguments: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
     """Refuse to delete or replace a StatefulSet, whose pods would all stop at once; never delete a claim, only let go.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+DIMENSION_MAX = 65535
+
 
 class Embedder(Protocol):
     """A model that embeds texts. ``model`` and ``version`` name it, ``dimension`` is the length of its vectors."""

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from plinth.gateway.embedding import DIMENSION_MAX
 from plinth.gateway.filters import Filter, Path
 
-DIMENSION_MAX = 65535
 POINTS_MAX = 1000
 IDS_MAX = 1000
 QUERIES_MAX = 100

@@ -1,15 +1,17 @@
-"""`python -m tests.gateway.job_process dispatcher|worker FILE`: one process of jobs, which a test may kill."""
+"""One process of jobs. It is forked from one that has imported all this, which takes seconds of a processor."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import dramatiq.worker
 
 from plinth.gateway.audit import AuditLog
 from plinth.gateway.config import QdrantServer
@@ -21,14 +23,12 @@ from plinth.gateway.qdrant_connection import QdrantConnection
 from plinth.gateway.shared_collections import shared_collections
 from plinth.gateway.vector_store import VectorStore
 from plinth.qdrant.spec import CollectionSpec
-from tests.conftest import KEY
 from tests.gateway.conftest import COLLECTIONS
 
 
 @asynccontextmanager
 async def operations(qdrant_url: str, directory: Path, audit: str) -> AsyncIterator[Operations]:
     """The core over a server, with the collections of the tests."""
-    (directory / "key").write_text(KEY)
     store = VectorStore(QdrantConnection(QdrantServer(url=qdrant_url, api_key_file=directory / "key"), 30))
     specs = [CollectionSpec.model_validate(spec) for spec in COLLECTIONS]
     yield Operations(store, AuditLog(directory / audit), shared=shared_collections(specs))
@@ -36,6 +36,7 @@ async def operations(qdrant_url: str, directory: Path, audit: str) -> AsyncItera
 
 
 async def run(role: str, file: Path) -> None:
+    """Run a `dispatcher` or a `worker` by the configuration in the file, until SIGTERM."""
     content = json.loads(file.read_text())
     config, stop = JobsConfig.model_validate(content["jobs"]), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,7 +48,13 @@ async def run(role: str, file: Path) -> None:
             await run_worker(config, core, stop)
 
 
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+def main(name: str, file: Path) -> None:
+    """A process, which a test may kill; its log has its name."""
+    with file.with_name(f"{name}.log").open("ab") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    asyncio.run(run(sys.argv[1], Path(sys.argv[2])))
+    # A Redis that was restarted is asked again sooner than the three seconds that dramatiq waits.
+    dramatiq.worker.CONSUMER_RESTART_DELAY_SECS = 0.2
+    asyncio.run(run(name.partition("-")[0], file))

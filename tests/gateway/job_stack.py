@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,12 +26,14 @@ from plinth.gateway.jobs.schema import migrate
 from plinth.gateway.jobs.store import JobStore
 from plinth.gateway.operations import Call, Operations
 from plinth.gateway.providers.mock import MockEmbedder
-from tests.conftest import KEY, ROOT, Server
+from tests.conftest import KEY, Server
 from tests.gateway.conftest import Database, RedisServer
-from tests.gateway.job_process import operations
+from tests.gateway.job_process import main, operations
 
 Result = TypeVar("Result")
 END_S = 120
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.gateway.job_process"])
 
 
 @dataclass
@@ -44,7 +45,7 @@ class JobStack:
     redis: RedisServer
     dsn: str
     settings: dict[str, Any]
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, Any] = field(default_factory=dict)
 
     def start(self, *names: str) -> None:
         """Start a `dispatcher` or a `worker`; what follows a `-` in its name tells one from another."""
@@ -52,26 +53,26 @@ class JobStack:
         jobs = {"postgres_dsn": self.dsn, "redis_url": f"redis://127.0.0.1:{self.redis.port}", **self.settings}
         file.write_text(json.dumps({"qdrant_url": self.qdrant.url, "jobs": jobs}))
         for name in names:
-            with (self.directory / f"{name}.log").open("ab") as log:
-                self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "tests.gateway.job_process", name.partition("-")[0], str(file)],
-                    cwd=ROOT,
-                    stdout=log,
-                    stderr=log,
-                    env={**os.environ, "dramatiq_restart_delay": "200"},
-                )
+            self.processes[name] = FORKS.Process(target=main, args=(name, file), daemon=True)
+            self.processes[name].start()
 
-    def stop(self, name: str, with_signal: int = signal.SIGTERM) -> int:
+    def stop(self, name: str, with_signal: int = signal.SIGTERM) -> int | None:
+        """Its exit status, once it has ended."""
         process = self.processes.pop(name)
-        process.send_signal(with_signal)
-        return process.wait(timeout=60)
+        self._signal(process, with_signal)
+        process.join(60)
+        return process.exitcode
+
+    def _signal(self, process: Any, number: int) -> None:
+        assert process.pid is not None
+        os.kill(process.pid, number)
 
     @contextmanager
     def paused(self, name: str = "dispatcher") -> Iterator[None]:
         """Without the dispatcher what is asked for waits."""
-        self.processes[name].send_signal(signal.SIGSTOP)
+        self._signal(self.processes[name], signal.SIGSTOP)
         yield
-        self.processes[name].send_signal(signal.SIGCONT)
+        self._signal(self.processes[name], signal.SIGCONT)
 
     def log(self) -> str:
         return "\n".join(f"{path.name}:\n{path.read_text()[-3000:]}" for path in self.directory.glob("*.log"))
@@ -155,6 +156,8 @@ def job_stack(
         "backoff_s": 0.05,
         "backoff_max_s": 0.5,
     }
+    directory.mkdir(exist_ok=True)
+    (directory / "key").write_text(KEY)
     stack = JobStack(directory, qdrant, redis, migrated(database), quick | settings)
     try:
         yield stack

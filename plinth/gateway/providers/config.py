@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from plinth.gateway.model import DIMENSION_MAX
+from plinth.gateway.embedding import DIMENSION_MAX
 
 Dimension = Annotated[int, Field(ge=1, le=DIMENSION_MAX)]
 

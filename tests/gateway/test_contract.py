@@ -238,7 +238,7 @@ def test_upsert_br003_supports_nested_payload(client: VectorClient) -> None:
         "flags": [True, False, []],
         "größe": "naïve ☕",
         "count": 2024,
-        "large": 2**53,
+        "large": 2**53 - 1,
     }
     client.upsert("documents", {"id": "doc-1", "vector": [1, 0, 0, 0], "payload": payload})
     (hit,) = client.search("documents", **NEAREST)

@@ -31,8 +31,9 @@ METADATA = tuple(login("acme").items())
 class Operations:
     """Lists collections when it is allowed to, or fails."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, names: tuple[str, ...] = ("documents",)) -> None:
         self.error = error
+        self.names = names
         self.begun = asyncio.Event()
         self.allowed = asyncio.Event()
 
@@ -41,7 +42,7 @@ class Operations:
         if self.error:
             raise self.error
         await self.allowed.wait()
-        return ["documents"]
+        return list(self.names)
 
 
 @asynccontextmanager
@@ -116,6 +117,25 @@ def test_beyond_as_many_calls_as_it_serves_a_call_is_refused_and_told_when_to_tr
             assert await listed(channel) == ["documents"]
 
     asyncio.run(run())
+
+
+def test_an_answer_that_is_too_large_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    async def run(names: tuple[str, ...]) -> list[str]:
+        operations = Operations(names=names)
+        operations.allowed.set()
+        async with (
+            serving(operations, tmp_path / "audit", message_bytes=1024) as server,
+            channel_to(server) as channel,
+        ):
+            return await listed(channel)
+
+    assert asyncio.run(run(("x" * 1000,))) == ["x" * 1000]
+    with pytest.raises(ApiError) as caught:
+        asyncio.run(run(("x" * 1100,)))
+    assert (caught.value.kind, caught.value.message) == (
+        "RESOURCE_EXHAUSTED",
+        "the answer is larger than 1024 bytes; ask for fewer points, or without vectors",
+    )
 
 
 def test_a_stop_takes_no_more_and_finishes_what_it_took(tmp_path: Path) -> None:

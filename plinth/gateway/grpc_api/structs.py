@@ -1,7 +1,7 @@
 """Payloads as google.protobuf.Struct, whose numbers are doubles.
 
-A number without a fraction, up to 2^53 either way, becomes an integer, as JSON would write it. An integer beyond 2^53
-becomes the nearest double on its way out.
+A number without a fraction, below 2^53 either way, becomes an integer, as JSON would write it. From there on two
+integers may be one double: it stays a double on its way in, and on its way out an integer becomes the nearest.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from google.protobuf import struct_pb2
 
 from plinth.gateway.errors import invalid
 
-# Every integer up to here is a double of its own.
-INTEGER_MAX = 2**53
+# Every integer up to here is a double of its own, and no other becomes it.
+INTEGER_MAX = 2**53 - 1
 
 
 def from_struct(message: struct_pb2.Struct, path: str) -> dict[str, Any]:

@@ -258,6 +258,8 @@ def database() -> Iterator[Database]:
         with psycopg.connect(server.url(server.port), autocommit=True) as connection:
             connection.execute("CREATE ROLE gateway LOGIN PASSWORD 'gateway-password'")
             connection.execute("CREATE DATABASE gateway OWNER gateway")
+            # Of the tests that have workers of their own.
+            connection.execute("CREATE DATABASE jobs OWNER gateway")
         yield Database("127.0.0.1", server.port, "gateway", "gateway", "gateway-password")
 
 

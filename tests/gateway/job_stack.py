@@ -50,7 +50,7 @@ class JobStack:
     def start(self, *names: str) -> None:
         """Start a `dispatcher` or a `worker`; what follows a `-` in its name tells one from another."""
         file = self.directory / "jobs.json"
-        jobs = {"postgres_dsn": self.dsn, "redis_url": f"redis://127.0.0.1:{self.redis.port}", **self.settings}
+        jobs = {"postgres_dsn": self.dsn, "redis_url": f"redis://127.0.0.1:{self.redis.port}/1", **self.settings}
         file.write_text(json.dumps({"qdrant_url": self.qdrant.url, "jobs": jobs}))
         for name in names:
             self.processes[name] = FORKS.Process(target=main, args=(name, file), daemon=True)
@@ -133,7 +133,7 @@ def migrated(database: Database) -> str:
     dsn = make_conninfo(
         host=database.host,
         port=database.port,
-        dbname=database.name,
+        dbname="jobs",
         user=database.user,
         password=database.password,
         connect_timeout=3,

@@ -73,19 +73,25 @@ class Restic:
 
     def open_or_make(self) -> None:
         """Open the repository, and make it where there surely is none yet."""
-        self.make_if_absent()
-        self.open()
+        if self.is_absent():
+            self.make()
+        else:
+            self.open()
 
-    def make_if_absent(self) -> bool:
-        """Make the repository where there surely is none yet; whether it was made just now."""
+    def is_absent(self) -> bool:
+        """Whether there surely is no repository yet; one that was there before is none that is made anew."""
         if self._pinned():
             return False
         config = self._config()
-        if config.code == 0 or not self._is_absent(config):
-            self._accept(config)
-            return False
+        if config.code != 0 and self._is_absent(config):
+            return True
+        self._accept(config)
+        return False
+
+    def make(self) -> None:
+        """Make the repository, and remember which one it is."""
         self._succeed("init")
-        return True
+        self.open()
 
     def open(self) -> None:
         """Find the repository, and refuse another than before."""

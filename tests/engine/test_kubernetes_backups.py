@@ -7,23 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from plinth.backup.state import Run, State
-from plinth.errors import UserError
 from plinth.exporter.reading import Reading, families
 from plinth.home import home
-from plinth.load.handed import Job, refusal_lines, report_lines
 from tests.answers import Answers, close, serve
 from tests.containers.wire import in_the_clear
 from tests.kubernetes.jobs import Script
 from tests.kubernetes.story import OFF, Story, story_of
 from tests.project import needs_pulumi
-from tests.unit.test_load_report import report
 
 pytestmark = [
     pytest.mark.engine,
@@ -126,48 +122,6 @@ def test_backup_commands_run_in_a_job_whose_lines_and_exit_status_are_theirs(sto
         assert jobs.pods == {}
         jobs.history.clear()
     assert "kubectl" not in "".join(story.environment.printed[-len(COMMANDS) :])
-
-
-@pytest.mark.requirement("S2-02")
-def test_the_load_gate_runs_in_a_job_and_its_verdict_and_reports_come_home(story: Story, tmp_path: Path) -> None:
-    jobs, plinth = story.store.jobs, story.environment.plinth
-    jobs.history.clear()
-    files = {option: tmp_path / option for option in ("json", "html", "junit")}
-    outs = [word for option, path in files.items() for word in (f"--{option}-out", str(path))]
-    for latency, code, verdict in ((3.0, 0, "pass"), (400.0, 1, "fail")):
-        made = report(latency=lambda _, latency=latency: latency)  # type: ignore[misc]
-        lines = ("Loaded 8000 points", *report_lines(made))
-        jobs.script_of = lambda _, lines=lines, code=code: Script(lines, exit_code=code, waits="Pulling", cuts=(1, 2))  # type: ignore[misc]
-        said = plinth("load", "t", "--workers", "3", *outs, expect=code)
-        assert said.count("Loaded 8000 points") == 1
-        assert "plinth-load" not in said
-        assert f"Verdict: {verdict}" in said
-        assert json.loads(files["json"].read_text()) == made.to_json()
-        assert verdict in files["html"].read_text()
-        assert "testsuite" in files["junit"].read_text()
-    assert jobs.pods == {}
-    manifest = json.dumps(jobs.history[0].manifest)
-    assert jobs.history[0].command == ["python3", "-m", "plinth.load"]
-    (container,) = jobs.history[0].manifest["spec"]["template"]["spec"]["containers"]
-    asked = Job.model_validate_json(container["env"][0]["value"])
-    assert (asked.url, asked.slo.profile("smoke").processes) == ("http://qdrant.vectors.svc:6333", 3)
-    for secret in json.loads((home(story.environment.root, "t").data / "secrets.json").read_text()).values():
-        assert secret not in manifest
-
-
-ENDINGS: list[tuple[Script, str]] = [
-    (Script(("working", "Killed"), exit_code=137), "it was killed, as one is that takes more than its memory"),
-    (Script(("/usr/bin/python3: No module named plinth.load",), exit_code=1), "It printed last: /usr/bin/python3: No"),
-    (Script(tuple(refusal_lines(UserError("No verdict: nothing answers.", exit_code=3)))), "No verdict: nothing"),
-    (Script((), vanishes=True), "is gone before it ended"),
-]
-
-
-@pytest.mark.parametrize(("script", "words"), ENDINGS)
-def test_a_load_run_without_a_report_is_no_verdict(story: Story, script: Script, words: str) -> None:
-    story.store.jobs.script_of = lambda _: script
-    assert words in " ".join(story.environment.plinth("load", "t", expect=3).split())
-    assert story.store.jobs.pods == {}
 
 
 def test_json_of_a_job_is_alone_on_standard_output(story: Story) -> None:

@@ -49,8 +49,7 @@ def release(stack: Stack, say: Callable[[str], None]) -> None:
     with Daemon(stack.settings.docker.host) as daemon:
         for container in daemon.containers(stack.env, LOAD_LABEL):
             say(f"ending the load run {container.name}")
-            daemon.stop(container.id)
-            daemon.remove(container, force=True)
+            daemon.end(container.id)
         before.clear(daemon, before.left_behind(daemon, stack.env, _recorded(stack), _may_remove), say)
 
 

@@ -10,6 +10,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -150,10 +151,13 @@ class Daemon(Connection):
         params = {"v": "true", **({"force": "true"} if force else {})}
         self._ask("DELETE", url_path("containers", container.id), params=params, missing=True)
 
-    def stop(self, identity: str) -> None:
-        """Ask a container to end, and wait for as long as its own grace; one that has ended is left alone."""
+    def end(self, identity: str) -> None:
+        """Ask a container to end, wait for as long as its own grace, and remove it; one that is gone is well."""
         with self.stream("POST", f"{url_path('containers', identity)}/stop") as answer:
             answer.read()
+        # An engine that removes it by itself refuses where it has begun.
+        with suppress(UserError):
+            self.remove(Container(identity, identity, "exited"), force=True)
 
     def remove_network(self, network: Network) -> None:
         """Remove a network that nothing is attached to."""

@@ -30,7 +30,7 @@ def run_once(
 
     def end() -> None:
         with suppress(UserError), Daemon(daemon.host) as another:
-            another.stop(identity)
+            another.end(identity)
 
     interruption = Interruption()
     try:
@@ -55,9 +55,9 @@ def run_once(
         # What else ends this, such as a terminal that is closed, lets it clean up too; a second Ctrl-C does not wait.
         if interruption.number is None:
             end()
-        # The engine removes it too, and refuses where it has begun.
-        with suppress(UserError):
-            daemon.remove(Container(identity, name, "exited"), force=True)
+        else:
+            with suppress(UserError):
+                daemon.remove(Container(identity, name, "exited"), force=True)
 
 
 def _packed(files: Mapping[str, str], user: str) -> bytes:

@@ -55,7 +55,7 @@ SHORT = {
     "warmup_s": 0.5,
     "duration_s": 3,
     "min_samples": 5,
-    "mix": {"search": 3, "get": 1},
+    "mix": {"search": 1},
 }
 POINT = {"points": [{"id": 7, "vector": [0.1] * 384, "payload": {"kept": True}}]}
 

@@ -8,6 +8,18 @@ import yaml
 
 from tests.conftest import ROOT
 
+# A profile of seconds, whose data is generated where it is needed: no image has to hold a set for it.
+SHORT: dict[str, Any] = {
+    "percentile": 95,
+    "confidence": 0.5,
+    "data": {"source": "generated", "points": 400, "queries": 40, "dimensions": 384},
+    "rate_per_s": 30,
+    "warmup_s": 0.5,
+    "duration_s": 3,
+    "min_samples": 5,
+    "mix": {"search": 1},
+}
+
 
 def unhurried(profiles: dict[str, dict[str, Any]]) -> str:
     """The shipped file with other profiles beside smoke, or in its place."""

@@ -185,11 +185,10 @@ class RunOptions:
     handed_out: Path | None = None
     keep: bool = False
 
-    def why_from_here(self, stack: Stack) -> str | None:
-        """Why the load comes from this machine; None where it comes from beside the stores."""
-        if self.url or self.handed_out:
-            return f"{'--url' if self.url else '--workers'} says so"
-        return why_from_here(stack)
+    @property
+    def is_of_here(self) -> bool:
+        """Whether an address or a directory is named, which are this machine's to use."""
+        return self.url is not None or self.handed_out is not None
 
 
 def measure(stack: Stack, outputs: dict[str, Any], options: RunOptions, say: Say | None = None) -> Report:
@@ -197,11 +196,11 @@ def measure(stack: Stack, outputs: dict[str, Any], options: RunOptions, say: Say
 
     The load comes from beside the stores wherever it can.
     """
-    said = say or _say
+    on_progress = say or _say
     began, slo = time.monotonic(), _slo(stack, options)
-    from_here = options.why_from_here(stack)
+    from_here = "it is asked to" if options.is_of_here else why_from_here(stack)
     if options.then:
-        baselines.require_alike(_kind(stack, slo, options, said, is_here=from_here is not None), options.then)
+        baselines.require_alike(_kind(stack, slo, options, on_progress, is_here=from_here is not None), options.then)
     with terminable(), _no_verdict():
         if from_here is None:
             report = run_in_stack(
@@ -210,12 +209,13 @@ def measure(stack: Stack, outputs: dict[str, Any], options: RunOptions, say: Say
                 options.profile,
                 slo,
                 _tuned(stack),
-                said,
+                on_progress,
                 protocol=options.protocol.value,
                 keep=options.keep,
             )
         else:
-            _say_from_here(stack, from_here, said)
+            if not options.is_of_here and stack.settings.target is not TargetName.local:
+                on_progress(f"! the load comes from this machine, and what lies between is measured too: {from_here}")
             report = run(
                 _server(outputs, options.url),
                 options.profile,
@@ -224,7 +224,7 @@ def measure(stack: Stack, outputs: dict[str, Any], options: RunOptions, say: Say
                 protocol=options.protocol.value,
                 cache=stack.home.cache,
                 locustfile=stack.root / "load" / "locustfile.py",
-                on_progress=said,
+                on_progress=on_progress,
                 handed_out=options.handed_out,
                 keep=options.keep,
             )
@@ -235,14 +235,8 @@ def measure(stack: Stack, outputs: dict[str, Any], options: RunOptions, say: Say
     if "grafana" in outputs:
         failed = annotate(outputs["grafana"], report, time.monotonic() - began)
         if failed:
-            said(f"{failed}.")
+            on_progress(f"{failed}.")
     return report
-
-
-def _say_from_here(stack: Stack, why: str, say: Say) -> None:
-    """Latency counts the way to the stores, which is no part of them."""
-    if stack.settings.target is not TargetName.local:
-        say(f"! the load comes from this machine, and what lies between is measured too: {why}")
 
 
 def _workers(given: str | None) -> tuple[int | None, Path | None]:

@@ -97,7 +97,7 @@ def _followed(carry: Carry, profile: str, slo: Slo, say: Say) -> Report:
         code = carry(on_line)
     except UserError as error:
         # Only a report is a verdict: what could not be started or followed has not failed.
-        raise UserError(str(error), exit_code=2 if error.exit_code == 2 else 3) from error
+        raise UserError(str(error), exit_code=3) from error
     report = collected.report(profile, slo)
     if report is not None:
         return report

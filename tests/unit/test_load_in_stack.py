@@ -93,9 +93,12 @@ def test_the_load_comes_from_beside_the_stores_wherever_plinths_image_is(
     stack = stack_of(settings, tmp_path)
     found = load_in_stack.why_from_here(stack)
     assert found is None if why is None else why in (found or "")
-    # An address or a directory of one's own is of this machine.
-    assert RunOptions(url="http://x").why_from_here(stack) == "--url says so"
-    assert RunOptions(handed_out=tmp_path).why_from_here(stack) == "--workers says so"
+
+
+def test_an_address_and_a_directory_are_this_machines(tmp_path: Path) -> None:
+    assert RunOptions(url="http://x").is_of_here
+    assert RunOptions(handed_out=tmp_path).is_of_here
+    assert not RunOptions(processes=8, keep=True).is_of_here
 
 
 @pytest.mark.parametrize(

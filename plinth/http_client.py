@@ -48,7 +48,8 @@ def client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any
     """
     with _usable_proxy(url) as proxy:
         # With a transport of its own httpx reads no proxy from the environment.
-        transport = httpx.HTTPTransport(verify=verify or _public_authorities(), proxy=proxy)
+        wanted = proxy is not None or urlsplit(url).scheme == "https"
+        transport = httpx.HTTPTransport(verify=verify or _public_authorities() if wanted else _nobody(), proxy=proxy)
         return _Client(base_url=url, transport=transport, **options)
 
 
@@ -187,6 +188,12 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _public_authorities() -> ssl.SSLContext:
     """Read once: a context takes longer than a request on loopback."""
     return httpx.create_ssl_context()
+
+
+@cache
+def _nobody() -> ssl.SSLContext:
+    """Trusts no certificate: for addresses without TLS. Ten clients at once would each read every authority."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @cache

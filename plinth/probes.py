@@ -15,6 +15,8 @@ from plinth.errors import UserError
 from plinth.http_client import client_for
 
 CLIENTS = {"postgres": "psycopg", "redis": "redis"}
+# httpx imports it with its first client.
+HTTP_CLIENT = "httpcore"
 NEO4J_PATH = "/db/neo4j/tx/commit"
 
 
@@ -42,8 +44,7 @@ class Probe:
 
     def load_client(self) -> None:
         """Import what asks: that takes longer than an answer, and is none of its latency."""
-        if self.kind in CLIENTS:
-            import_module(CLIENTS[self.kind])
+        import_module(CLIENTS.get(self.kind, HTTP_CLIENT))
 
     def run(
         self, password: str | None, *, timeout_s: float, ca_cert: str | None = None, client: Pair | None = None

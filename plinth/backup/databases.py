@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,6 @@ def rebuild(work: Work, server: Server, saved: DatabasePart, dump: Path, name: s
         with member(server, name, [owner]) as login:
             _fill(work, login, archive, saved, name, owner, schemas)
             notes += _fill_last(work, login, archive, saved, name, owner)
-            with closing(login.connect(name)) as connection:
-                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
-                connection.execute("ANALYZE")
         notes += _give(server, archive, saved, name, owner)
         with closing(server.connect()) as connection:
             made, left_out = properties(saved, name, _contexts(connection), roles_of(connection))
@@ -116,6 +114,24 @@ def rebuild(work: Work, server: Server, saved: DatabasePart, dump: Path, name: s
     for note in (*notes, *left_out):
         work.say(f"postgres {saved.name}: {note}")
     return [*notes, *left_out]
+
+
+def settled(server: Server, saved: DatabasePart, name: str) -> list[str]:
+    """What a database that was just made has otherwise than it was saved; its statistics are gathered meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        analyzing = pool.submit(_analyze, server, saved, name)
+        wrong = compared(server, saved, name)
+    analyzing.result()
+    return wrong
+
+
+def _analyze(server: Server, saved: DatabasePart, name: str) -> None:
+    """Gather what the planner needs, as the owner: it evaluates the expressions of indexes."""
+    with closing(server.connect()) as connection:
+        owner, _ = safe_owner(connection, saved)
+    with member(server, name, [owner]) as login, closing(login.connect(name)) as connection:
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+        connection.execute("ANALYZE")
 
 
 def compared(server: Server, saved: DatabasePart, name: str) -> list[str]:

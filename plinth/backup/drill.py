@@ -109,7 +109,7 @@ class Drill:
                 dump, _ = self.fetch(saved.path)
                 name = shortened(f"drill_{saved.name}", LONGEST)
                 databases.rebuild(self._work, server, saved, dump, name)
-                said += databases.compared(server, saved, name)
+                said += databases.settled(server, saved, name)
                 if note := databases.not_compared(saved):
                     self.unproven["postgres"] = note
                 databases.drop(server, name)

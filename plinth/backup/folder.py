@@ -9,11 +9,13 @@ from contextlib import nullcontext
 from typing import IO, BinaryIO
 
 from plinth.backup.manifest import Piece
-from plinth.backup.restic import CHUNK, Restic
+from plinth.backup.restic import Restic
 from plinth.backup.restic_output import Snapshot
 from plinth.backup.work import BackupError
 from plinth.visible import visible
 
+# Larger ones come from the kernel each time, and cost more than they save.
+PART = 1 << 18
 OpenFile = Callable[[str], BinaryIO | None]
 
 
@@ -28,7 +30,7 @@ def fetch_folder(
     digests: dict[str, str] = {}
     arguments = ("dump", "--archive", "tar", "--", snapshot.id, f"{snapshot.path}/{folder}")
     try:
-        with restic.stream(*arguments) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with restic.stream(*arguments) as stream, tarfile.open(fileobj=stream, mode="r|", bufsize=PART) as archive:
             for member in archive:
                 if member.isdir():
                     continue
@@ -57,7 +59,7 @@ def _path(name: str, snapshot: Snapshot, folder: str) -> str:
 
 def _copied(content: IO[bytes], to: BinaryIO | None) -> str:
     digest = hashlib.sha256()
-    while chunk := content.read(CHUNK):
+    while chunk := content.read(PART):
         digest.update(chunk)
         if to:
             to.write(chunk)

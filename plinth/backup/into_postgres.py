@@ -110,7 +110,7 @@ def _make(source: Source, server: Server, saved: DatabasePart, name: str) -> lis
     source.making(f"postgres/{name}", BEGUN)
     dump, _ = source.fetch(saved.path)
     notes += [f"postgres: {note}" for note in databases.rebuild(source.work, server, saved, dump, name)]
-    wrong = databases.compared(server, saved, name)
+    wrong = databases.settled(server, saved, name)
     if wrong:
         databases.drop(server, name)
         raise BackupError(f"{wrong[0]} in the restored copy; what was live is as it was.")

@@ -116,7 +116,11 @@ def main() -> None:
         with Lender((given.host, given.port), given.database, password, given.directory) as lender:
             lender.forget()
             log.info("lending %s at port %s", given.database, lender.server_port)
-            lender.serve_forever()
+            try:
+                lender.serve_forever()
+            finally:
+                # Who lent it may be ended before it has taken the copy away.
+                lender.forget()
     except (OSError, UserError) as error:
         sys.exit(f"plinth.backup.lend: {error}")
 

@@ -317,7 +317,7 @@ class Measure:
         self._digest = hashlib.sha256()
         self._size = self._zeros = 0
 
-    def add(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes | bytearray) -> None:
         """The next bytes of the file."""
         self._digest.update(chunk)
         self._size += len(chunk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Node(Qdrant):
 
     def __init__(self, url: str, api_key: str | None = None, ca_cert: str | None = None) -> None:
         super().__init__(url, api_key, TIMEOUT_S, ca_cert)
+        self._given_up = False
         self._http.timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_S)
 
     @property
@@ -39,12 +40,18 @@ class Node(Qdrant):
         """The version of Qdrant's API that it speaks."""
         return self.banner().rsplit(" ", 1)[-1]
 
-    def take(self, path: str, to: Path, journal: Journal) -> tuple[str | None, Measure]:
-        """Make a snapshot at ``path``, fetch it, remove it; the server's own checksum, and what came."""
+    def take(
+        self, path: str, to: Path, journal: Journal, stands: Callable[[], None] = lambda: None
+    ) -> tuple[str | None, Measure]:
+        """Make a snapshot at ``path``, fetch it, remove it; the server's own checksum, and what came.
+
+        ``stands`` is called once it is made, before it is fetched.
+        """
         journal.asked(self, path)
         made = self.call("POST", f"{path}?wait=true")
         where = f"{path}{_part(made['name'])}"
         try:
+            stands()
             return made.get("checksum"), self.download(where, to)
         finally:
             self.call("DELETE", f"{where}?wait=true")
@@ -72,7 +79,9 @@ class Node(Qdrant):
                 if not answer.is_success:
                     answer.read()
                     raise self._refusal("GET", path, answer)
-                for chunk in answer.iter_bytes(CHUNK):
+                for chunk in _in_chunks(answer.iter_bytes()):
+                    if self._given_up:
+                        raise QdrantError(f"The download from {self.url} was given up.")
                     measure.add(chunk)
                     file.write(chunk)
         except httpx.HTTPError as error:
@@ -80,6 +89,10 @@ class Node(Qdrant):
         except httpx.InvalidURL as error:
             raise QdrantError(f"Qdrant at {self.url} cannot be asked for {path[:200]!a}: {error}") from error
         return measure
+
+    def give_up(self) -> None:
+        """End a download that another thread is at, as far as it has come."""
+        self._given_up = True
 
     def upload(self, path: str, file: Path, checksum: str) -> None:
         """Recover a snapshot from a file of ours; the server compares the checksum."""
@@ -160,6 +173,23 @@ def _remove_first(node: Node, path: str, before: Sequence[str]) -> str | None:
         node.call("DELETE", f"{path}{_part(snapshot['name'])}?wait=true")
         return str(snapshot["name"])
     return None
+
+
+def _in_chunks(parts: Iterable[bytes]) -> Iterator[bytes | bytearray]:
+    """The same bytes in chunks of one size but for the last: one buffer, which is written anew for each."""
+    buffer, held = bytearray(CHUNK), 0
+    view = memoryview(buffer)
+    for part in parts:
+        rest = memoryview(part)
+        while rest:
+            fitting = rest[: CHUNK - held]
+            view[held : held + len(fitting)] = fitting
+            held, rest = held + len(fitting), rest[len(fitting) :]
+            if held == CHUNK:
+                yield buffer
+                held = 0
+    if held:
+        yield bytes(view[:held])
 
 
 def _part(name: str) -> str:

@@ -6,7 +6,7 @@ superuser: pg_dump evaluates nothing of an owner's by intent, and by accident no
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -86,16 +86,32 @@ def take(work: Work, store: PostgresStore) -> tuple[PostgresPart | None, list[st
         _take_globals(work, server)
     except UserError as error:
         return None, [str(error)]
-    databases, failures = [], []
-    for row in found:
-        name, owner, encoding, collate, ctype = map(str, row)
-        work.say(f"taking postgres {name}")
-        known = {"name": name, "owner": owner, "encoding": encoding, "collate": collate, "ctype": ctype}
+    databases: list[DatabasePart] = []
+    failures: list[str] = []
+
+    def lack(name: str, error: Exception) -> None:
+        (work.stage / _path(name)).unlink(missing_ok=True)
+        failures.append(f"The database {name} was not taken: {' '.join(str(error).split())}")
+
+    proofs: list[tuple[DatabasePart, Future[None]]] = []
+    # A dump is read to its end while the next one is made.
+    with ThreadPoolExecutor(1) as pool:
+        for row in found:
+            name, owner, encoding, collate, ctype = map(str, row)
+            work.say(f"taking postgres {name}")
+            known = {"name": name, "owner": owner, "encoding": encoding, "collate": collate, "ctype": ctype}
+            try:
+                part = _take_database(work, server, known)
+            except (UserError, psycopg.Error) as error:
+                lack(name, error)
+            else:
+                proofs.append((part, pool.submit(_prove, work, part.path)))
+    for part, proof in proofs:
         try:
-            databases.append(_take_database(work, server, known))
-        except (UserError, psycopg.Error) as error:
-            (work.stage / _path(name)).unlink(missing_ok=True)
-            failures.append(f"The database {name} was not taken: {' '.join(str(error).split())}")
+            proof.result()
+            databases.append(part)
+        except BackupError as error:
+            lack(part.name, error)
     return PostgresPart(version=version, globals_path=GLOBALS, databases=tuple(databases)), failures
 
 
@@ -174,11 +190,15 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
         for what, count in connection.execute(_NOT_RESTORED).fetchall():
             work.say(f"postgres {name}: a restore does not bring back {count} {what}; see docs/backup.md")
         connection.execute("COMMIT")
+    return part
+
+
+def _prove(work: Work, path: str) -> None:
+    """Read a dump to its end, and measure it."""
     with ThreadPoolExecutor(1) as pool:
         hashing = pool.submit(piece, work.stage / path, work.stage)
         verify_dump(work, str(work.stage / path))
         work.measured[path] = hashing.result()
-    return part
 
 
 def _live_bytes(connection: psycopg.Connection[Any], name: str) -> int:

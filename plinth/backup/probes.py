@@ -34,9 +34,17 @@ def sampled(client: Qdrant, collection: str) -> list[dict[str, Any]]:
     """Points from all over a collection, with vectors and payload."""
     path = f"{collection_path(collection)}/points/scroll"
     found: dict[Any, dict[str, Any]] = {}
+    # The first point after the offset before, which other offsets may lie before too.
+    following = None
     for offset in OFFSETS:
+        if following and _place(offset) <= following:
+            continue
         body = {"limit": PER_OFFSET, "offset": offset, "with_vector": True, "with_payload": True}
-        found |= {point["id"]: point for point in client.call("POST", path, body)["points"]}
+        points = client.call("POST", path, body)["points"]
+        if not points:
+            break
+        found |= {point["id"]: point for point in points}
+        following = _place(points[0]["id"])
     return list(found.values())
 
 
@@ -120,6 +128,11 @@ def steady(before: Sequence[Question], after: Sequence[Question]) -> tuple[Quest
     """The answers that did not change."""
     # No answers after are no proof of those before.
     return tuple(one for one, other in zip(before, after, strict=False) if alike(one, other))
+
+
+def _place(id_: int | str) -> tuple[bool, int | str]:
+    """Where an id is in the order of a scroll: integers, then UUIDs."""
+    return isinstance(id_, str), id_
 
 
 def _near(one: float, other: float) -> bool:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from plinth.backup import probes
@@ -24,16 +26,22 @@ from plinth.qdrant.load_mark import PREFIX, is_load_gates, metadata_of
 from plinth.visible import visible
 
 DIRECTORY = "qdrant"
+# A snapshot that is being made cannot be called off.
+PATIENCE_S = 10.0
 
 
 class Taking:
     """One taking of Qdrant, or of ``only`` one collection, into ``stage``; ``own`` remembers what nodes were asked for.
 
-    ``failures`` are sentences for what is not in it.
+    ``failures`` are sentences for what is not in it. ``stands`` is set once every snapshot is made, the last of them
+    still to be fetched: what is taken from then on is younger than all points of the set.
     """
 
     def __init__(self, stage: Path, own: Path, say: Say, connections: Sequence[Node], only: str | None = None) -> None:
         self._stage, self._say, self._only = stage, say, only
+        self.stands = Event()
+        self._seen: set[str] = set()
+        self._is_last_collection = False
         self._nodes = connections
         self._journal = Journal(own)
         self._load: Counter[int] = Counter()
@@ -48,11 +56,11 @@ class Taking:
         asked = self._nodes[alive[0]]
         embedded = asked.is_embedded
         taken: list[Collection] = []
-        seen: set[str] = set()
         # Asked anew until none is new: a collection made meanwhile belongs to the set.
-        while new := [name for name in asked.collections() if name not in seen and self._only in (None, name)]:
+        while not self.stands.is_set() and (new := self._new(asked)):
             for name in new:
-                seen.add(name)
+                self._seen.add(name)
+                self._is_last_collection = name == new[-1]
                 try:
                     if self._only or not self._is_load_gates(name, asked):
                         taken.append(self._collection(name, asked, alive, embedded=embedded))
@@ -66,6 +74,9 @@ class Taking:
             aliases=self._aliases(asked),
             collections=tuple(taken),
         )
+
+    def _new(self, asked: Node) -> list[str]:
+        return [name for name in asked.collections() if name not in self._seen and self._only in (None, name)]
 
     def _is_load_gates(self, name: str, asked: Node) -> bool:
         """Whether a collection is the load gate's, or was: a run that ends meanwhile takes it away."""
@@ -116,11 +127,11 @@ class Taking:
         if planned.failures:
             # A collection that lacks a shard answers no search and no count.
             self.failures += planned.failures
-            shards = self._shards(name, planned, embedded=embedded)
+            shards = self._shards(name, asked, planned, embedded=embedded)
             return Collection(name=name, described=described, shard_count=planned.shard_count, shards=shards)
         points = probes.sampled(asked, name)
         answers, before = self._answers(asked, name, probes.choose(points, described)), asked.count(name)
-        shards = self._shards(name, planned, embedded=embedded)
+        shards = self._shards(name, asked, planned, embedded=embedded)
         samples, after = probes.digests(points), asked.count(name)
         still = set(probes.again(asked, name, samples))
         return Collection(
@@ -144,8 +155,15 @@ class Taking:
             return {}
         return found
 
-    def _shards(self, name: str, planned: Plan, *, embedded: bool) -> tuple[Shard, ...]:
-        taken = (self._shard(name, take, embedded=embedded) for take in planned.takes)
+    def _shards(self, name: str, asked: Node, planned: Plan, *, embedded: bool) -> tuple[Shard, ...]:
+        def stands() -> None:
+            with suppress(QdrantError):
+                if self._is_last_collection and take is planned.takes[-1] and not self._new(asked):
+                    self.stands.set()
+
+        taken = []
+        for take in planned.takes:
+            taken.append(self._shard(name, take, stands, embedded=embedded))
         return tuple(shard for shard in taken if shard)
 
     def _answers(self, asked: Node, name: str, bodies: Sequence[dict[str, Any]]) -> list[Question]:
@@ -158,7 +176,7 @@ class Taking:
             self._say(f"qdrant {visible(name)}: no probe set: {_line(error)}")
             return []
 
-    def _shard(self, name: str, take: Take, *, embedded: bool) -> Shard | None:
+    def _shard(self, name: str, take: Take, stands: Callable[[], None], *, embedded: bool) -> Shard | None:
         what = visible(name) if embedded else f"{visible(name)} shard {take.shard}"
         self._say(f"taking qdrant {what}")
         inner = "" if embedded else f"/shards/{take.shard}"
@@ -167,7 +185,7 @@ class Taking:
         to.parent.mkdir(parents=True, exist_ok=True)
         node = self._nodes[take.node]
         try:
-            theirs, measure = node.take(f"{collection_path(name)}{inner}/snapshots", to, self._journal)
+            theirs, measure = node.take(f"{collection_path(name)}{inner}/snapshots", to, self._journal, stands)
         except QdrantError as error:
             to.unlink(missing_ok=True)
             self.failures.append(f"{what} was not taken: {_line(error)}")
@@ -184,15 +202,44 @@ class Taking:
         return Shard(id=take.shard, key=take.key, peer=take.peer, path=file, taken_at=time.time())
 
 
-def take(work: Work, connections: Sequence[Node]) -> tuple[QdrantPart | None, list[str]]:
-    """Everything of Qdrant that can be had, and sentences for what is not in it."""
-    taking = Taking(work.stage, work.config.directory, work.say, connections)
-    try:
-        part = taking.take()
-        work.measured.update(taking.pieces)
-        return part, taking.failures
-    except QdrantError as error:
-        return None, [*taking.failures, f"Qdrant was not taken: {_line(error)}"]
+class TakingMeanwhile:
+    """A taking in a thread of its own. The stores after it are taken once its snapshots stand, while they are fetched.
+
+    Whoever ends this process does not wait for it for long: the next run removes what it leaves.
+    """
+
+    def __init__(self, work: Work, connections: Sequence[Node]) -> None:
+        self._work, self._nodes = work, connections
+        self._taking = Taking(work.stage, work.config.directory, work.say, connections)
+        self._result: Future[QdrantPart | None] = Future()
+        Thread(target=self._take, daemon=True).start()
+
+    def await_snapshots(self) -> None:
+        """Wait until every snapshot is made, or until that has failed."""
+        self._taking.stands.wait()
+
+    def taken(self) -> tuple[QdrantPart | None, list[str]]:
+        """Everything of Qdrant that could be had, and sentences for what is not in it."""
+        try:
+            part = self._result.result()
+        except QdrantError as error:
+            return None, [*self._taking.failures, f"Qdrant was not taken: {_line(error)}"]
+        self._work.measured.update(self._taking.pieces)
+        return part, self._taking.failures
+
+    def give_up(self) -> None:
+        """Have it end, with what it has asked a node for removed there."""
+        for node in self._nodes:
+            node.give_up()
+        wait([self._result], PATIENCE_S)
+
+    def _take(self) -> None:
+        try:
+            self._result.set_result(self._taking.take())
+        except BaseException as error:
+            self._result.set_exception(error)
+        finally:
+            self._taking.stands.set()
 
 
 def described(connections: Sequence[Node]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ on stderr. A code that is not known is a failure.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
@@ -13,7 +14,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -73,19 +74,25 @@ class Restic:
 
     def open_or_make(self) -> None:
         """Open the repository, and make it where there surely is none yet."""
-        self.make_if_absent()
-        self.open()
+        if self.is_absent():
+            self.make()
+        else:
+            self.open()
 
-    def make_if_absent(self) -> bool:
-        """Make the repository where there surely is none yet; whether it was made just now."""
+    def is_absent(self) -> bool:
+        """Whether there surely is no repository yet; one that was there before is none that is made anew."""
         if self._pinned():
             return False
         config = self._config()
-        if config.code == 0 or not self._is_absent(config):
-            self._accept(config)
-            return False
+        if config.code != 0 and self._is_absent(config):
+            return True
+        self._accept(config)
+        return False
+
+    def make(self) -> None:
+        """Make the repository, and remember which one it is."""
         self._succeed("init")
-        return True
+        self.open()
 
     def open(self) -> None:
         """Find the repository, and refuse another than before."""
@@ -184,7 +191,7 @@ class Restic:
         return self._dump(snapshot, piece.path, piece.size, to)
 
     @contextmanager
-    def stream(self, *arguments: str) -> Iterator[BinaryIO]:
+    def stream(self, *arguments: str) -> Iterator[BufferedReader]:
         """What restic writes, as it comes; raises where it ends badly, and ends it where the block does."""
         with TemporaryFile() as errors:
             process, output = self._begin(arguments, errors)
@@ -229,7 +236,11 @@ class Restic:
             stderr=errors,
             pass_fds=(self._work.lock,),
         )
-        return process, cast(BufferedReader, process.stdout)
+        output = cast(BufferedReader, process.stdout)
+        # Restic reads on while a chunk is written; a user who has many such pipes gets no larger one.
+        with suppress(OSError):
+            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, CHUNK)
+        return process, output
 
     @staticmethod
     def _without_output(process: subprocess.Popen[bytes], output: BufferedReader, errors: BinaryIO) -> Done | None:
@@ -241,17 +252,17 @@ class Restic:
         return Done(code, "", errors.read().decode(errors="replace"))
 
     def _dump(self, snapshot: Snapshot, path: str, most: int, to: BinaryIO | None) -> str:
-        digest, size = hashlib.sha256(), 0
+        digest, size, chunk = hashlib.sha256(), 0, memoryview(bytearray(CHUNK))
         with self.stream("dump", "--", snapshot.id, f"{snapshot.path}/{path}") as content:
-            while chunk := content.read(CHUNK):
-                size += len(chunk)
+            while read := content.readinto(chunk):
+                size += read
                 if size > most:
                     raise BackupError(
                         f"{path} of set {snapshot.short} is longer than its manifest says; take another set."
                     )
-                digest.update(chunk)
+                digest.update(chunk[:read])
                 if to:
-                    to.write(chunk)
+                    to.write(chunk[:read])
         return digest.hexdigest()
 
     def forget(self, keep: Keep, sets: Sequence[Snapshot] | None = None) -> bool:

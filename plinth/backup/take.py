@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +19,7 @@ from plinth.backup import grafana, postgres, redis, remote, room, turns
 from plinth.backup.config import Config
 from plinth.backup.manifest import NAME, Manifest, differences, parse, pieces_below
 from plinth.backup.node import Journal, nodes
-from plinth.backup.qdrant import described
-from plinth.backup.qdrant import take as take_qdrant
+from plinth.backup.qdrant import TakingMeanwhile, described
 from plinth.backup.restic import Restic
 from plinth.backup.restic_output import Snapshot
 from plinth.backup.state import Result, Run, record
@@ -96,19 +96,19 @@ def clean(work: Work) -> None:
 def _run(work: Work, began: float) -> tuple[Taken, list[Snapshot]]:
     work.say("opening the repository")
     restic = Restic(work)
-    made = restic.make_if_absent()
-    sets = [] if made else restic.open_and_list()
+    absent = restic.is_absent()
+    sets = [] if absent else restic.open_and_list()
     clean(work)
     room.require("The backup", _needs(work, restic, sets))
     emptied(work.stage)
     try:
         with ThreadPoolExecutor(1) as pool:
-            # Which one it is that was made just now is remembered meanwhile.
-            opening = pool.submit(restic.open) if made else None
+            # A new one tries for a second how much its key may cost.
+            making = pool.submit(restic.make) if absent else None
             with turns.backing_up(work.config.postgres, work.turn):
                 manifest = _staged(work, time.time())
-        if opening:
-            opening.result()
+        if making:
+            making.result()
         work.say(f"storing {manifest.data} bytes of data in {restic.location}")
         snapshot_id, added = restic.save(work.stage, complete=manifest.complete)
         snapshot = _compare(restic, snapshot_id, manifest, append_only=work.config.append_only)
@@ -141,18 +141,22 @@ def _last(work: Work, restic: Restic, sets: Sequence[Snapshot]) -> Manifest | No
 def _staged(work: Work, began_at: float) -> Manifest:
     config = work.config
     stores: dict[str, Result] = {}
-    failures: list[str] = []
+    lacking: dict[str, list[str]] = {}
     parts: dict[str, object] = {}
 
-    def keep(store: str, part: object | None, lacking: list[str]) -> None:
-        stores[store] = "ok" if part and not lacking else "incomplete" if part else "failed"
-        failures.extend(lacking)
-        for sentence in lacking:
+    def keep(store: str, part: object | None, lacks: list[str]) -> None:
+        parts[store], lacking[store] = part, lacks
+        stores[store] = "ok" if part and not lacks else "incomplete" if part else "failed"
+        for sentence in lacks:
             work.say(f"INCOMPLETE: {sentence}")
-        parts[store] = part
 
-    for store, take in _takings(work).items():
-        keep(store, *_alone(store, take))
+    with _qdrant_first(work) as qdrant:
+        for store, take in _takings(work).items():
+            keep(store, *_alone(store, take))
+        if qdrant:
+            keep("qdrant", *_alone("qdrant", qdrant.taken))
+    order = sorted(stores, key=lambda store: store != "qdrant")
+    failures = [sentence for store in order for sentence in lacking[store]]
     if not any(parts.values()):
         raise BackupError(f"Nothing could be taken: {' '.join(failures) or 'no store is configured.'}")
     for store, why in config.not_taken.items():
@@ -165,7 +169,7 @@ def _staged(work: Work, began_at: float) -> Manifest:
             "revision": config.revision,
             "began_at": began_at,
             "ended_at": time.time(),
-            "stores": stores,
+            "stores": {store: stores[store] for store in order},
             "failures": failures,
             "not_taken": config.not_taken,
             "pieces": pieces_below(work.stage, work.measured),
@@ -179,12 +183,26 @@ def _staged(work: Work, began_at: float) -> Manifest:
 Taker = Callable[[], tuple[object | None, list[str]]]
 
 
+@contextmanager
+def _qdrant_first(work: Work) -> Iterator[TakingMeanwhile | None]:
+    """Qdrant's taking, once its snapshots stand: within the block they are fetched, and the other stores are taken."""
+    store = work.config.qdrant
+    if store is None:
+        yield None
+        return
+    taking = TakingMeanwhile(work, nodes(store))
+    try:
+        taking.await_snapshots()
+        yield taking
+    except BaseException:
+        taking.give_up()
+        raise
+
+
 def _takings(work: Work) -> dict[str, Taker]:
-    """What takes each store, in order."""
+    """What takes each store but Qdrant, in order."""
     config = work.config
     takings: dict[str, Taker] = {}
-    if store := config.qdrant:
-        takings["qdrant"] = lambda: take_qdrant(work, nodes(store))
     if redis_store := config.redis:
         takings["redis"] = lambda: redis.take(work, redis_store)
     if grafana_store := config.grafana:

@@ -11,6 +11,8 @@ import typer
 from plinth.cli.common import console
 from plinth.console import line
 from plinth.errors import UserError
+from plinth.load.image_sets import sets_of
+from plinth.load.slo import load_slo
 from plinth.preflight import ports
 from plinth.services import services
 from plinth.services.spec import OWN_IMAGE
@@ -19,6 +21,7 @@ from plinth.targets.choose import images_on
 from plinth.targets.docker import before, own, resources
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.leftovers import CONTAINER, RECORDED, Leftovers, Recorded
+from plinth.targets.docker.names import LOAD_LABEL
 from plinth.visible import visible
 
 # Of the log of a service that does not get ready.
@@ -35,7 +38,8 @@ def make_sure(stack: Stack, say: Callable[[str], None]) -> None:
             # What was begun is removed; else it would count as begun for ever.
             stack.forget_begun()
         image = demand.images.get(OWN_IMAGE)
-        if image and own.is_stale(daemon, image, stack.root):
+        sets = sets_of(load_slo(stack.root / stack.settings.slo.file))
+        if image and own.is_stale(daemon, image, stack.root, sets):
             stale = f" {image} was built of other sources than these; `plinth images build {stack.env}` builds it anew."
             console.print(line("  ", ("!", "yellow"), stale))
 
@@ -43,6 +47,9 @@ def make_sure(stack: Stack, say: Callable[[str], None]) -> None:
 def release(stack: Stack, say: Callable[[str], None]) -> None:
     """Remove what no resource knows of, and what would hold volumes and networks that a `down` removes."""
     with Daemon(stack.settings.docker.host) as daemon:
+        for container in daemon.containers(stack.env, LOAD_LABEL):
+            say(f"ending the load run {container.name}")
+            daemon.end(container.id)
         before.clear(daemon, before.left_behind(daemon, stack.env, _recorded(stack), _may_remove), say)
 
 

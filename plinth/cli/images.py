@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,10 @@ from plinth.cli.common import Env, Json, console, print_json
 from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
 from plinth.files import READABLE, write_whole
+from plinth.home import home
 from plinth.images import PINS, is_built_here, pins, with_digests, without_digest
+from plinth.load.image_sets import file_name, sets_of
+from plinth.load.slo import Data, load_slo
 from plinth.output_files import output_files
 from plinth.settings import Settings, TargetName
 from plinth.targets.choose import image_references, images_of, to_build
@@ -48,19 +52,15 @@ def list_(env: Env, json: Json = False) -> None:
 
 @commands.command()
 def build(env: Env, wheels: Wheels = None) -> None:
-    """Build Plinth's own image, for its exporter and backups. Example: plinth images build dev"""
+    """Build Plinth's own image, for its exporter, backups and the load gate. Example: plinth images build dev"""
     root = project_root()
     settings, _ = _environment(env)
     with Daemon(settings.docker.host) as daemon:
         daemon.version()
-        reference = own.build(
-            daemon,
-            images_of(settings, root),
-            settings.qdrant.version,
-            root,
-            wheels,
-            lambda words: console.print(f"  {words}"),
-        )
+        sets = sets_of(load_slo(root / settings.slo.file))
+        data = _data(sets, home(root, env).cache)
+        content = own.Content(root, settings.qdrant.version, sets, data, wheels)
+        reference = own.build(daemon, images_of(settings, root), content, _say)
     console.print(f"Built {reference}; `plinth up {env}` runs it.")
 
 
@@ -135,6 +135,25 @@ def load(env: Env, file: File) -> None:
             exit_code=1,
         )
     console.print(f"Every image of '{env}' is there.")
+
+
+def _data(sets: Sequence[Data], cache: Path) -> dict[str, bytes]:
+    """The load gate's data sets for the image; what cannot be had here is left out, and said."""
+    # What embeds is heavy, and no other command of images needs it.
+    from plinth.load.dataset import dataset
+    from plinth.load.packed import packed
+
+    found = {}
+    for wanted in sets:
+        try:
+            found[file_name(wanted)] = packed(dataset(wanted, cache, _say))
+        except UserError as error:
+            _say(f"! the image gets no data set {file_name(wanted)}, which load profiles ask for: {error}")
+    return found
+
+
+def _say(words: str) -> None:
+    console.print(f"  {words}")
 
 
 def _unbuilt(daemon: Daemon, references: dict[str, str]) -> list[str]:

@@ -6,17 +6,19 @@ import json as jsonlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
 from plinth import machine
 from plinth.child import terminable
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, progress_console, stack_of
+from plinth.cli.load_in_stack import run_in_stack, why_from_here
 from plinth.collection_files import collection_specs
 from plinth.console import line
 from plinth.errors import UserError
@@ -30,13 +32,14 @@ from plinth.load.own_collection import own_collection
 from plinth.load.page import page
 from plinth.load.record import ReportRecord
 from plinth.load.report import COLOURS, Report
-from plinth.load.slo import load_slo
+from plinth.load.slo import Profile, Slo, load_slo
 from plinth.load.verdict import Verdict, lateness, soundness
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_load
 from plinth.output_files import output_files
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.spec import CollectionSpec
+from plinth.settings import TargetName
 from plinth.stack import Stack
 from plinth.umask import users_umask
 
@@ -71,15 +74,19 @@ def load(
     html_out: Annotated[Path | None, typer.Option(help="Write the report as a page with plots.")] = None,
     junit_out: Annotated[Path | None, typer.Option(help="Write the report as JUnit's XML.")] = None,
     workers: Annotated[
-        Path | None, typer.Option(help="Hand the job out in this directory, to workers of other machines.")
+        str | None,
+        typer.Option(
+            metavar="N|DIRECTORY",
+            help="So many Locust workers, in place of the profile's `processes`; or a directory in which the job is "
+            "handed out to workers of other machines.",
+        ),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the run's collection on the server.")] = False,
     json: Json = False,
 ) -> None:
     """Judge an environment under load: exit 0 pass, 1 fail, 3 void. Example: plinth load local --profile smoke"""
     files = output_files({"--json-out": json_out, "--html-out": html_out, "--junit-out": junit_out})
-    if workers and not workers.is_dir():
-        raise UserError(f"--workers {workers} is no directory; name one that the workers' machines share.")
+    processes, handed_out = _workers(workers)
     then = baselines.read(baseline) if baseline else None
     stack = stack_of(env)
     with terminable(), _no_verdict():
@@ -89,9 +96,8 @@ def load(
             )
             raise typer.Exit(_take_turns(stack, stack_of(against), profile, protocol, keep=keep))
         say = _teller(json)
-        if then:
-            baselines.require_alike(_kind(stack, profile, protocol, say), then)
-        report = measure(stack, outputs_of(stack), profile, protocol, url, then, say, workers, keep=keep)
+        options = RunOptions(profile, protocol, url, then, processes, handed_out, keep)
+        report = measure(stack, outputs_of(stack), options, say)
     _write(report, *files.values())
     if json:
         print_json(report.to_json())
@@ -115,12 +121,13 @@ def _refuse_beside_against(options: Mapping[str, object]) -> None:
         raise UserError(f"--against compares rounds in turn and makes no report; leave {', '.join(given)} out.")
 
 
-def _kind(stack: Stack, profile_name: str, protocol: Protocol, say: Say) -> baselines.Kind:
-    """What kind of run is asked for."""
-    profile = load_slo(stack.root / stack.settings.slo.file).profile(profile_name)
+def _kind(stack: Stack, slo: Slo, options: RunOptions, say: Say, *, is_here: bool) -> baselines.Kind:
+    """What kind of run is asked for; one that is carried out elsewhere says of itself on which machine."""
+    profile = slo.profile(options.profile)
     rate = (profile.steps or (profile.rate_per_s,))[0]
     data = dataset(profile.data, stack.home.cache, say).described
-    return baselines.Kind(profile_name, protocol.value, rate, data, machine.described())
+    elsewhere = None if is_here else (options.then.machine if options.then else None)
+    return baselines.Kind(options.profile, options.protocol.value, rate, data, elsewhere or machine.described())
 
 
 def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protocol, *, keep: bool) -> int:
@@ -161,46 +168,100 @@ def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protoco
     return verdict.exit_code
 
 
-def measure(
-    stack: Stack,
-    outputs: dict[str, Any],
-    profile: str,
-    protocol: Protocol = Protocol.rest,
-    url: str | None = None,
-    then: ReportRecord | None = None,
-    say: Say | None = None,
-    workers: Path | None = None,
-    *,
-    keep: bool = False,
-) -> Report:
+@dataclass(frozen=True)
+class RunOptions:
+    """What kind of run is asked for.
+
+    ``then`` is an earlier run of the same kind, which it must not be slower than; ``processes`` are the workers in
+    place of the profile's; ``handed_out`` is where workers of other machines find the job. The run's collection is
+    dropped afterwards, unless ``keep``.
+    """
+
+    profile: str = "smoke"
+    protocol: Protocol = Protocol.rest
+    url: str | None = None
+    then: ReportRecord | None = None
+    processes: int | None = None
+    handed_out: Path | None = None
+    keep: bool = False
+
+    @property
+    def is_of_here(self) -> bool:
+        """Whether an address or a directory is named, which are this machine's to use."""
+        return self.url is not None or self.handed_out is not None
+
+
+def measure(stack: Stack, outputs: dict[str, Any], options: RunOptions, say: Say | None = None) -> Report:
     """Run a profile against a deployed environment, and mark it in Grafana where there is one.
 
-    ``then`` is an earlier run of the same kind, which it must not be slower than; ``workers`` is where workers of other
-    machines find the job. The run's collection is dropped afterwards, unless ``keep``.
+    The load comes from beside the stores wherever it can.
     """
-    began, slo = time.monotonic(), load_slo(stack.root / stack.settings.slo.file)
-    with terminable():
-        report = run(
-            _server(outputs, url),
-            profile,
-            slo,
-            _tuned(stack),
-            protocol=protocol.value,
-            cache=stack.home.cache,
-            locustfile=stack.root / "load" / "locustfile.py",
-            on_progress=say or _say,
-            handed_out=workers and workers.resolve(),
-            keep=keep,
-        )
-    if then:
-        compared = baselines.verdict(report.to_record(), then, slo.generator.max_lag_p95_ms)
+    on_progress = say or _say
+    began, slo = time.monotonic(), _slo(stack, options)
+    from_here = "it is asked to" if options.is_of_here else why_from_here(stack)
+    if options.then:
+        baselines.require_alike(_kind(stack, slo, options, on_progress, is_here=from_here is not None), options.then)
+    with terminable(), _no_verdict():
+        if from_here is None:
+            report = run_in_stack(
+                stack,
+                outputs,
+                options.profile,
+                slo,
+                _tuned(stack),
+                on_progress,
+                protocol=options.protocol.value,
+                keep=options.keep,
+            )
+        else:
+            if not options.is_of_here and stack.settings.target is not TargetName.local:
+                on_progress(f"! the load comes from this machine, and what lies between is measured too: {from_here}")
+            report = run(
+                _server(outputs, options.url),
+                options.profile,
+                slo,
+                _tuned(stack),
+                protocol=options.protocol.value,
+                cache=stack.home.cache,
+                locustfile=stack.root / "load" / "locustfile.py",
+                on_progress=on_progress,
+                handed_out=options.handed_out,
+                keep=options.keep,
+            )
+    if options.then:
+        compared = baselines.verdict(report.to_record(), options.then, slo.generator.max_lag_p95_ms)
         report = replace(report, compared=compared)
     mark_load(stack.home.watched / MARKS, report.to_json())
     if "grafana" in outputs:
         failed = annotate(outputs["grafana"], report, time.monotonic() - began)
         if failed:
-            (say or _say)(f"{failed}.")
+            on_progress(f"{failed}.")
     return report
+
+
+def _workers(given: str | None) -> tuple[int | None, Path | None]:
+    """How many workers, or where the job is handed out."""
+    if given is None:
+        return None, None
+    if given.isdecimal():
+        return int(given), None
+    directory = Path(given)
+    if not directory.is_dir():
+        raise UserError(f"--workers {given} is neither a number nor a directory; name one that the machines share.")
+    return None, directory.resolve()
+
+
+def _slo(stack: Stack, options: RunOptions) -> Slo:
+    """The targets, with as many workers in the profile as are asked for."""
+    slo = load_slo(stack.root / stack.settings.slo.file)
+    if options.processes is None:
+        return slo
+    own = slo.profile(options.profile).model_dump() | {"processes": options.processes}
+    try:
+        changed = Profile.model_validate(own)
+    except ValidationError as error:
+        raise UserError(f"--workers {options.processes}: {error.errors()[0]['msg'].lower()}.") from None
+    return slo.model_copy(update={"profiles": {**slo.profiles, options.profile: changed}})
 
 
 def _server(outputs: dict[str, Any], url: str | None = None) -> Server:

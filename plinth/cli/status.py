@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from importlib import import_module
 from threading import Thread
 from typing import Annotated, Any
@@ -15,13 +16,15 @@ from plinth.cli.backup_status import backup_status, with_backups
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
 from plinth.console import line
 from plinth.health import Policy, Status, check, dependencies, remembered
-from plinth.probes import CLIENTS
+from plinth.probes import CLIENTS, HTTP_CLIENT
 from plinth.qdrant.cluster import describe
 from plinth.qdrant.observe import observe_others
 from plinth.settings import Settings, TargetName
 from plinth.stack import Stack
 
 PEERS_TIMEOUT_S = 3.0
+# Of an `up` that has just deployed.
+PATIENCE_S, PAUSE_S = 30.0, 1.0
 # Each probe makes a way into the cluster first.
 TUNNELLED = {"PROBE_TIMEOUT_MS": "2000"}
 
@@ -60,7 +63,7 @@ def status(
 def _load_clients(settings: Settings) -> None:
     """Import what asks the stores while the state's key is derived, which takes as long and another processor."""
     stores = (("postgres", settings.postgres.enabled), ("redis", settings.redis.enabled))
-    wanted = [CLIENTS[name] for name, enabled in stores if enabled]
+    wanted = [HTTP_CLIENT, *(CLIENTS[name] for name, enabled in stores if enabled)]
     Thread(target=lambda: [import_module(client) for client in wanted], daemon=True).start()
 
 
@@ -77,8 +80,17 @@ def probe(stack: Stack, outputs: dict[str, Any], *, cache: bool) -> Status:
 
 
 def show(stack: Stack, outputs: dict[str, Any]) -> bool:
-    """Probe anew and print; whether all is ready."""
-    found = with_backups(probe(stack, outputs, cache=False), backup_status(stack, outputs))
+    """Probe anew and print; whether all is ready.
+
+    Asked again for a while: each service has just been ready for its gate, and on a busy machine the first answers
+    come late.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        found = with_backups(probe(stack, outputs, cache=False), backup_status(stack, outputs))
+        if found.ready or time.monotonic() >= end:
+            break
+        time.sleep(PAUSE_S)
     _show(found)
     return found.ready
 

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from plinth.load.generated import generate, intrinsic_dimension
-from plinth.load.minilm import MiniLM
 from plinth.load.slo import Data
 from plinth.load.wordnet import Gloss, glosses
 
@@ -70,24 +69,30 @@ def nearest(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], am
     return {int(row) for row in rows}
 
 
-def dataset(wanted: Data, cache: Path, on_progress: Callable[[str], None]) -> Dataset:
-    """The set that a profile asks for."""
+def dataset(wanted: Data, cache: Path | None, on_progress: Callable[[str], None]) -> Dataset:
+    """The set that a profile asks for; without a cache directory it is generated, or comes with Plinth's image."""
     if wanted.source == "wordnet":
+        if cache is None:
+            from plinth.load.packed import of_image
+
+            return of_image(wanted)
         return wordnet(wanted.points, wanted.queries, cache, on_progress)
     return generated(wanted, cache, on_progress)
 
 
-def generated(wanted: Data, cache: Path, on_progress: Callable[[str], None]) -> Dataset:
+def generated(wanted: Data, cache: Path | None, on_progress: Callable[[str], None]) -> Dataset:
     """Vectors that resemble embeddings, of any size and dimension; three in ten points have the rarer model."""
     recipe = json.dumps([GENERATED, wanted.points, wanted.queries, wanted.dimensions, wanted.tenants])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     name = f"generated-{digest}"
-    arrays = _cached(cache / f"{name}.npz", "vectors", "tenants", "queries", "query_tenants")
+    kept = cache / f"{name}.npz" if cache else None
+    arrays = _cached(kept, "vectors", "tenants", "queries", "query_tenants") if kept else None
     if arrays is None:
-        on_progress(f"Generating {wanted.points} x {wanted.dimensions} vectors, once")
+        on_progress(f"Generating {wanted.points} x {wanted.dimensions} vectors{', once' if kept else ''}")
         made = generate(wanted.points, wanted.dimensions, wanted.tenants, wanted.queries, seed=7)
         arrays = (made.vectors, made.tenants, made.queries, made.query_tenants)
-        _keep(cache / f"{name}.npz", vectors=arrays[0], tenants=arrays[1], queries=arrays[2], query_tenants=arrays[3])
+        if kept:
+            _keep(kept, vectors=arrays[0], tenants=arrays[1], queries=arrays[2], query_tenants=arrays[3])
     vectors, tenants, queries, query_tenants = arrays
     present = np.isin(query_tenants, tenants)
     queries, query_tenants = queries[present], query_tenants[present]
@@ -138,6 +143,9 @@ def wordnet(points: int, queries: int, cache: Path, on_progress: Callable[[str],
 
 
 def _embed(sample: list[Gloss], on_progress: Callable[[str], None]) -> npt.NDArray[np.float32]:
+    # What runs the model is heavy, and is not in Plinth's image.
+    from plinth.load.minilm import MiniLM
+
     told = -1
 
     def tell(share: float) -> None:

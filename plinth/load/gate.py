@@ -118,7 +118,7 @@ def run(
     shipped: CollectionSpec,
     *,
     protocol: Protocol = "rest",
-    cache: Path,
+    cache: Path | None,
     locustfile: Path,
     on_progress: Callable[[str], None],
     handed_out: Path | None = None,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+import plinth
 from plinth.child import fixed_environment
 from plinth.errors import UserError
 from plinth.load.dataset import TOP, Dataset
@@ -150,6 +151,12 @@ def _elsewhere(schedule: Schedule) -> list[str]:
     return ["--master", *port, "--expect-workers", str(schedule.processes), *patience]
 
 
+def _packages() -> dict[str, str]:
+    """Where Plinth's image has its packages, beside this one, no interpreter looks by itself."""
+    beside = Path(plinth.__file__).parent.parent
+    return {"PYTHONPATH": str(beside)} if (beside / "locust").is_dir() else {}
+
+
 def _run(job: Path, schedule: Schedule, locustfile: Path, workers: list[str]) -> str:
     """Run Locust to its end; returns its last words. Past its time it and its workers are killed."""
     users = str(schedule.processes)
@@ -157,7 +164,7 @@ def _run(job: Path, schedule: Schedule, locustfile: Path, workers: list[str]) ->
     # Locust takes options from the environment and the working directory: none of the caller's are meant here.
     process = subprocess.Popen(
         [*command, *workers, "--stop-timeout", "40", "--only-summary", "--loglevel", "WARNING"],
-        env=fixed_environment({"PLINTH_LOAD_JOB": str(job)}, job.parent),
+        env=fixed_environment({"PLINTH_LOAD_JOB": str(job), **_packages()}, job.parent),
         cwd=job.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

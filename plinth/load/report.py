@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import isinf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from rich.table import Table
-
-from plinth.console import line
 from plinth.load.observe import ServerSide
 from plinth.load.percentiles import Estimate
 from plinth.load.record import (
@@ -27,6 +24,9 @@ from plinth.load.record import (
 from plinth.load.rounds import Result, Times, times
 from plinth.load.slo import CREATE, Profile, Slo
 from plinth.load.verdict import Measured, Operation, Verdict, below_floor
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLOURS = {"pass": "green", "fail": "red", "void": "yellow"}
 
@@ -164,6 +164,11 @@ class Report:
 
     def table(self) -> Table:
         """The operations against their targets."""
+        # Plinth's image measures and shows nothing.
+        from rich.table import Table
+
+        from plinth.console import line
+
         percentile = self.judged.percentile
         table = Table(title=f"Load gate '{self.profile}' on {self.engine}", title_justify="left")
         judged = f"p{percentile} within"

@@ -10,6 +10,7 @@ from plinth.errors import UserError
 from plinth.home import Home
 from plinth.images import Images, images, is_built_here
 from plinth.services import Service, qdrant, services, webhooks
+from plinth.services.spec import OWN_IMAGE
 from plinth.settings import Settings, TargetName
 from plinth.targets.docker import DockerTarget
 from plinth.targets.docker.daemon import Daemon
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 
 def image_references(settings: Settings, root: Path) -> dict[str, str]:
-    """The images of an environment by key, with its mirror and its own choices."""
-    return images_of(settings, root).references(services(settings, root))
+    """The images of an environment by key, with its mirror and its own choices; Plinth's own for the load gate too."""
+    chosen = images_of(settings, root)
+    found = chosen.references(services(settings, root))
+    return found if settings.managed.qdrant_url else {**found, OWN_IMAGE: chosen.of(OWN_IMAGE)}
 
 
 def images_on(daemon: Daemon, settings: Settings, root: Path) -> Images:

@@ -12,11 +12,14 @@ from plinth.collection_files import collection_specs
 from plinth.environment import load_settings, parse
 from plinth.exporter.config import Config as ExporterConfig
 from plinth.images import images
+from plinth.load import handed
+from plinth.load.needs import limits
+from plinth.load.slo import load_slo
 from plinth.services import services
 from plinth.services.backup import NAME as BACKUPS
 from plinth.services.secrets import secrets
 from plinth.settings import Settings
-from plinth.targets.kubernetes import KubernetesTarget
+from plinth.targets.kubernetes import KubernetesTarget, load
 from plinth.targets.kubernetes.backup import repository_ports
 from plinth.targets.kubernetes.names import object_name
 from tests.charts.rendering import VERSIONS, check, containers, needs_helm, parsed, pods, text
@@ -24,6 +27,7 @@ from tests.charts.restricted import violations
 from tests.conftest import ROOT
 
 pytestmark = needs_helm
+SLO = load_slo(ROOT / "load" / "slo.yaml")
 DATABASES = {"databases": [{"name": "digi_core"}]}
 SETTINGS: dict[str, Settings] = {
     **{env: load_settings(ROOT, env) for env in ("staging", "prod")},
@@ -121,7 +125,8 @@ def test_the_bound_of_the_namespace_has_room_for_every_pod_and_one_in_its_place(
         for name, pod in pods(found)
         for container in containers(pod)
     ]
-    assert 0 < 2 * sum(written) <= made.ephemeral_gib()
+    # Beside a run of the load gate, which writes less than one GiB.
+    assert 0 < 2 * sum(written) + 1 <= made.ephemeral_gib()
 
 
 def test_volumes_are_called_and_sized_as_the_target_grows_them(made: KubernetesTarget) -> None:
@@ -190,6 +195,53 @@ def secrets_read(found: Any) -> set[tuple[str, str]]:
             name = about.get("secretName") or about["name"]
             read |= {(name, item["key"]) for item in about["items"]}
     return read
+
+
+def load_job(name: str) -> dict[str, Any]:
+    """The Job of a run of the load gate in an environment, with eight workers."""
+    settings = SETTINGS[name]
+    profile = SLO.profile("release").model_copy(update={"processes": 8})
+    shipped = next(spec for spec in collection_specs(settings, ROOT) if "embeddings" in spec.aliases)
+    job = handed.job_of("release", SLO, shipped, url="http://x", grpc=None, protocol="rest")
+    return load.job_of(settings, "registry.test/plinth:0.1.0", job, limits(profile))
+
+
+@pytest.mark.requirement("S1-14")
+@pytest.mark.parametrize("name", sorted(set(SETTINGS) - {"managed"}))
+def test_a_load_run_keeps_to_the_rules_of_the_namespace_and_is_let_in_to_qdrant(name: str) -> None:
+    made, job = target(SETTINGS[name]), load_job(name)
+    for version in VERSIONS:
+        check(job, version)
+    ((_, pod),) = pods([job])
+    assert violations(pod) == []
+    ways = of("NetworkPolicy", made)["qdrant"]["spec"]["ingress"]
+    allowed = [
+        peer["podSelector"]["matchLabels"]
+        for way in ways
+        if {port["port"] for port in way["ports"]} == {"http", "grpc"}
+        for peer in way["from"]
+    ]
+    assert any(labels.items() <= pod["metadata"]["labels"].items() for labels in allowed)
+    # No policy of a chart, each of which says what its own pods may, is about it; no Service leads to it.
+    for kind in ("NetworkPolicy", "Service"):
+        for about in of(kind, made).values():
+            spec = about["spec"]
+            selector = spec["podSelector"]["matchLabels"] if kind == "NetworkPolicy" else spec["selector"]
+            assert not selector.items() <= pod["metadata"]["labels"].items(), about["metadata"]["name"]
+    for secret, key in secrets_read(job):
+        assert key in made.secrets()[secret], (secret, key)
+    read = {key for _, key in secrets_read(job)}
+    assert read == {"api-key"} | ({"ca.crt"} if SETTINGS[name].qdrant.tls else set())
+
+
+def test_a_load_run_gets_what_its_workers_need_and_is_tried_once() -> None:
+    job = load_job("small-with-tls")
+    assert (job["spec"]["backoffLimit"], job["spec"]["ttlSecondsAfterFinished"] > 0) == (0, True)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["cpu"] == "9"
+    assert container["resources"]["requests"]["cpu"] == "4"
+    assert container["command"] == ["python3", "-m", "plinth.load"]
+    assert load_job("small-with-tls")["metadata"]["name"] != job["metadata"]["name"]
 
 
 BACKED_UP = ["with-backups-in-a-bucket", "with-backups-in-a-claim"]

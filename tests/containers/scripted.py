@@ -41,7 +41,8 @@ class Engine:
                 elif self.path == "/info":
                     self.reply(200, engine.capacity)
                 elif self.path.partition("?")[0] == "/containers/json":
-                    self.reply(200, engine.containers)
+                    of_loads = "plinth.load" in unquote(self.path)
+                    self.reply(200, [one for one in engine.containers if ("plinth.load" in one["Labels"]) == of_loads])
                 elif self.path.partition("?")[0] == "/networks":
                     self.reply(200, engine.networks)
                 elif self.path.startswith("/containers/"):

@@ -13,7 +13,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 from typer.testing import CliRunner, Result
 
 from plinth.cli import app
@@ -24,8 +23,9 @@ from plinth.home import home
 from plinth.load import gate
 from plinth.qdrant.client import Qdrant
 from plinth.stack import Stack
-from tests.conftest import KEY, ROOT, Server
+from tests.conftest import KEY, Server
 from tests.project import Environment
+from tests.slo import unhurried
 
 TINY: dict[str, Any] = {
     "percentile": 95,
@@ -45,12 +45,7 @@ def run(
 ) -> Callable[..., tuple[Result, Server]]:
     """Runs `plinth load t` against a server of the test's own, with targets that any machine meets."""
     project, server = Environment(tmp_path / "p", {"plinth:target": "local"}), embedded()
-    slo = yaml.safe_load((ROOT / "load" / "slo.yaml").read_text())
-    for target in slo["operations"].values():
-        target |= {"p95_ms": 10_000, "p99_ms": 10_000}
-    slo["profiles"] = {"smoke": slo["profiles"]["smoke"], "tiny": TINY}
-    slo["generator"] = {"min_achieved_share": 0.5, "max_lag_p95_ms": 5000, "min_headroom": 1}
-    (project.root / "load" / "slo.yaml").write_text(yaml.safe_dump(slo))
+    (project.root / "load" / "slo.yaml").write_text(unhurried({"tiny": TINY}))
     where = {"url": server.url, "grpc_url": f"http://127.0.0.1:{server.grpc_port}", "api_key": KEY}
     settings, place = load_settings(project.root, "t"), home(project.root, "t")
     stack = Stack("t", project.root, place, settings)

@@ -22,6 +22,7 @@ from tests.containers.applied import needs_containers, provided
 from tests.containers.engine import Containers
 from tests.containers.stack import Stack, settings
 from tests.project import needs_pulumi
+from tests.slo import SHORT, unhurried
 
 pytestmark = [
     pytest.mark.engine,
@@ -53,6 +54,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         made = Stack(Path(directory), wanted, env, **variables)
         made.containers = Containers(client, env)
         try:
+            # No load is sent here, so nothing need be embedded for the image.
+            (made.root / "load" / "slo.yaml").write_text(unhurried({"smoke": SHORT}))
             made.plinth("images", "build", env, "--wheels", str(wheels))
             made.up()
             yield made

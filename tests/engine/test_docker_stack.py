@@ -20,6 +20,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from plinth.load.wordnet import DIRECTORY
 from tests.conftest import ROOT, free_port, real_qdrant
 from tests.containers import built, own
 from tests.containers.applied import needs_containers, provided
@@ -28,6 +29,7 @@ from tests.containers.stack import Stack, settings
 from tests.grafana import Grafana, errors, has_grafana, needs_grafana
 from tests.project import Environment, needs_pulumi
 from tests.prometheus import values
+from tests.slo import SHORT, unhurried
 from tests.waiting import wait_for
 
 pytestmark = [
@@ -36,6 +38,7 @@ pytestmark = [
     needs_pulumi,
     needs_containers,
 ]
+WORDNET = (DIRECTORY / "data.noun").exists()
 SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager", "plinth-backup"} | {
     f"{name}-exporter" for name in ("node", "redis", "postgres", "plinth")
 }
@@ -43,6 +46,8 @@ GRAFANA = {"grafana"} if has_grafana() else set()
 SERVICES |= GRAFANA
 EXPORTER = "plinth-exporter"
 OWN = {EXPORTER, "plinth-backup"}
+# The image holds the set of WordNet's that it asks for.
+SHORT_OF_WORDNET = SHORT | ({"data": {"source": "wordnet", "points": 400, "queries": 40}} if WORDNET else {})
 POINT = {"points": [{"id": 7, "vector": [0.1] * 384, "payload": {"kept": True}}]}
 
 
@@ -98,6 +103,9 @@ def test_up_makes_containers_that_are_healthy_and_status_agrees(stack: Stack) ->
 
 def test_the_own_image_is_built_and_its_exporter_watches_the_collections(stack: Stack, tmp_path: Path) -> None:
     own.fill_wheels(tmp_path)
+    (stack.root / "load" / "slo.yaml").write_text(
+        unhurried({"smoke": SHORT_OF_WORDNET, "long": SHORT | {"duration_s": 300}})
+    )
     assert "makes it" in stack.plinth("images", "pull", stack.env, expect=1)
     said = stack.plinth("images", "build", stack.env, "--wheels", str(tmp_path))
     assert "Step 1/" in said
@@ -182,10 +190,66 @@ def test_the_own_image_holds_what_backups_need_and_nothing_of_its_build(
     for command in ("restic version", "pg_dump --version", "psql --version", "redis-server --version"):
         assert exporter.exec_run(command).exit_code == 0, command
     assert b"65534" in exporter.exec_run("id -u").output
-    assert exporter.exec_run("ls /build /root/.cache /opt/plinth/pytest /opt/plinth/pulumi").exit_code != 0
+    assert exporter.exec_run("ls /build /root/.cache /opt/plinth/matplotlib /opt/plinth/pulumi").exit_code != 0
     history = json.dumps(client.images.get(stack.images["plinth"]).history())
     assert "PIP_INDEX_URL=" not in history
     assert "/build" not in history
+
+
+def in_use(client: docker.DockerClient) -> tuple[set[str], set[str]]:
+    """The engine's containers and volumes by name."""
+    return (
+        {one.name for one in client.containers.list(all=True)},
+        {volume.name for volume in client.volumes.list()},
+    )
+
+
+@pytest.mark.requirement("S2-02")
+def test_the_load_comes_from_the_stacks_network_and_its_reports_come_home(
+    stack: Stack, client: docker.DockerClient, tmp_path: Path
+) -> None:
+    files = {option: tmp_path / option for option in ("json", "html", "junit")}
+    outs = [word for option, path in files.items() for word in (f"--{option}-out", str(path))]
+    with stack.qdrant() as qdrant:
+        before, collections = in_use(client), qdrant.collections()
+        said = stack.plinth("load", stack.env, "--workers", "2", *outs)
+        assert "Loaded 400 points into plinth_load_" in said
+        assert "Verdict: pass" in said
+        assert "comes from this machine" not in said
+        found = json.loads(files["json"].read_text())
+        assert found["url"].startswith(f"http://plinth-{stack.env}-qdrant-0:")
+        assert (found["verdict"], found["generator"]["processes"]) == ("pass", 2)
+        assert found["operations"]["search"]["recall_at_10"] > 0.9
+        assert "<svg" in files["html"].read_text()
+        assert "testsuite" in files["junit"].read_text()
+        assert (in_use(client), qdrant.collections()) == (before, collections)
+
+
+@pytest.mark.requirement("S1-14")
+def test_a_ctrl_c_ends_the_load_and_nothing_of_it_stays(stack: Stack, client: docker.DockerClient) -> None:
+    command = [sys.executable, "-c", "from plinth.cli import main; main()", "load", stack.env, "--profile", "long"]
+    with stack.qdrant() as qdrant:
+        before, collections, key = in_use(client), qdrant.collections(), stack.outputs()["qdrant"]["api_key"]
+        process = subprocess.Popen(
+            command,
+            cwd=stack.root,
+            env=stack.surroundings(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any(line.startswith("  Load: 30 requests/s") for line in lines)
+        (load,) = client.containers.list(filters={"label": f"plinth.load={stack.env}"})
+        assert key not in json.dumps(client.api.inspect_container(load.id))
+        assert key not in load.exec_run("cat /proc/1/environ /proc/1/cmdline").output.decode()
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+        assert process.wait(90) == 130, said
+        assert "Interrupted: the load was ended" in said
+        assert "Traceback" not in said
+        assert (in_use(client), qdrant.collections()) == (before, collections)
 
 
 @pytest.mark.requirement("S1-06")

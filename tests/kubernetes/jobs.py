@@ -58,7 +58,15 @@ class JobPod:
             state = {"waiting": {"reason": self.script.waits, "message": "as told"}}
         elif self.ended.is_set():
             state = {"terminated": {"exitCode": self.script.exit_code}}
-        status = {"name": "backup", "ready": False, "image": "x", "imageID": "", "restartCount": 0, "state": state}
+        (container,) = self.manifest["spec"]["template"]["spec"]["containers"]
+        status = {
+            "name": container["name"],
+            "ready": False,
+            "image": "x",
+            "imageID": "",
+            "restartCount": 0,
+            "state": state,
+        }
         labels = {"job-name": self.manifest["metadata"]["name"]}
         return {
             "metadata": {"name": self.name, "labels": labels},

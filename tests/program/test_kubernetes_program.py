@@ -124,7 +124,7 @@ def test_the_namespace_lets_restricted_pods_in_alone(run: Run) -> None:
 
 def test_the_namespace_bounds_what_its_pods_write_on_their_machines(run: Run) -> None:
     recorder = run(parse(QDRANT_ALONE, source="x"))
-    assert to_plain(recorder.of("ResourceQuota")["quota"])["spec"] == {"hard": {"limits.ephemeral-storage": "6Gi"}}
+    assert to_plain(recorder.of("ResourceQuota")["quota"])["spec"] == {"hard": {"limits.ephemeral-storage": "7Gi"}}
     silent = to_plain(recorder.of("LimitRange")["limit-range"])["spec"]["limits"][0]
     assert set(silent["default"]) == set(silent["defaultRequest"]) == {"ephemeral-storage"}
 

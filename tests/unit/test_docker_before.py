@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plinth.cli import docker_ground
 from plinth.environment import parse
 from plinth.errors import UserError
-from plinth.home import Home
+from plinth.home import Home, home
 from plinth.services import services
 from plinth.settings import Settings
+from plinth.stack import Stack
 from plinth.targets.choose import target_of
 from plinth.targets.digest import digest
 from plinth.targets.docker.address import DEFAULT, engine_address
@@ -56,6 +58,19 @@ def before(engine: Engine, demand: Demand | None = None, *, may_remove: bool = F
 
 
 CARRIES = {"plinth.carries": "files"}
+
+
+def test_a_load_that_runs_is_no_leftover_and_a_down_ends_it(engine: Engine, tmp_path: Path) -> None:
+    engine.containers = [container("plinth-t-load-0a1b2c", "running", **{"plinth.load": "t"})]
+    assert before(engine) == []
+    assert engine.removed == []
+    settings = parse({"target": "docker", "docker": {"host": engine.host}}, source="x")
+    said: list[str] = []
+    docker_ground.release(Stack("t", tmp_path, home(tmp_path, "t"), settings), said.append)
+    assert said == ["ending the load run plinth-t-load-0a1b2c"]
+    # By its own end, so that it drops what it has made on the server.
+    assert engine.posts[-1] == "/containers/id-of-plinth-t-load-0a1b2c/stop"
+    assert engine.removed == ["/containers/id-of-plinth-t-load-0a1b2c"]
 
 
 @pytest.mark.parametrize(

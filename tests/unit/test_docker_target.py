@@ -18,6 +18,7 @@ from plinth.environment import load_settings
 from plinth.errors import UserError
 from plinth.home import Home, last_deployed, remember_deployed
 from plinth.images import Images, at_version, by_digest, mirrored, pins, repository, with_digests, without_digest
+from plinth.load.slo import Data
 from plinth.preflight import ports, refusals
 from plinth.targets.docker import digest, own
 from plinth.targets.docker.before import Demand, make_sure
@@ -233,7 +234,7 @@ def read(context: bytes) -> dict[str, bytes]:
 def build(engine: Engine, wheels: Path | None = None) -> list[str]:
     said: list[str] = []
     with Daemon(engine.host) as daemon:
-        own.build(daemon, Images(pins(ROOT)), "1.18.3", ROOT, wheels, said.append)
+        own.build(daemon, Images(pins(ROOT)), own.Content(ROOT, "1.18.3", wheels=wheels), said.append)
     return said
 
 
@@ -261,6 +262,20 @@ def test_an_image_of_other_sources_is_stale_and_one_that_does_not_say_is_not(eng
         engine.images = {"localhost/x:1": labels}
         with Daemon(engine.host) as daemon:
             assert own.is_stale(daemon, "localhost/x:1", ROOT) is stale
+
+
+def test_the_own_image_holds_the_load_and_its_data_sets_and_is_stale_for_other_profiles(engine: Engine) -> None:
+    here, other = (Data(source="wordnet", points=points, queries=20) for points in (300, 400))
+    content = own.Content(ROOT, "1.18.3", [here], {"wordnet-300-20.npz": b"vectors"})
+    with Daemon(engine.host) as daemon:
+        own.build(daemon, Images(pins(ROOT)), content, lambda _: None)
+        context = read(engine.bodies[-1])
+        assert context["package/load/locustfile.py"] == (ROOT / "load" / "locustfile.py").read_bytes()
+        assert context["package/load-data/wordnet-300-20.npz"] == b"vectors"
+        built_of = json.loads(parse_qs(engine.posts[-1].partition("?")[2])["labels"][0])
+        engine.images = {"localhost/x:1": built_of}
+        stale = [own.is_stale(daemon, "localhost/x:1", ROOT, sets) for sets in ([here], [other], [])]
+    assert stale == [False, True, True]
 
 
 def test_wheels_go_along_and_a_directory_without_any_is_a_sentence(engine: Engine, tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
+from typing import NoReturn
 
+import httpx
 import psutil
 import pytest
 
+from plinth import http_client
 from plinth.errors import UserError
 from plinth.http_client import client_for, exempt_loopback, goes_direct, grpc_options, is_local, proxy_for
 from tests.proxy import EXEMPTIONS, VARIABLES
@@ -113,6 +117,23 @@ def test_a_proxy_that_cannot_be_used_is_named_in_a_sentence(monkeypatch: pytest.
     with pytest.raises(UserError, match=r"proxy for store\.example\.com cannot be used"):
         client_for("https://store.example.com")
     client_for("http://127.0.0.1:6333").close()
+
+
+def test_an_address_without_tls_reads_no_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten probes at once each read every one: on a busy machine no service answered in time."""
+
+    def read() -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setattr(httpx, "create_ssl_context", read)
+    http_client._public_authorities.cache_clear()
+    with client_for("http://127.0.0.1:9") as client, pytest.raises(httpx.ConnectError):
+        # Nor does it trust anyone where it is led to TLS after all.
+        client.get("/")
+    assert http_client._nobody().get_ca_certs() == []
+    assert http_client._nobody().verify_mode is ssl.CERT_REQUIRED
+    with pytest.raises(AssertionError):
+        client_for("https://store.example.com")
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://h:port", "http://h:99999999"])

@@ -9,6 +9,7 @@ import pytest
 from plinth.cli import stack as commands
 from plinth.cli import status
 from plinth.errors import UserError
+from plinth.health import Result, Status
 from plinth.load.verdict import Verdict, Word
 from tests.conftest import ROOT
 
@@ -74,3 +75,24 @@ def test_what_is_not_ready_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_gate_alone_keeps_its_exit_codes() -> None:
     assert {word: Verdict(word, ()).exit_code for word in get_args(Word)} == {"pass": 0, "fail": 1, "void": 3}
+
+
+@pytest.mark.parametrize(("late", "ready"), [(0, True), (2, True), (99, False)])
+def test_what_answers_late_on_a_busy_machine_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], late: int, ready: bool
+) -> None:
+    """Each service has just passed its gate: `up` came to "not ready" where a probe alone was late."""
+    asked: list[Status] = []
+
+    def probe(*_: object, cache: bool) -> Status:
+        assert not cache
+        asked.append(Status("plinth/t", {"redis": Result(enabled=True, ok=len(asked) >= late, skipped=False)}))
+        return asked[-1]
+
+    monkeypatch.setattr(status, "probe", probe)
+    monkeypatch.setattr(status, "backup_status", lambda *_: None)
+    monkeypatch.setattr(status, "PAUSE_S", 0)
+    monkeypatch.setattr(status, "PATIENCE_S", 60 if ready else 0)
+    assert status.show(Deployed(), {}) is ready  # type: ignore[arg-type]
+    assert len(asked) == (late + 1 if ready else 1)
+    assert ("NOT ready" in capsys.readouterr().out) is not ready

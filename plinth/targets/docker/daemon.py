@@ -10,6 +10,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -132,9 +133,9 @@ class Daemon(Connection):
             found |= {port["PublicPort"]: owner for port in container["Ports"] if "PublicPort" in port}
         return found
 
-    def containers(self, stack: str) -> list[Container]:
-        """The containers of a stack, running or not."""
-        params = {"all": "true", "filters": json_filter(label=[f"{STACK_LABEL}={stack}"])}
+    def containers(self, stack: str, label: str = STACK_LABEL) -> list[Container]:
+        """The containers of a stack by their label, running or not."""
+        params = {"all": "true", "filters": json_filter(label=[f"{label}={stack}"])}
         return [
             Container(entry["Id"], entry["Names"][0].lstrip("/"), entry["State"], CARRIER_LABEL in entry["Labels"])
             for entry in self._json("GET", "/containers/json", params)
@@ -149,6 +150,14 @@ class Daemon(Connection):
         """Remove a container with its anonymous volumes; ``force`` stops one that runs."""
         params = {"v": "true", **({"force": "true"} if force else {})}
         self._ask("DELETE", url_path("containers", container.id), params=params, missing=True)
+
+    def end(self, identity: str) -> None:
+        """Ask a container to end, wait for as long as its own grace, and remove it; one that is gone is well."""
+        with self.stream("POST", f"{url_path('containers', identity)}/stop") as answer:
+            answer.read()
+        # An engine that removes it by itself refuses where it has begun.
+        with suppress(UserError):
+            self.remove(Container(identity, identity, "exited"), force=True)
 
     def remove_network(self, network: Network) -> None:
         """Remove a network that nothing is attached to."""
@@ -185,6 +194,14 @@ class Daemon(Connection):
                 for entry in tar
                 if (content := tar.extractfile(entry)) is not None
             }
+
+    def put_archive(self, identity: str, directory: str, content: bytes) -> None:
+        """Unpack a tar archive into a directory of a container, which runs or not."""
+        path = f"{url_path('containers', identity)}/archive"
+        headers = {"content-type": "application/x-tar"}
+        with self.stream("PUT", path, params={"path": directory}, content=content, headers=headers) as answer:
+            if answer.is_error:
+                raise self._refusal("PUT", path, answer)
 
     def last_lines(self, name: str, count: int) -> list[str]:
         """The last lines that a container printed; none of one that is not there."""

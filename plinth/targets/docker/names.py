@@ -9,6 +9,8 @@ from typing import Any
 from plinth.services.spec import Service
 
 CONFIG = "/etc/plinth"
+# Of a load run, and not the stack's own: what carries that and is in no record stands in the way of an `up`.
+LOAD_LABEL = "plinth.load"
 # Where a container finds the volumes of others that it reads.
 READ = "/read"
 # Where the kernel counts what containers take, on the engine's machine and in the container that tells it.

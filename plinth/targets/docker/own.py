@@ -6,18 +6,23 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 import plinth
 from plinth.errors import UserError
 from plinth.images import BASE, Images
+from plinth.load.image_sets import DIRECTORY as DATA
+from plinth.load.image_sets import file_name
+from plinth.load.slo import Data
 from plinth.services.spec import OWN_IMAGE
 from plinth.targets.docker.daemon import Daemon
 
 DIRECTORY = Path("containers") / "plinth"
 PACKAGE = Path("package")
+LOCUSTFILE = Path("load") / "locustfile.py"
 DOCKERFILE = str(DIRECTORY / "Dockerfile")
 SOURCES = "plinth.sources"
 QDRANT = "qdrant"
@@ -26,16 +31,27 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
 PASSED_ON = ("PIP_INDEX_URL", *PROXIES)
 
 
-def build(
-    daemon: Daemon, images: Images, version: str, root: Path, wheels: Path | None, say: Callable[[str], None]
-) -> str:
-    """Build the image and give its reference; ``version`` is Qdrant's, for drills, and ``say`` hears of each step.
+@dataclass(frozen=True)
+class Content:
+    """What the image is made of beside this package.
 
-    Raises :class:`UserError`.
+    ``version`` is Qdrant's, for drills. ``sets`` are the data sets of the load gate that it is to hold, ``data`` those
+    that could be had here, by file name. ``wheels`` is a directory where the engine reaches no package index.
     """
-    bases, reference = (images.of(BASE), images.of(QDRANT, version)), images.of(OWN_IMAGE)
-    contents = sources(root)
-    context = archive(contents | _wheels(wheels))
+
+    root: Path
+    version: str
+    sets: Sequence[Data] = ()
+    data: Mapping[str, bytes] = field(default_factory=dict)
+    wheels: Path | None = None
+
+
+def build(daemon: Daemon, images: Images, content: Content, say: Callable[[str], None]) -> str:
+    """Build the image and give its reference; ``say`` hears of each step. Raises :class:`UserError`."""
+    bases, reference = (images.of(BASE), images.of(QDRANT, content.version)), images.of(OWN_IMAGE)
+    contents = sources(content.root, content.sets)
+    data = {str(PACKAGE / DATA / name): packed for name, packed in content.data.items()}
+    context = archive(contents | data | _wheels(content.wheels))
     names = [daemon.local_name(base) for base in bases]
     for name in names:
         if not daemon.has_image(name):
@@ -48,14 +64,17 @@ def build(
     return reference
 
 
-def is_stale(daemon: Daemon, reference: str, root: Path) -> bool:
+def is_stale(daemon: Daemon, reference: str, root: Path, sets: Sequence[Data] = ()) -> bool:
     """Whether an image was built of other sources than these; one that does not say so is somebody's own choice."""
     built_of = daemon.labels(reference).get(SOURCES)
-    return built_of is not None and built_of != digest(sources(root))
+    return built_of is not None and built_of != digest(sources(root, sets))
 
 
-def sources(root: Path) -> dict[str, bytes]:
-    """What the image is made of, by path: the Dockerfile with its lock file, and this installation's package."""
+def sources(root: Path, sets: Sequence[Data] = ()) -> dict[str, bytes]:
+    """What the image is made of, by path: the Dockerfile with its lock file, this installation's package, the load.
+
+    The load gate's data sets are there by their names alone: what they hold follows from those, and is 13 MB.
+    """
     found = {path.relative_to(root): path for path in sorted((root / DIRECTORY).iterdir()) if path.is_file()}
     package = Path(plinth.__file__).parent
     found |= {
@@ -63,10 +82,13 @@ def sources(root: Path) -> dict[str, bytes]:
         for path in sorted(package.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
+    found[PACKAGE / LOCUSTFILE] = root / LOCUSTFILE
+    names = "".join(f"{file_name(data)}\n" for data in sets)
     version = metadata.version("plinth")
     about = f"Metadata-Version: 2.1\nName: plinth\nVersion: {version}\n"
     return {str(name): path.read_bytes() for name, path in found.items()} | {
-        str(PACKAGE / f"plinth-{version}.dist-info" / "METADATA"): about.encode()
+        str(PACKAGE / f"plinth-{version}.dist-info" / "METADATA"): about.encode(),
+        str(PACKAGE / DATA / "sets"): names.encode(),
     }
 
 

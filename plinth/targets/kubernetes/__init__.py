@@ -45,6 +45,8 @@ from plinth.targets.placed import Node, Placed
 NOT_YET = "not-yet"
 # A backup, a check, a drill, and one that a person starts.
 RUNS = 4
+# One run of the load gate.
+LOAD_GIB = 1
 
 
 class KubernetesTarget(Layout):
@@ -146,10 +148,10 @@ class KubernetesTarget(Layout):
         return backup.claims(self._settings, self)
 
     def ephemeral_gib(self) -> int:
-        """What all pods may write on their machines' own disks, GiB: room for each and for one in its place."""
+        """What all pods may write on their machines' own disks, GiB: each, one in its place, and a load run."""
         pods = sum(RUNS if _is_scheduled(each) else len(self.nodes(each)) for each in self.services.values())
         beside = int(monitoring.lends_grafana(self.services))
-        return 2 * SCRATCH_LIMIT_GIB * (pods + beside)
+        return 2 * SCRATCH_LIMIT_GIB * (pods + beside) + LOAD_GIB
 
     @cached_property
     def _provider(self) -> kubernetes.Provider:

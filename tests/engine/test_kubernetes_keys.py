@@ -5,6 +5,7 @@ The pods are remembered ones that take their environment from the Secrets when t
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import redis
 
 from plinth.qdrant.rotation import Keys
 from tests.conftest import free_port
-from tests.kubernetes.story import Story, story_of
+from tests.kubernetes.story import OFF, Story, story_of
 from tests.project import needs_pulumi
 
 pytestmark = [
@@ -119,6 +120,19 @@ def test_the_old_key_opens_nothing_any_more(story: Story) -> None:
     assert story.store.of("Secret")["qdrant-keys"]["stringData"]["api-key"] == "new"
     assert "alt-api-key" not in story.store.of("Secret")["qdrant-keys"]["stringData"]
     assert story.environment.outputs()["qdrant"]["api_key"] == "new"
+
+
+@pytest.mark.skipif(REDIS is None, reason="no redis-server")
+def test_a_preview_with_a_secret_that_is_only_to_be_generated_removes_nothing(story: Story) -> None:
+    """The exporter's password comes into the Secret of Redis, and so the mark of it onto its pods."""
+    parts = ("prometheus", "alertmanager", "exporters")
+    story.set("monitoring", **{key: {"enabled": True} for key in parts})
+    before = len(story.store.calls)
+    said = story.environment.plinth("preview", "t")
+    story.set("monitoring", **dict.fromkeys(parts, OFF))
+    assert re.search(r"~ redis:vectors/redis +changing", said)
+    assert "stopping" not in said
+    assert story.since(before) == []
 
 
 @pytest.mark.skipif(REDIS is None, reason="no redis-server")

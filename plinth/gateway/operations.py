@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -35,18 +34,16 @@ from plinth.gateway.model import (
     DeletePoints,
     Get,
     Hit,
-    HybridSearch,
     Page,
     Point,
     Scroll,
     Search,
     StoredPoint,
 )
-from plinth.gateway.presets import filled
+from plinth.gateway.qdrant_points import hit_of, offset_of, points_to_store, query_request, stored_point
 from plinth.gateway.rate_limits import RateLimits
 from plinth.gateway.result_cache import Lookup, ResultCache
 from plinth.gateway.tenancy import (
-    ID_FIELD,
     SharedCollection,
     Tenant,
     check_collection,
@@ -176,7 +173,7 @@ class Operations:
             if not 1 <= len(points) <= POINTS_MAX:
                 raise invalid("points", f"a batch has 1 to {POINTS_MAX} points")
             tenant, description = await self.tenant(call, name)
-            written = _stored_points(tenant, points, description.dimension)
+            written = points_to_store(tenant, points, description.dimension)
             await self._store.upsert(tenant.collection, written, call.remaining_s)
             await self._changed(tenant)
             return len(written)
@@ -208,7 +205,7 @@ class Operations:
             identifiers = [point_id(tenant, check_id(given, f"ids.{at}")) for at, given in enumerate(request.ids)]
             records = await self._store.retrieve(tenant.collection, identifiers, request.with_vectors, call.remaining_s)
             by_id = {str(record.id): record for record in records if tenant.owns(record.payload or {})}
-            return [_stored(by_id[point], request.with_payload) for point in identifiers if point in by_id]
+            return [stored_point(by_id[point], request.with_payload) for point in identifiers if point in by_id]
 
     async def scroll(self, call: Call, name: str, request: Scroll) -> Page:
         """A page of the caller's points."""
@@ -219,13 +216,13 @@ class Operations:
                 tenant.collection,
                 condition,
                 request.limit,
-                _cursor(request.cursor),
+                offset_of(request.cursor),
                 request.with_vectors,
                 call.remaining_s,
             )
             call.count = len(records)
             return Page(
-                points=[_stored(record, request.with_payload) for record in records],
+                points=[stored_point(record, request.with_payload) for record in records],
                 next=str(offset) if offset is not None else None,
             )
 
@@ -249,7 +246,7 @@ class Operations:
             queries = await self._queries(call, tenant, description, requests)
             answers = await self._store.search(tenant.collection, queries, call.remaining_s)
             results = [
-                [_hit(point, request.with_payload) for point in points]
+                [hit_of(point, request.with_payload) for point in points]
                 for request, points in zip(requests, answers, strict=True)
             ]
             if self._cache and lookup.key:
@@ -321,7 +318,10 @@ class Operations:
         self, call: Call, tenant: Tenant, description: Description, requests: Sequence[Search]
     ) -> list[models.QueryRequest]:
         vectors = await self._vectors(call, description, requests)
-        return [_query(call.caller, tenant, request, vector) for request, vector in zip(requests, vectors, strict=True)]
+        return [
+            query_request(call.caller, tenant, request, vector)
+            for request, vector in zip(requests, vectors, strict=True)
+        ]
 
     async def _vectors(self, call: Call, description: Description, requests: Sequence[Search]) -> list[list[float]]:
         """The vector of each query, its own or its text's."""
@@ -343,103 +343,3 @@ def _at(at: int, requests: Sequence[Any], name: str) -> str:
 
 def _cache_scope(tenant: Tenant) -> list[str]:
     return [tenant.collection, *tenant.owner.values()]
-
-
-def _stored_points(tenant: Tenant, points: Sequence[Point], dimension: int) -> list[models.PointStruct]:
-    """The points to store, the last of each id; raises for the first that cannot be, before any is written."""
-    stored: dict[str, models.PointStruct] = {}
-    for at, point in enumerate(points):
-        if len(point.vector) != dimension:
-            raise dimension_mismatch(f"points.{at}.vector", len(point.vector), dimension)
-        given = check_id(point.id, f"points.{at}.id")
-        payload = tenant.payload(given, point.payload, f"points.{at}.payload")
-        identifier = point_id(tenant, given)
-        stored.pop(identifier, None)
-        stored[identifier] = models.PointStruct(id=identifier, vector=point.vector, payload=payload)
-    return list(stored.values())
-
-
-def _query(caller: Caller, tenant: Tenant, request: Search, vector: list[float]) -> models.QueryRequest:
-    parts = [request.filter.to_qdrant()] if request.filter else []
-    if request.preset is not None:
-        presets = tenant.shared.presets if tenant.shared else {}
-        parts.append(filled(presets, request.preset, request.parameters, caller).to_qdrant())
-    condition = tenant.filter(models.Filter(must=list(parts)) if parts else None)
-    params = tenant.shared.search_params if tenant.shared else None
-    threshold = request.score_threshold
-    if threshold is None and tenant.shared:
-        threshold = tenant.shared.score_threshold
-    common: dict[str, Any] = {
-        "limit": request.top_k,
-        "with_payload": True,
-        "with_vector": request.with_vectors,
-    }
-    if not isinstance(request, HybridSearch):
-        return models.QueryRequest(query=vector, filter=condition, params=params, score_threshold=threshold, **common)
-    words = models.FieldCondition(key=request.text_field, match=models.MatchText(text=request.text or ""))
-    within = models.Filter(must=[condition, words] if condition else [words])
-    depth = min(request.top_k * 2, 10_000)
-    prefetch = [
-        models.Prefetch(query=vector, filter=each, params=params, score_threshold=threshold, limit=depth)
-        for each in (condition, within)
-    ]
-    return models.QueryRequest(prefetch=prefetch, query=models.FusionQuery(fusion=models.Fusion.RRF), **common)
-
-
-def _shown(payload: Mapping[str, Any], with_payload: bool | list[str]) -> dict[str, Any] | None:
-    """The payload as its writer gave it, or some fields of it."""
-    if with_payload is False:
-        return None
-    shown = {key: value for key, value in payload.items() if key != ID_FIELD}
-    if with_payload is True:
-        return shown
-    selected: dict[str, Any] = {}
-    for path in with_payload:
-        _select(shown, path.split("."), selected)
-    return selected
-
-
-def _select(source: Any, path: list[str], into: dict[str, Any]) -> None:
-    key, *rest = path
-    if not isinstance(source, dict) or key not in source:
-        return
-    if not rest:
-        into[key] = source[key]
-    elif isinstance(source[key], dict):
-        _select(source[key], rest, into.setdefault(key, {}))
-
-
-def _given_id(payload: Mapping[str, Any], identifier: Any) -> str:
-    """The id that the writer gave; one that came another way (a migration) has its own."""
-    given = payload.get(ID_FIELD)
-    return given if isinstance(given, str) else str(identifier)
-
-
-def _vector(vector: Any) -> list[float] | None:
-    return vector if isinstance(vector, list) else None
-
-
-def _stored(record: models.Record, with_payload: bool | list[str]) -> StoredPoint:
-    payload = record.payload or {}
-    return StoredPoint(
-        id=_given_id(payload, record.id), payload=_shown(payload, with_payload), vector=_vector(record.vector)
-    )
-
-
-def _hit(point: models.ScoredPoint, with_payload: bool | list[str]) -> Hit:
-    payload = point.payload or {}
-    return Hit(
-        id=_given_id(payload, point.id),
-        score=point.score,
-        payload=_shown(payload, with_payload),
-        vector=_vector(point.vector),
-    )
-
-
-def _cursor(cursor: str | None) -> str | None:
-    if cursor is None:
-        return None
-    try:
-        return str(uuid.UUID(cursor))
-    except ValueError:
-        raise invalid("cursor", "a cursor is the `next` of a page") from None

@@ -1,0 +1,119 @@
+"""From requests to what Qdrant stores and is asked, and back to what callers see."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qdrant_client import models
+
+from plinth.gateway.caller import Caller
+from plinth.gateway.errors import dimension_mismatch, invalid
+from plinth.gateway.model import Hit, HybridSearch, Point, Search, StoredPoint
+from plinth.gateway.presets import filled
+from plinth.gateway.tenancy import ID_FIELD, Tenant, check_id, point_id
+
+
+def points_to_store(tenant: Tenant, points: Sequence[Point], dimension: int) -> list[models.PointStruct]:
+    """The points to store, the last of each id; raises for the first that cannot be, before any is written."""
+    stored: dict[str, models.PointStruct] = {}
+    for at, point in enumerate(points):
+        if len(point.vector) != dimension:
+            raise dimension_mismatch(f"points.{at}.vector", len(point.vector), dimension)
+        given = check_id(point.id, f"points.{at}.id")
+        payload = tenant.payload(given, point.payload, f"points.{at}.payload")
+        identifier = point_id(tenant, given)
+        stored.pop(identifier, None)
+        stored[identifier] = models.PointStruct(id=identifier, vector=point.vector, payload=payload)
+    return list(stored.values())
+
+
+def query_request(caller: Caller, tenant: Tenant, request: Search, vector: list[float]) -> models.QueryRequest:
+    """A search by a vector within what is the caller's; a hybrid one is fused by rank (S3-03)."""
+    parts = [request.filter.to_qdrant()] if request.filter else []
+    if request.preset is not None:
+        presets = tenant.shared.presets if tenant.shared else {}
+        parts.append(filled(presets, request.preset, request.parameters, caller).to_qdrant())
+    condition = tenant.filter(models.Filter(must=list(parts)) if parts else None)
+    params = tenant.shared.search_params if tenant.shared else None
+    threshold = request.score_threshold
+    if threshold is None and tenant.shared:
+        threshold = tenant.shared.score_threshold
+    common: dict[str, Any] = {
+        "limit": request.top_k,
+        "with_payload": True,
+        "with_vector": request.with_vectors,
+    }
+    if not isinstance(request, HybridSearch):
+        return models.QueryRequest(query=vector, filter=condition, params=params, score_threshold=threshold, **common)
+    words = models.FieldCondition(key=request.text_field, match=models.MatchText(text=request.text or ""))
+    within = models.Filter(must=[condition, words] if condition else [words])
+    depth = min(request.top_k * 2, 10_000)
+    prefetch = [
+        models.Prefetch(query=vector, filter=each, params=params, score_threshold=threshold, limit=depth)
+        for each in (condition, within)
+    ]
+    return models.QueryRequest(prefetch=prefetch, query=models.FusionQuery(fusion=models.Fusion.RRF), **common)
+
+
+def _shown(payload: Mapping[str, Any], with_payload: bool | list[str]) -> dict[str, Any] | None:
+    """The payload as its writer gave it, or some fields of it."""
+    if with_payload is False:
+        return None
+    shown = {key: value for key, value in payload.items() if key != ID_FIELD}
+    if with_payload is True:
+        return shown
+    selected: dict[str, Any] = {}
+    for path in with_payload:
+        _select(shown, path.split("."), selected)
+    return selected
+
+
+def _select(source: Any, path: list[str], into: dict[str, Any]) -> None:
+    key, *rest = path
+    if not isinstance(source, dict) or key not in source:
+        return
+    if not rest:
+        into[key] = source[key]
+    elif isinstance(source[key], dict):
+        _select(source[key], rest, into.setdefault(key, {}))
+
+
+def _given_id(payload: Mapping[str, Any], identifier: Any) -> str:
+    """The id that the writer gave; one that came another way (a migration) has its own."""
+    given = payload.get(ID_FIELD)
+    return given if isinstance(given, str) else str(identifier)
+
+
+def _vector(vector: Any) -> list[float] | None:
+    return vector if isinstance(vector, list) else None
+
+
+def stored_point(record: models.Record, with_payload: bool | list[str]) -> StoredPoint:
+    """A point as its writer gave it."""
+    payload = record.payload or {}
+    return StoredPoint(
+        id=_given_id(payload, record.id), payload=_shown(payload, with_payload), vector=_vector(record.vector)
+    )
+
+
+def hit_of(point: models.ScoredPoint, with_payload: bool | list[str]) -> Hit:
+    """A point that a search returns, as its writer gave it."""
+    payload = point.payload or {}
+    return Hit(
+        id=_given_id(payload, point.id),
+        score=point.score,
+        payload=_shown(payload, with_payload),
+        vector=_vector(point.vector),
+    )
+
+
+def offset_of(cursor: str | None) -> str | None:
+    """The id that a page begins at; raises for a cursor that none has given."""
+    if cursor is None:
+        return None
+    try:
+        return str(uuid.UUID(cursor))
+    except ValueError:
+        raise invalid("cursor", "a cursor is the `next` of a page") from None

@@ -361,6 +361,22 @@ def test_a_failure_that_may_pass_is_tried_again_later_and_not_for_ever(stack: Jo
     assert stack.ended(organisation, [job.id])[job.id].status == "completed"
 
 
+def test_a_worker_of_another_model_leaves_the_job_to_one_that_has_it(stack: JobStack, organisation: str) -> None:
+    """While a stack changes its provider, workers of both run."""
+    name = collection(stack, organisation)
+
+    class Newer(MockEmbedder):
+        version = "v2"
+
+    with stack.paused():
+        job = embed(stack, organisation, name, items("a"))
+        attempt(stack, job.id, Newer(), backoff_s=1, backoff_max_s=1)
+        assert stack.sql("SELECT status, items_done FROM jobs WHERE id = %s", job.id) == [("pending", 0)]
+        assert vectors(stack, organisation, name, "doc-0") == []
+    assert stack.ended(organisation, [job.id])[job.id].status == "completed"
+    assert vectors(stack, organisation, name, "doc-0") == [of("a")]
+
+
 def test_a_worker_that_lost_its_job_changes_nothing_more(stack: JobStack, organisation: str) -> None:
     """Cancelled while the provider has its texts; the answer comes when the job is somebody else's."""
     name = collection(stack, organisation)

@@ -154,6 +154,10 @@ class JobWorker:
         if job.kind == Kind.mock:
             asset_id, segment_id = job.parameters["asset_id"], job.parameters["segment_id"]
             return [mock_vector(asset_id, segment_id, self._embedder.dimension) for _ in items]
+        model = {"model": self._embedder.model, "model_ver": self._embedder.version}
+        if model.items() - job.parameters.items():
+            # While the provider changes, workers of both run: vectors of two models never meet in one job.
+            raise GatewayError(ErrorKind.unavailable, "no worker has the model of this job")
         return await self._embedder.embed([item.text for item in items], self._config.embed_s)
 
     async def _write(self, lease: Lease, batch: Batch, vectors: Sequence[list[float]]) -> int:

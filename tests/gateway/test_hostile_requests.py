@@ -92,6 +92,16 @@ def test_a_hundred_megabytes_are_refused_in_bounded_memory(gateway: Gateway, tol
     assert psutil.Process(gateway.process.pid).memory_info().rss - before < size
 
 
+def test_a_body_of_many_small_values_is_refused_before_they_are_made(gateway: Gateway) -> None:
+    """Thirty megabytes of empty lists would take a gigabyte."""
+    assert gateway.process is not None
+    before = psutil.Process(gateway.process.pid).memory_info().rss
+    headers = login("hostile") | {"content-type": "application/json"}
+    body = b'{"filter": [' + b"[]," * 10_000_000 + b"[]]}"
+    assert httpx.post(gateway.url + SEARCH, content=body, headers=headers, timeout=60).status_code == 413
+    assert psutil.Process(gateway.process.pid).memory_info().rss - before < 4 * len(body)
+
+
 def test_a_compressed_body_is_refused_before_it_grows(gateway: Gateway) -> None:
     headers = login("hostile") | {"content-type": "application/json", "content-encoding": "gzip"}
     answer = httpx.post(gateway.url + SEARCH, content=gzip.compress(b" " * 10**8), headers=headers)

@@ -50,7 +50,7 @@ REST = {"repository": "rest:https://h.test:8000/b", "rest": {"user": "u", "passw
 LOCAL_OFF = {"neo4j": {"enabled": False}, "qdrant": {"alt_api_key": "the-next"}}
 SETTINGS: dict[str, dict[str, Any]] = {
     # Without the programs that this machine may lack, and their address in a file of Alertmanager's.
-    "local": {"target": "local", **EVERYTHING, **LOCAL_OFF, "monitoring": {}},
+    "local": {"target": "local", **EVERYTHING, **LOCAL_OFF, "monitoring": {}, "gateway": {"enabled": True}},
     "docker": {"target": "docker", **EVERYTHING},
     "docker, rest-server": {"target": "docker", **EVERYTHING, "backup": REST},
     "kubernetes": {
@@ -62,7 +62,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 # What only services hand to each other is in no output.
-INTERNAL = ("postgres_monitor", "redis_exporter", "grafana_copy", "web_config_salt", "alertmanager_", "heartbeat")
+INTERNAL = (
+    "postgres_monitor",
+    "redis_exporter",
+    "grafana_copy",
+    "web_config_salt",
+    "alertmanager_",
+    "heartbeat",
+    "checksum_key",
+)
 
 
 @dataclass

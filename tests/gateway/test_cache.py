@@ -14,10 +14,17 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from plinth.gateway import result_cache
 from plinth.gateway.result_cache import ResultCache
 from tests.gateway.conftest import RedisServer
 
 SCOPE, QUERY = ["collection", "org"], {"vector": [1.0], "top_k": 10}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a lookup may take longer than the search that it saves."""
+    monkeypatch.setattr(result_cache, "LOOKUP_S", 10.0)
 
 
 @pytest.fixture

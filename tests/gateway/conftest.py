@@ -254,7 +254,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[Database]:
-    with postgres_server() as server:
+    # Pools of two gateways, their workers and dispatchers, and of the tests beside them.
+    with postgres_server(connections=100) as server:
         with psycopg.connect(server.url(server.port), autocommit=True) as connection:
             connection.execute("CREATE ROLE gateway LOGIN PASSWORD 'gateway-password'")
             connection.execute("CREATE DATABASE gateway OWNER gateway")

@@ -57,6 +57,11 @@ def ask(question: str, yes: bool) -> None:
     typer.confirm(question, abort=True)
 
 
+def print_line(line: str) -> None:
+    """A line on standard output as it is, however long: for a program to read, or to be copied."""
+    typer.echo(line)
+
+
 def print_json(data: Any) -> None:
     """JSON on standard output, alone."""
     typer.echo(json.dumps(data, indent=2, sort_keys=False))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from plinth.cli.common import Env, Json, print_json, stack_of
+from plinth.cli.common import Env, Json, print_json, print_line, stack_of
 from plinth.errors import UserError
 
 commands = typer.Typer(help="The gateway: tokens for development.", no_args_is_help=True)
@@ -78,4 +78,4 @@ def token(
     if json:
         print_json({"token": signed, "expires_in": ttl})
     else:
-        typer.echo(f"authorization: Bearer {signed}" if header else signed)
+        print_line(f"authorization: Bearer {signed}" if header else signed)

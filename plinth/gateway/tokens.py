@@ -22,6 +22,7 @@ from jwt import PyJWK, PyJWKSet
 from plinth.errors import UserError
 from plinth.gateway.caller import Caller, Scope, is_organisation, is_user
 from plinth.gateway.errors import ErrorKind, GatewayError
+from plinth.http_client import async_client_for
 
 TOKEN_MAX_BYTES = 8192
 KEY_MIN_BYTES = 32
@@ -87,7 +88,7 @@ class PublicKeys:
                 return
             try:
                 keys = PyJWKSet.from_dict(await self._document()).keys
-            except (OSError, ValueError, httpx.HTTPError, jwt.PyJWTError):
+            except (OSError, ValueError, UserError, httpx.HTTPError, jwt.PyJWTError):
                 # Those that are known serve on: whoever signs may be away for a while.
                 if not self._keys:
                     raise GatewayError(
@@ -101,7 +102,7 @@ class PublicKeys:
         if not self._source.startswith(("http://", "https://")):
             text = await asyncio.to_thread(Path(self._source).read_text)
         else:
-            async with httpx.AsyncClient(timeout=5, follow_redirects=False) as client:
+            async with async_client_for(self._source, timeout=5) as client:
                 answer = await client.get(self._source)
                 answer.raise_for_status()
                 text = answer.text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,25 +43,38 @@ def secrets(settings: Settings) -> Mapping[str, SecretStr | None]:
 def services(settings: Settings, root: Path) -> list[Service]:
     """The server, which dispatches jobs too, and the worker that does them."""
     values = _values(settings, root)
-    server = _service(settings, NAME, "server", values)
-    worker = _service(settings, WORKER, "worker", values)
     return [
-        replace(
-            server,
+        _service(
+            settings,
+            NAME,
+            "server",
+            values,
             ports={"http": settings.gateway.http_port, "grpc": settings.gateway.grpc_port},
-            health=Health("http", "http", "/readyz"),
+            health_path="/readyz",
             scrape=Scrape("http", secret=METRICS_TOKEN),
         ),
-        replace(
-            worker,
+        _service(
+            settings,
+            WORKER,
+            "worker",
+            values,
             ports={"http": settings.gateway.worker_port},
-            health=Health("http", "http", "/metrics"),
+            health_path="/metrics",
             scrape=Scrape("http"),
         ),
     ]
 
 
-def _service(settings: Settings, name: str, role: str, values: Mapping[str, Any]) -> Service:
+def _service(
+    settings: Settings,
+    name: str,
+    role: str,
+    values: Mapping[str, Any],
+    *,
+    ports: Mapping[str, int],
+    health_path: str,
+    scrape: Scrape,
+) -> Service:
     return Service(
         name=name,
         program=Program(
@@ -79,9 +91,10 @@ def _service(settings: Settings, name: str, role: str, values: Mapping[str, Any]
         arguments=(role, "--config-path", "{{ file('" + CONFIG + "') }}"),
         files={CONFIG: File("config/gateway/gateway.yaml.j2", {**values, "role": role})},
         secret_files=tuple(name for name in values["secrets"].values() if name),
-        ports={},
+        ports=ports,
         volumes={AUDIT: 1},
-        health=Health("http", "http"),
+        health=Health("http", "http", health_path),
+        scrape=scrape,
         limits=Limits(settings.size.cpus, 768),
         needs=("qdrant", "postgres", "redis"),
         run_as=(f"plinth-{name}",),

@@ -85,21 +85,15 @@ def _refused(constant: str) -> Any:
 
 
 def _depth_exceeds(content: Any, levels: int) -> bool:
-    layer = [content]
+    layer = [content] if isinstance(content, dict | list) else []
     for _ in range(levels):
-        layer = (
-            [
-                inner
-                for outer in layer
-                for inner in (outer.values() if isinstance(outer, dict) else outer)
-                if isinstance(inner, dict | list)
-            ]
-            if layer and isinstance(layer[0], dict | list)
-            else []
-        )
-        if not layer:
-            return False
-    return True
+        layer = [
+            inner
+            for outer in layer
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(layer)
 
 
 def _has_surrogates(body: bytes) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -125,6 +123,3 @@ class _Answer:
     async def problem(self, error: GatewayError, scope: Scope, receive: Receive) -> None:
         if not self.status:
             await problem(error, self._request_id)(scope, receive, self.send)
-
-
-Handler = Callable[..., Awaitable[Any]]

@@ -34,7 +34,8 @@ def problem(error: GatewayError, request_id: str) -> JSONResponse:
     }
     if error.violations:
         content["violations"] = [{"field": each.field, "reason": each.reason} for each in error.violations]
-    headers = {"x-request-id": request_id}
+    # The guard adds the request's id, as to every answer.
+    headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     if error.kind is ErrorKind.unauthenticated:

@@ -11,6 +11,9 @@ from starlette.responses import JSONResponse
 
 from plinth.gateway.errors import ErrorKind, GatewayError
 from plinth.gateway.model import (
+    POINTS_MAX,
+    QUERIES_MAX,
+    QUERY_TEXT_MAX,
     Collection,
     CreateCollection,
     DeletePoints,
@@ -58,7 +61,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 403, 404, 4
 class Points(Message):
     """Points to write, all or none."""
 
-    points: list[Point] = Field(min_length=1, max_length=1000)
+    points: list[Point] = Field(min_length=1, max_length=POINTS_MAX)
 
 
 class Count(Message):
@@ -70,14 +73,14 @@ class Count(Message):
 class Searches(Message):
     """Several searches of one collection."""
 
-    searches: list[Search] = Field(min_length=1, max_length=100)
+    searches: list[Search] = Field(min_length=1, max_length=QUERIES_MAX)
 
 
 class TextSearch(Search):
     """A search as the first document writes it: a collection and a text."""
 
     collection: StrictStr
-    query: StrictStr = Field(min_length=1, max_length=32_768)
+    query: StrictStr = Field(min_length=1, max_length=QUERY_TEXT_MAX)
 
     def _one_query(self) -> TextSearch:
         if self.vector is not None or self.text is not None:

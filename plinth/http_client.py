@@ -48,15 +48,14 @@ def client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any
     """
     with _usable_proxy(url) as proxy:
         # With a transport of its own httpx reads no proxy from the environment.
-        wanted = proxy is not None or urlsplit(url).scheme == "https"
-        transport = httpx.HTTPTransport(verify=verify or _public_authorities() if wanted else _nobody(), proxy=proxy)
+        transport = httpx.HTTPTransport(verify=_authorities(url, verify, proxy), proxy=proxy)
         return _Client(base_url=url, transport=transport, **options)
 
 
 def async_client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any) -> httpx.AsyncClient:
     """The same as :func:`client_for`, for asyncio."""
     with _usable_proxy(url) as proxy:
-        transport = httpx.AsyncHTTPTransport(verify=verify or _public_authorities(), proxy=proxy)
+        transport = httpx.AsyncHTTPTransport(verify=_authorities(url, verify, proxy), proxy=proxy)
         return httpx.AsyncClient(base_url=url, transport=transport, **options)
 
 
@@ -182,6 +181,12 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _authorities(url: str, verify: ssl.SSLContext | None, proxy: str | None) -> ssl.SSLContext:
+    if proxy is None and urlsplit(url).scheme != "https":
+        return _nobody()
+    return verify or _public_authorities()
 
 
 @cache

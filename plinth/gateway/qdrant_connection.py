@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 from plinth.gateway.config import QdrantServer
-from plinth.http_client import grpc_options
+from plinth.http_client import async_client_for, grpc_options
 from plinth.secret_file import read_secret
 
 # What a real server calls itself at `/`; the embedded one has another name, and speaks no gRPC.
@@ -45,16 +45,17 @@ class QdrantConnection:
         if self._server.grpc_port is None:
             return False
         try:
-            async with httpx.AsyncClient(verify=self._verify(), trust_env=False, timeout=self._timeout_s) as client:
-                answer = await client.get(self._server.url)
+            context = self._authorities()
+            async with async_client_for(self._server.url, verify=context, timeout=self._timeout_s) as client:
+                answer = await client.get("")
                 return bool(answer.json().get("title") == SERVER_TITLE)
         except httpx.HTTPError as error:
             raise ResponseHandlingException(error) from error
         except (ValueError, AttributeError) as error:
             raise ResponseHandlingException(httpx.DecodingError(str(error))) from error
 
-    def _verify(self) -> ssl.SSLContext | bool:
-        return ssl.create_default_context(cafile=self._server.ca_file) if self._server.ca_file else True
+    def _authorities(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context(cafile=self._server.ca_file) if self._server.ca_file else None
 
     def _connected(self, *, speaks_grpc: bool) -> AsyncQdrantClient:
         server = self._server
@@ -62,7 +63,7 @@ class QdrantConnection:
             "url": server.url,
             "api_key": read_secret(server.api_key_file) if server.api_key_file else None,
             "timeout": math.ceil(self._timeout_s),
-            "verify": self._verify(),
+            "verify": self._authorities() or True,
             "trust_env": False,
             # One minor apart is allowed; which versions run is settled when the stack goes up.
             "check_compatibility": False,

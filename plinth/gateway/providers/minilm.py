@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,10 @@ from plinth.gateway.errors import timed_out
 from plinth.load.minilm import DIMENSIONS, MiniLM
 
 MODEL, VERSION = "all-MiniLM-L6-v2", "v1"
+
+
+class Abandoned(Exception):
+    """Nobody waits for these vectors any more."""
 
 
 class MiniLMEmbedder:
@@ -28,18 +33,28 @@ class MiniLMEmbedder:
         """A unit vector for each text; of a long one the first 256 tokens count."""
         if not texts:
             return []
+        abandoned = threading.Event()
         try:
             async with asyncio.timeout(within_s):
-                return await asyncio.get_running_loop().run_in_executor(self._executor, self._embed, list(texts))
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._executor, self._embed, list(texts), abandoned)
         except TimeoutError:
             raise timed_out() from None
+        finally:
+            abandoned.set()
 
     async def close(self) -> None:
-        """Forget what waits for the thread."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """Forget what waits for the thread, and wait for its end."""
+        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
 
-    def _embed(self, texts: list[str]) -> list[list[float]]:
+    def _embed(self, texts: list[str], abandoned: threading.Event) -> list[list[float]]:
+        def go_on(_share: float) -> None:
+            # Who comes next waits for this thread, so it does not end what nobody waits for.
+            if abandoned.is_set():
+                raise Abandoned
+
+        go_on(0)
         if self._weights is None:
             self._weights = MiniLM()
-        vectors: list[list[float]] = self._weights.embed(texts).tolist()
+        vectors: list[list[float]] = self._weights.embed(texts, on_progress=go_on).tolist()
         return vectors

@@ -1,4 +1,4 @@
-"""Filters of a search (BR-005): checked by a schema and bounded, then put into Qdrant's words.
+"""Filters of a search (BR-005), checked by a schema and bounded; `plinth.gateway.qdrant_filters` has them for Qdrant.
 
 A filter is an object; all of its keys hold at once:
 
@@ -18,7 +18,6 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
-from qdrant_client import models
 
 DEPTH_MAX = 8
 CONDITIONS_MAX = 256
@@ -135,40 +134,3 @@ class Filter(_Strict):
         """Conditions on fields, at every level."""
         own = len(self.match) + len(self.range) + len(self.is_empty) + len(self.nested)
         return own + sum(inner.conditions for inner in self._inner)
-
-    def to_qdrant(self) -> models.Filter:
-        """The same in Qdrant's words."""
-        must: list[Any] = [_match(key, value) for key, value in self.match.items()]
-        must += [_range(key, bounds) for key, bounds in self.range.items()]
-        must += [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)) for key in self.is_empty]
-        must += [
-            models.NestedCondition(nested=models.Nested(key=nested.key, filter=nested.filter.to_qdrant()))
-            for nested in self.nested
-        ]
-        must += [inner.to_qdrant() for inner in self.must]
-        return models.Filter(
-            must=must or None,
-            should=[inner.to_qdrant() for inner in self.should] or None,
-            must_not=[inner.to_qdrant() for inner in self.must_not] or None,
-        )
-
-
-def _match(key: str, value: Any) -> Any:
-    if not isinstance(value, list):
-        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-    # Qdrant's `any` takes one kind of values, and no booleans.
-    texts = [one for one in value if isinstance(one, str)]
-    numbers = [one for one in value if isinstance(one, int) and not isinstance(one, bool)]
-    flags = [one for one in value if isinstance(one, bool)]
-    conditions: list[Any] = [
-        models.FieldCondition(key=key, match=models.MatchAny(any=one_kind)) for one_kind in (texts, numbers) if one_kind
-    ]
-    conditions += [models.FieldCondition(key=key, match=models.MatchValue(value=flag)) for flag in set(flags)]
-    return conditions[0] if len(conditions) == 1 else models.Filter(should=conditions)
-
-
-def _range(key: str, bounds: Range) -> models.FieldCondition:
-    given = bounds.bounds
-    if any(isinstance(bound, str) for bound in given.values()):
-        return models.FieldCondition(key=key, range=models.DatetimeRange.model_validate(given))
-    return models.FieldCondition(key=key, range=models.Range.model_validate(given))

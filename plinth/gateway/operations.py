@@ -40,6 +40,7 @@ from plinth.gateway.model import (
     Search,
     StoredPoint,
 )
+from plinth.gateway.qdrant_filters import qdrant_filter
 from plinth.gateway.qdrant_points import hit_of, offset_of, points_to_store, query_request, stored_point
 from plinth.gateway.rate_limits import RateLimits
 from plinth.gateway.result_cache import Lookup, ResultCache
@@ -189,7 +190,7 @@ class Operations:
                 selector = [point_id(tenant, check_id(given, f"ids.{at}")) for at, given in enumerate(request.ids)]
                 condition = models.Filter(must=[models.HasIdCondition(has_id=list(selector))])
             else:
-                condition = request.filter.to_qdrant() if request.filter else models.Filter()
+                condition = qdrant_filter(request.filter) if request.filter else models.Filter()
                 selector = tenant.filter(condition) or condition
             deleted = await self._store.count(tenant.collection, tenant.filter(condition), call.remaining_s)
             if deleted:
@@ -211,7 +212,7 @@ class Operations:
         """A page of the caller's points."""
         async with self.operation(call, "scroll", Scope.read, name):
             tenant, _ = await self.tenant(call, name)
-            condition = tenant.filter(request.filter.to_qdrant() if request.filter else None)
+            condition = tenant.filter(qdrant_filter(request.filter) if request.filter else None)
             records, offset = await self._store.scroll(
                 tenant.collection,
                 condition,

@@ -12,6 +12,7 @@ from plinth.gateway.caller import Caller
 from plinth.gateway.errors import dimension_mismatch, invalid
 from plinth.gateway.model import Hit, HybridSearch, Point, Search, StoredPoint
 from plinth.gateway.presets import filled
+from plinth.gateway.qdrant_filters import qdrant_filter
 from plinth.gateway.tenancy import ID_FIELD, Tenant, check_id, point_id
 
 
@@ -31,10 +32,10 @@ def points_to_store(tenant: Tenant, points: Sequence[Point], dimension: int) -> 
 
 def query_request(caller: Caller, tenant: Tenant, request: Search, vector: list[float]) -> models.QueryRequest:
     """A search by a vector within what is the caller's; a hybrid one is fused by rank (S3-03)."""
-    parts = [request.filter.to_qdrant()] if request.filter else []
+    parts = [qdrant_filter(request.filter)] if request.filter else []
     if request.preset is not None:
         presets = tenant.shared.presets if tenant.shared else {}
-        parts.append(filled(presets, request.preset, request.parameters, caller).to_qdrant())
+        parts.append(qdrant_filter(filled(presets, request.preset, request.parameters, caller)))
     condition = tenant.filter(models.Filter(must=list(parts)) if parts else None)
     params = tenant.shared.search_params if tenant.shared else None
     threshold = request.score_threshold

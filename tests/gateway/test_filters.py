@@ -12,11 +12,12 @@ from plinth.gateway.caller import Caller, Scope
 from plinth.gateway.errors import GatewayError
 from plinth.gateway.filters import CONDITIONS_MAX, DEPTH_MAX, Filter
 from plinth.gateway.presets import filled, parameters_of
+from plinth.gateway.qdrant_filters import qdrant_filter
 from plinth.gateway.tenancy import SharedCollection, tenant_of
 
 
 def qdrant(content: dict[str, Any]) -> dict[str, Any]:
-    return Filter.model_validate(content).to_qdrant().model_dump(exclude_none=True, mode="json")
+    return qdrant_filter(Filter.model_validate(content)).model_dump(exclude_none=True, mode="json")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_the_bounds_themselves_are_allowed() -> None:
 def test_a_filter_stays_within_its_owner(content: dict[str, Any]) -> None:
     caller = Caller("mine", "u", frozenset(Scope))
     tenant = tenant_of(caller, "s", {"s": SharedCollection("s", "s")})
-    condition = tenant.filter(Filter.model_validate(content).to_qdrant())
+    condition = tenant.filter(qdrant_filter(Filter.model_validate(content)))
     assert isinstance(condition, models.Filter)
     own = models.FieldCondition(key="org_id", match=models.MatchValue(value="mine"))
     assert isinstance(condition.must, list)

@@ -17,12 +17,12 @@ from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Call
 from plinth.gateway.request_id import HEADER as REQUEST_ID_HEADER
 from plinth.gateway.request_id import request_id_of
+from plinth.gateway.rest_api.headers import DEADLINE
 from plinth.gateway.rest_api.problems import problem
 from plinth.gateway.tokens import TokenVerifier
 
 OPEN_PATHS = frozenset({"/readyz", "/healthz", "/livez", "/docs", "/openapi.json"})
 METRICS_PATH = "/metrics"
-DEADLINE_HEADER = "x-request-timeout-ms"
 log = logging.getLogger("plinth.gateway.rest")
 
 
@@ -96,11 +96,11 @@ class Guard:
             raise GatewayError(ErrorKind.unauthenticated, "the metrics are open to who has their token")
 
     def _timeout(self, headers: Headers) -> float:
-        given = headers.get(DEADLINE_HEADER)
+        given = headers.get(DEADLINE)
         if given is None:
             return self._request_s
         if not given.isascii() or not given.isdigit() or not int(given[:9]) > 0:
-            raise invalid(DEADLINE_HEADER, "a timeout is a whole number of milliseconds")
+            raise invalid(DEADLINE, "a timeout is a whole number of milliseconds")
         return min(self._request_s, int(given[:9]) / 1000)
 
 

@@ -11,11 +11,12 @@ from pydantic import Field, StrictStr
 from plinth.gateway.jobs.jobs import Jobs
 from plinth.gateway.jobs.model import ITEMS_MAX, EmbedItem, Job
 from plinth.gateway.model import Message
+from plinth.gateway.rest_api.headers import IDEMPOTENCY_KEY
 from plinth.gateway.rest_api.routes import REFUSALS, Calling, CollectionName
 
 IdempotencyKey = Annotated[
     str | None,
-    Header(alias="idempotency-key", description="The same key is the same job; with another request it is refused."),
+    Header(alias=IDEMPOTENCY_KEY, description="The same key is the same job; with another request it is refused."),
 ]
 
 

@@ -61,8 +61,11 @@ IN_ARGUMENTS = re.compile(
 
 
 def test_no_advice_puts_a_secret_into_an_argument_or_the_history() -> None:
-    kinds = ("*.md", "*.txt", "*.py", "*.sh", "*.tpl", "*.yaml", "*.yml", "*.j2")
-    trees = [ROOT / name for name in ("plinth", "docs", "monitoring", "charts", "config", "load", "scripts", "stacks")]
+    kinds = ("*.md", "*.txt", "*.py", "*.sh", "*.ts", "*.tpl", "*.yaml", "*.yml", "*.j2")
+    trees = [
+        ROOT / name
+        for name in ("plinth", "docs", "monitoring", "charts", "config", "examples", "load", "scripts", "stacks")
+    ]
     files = [*ROOT.glob("*.md"), *(path for tree in trees for kind in kinds for path in tree.rglob(kind))]
     advice = {
         f"{path.relative_to(ROOT)}: {line.strip()}"

@@ -39,7 +39,7 @@ async def serve(config: GatewayConfig) -> None:
     async with gateway(config) as parts:
         grpc_server = await _grpc_server(parts)
         http_server = _http_server(parts)
-        dispatching = asyncio.create_task(_dispatch(config, stop))
+        dispatching = asyncio.create_task(_dispatch(config, parts.metrics, stop))
         stopping = asyncio.create_task(_stop_with(http_server, grpc_server))
         try:
             await http_server.serve()
@@ -58,12 +58,12 @@ async def work(config: GatewayConfig) -> None:
     serve_metrics(config.listen.host, config.listen.http_port, metrics.registry)
     await _migrated(config, stop)
     async with worker_operations(config, metrics) as operations:
-        await run_worker(jobs_config(config), operations, stop)
+        await run_worker(jobs_config(config), operations, metrics, stop)
 
 
-async def _dispatch(config: GatewayConfig, stop: asyncio.Event) -> None:
+async def _dispatch(config: GatewayConfig, metrics: GatewayMetrics, stop: asyncio.Event) -> None:
     await _migrated(config, stop)
-    await run_dispatcher(jobs_config(config), stop)
+    await run_dispatcher(jobs_config(config), metrics, stop)
 
 
 async def _migrated(config: GatewayConfig, stop: asyncio.Event) -> None:

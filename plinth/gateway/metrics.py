@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 # Seconds; the targets of S4-11 (0.01, 0.05, 0.1) are bounds.
@@ -37,6 +37,17 @@ class GatewayMetrics:
             ("method", "code"),
             registry=self.registry,
         )
+        self._jobs = Counter(
+            "plinth_gateway_job_attempts",
+            "What became of jobs that a worker had; one that is rejected asks for what cannot be done",
+            ("kind", "outcome"),
+            registry=self.registry,
+        )
+        self._job_items = Counter(
+            "plinth_gateway_job_items", "Texts of jobs that were done", ("kind",), registry=self.registry
+        )
+        self._backlog = _Backlog()
+        self.registry.register(self._backlog)
 
     def operation(self, name: str, protocol: str, outcome: str, seconds: float) -> None:
         """Count an operation of the core."""
@@ -50,9 +61,52 @@ class GatewayMetrics:
         """Count a call."""
         self._grpc.labels(method, code).inc()
 
+    def expect_jobs(self, kinds: Iterable[str]) -> None:
+        """Show what can become of jobs before it has: an increase from nothing is none to Prometheus."""
+        for kind in kinds:
+            self._job_items.labels(kind)
+            for outcome in ("completed", "failed", "rejected", "retried"):
+                self._jobs.labels(kind, outcome)
+
+    def job(self, kind: str, outcome: str) -> None:
+        """Count what became of a job that a worker had."""
+        self._jobs.labels(kind, outcome).inc()
+
+    def job_items(self, kind: str, count: int) -> None:
+        """Count texts of a job that were done."""
+        self._job_items.labels(kind).inc(count)
+
+    def backlog(self, jobs: Mapping[str, int] | None, longest_wait_s: float = 0) -> None:
+        """Show the jobs by their status, and how long one has waited for a worker; nothing where that is not known."""
+        self._backlog.show(jobs, longest_wait_s)
+
     def counted(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Add a counter that another part keeps."""
         self.registry.register(_Kept(name, description, read))
+
+
+class _Backlog(Collector):
+    """Jobs as the database has them; of several gateways each shows the same."""
+
+    def __init__(self) -> None:
+        self._shown: tuple[Mapping[str, int], float] | None = None
+
+    def show(self, jobs: Mapping[str, int] | None, longest_wait_s: float) -> None:
+        self._shown = None if jobs is None else (jobs, longest_wait_s)
+
+    def collect(self) -> Iterable[Metric]:
+        if self._shown is None:
+            return
+        by_status, longest_wait_s = self._shown
+        jobs = GaugeMetricFamily("plinth_gateway_jobs", "Jobs that have not ended well", labels=("status",))
+        for status, count in by_status.items():
+            jobs.add_metric((status,), count)
+        yield jobs
+        yield GaugeMetricFamily(
+            "plinth_gateway_job_longest_wait_seconds",
+            "How long a job that is due has waited for a worker",
+            value=longest_wait_s,
+        )
 
 
 class _Kept(Collector):

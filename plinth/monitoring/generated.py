@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from plinth.dashboards import host, logs, overview, qdrant, stores
+from plinth.dashboards import gateway, host, logs, overview, qdrant, stores
 from plinth.dashboards.board import to_json
 from plinth.load.slo import load_slo
 from plinth.monitoring.burn import rule_groups
@@ -23,6 +23,7 @@ BOARDS = (
     qdrant.cluster,
     stores.postgres,
     stores.redis,
+    gateway.gateway,
     host.host,
     host.backups,
     host.load,

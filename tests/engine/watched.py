@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import psycopg
@@ -17,8 +19,12 @@ import redis
 from qdrant_client import QdrantClient
 
 from plinth.backup.state import FILE, Run, record
+from plinth.gateway.caller import Scope
+from plinth.gateway.tokens import issue_token
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_load
+from plinth.vectors.v1 import vectors_pb2, vectors_pb2_grpc
+from tests.conftest import free_port
 from tests.engine.project import Project
 from tests.prometheus import samples, values
 from tests.promql import names
@@ -97,6 +103,8 @@ def watched(engine: str, **monitoring: Any) -> Iterator[Live]:
         project = Project(Path(directory), engine)
         project.settings["plinth:monitoring"]["prometheus"]["scrape_interval_sec"] = 5
         project.settings["plinth:monitoring"] |= monitoring
+        ports = {key: free_port() for key in ("http_port", "grpc_port", "worker_port")}
+        project.settings["plinth:gateway"] = {"enabled": True, "provider": {"name": "mock"}, **ports}
         project.save()
         try:
             project.plinth("up", "t", "--no-verify")
@@ -141,6 +149,7 @@ def make_traffic(outputs: dict[str, Any], engine: str) -> None:
         for _ in range(10):
             remote.query_points("embeddings", query=[0.1] * 384, limit=3)
         remote.close()
+    ask_gateway(outputs["gateway"])
     store = outputs["postgres"]
     with psycopg.connect(
         host=store["host"], port=store["port"], user=store["user"], password=store["password"], dbname="postgres"
@@ -150,6 +159,26 @@ def make_traffic(outputs: dict[str, Any], engine: str) -> None:
     cache.set("k", "v")
     cache.get("k")
     cache.close()
+
+
+def ask_gateway(where: dict[str, Any]) -> None:
+    """Points, searches that its cache has and has not, a job, a mistake; one call over gRPC."""
+    token = f"Bearer {issue_token(where['signing_key'], 'acme', 'ann', scopes=tuple(Scope))}"
+    with httpx.Client(base_url=where["url"], headers={"authorization": token}, timeout=30) as client:
+        name = f"c-{uuid.uuid4().hex[:8]}"
+        client.post("/v1/collections", json={"name": name, "dimension": 2, "distance": "Dot"}).raise_for_status()
+        points = [{"id": "a", "vector": [1, 0]}]
+        client.put(f"/v1/collections/{name}/points", json={"points": points}).raise_for_status()
+        for _ in range(5):
+            client.post(f"/v1/collections/{name}/search", json={"vector": [1, 0]}).raise_for_status()
+        assert client.get("/v1/collections/missing").status_code == 404
+        job = client.post("/vectors/mock", json={"asset_id": name, "segment_id": "0"}).raise_for_status().json()
+        wait_for(
+            lambda: client.get(f"/jobs/{job['job_id']}").json()["status"] == "completed", "the job was not completed"
+        )
+    with grpc.insecure_channel(where["grpc_url"].removeprefix("http://")) as channel:
+        stub = vectors_pb2_grpc.VectorServiceStub(channel)
+        stub.ListCollections(vectors_pb2.ListCollectionsRequest(), metadata=(("authorization", token),), timeout=30)
 
 
 def settle(live: Live) -> None:

@@ -18,6 +18,7 @@ from plinth.gateway.config import QdrantServer
 from plinth.gateway.jobs.config import JobsConfig
 from plinth.gateway.jobs.dispatcher import run_dispatcher
 from plinth.gateway.jobs.worker import run_worker
+from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Operations
 from plinth.gateway.qdrant_connection import QdrantConnection
 from plinth.gateway.shared_collections import shared_collections
@@ -42,10 +43,10 @@ async def run(role: str, file: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if role == "dispatcher":
-        await run_dispatcher(config, stop)
+        await run_dispatcher(config, GatewayMetrics(), stop)
     else:
         async with operations(content["qdrant_url"], file.parent, f"{role}-audit.jsonl") as core:
-            await run_worker(config, core, stop)
+            await run_worker(config, core, GatewayMetrics(), stop)
 
 
 def main(name: str, file: Path) -> None:

@@ -175,6 +175,8 @@ def test_the_metrics_page_has_a_token_of_its_own_and_no_label_of_a_callers(gatew
     assert 'route="/v1/collections/{collection}"' in page
     assert "of-a-caller" not in page
     assert 'operation="get_collection",outcome="NOT_FOUND"' in page.replace(" ", "")
+    # The dispatcher in the gateway shows them from its first round on.
+    assert 'plinth_gateway_jobs{status="pending"}' in page
 
 
 def test_a_timeout_that_is_over_is_told_as_such(gateway: Gateway) -> None:

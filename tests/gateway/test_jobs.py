@@ -22,9 +22,10 @@ from plinth.gateway.jobs.database import connection_pool
 from plinth.gateway.jobs.jobs import Jobs
 from plinth.gateway.jobs.leases import Leases
 from plinth.gateway.jobs.model import ITEMS_MAX, EmbedItem, Job
-from plinth.gateway.jobs.outbox import Outbox
+from plinth.gateway.jobs.outbox import Backlog, Outbox
 from plinth.gateway.jobs.schema import migrate, migrations
 from plinth.gateway.jobs.worker import JobWorker
+from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.model import CreateCollection, DeletePoints, Get
 from plinth.gateway.operations import Operations
 from plinth.gateway.providers.mock import MockEmbedder
@@ -318,7 +319,9 @@ def test_a_job_is_accepted_while_qdrant_is_away_and_done_when_it_is_back(stack: 
     assert stack.ended(organisation, [job.id])[job.id].status == "completed"
 
 
-def attempt(stack: JobStack, job_id: str, embedder: Any = None, **changes: Any) -> None:
+def attempt(
+    stack: JobStack, job_id: str, embedder: Any = None, metrics: GatewayMetrics | None = None, **changes: Any
+) -> None:
     """One worker's turn at a job, in this process."""
 
     async def run(_: Jobs, operations: Operations) -> None:
@@ -326,7 +329,8 @@ def attempt(stack: JobStack, job_id: str, embedder: Any = None, **changes: Any) 
         pool = connection_pool(stack.dsn, 3)
         await pool.open()
         leases = Leases(pool, config.lease_s)
-        worker = JobWorker(config, leases, operations, embedder or MockEmbedder(), asyncio.Event())
+        counted = metrics or GatewayMetrics()
+        worker = JobWorker(config, leases, operations, embedder or MockEmbedder(), counted, asyncio.Event())
         await worker.run(uuid.UUID(job_id))
         await pool.close()
 
@@ -337,10 +341,10 @@ def test_a_failure_that_may_pass_is_tried_again_later_and_not_for_ever(stack: Jo
     with stack.paused():
         job = mock(stack, organisation)
         away = JobStack(stack.directory, Server([], stack.directory, 1, 1), stack.redis, stack.dsn, stack.settings)
-        waits = []
+        waits, metrics = [], GatewayMetrics()
         for _ in range(3):
             stack.sql("UPDATE outbox SET available_at = now() WHERE job_id = %s", job.id)
-            attempt(away, job.id, attempts_max=3, backoff_s=40, backoff_max_s=60)
+            attempt(away, job.id, metrics=metrics, attempts_max=3, backoff_s=40, backoff_max_s=60)
             waits += stack.sql(
                 "SELECT status, stage, attempts, extract(epoch FROM available_at - jobs.updated_at)::float "
                 "FROM jobs JOIN outbox ON job_id = jobs.id WHERE jobs.id = %s",
@@ -356,9 +360,50 @@ def test_a_failure_that_may_pass_is_tried_again_later_and_not_for_ever(stack: Jo
         assert last[:3] == ("failed", "failed", 3)
         (dead,) = stack.do(lambda jobs, _: jobs.list_dead(call(organisation)))
         assert dead.error == "qdrant unavailable"
+        assert job_attempts(metrics) == {"retried": 2, "failed": 1}
         # By the request itself, too.
         assert mock(stack, organisation).status == "pending"
     assert stack.ended(organisation, [job.id])[job.id].status == "completed"
+
+
+def job_attempts(metrics: GatewayMetrics) -> dict[str, float]:
+    """What became of the jobs that a worker had, by outcome."""
+    (counter,) = (metric for metric in metrics.registry.collect() if metric.name == "plinth_gateway_job_attempts")
+    return {sample.labels["outcome"]: sample.value for sample in counter.samples if sample.name.endswith("_total")}
+
+
+def test_what_became_of_a_job_and_its_texts_are_counted(stack: JobStack, organisation: str) -> None:
+    metrics = GatewayMetrics()
+    with stack.paused():
+        name, gone = collection(stack, organisation), collection(stack, organisation)
+        done, rejected = (embed(stack, organisation, each, items("a", "b", "c")) for each in (name, gone))
+        stack.do(lambda _, operations: operations.delete_collection(call(organisation), gone))
+        attempt(stack, done.id, metrics=metrics)
+        attempt(stack, rejected.id, metrics=metrics)
+    assert job_attempts(metrics) == {"completed": 1, "rejected": 1}
+    assert metrics.registry.get_sample_value("plinth_gateway_job_items_total", {"kind": "embed"}) == 3
+
+
+def test_the_backlog_is_what_waits_is_done_and_is_dead(stack: JobStack, organisation: str) -> None:
+    async def read(_: Jobs, __: Operations) -> Backlog:
+        pool = connection_pool(stack.dsn, 1)
+        await pool.open()
+        backlog = await Outbox(pool).backlog()
+        await pool.close()
+        return backlog
+
+    with stack.paused():
+        before = stack.do(read)
+        due, later, dead = (mock(stack, organisation, asset) for asset in ("due", "later", "dead"))
+        stack.sql("UPDATE outbox SET available_at = now() - interval '90 s' WHERE job_id = %s", due.id)
+        stack.sql("UPDATE outbox SET available_at = now() + interval '1 h' WHERE job_id = %s", later.id)
+        stack.sql("UPDATE jobs SET status = 'failed' WHERE id = %s", dead.id)
+        backlog = stack.do(read)
+        assert (backlog.pending - before.pending, backlog.failed - before.failed) == (2, 1)
+        assert 90 <= backlog.longest_wait_s < 3600
+        stack.sql("UPDATE outbox SET available_at = now() WHERE job_id = %s", later.id)
+        stack.sql("DELETE FROM jobs WHERE id = %s", dead.id)
+    stack.ended(organisation, [due.id, later.id])
 
 
 def test_a_worker_of_another_model_leaves_the_job_to_one_that_has_it(stack: JobStack, organisation: str) -> None:

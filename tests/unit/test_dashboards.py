@@ -22,7 +22,10 @@ from tests.promql import selectors
 from tests.unit.test_services import Elsewhere
 
 FILES = sorted((ROOT / DASHBOARDS).glob("*.json"))
-SUBJECTS = ["overview", "qdrant", "collections", "cluster", "postgres", "redis", "host", "backups", "load", "logs"]
+SUBJECTS = [
+    *("overview", "qdrant", "collections", "cluster", "postgres", "redis"),
+    *("gateway", "host", "backups", "load", "logs"),
+]
 
 
 def boards() -> dict[str, dict[str, Any]]:

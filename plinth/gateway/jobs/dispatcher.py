@@ -16,21 +16,26 @@ from plinth.gateway.jobs.config import JobsConfig
 from plinth.gateway.jobs.database import connection_pool
 from plinth.gateway.jobs.outbox import CHANNEL, SEND_MAX, Outbox
 from plinth.gateway.jobs.queue import JobQueue
+from plinth.gateway.metrics import GatewayMetrics
 
 # A dispatcher that is told to stop looks up this often.
 STOP_S = 0.25
 CLEANUP_S = 600.0
+COUNT_S = 10.0
 log = logging.getLogger("plinth.gateway.jobs.dispatcher")
 
 
-async def run_dispatcher(config: JobsConfig, stop: asyncio.Event) -> None:
-    """Dispatch until ``stop`` is set. Postgres and Redis may be away at any time, at the start too."""
+async def run_dispatcher(config: JobsConfig, metrics: GatewayMetrics, stop: asyncio.Event) -> None:
+    """Dispatch until ``stop`` is set, and show what waits in ``metrics``.
+
+    Postgres and Redis may be away at any time, at the start too.
+    """
     pool, queue = (
         connection_pool(config.postgres_dsn.get_secret_value(), 2),
         JobQueue(config.redis_url.get_secret_value()),
     )
     await pool.open(wait=False)
-    dispatcher = Dispatcher(config, Outbox(pool), queue)
+    dispatcher = Dispatcher(config, Outbox(pool), queue, metrics)
     try:
         await dispatcher.run(stop)
     finally:
@@ -41,12 +46,13 @@ async def run_dispatcher(config: JobsConfig, stop: asyncio.Event) -> None:
 class Dispatcher:
     """One loop: send what is due, now and then see to what is lost, wait for a notification or the interval."""
 
-    def __init__(self, config: JobsConfig, outbox: Outbox, queue: JobQueue) -> None:
+    def __init__(self, config: JobsConfig, outbox: Outbox, queue: JobQueue, metrics: GatewayMetrics) -> None:
         self._config = config
         self._outbox = outbox
         self._queue = queue
+        self._metrics = metrics
         self._interval_s = config.dispatch_interval_ms / 1000
-        self._resend_at = self._cleanup_at = time.monotonic()
+        self._resend_at = self._cleanup_at = self._count_at = time.monotonic()
         self._is_failing = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -64,6 +70,7 @@ class Dispatcher:
                 if not self._is_failing:
                     log.warning("jobs wait: %s", type(error).__name__ if isinstance(error, psycopg.Error) else error)
                 self._is_failing = True
+                self._metrics.backlog(None)
                 await self._pause(stop)
         if listener is not None:
             await listener.close()
@@ -83,6 +90,14 @@ class Dispatcher:
             deleted = await self._outbox.delete_ended(self._config.retention_days)
             # The next lot at once, where there may be one.
             self._cleanup_at = now if deleted else now + CLEANUP_S
+        if now >= self._count_at:
+            self._count_at = now + COUNT_S
+            await self._count()
+
+    async def _count(self) -> None:
+        backlog = await self._outbox.backlog()
+        jobs = {"pending": backlog.pending, "processing": backlog.processing, "failed": backlog.failed}
+        self._metrics.backlog(jobs, backlog.longest_wait_s)
 
     async def _send(self, job_ids: Sequence[UUID]) -> None:
         await asyncio.to_thread(self._queue.send, job_ids)

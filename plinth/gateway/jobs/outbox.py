@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
+
+from psycopg.rows import class_row
 
 from plinth.gateway.jobs.database import Connection, Pool, transaction
 
@@ -34,6 +37,15 @@ UPDATE outbox SET sent_at = NULL FROM jobs
 WHERE jobs.id = outbox.job_id AND jobs.status = 'pending'
     AND outbox.sent_at < now() - %s * power(2, least(outbox.sends - 1, 6)) * interval '1 s'
 """
+_BACKLOG = """
+SELECT count(*) FILTER (WHERE status = 'pending') AS pending,
+    count(*) FILTER (WHERE status = 'processing') AS processing,
+    count(*) FILTER (WHERE status = 'failed') AS failed,
+    coalesce(
+        extract(epoch FROM max(now() - available_at) FILTER (WHERE status = 'pending' AND available_at < now())), 0
+    )::float AS longest_wait_s
+FROM jobs JOIN outbox ON outbox.job_id = jobs.id WHERE status IN ('pending', 'processing', 'failed')
+"""
 _ENDED = """
 WITH ended AS (
     SELECT id FROM jobs WHERE status IN ('completed', 'failed', 'cancelled')
@@ -49,6 +61,16 @@ async def enqueue(connection: Connection, job_id: UUID, delay_s: float = 0) -> N
     """Have a job sent, in the transaction that changes its row."""
     await connection.execute(_ENQUEUE, {"job_id": job_id, "task": TASK, "delay_s": delay_s})
     await connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Jobs that have not ended well, of all organisations; one that is to be tried again later does not wait yet."""
+
+    pending: int
+    processing: int
+    failed: int
+    longest_wait_s: float
 
 
 class Outbox:
@@ -81,6 +103,12 @@ class Outbox:
             expired = await connection.execute(_EXPIRED)
             lost = await connection.execute(_LOST, (after_s if queue_is_empty else after_s * BACKLOG,))
             return expired.rowcount + lost.rowcount
+
+    async def backlog(self) -> Backlog:
+        """How many jobs wait, are being done and are dead, and how long one has waited for a worker."""
+        async with transaction(self._pool) as connection, connection.cursor(row_factory=class_row(Backlog)) as cursor:
+            await cursor.execute(_BACKLOG)
+            return await cursor.fetchone() or Backlog(0, 0, 0, 0)
 
     async def delete_ended(self, retention_days: int) -> int:
         """Delete some jobs that ended long ago; returns how many."""

@@ -20,6 +20,7 @@ from plinth.gateway.jobs.database import connection_pool
 from plinth.gateway.jobs.leases import Batch, Lease, LeaseLostError, Leases
 from plinth.gateway.jobs.model import BatchItem, Kind, StoredJob
 from plinth.gateway.jobs.queue import JobQueue
+from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.model import Point
 from plinth.gateway.operations import Call, Operations
 from plinth.gateway.providers import embedder_for
@@ -32,16 +33,17 @@ _TRANSIENT = frozenset(
 log = logging.getLogger("plinth.gateway.jobs.worker")
 
 
-async def run_worker(config: JobsConfig, operations: Operations, stop: asyncio.Event) -> None:
+async def run_worker(config: JobsConfig, operations: Operations, metrics: GatewayMetrics, stop: asyncio.Event) -> None:
     """Do jobs until ``stop`` is set; then finish the batches that were begun and give the rest back.
 
     ``operations`` write without the rate limits of callers: their jobs were admitted by those.
     """
+    metrics.expect_jobs(Kind)
     # A job holds one connection while it writes, and its lease is renewed over another.
     pool = connection_pool(config.postgres_dsn.get_secret_value(), 2 * config.worker_concurrency + 1)
     await pool.open(wait=False)
     embedder, queue = embedder_for(config.provider), JobQueue(config.redis_url.get_secret_value())
-    worker = JobWorker(config, Leases(pool, config.lease_s), operations, embedder, stop)
+    worker = JobWorker(config, Leases(pool, config.lease_s), operations, embedder, metrics, stop)
     loop = asyncio.get_running_loop()
 
     def run(job_id: UUID) -> None:
@@ -62,12 +64,19 @@ class JobWorker:
     """What is done with one job."""
 
     def __init__(
-        self, config: JobsConfig, leases: Leases, operations: Operations, embedder: Embedder, stop: asyncio.Event
+        self,
+        config: JobsConfig,
+        leases: Leases,
+        operations: Operations,
+        embedder: Embedder,
+        metrics: GatewayMetrics,
+        stop: asyncio.Event,
     ) -> None:
         self._config = config
         self._leases = leases
         self._operations = operations
         self._embedder = embedder
+        self._metrics = metrics
         self._stop = stop
 
     async def run(self, job_id: UUID) -> None:
@@ -86,7 +95,7 @@ class JobWorker:
 
     async def _run(self, lease: Lease) -> None:
         if lease.attempts > self._config.attempts_max:
-            await self._leases.fail(lease, f"its worker ended before it did, {self._config.attempts_max} times")
+            await self._fail(lease, f"its worker ended before it did, {self._config.attempts_max} times")
             return
         work = asyncio.ensure_future(self._work(lease))
         renewal = asyncio.ensure_future(self._renew(lease))
@@ -119,6 +128,7 @@ class JobWorker:
                 await self._leases.release(lease)
                 return
             await self._leases.complete(lease, await self._result(lease))
+            self._metrics.job(lease.job.kind, "completed")
         except LeaseLostError:
             raise
         except GatewayError as error:
@@ -131,12 +141,18 @@ class JobWorker:
         attempts = lease.attempts
         if error.kind not in _TRANSIENT or attempts >= self._config.attempts_max:
             log.warning("job %s failed: %s", lease.job.id, error.message)
-            await self._leases.fail(lease, error.message)
+            # What its caller asked for cannot be done; that is no fault of the stack's.
+            await self._fail(lease, error.message, "failed" if error.kind in _TRANSIENT else "rejected")
             return
         longest_s = min(self._config.backoff_max_s, self._config.backoff_s * 2 ** (attempts - 1))
         delay_s = max(longest_s * random.uniform(0.5, 1), error.retry_after_s or 0)  # noqa: S311 - not for secrets
         log.info("job %s is tried again in %.1f s: %s", lease.job.id, delay_s, error.message)
         await self._leases.postpone(lease, delay_s)
+        self._metrics.job(lease.job.kind, "retried")
+
+    async def _fail(self, lease: Lease, error: str, outcome: str = "failed") -> None:
+        await self._leases.fail(lease, error)
+        self._metrics.job(lease.job.kind, outcome)
 
     async def _do_batches(self, lease: Lease) -> bool:
         """Do what is left; False where the worker is to stop before that is done."""
@@ -147,6 +163,7 @@ class JobWorker:
             vectors = await self._vectors(lease.job, batch.items)
             superseded = await self._write(lease, batch, vectors)
             await self._leases.advance(lease, batch, superseded)
+            self._metrics.job_items(lease.job.kind, len(batch.items))
             position = batch.position
         return True
 

@@ -255,8 +255,6 @@ def _environment(place: Home) -> dict[str, str]:
         "PULUMI_PYTHON_CMD": sys.executable,
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
-        # The docker plugin would put it above the address that it is given.
-        "DOCKER_CONTEXT": "",
         **NO_DOWNLOAD,
     }
     if is_local():

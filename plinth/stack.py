@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from plinth.errors import UserError
 from plinth.home import Home, home
 from plinth.pulumi_environment import PROJECT, is_local, passphrase
 from plinth.repository_address import masked
-from plinth.settings import Settings
+from plinth.settings import Settings, TargetName
 
 if TYPE_CHECKING:
     from pulumi import automation
@@ -44,6 +45,8 @@ class Stack:
             with suppress(Unsupported):
                 self._checkpoint()  # a damaged state is refused here, before Pulumi takes it for none
             self.opened = select(self.root, self.env, self.home)
+            workspace = self.opened.workspace
+            workspace.env_vars = {**workspace.env_vars, **self._plugin_variables()}
         return self.opened
 
     def outputs(self) -> dict[str, Any]:
@@ -104,6 +107,13 @@ class Stack:
         """Let the engine delete some of what is protected."""
         if urns:
             self._unprotect(*urns)
+
+    def _plugin_variables(self) -> dict[str, str]:
+        if self.settings.target is not TargetName.docker:
+            return {}
+        from plinth.targets.docker.address import engine_address, plugin_variables
+
+        return plugin_variables(engine_address(self.settings.docker.host, os.environ, Path.home()))
 
     def _recorded(self) -> list[dict[str, Any]]:
         try:

@@ -15,7 +15,8 @@ class Engine:
     """``images`` are labels by reference, ``details`` what else the engine tells of them.
 
     ``posts`` and ``bodies`` are what was asked for, ``removed`` what was deleted. ``volumes`` holds the files of each
-    container, with the name of the volume that they are in; ``refused_start`` is what a start is refused with.
+    container, with the name of the volume that they are in; ``refused`` and ``refused_start`` are what a question or a
+    start is refused with.
     """
 
     def __init__(self, images: Mapping[str, dict[str, str] | None] | None = None) -> None:
@@ -26,6 +27,7 @@ class Engine:
         self.volumes: dict[str, tuple[str, dict[str, str]]] = {}
         self.capacity = {"NCPU": 64, "MemTotal": 1 << 40}
         self.ulimits: list[dict[str, Any]] = []
+        self.refused: str | None = None
         self.refused_start: str | None = None
         self.printed = b""
         self.posts: list[str] = []
@@ -36,7 +38,9 @@ class Engine:
 
         class Api(Answers):
             def do_GET(self) -> None:
-                if self.path == "/version":
+                if engine.refused:
+                    self.reply(400, {"message": engine.refused})
+                elif self.path == "/version":
                     self.reply(200, {"Version": "28.0"})
                 elif self.path == "/info":
                     self.reply(200, engine.capacity)

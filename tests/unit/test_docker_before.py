@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plinth.certificates import issue, make_authority
 from plinth.cli import docker_ground
 from plinth.environment import parse
 from plinth.errors import UserError
@@ -24,7 +26,7 @@ from plinth.settings import Settings
 from plinth.stack import Stack
 from plinth.targets.choose import target_of
 from plinth.targets.digest import digest
-from plinth.targets.docker.address import DEFAULT, engine_address
+from plinth.targets.docker.address import DEFAULT, engine_address, plugin_variables
 from plinth.targets.docker.before import Demand, make_sure
 from plinth.targets.docker.connection import Connection
 from plinth.targets.docker.daemon import Daemon
@@ -308,8 +310,70 @@ def test_docker_config_names_another_directory_and_certificates_go_with_their_ad
     tls = tmp_path / ".docker" / "contexts" / "tls" / hashlib.sha256(b"remote").hexdigest() / "docker"
     tls.mkdir(parents=True)
     assert engine_address(None, environment, Path("/nowhere")).certificates == tls
-    given_one = {"DOCKER_HOST": REMOTE, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs"}
-    assert engine_address(None, given_one, tmp_path).certificates == Path("/certs")
+
+
+@pytest.mark.parametrize(
+    ("environment", "certificates"),
+    [
+        ({"DOCKER_HOST": REMOTE}, ""),
+        ({"DOCKER_HOST": REMOTE, "DOCKER_TLS_VERIFY": "1"}, "~/.docker"),
+        ({"DOCKER_HOST": REMOTE, "DOCKER_TLS_VERIFY": "1", "DOCKER_CONFIG": "/config"}, "/config"),
+        ({"DOCKER_HOST": REMOTE, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs"}, "/certs"),
+        ({"DOCKER_HOST": REMOTE, "DOCKER_CERT_PATH": "/certs", "DOCKER_CONTEXT": "rootless"}, "/certs"),
+        ({"DOCKER_HOST": REMOTE, "DOCKER_CERT_PATH": "certs"}, f"{Path.cwd()}/certs"),
+        # Empty is not set; and nothing of a network's address is for a socket.
+        ({"DOCKER_HOST": REMOTE, "DOCKER_TLS_VERIFY": "", "DOCKER_CERT_PATH": ""}, ""),
+        ({"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs"}, ""),
+        ({"DOCKER_HOST": OTHER, "DOCKER_CERT_PATH": "/certs"}, ""),
+    ],
+)
+def test_the_plugin_is_told_the_engine_that_was_checked(
+    tmp_path: Path, environment: dict[str, str], certificates: str
+) -> None:
+    told = plugin_variables(engine_address(None, environment, tmp_path))
+    expected = certificates.replace("~", str(tmp_path))
+    assert told == {"DOCKER_CONTEXT": "", "DOCKER_CERT_PATH": expected}
+
+
+@pytest.fixture
+def over_tls(engine: Engine, tmp_path: Path) -> Path:
+    """The engine asks for a client's certificate; the directory that docker keeps one in."""
+    authority = make_authority("tests")
+    for name, pair in {
+        "server": issue(authority, "engine", ["127.0.0.1"]),
+        "client": issue(authority, "client", ["client"]),
+    }.items():
+        (tmp_path / name).mkdir()
+        for file, text in {"cert": pair.cert, "key": pair.key, "ca": authority.cert}.items():
+            (tmp_path / name / f"{file}.pem").write_text(text)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "server" / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(tmp_path / "server" / "cert.pem", tmp_path / "server" / "key.pem")
+    engine.server.socket = context.wrap_socket(engine.server.socket, server_side=True)
+    return tmp_path / "client"
+
+
+def test_an_engine_over_tls_answers_whoever_has_its_certificates(
+    engine: Engine, over_tls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(over_tls))
+    with Connection() as connection:
+        assert connection.version() == "28.0"
+    for name in ("ca", "cert", "key"):
+        file = over_tls / f"{name}.pem"
+        text = file.read_text()
+        file.unlink()
+        with pytest.raises(UserError, match=r"put ca\.pem, cert\.pem and key\.pem there"):
+            Connection()
+        file.write_text(text)
+
+
+def test_an_engine_that_asks_for_tls_is_met_with_what_to_set(engine: Engine) -> None:
+    # As Go's server answers in the clear.
+    engine.refused = "Client sent an HTTP request to an HTTPS server.\n"
+    with pytest.raises(UserError, match=r"asks for TLS.* DOCKER_CERT_PATH"), Connection(engine.host) as connection:
+        connection.version()
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,7 @@ class DockerTarget(Layout):
         # The plugin finds DOCKER_HOST and the usual socket by itself, and no context that is only active.
         if address is None or not (address.is_context or address.source == SETTING):
             return docker.Provider("docker")
-        certificates = address.certificates if address.is_context else None
-        return docker.Provider("docker", host=address.host, cert_path=str(certificates) if certificates else None)
+        return docker.Provider("docker", host=address.host)
 
     def _image(self, service: Service) -> pulumi.Output[str]:
         key = service.program.image

@@ -42,10 +42,23 @@ def engine_address(setting: str | None, environment: Mapping[str, str], home: Pa
     return _of_context(chosen, source, configuration / "contexts")
 
 
+def plugin_variables(address: Address) -> dict[str, str]:
+    """The environment variables by which Pulumi's plugin goes to this engine.
+
+    By itself it sets DOCKER_CONTEXT above the address that it is given, uses DOCKER_CERT_PATH for a socket too, and
+    finds no certificates of a context or of DOCKER_TLS_VERIFY alone. As its inputs they would be recorded: certificates
+    that were moved since, or lie elsewhere for another person, would stop every later `up` and `down`.
+    """
+    return {"DOCKER_CONTEXT": "", "DOCKER_CERT_PATH": str(address.certificates or "")}
+
+
 def _certificates(host: str, environment: Mapping[str, str], configuration: Path) -> Path | None:
-    if not host.startswith("tcp://") or not {"DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"} & environment.keys():
+    given = environment.get("DOCKER_CERT_PATH")
+    # An empty variable is one that is not set, as for the docker client.
+    if not host.startswith("tcp://") or not (given or environment.get("DOCKER_TLS_VERIFY")):
         return None
-    return Path(environment.get("DOCKER_CERT_PATH") or configuration)
+    # The plugin runs in another directory.
+    return Path(given or configuration).absolute()
 
 
 def _current(file: Path) -> str | None:

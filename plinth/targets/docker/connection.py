@@ -18,6 +18,9 @@ from plinth.errors import UserError
 from plinth.http_client import client_for
 from plinth.targets.docker.address import SETTING, Address, engine_address
 
+# What Go's server answers in the clear on a port that speaks TLS.
+ASKS_FOR_TLS = "HTTP request to an HTTPS server"
+
 
 class Connection:
     """Asks one engine; raises :class:`UserError` where it does not do as asked."""
@@ -113,6 +116,12 @@ class Connection:
 
     def _refusal(self, method: str, path: str, answer: httpx.Response) -> UserError:
         answer.read()
+        if self._http.base_url.scheme == "http" and ASKS_FOR_TLS in answer.text:
+            return UserError(
+                f"The Docker engine at {self.host} asks for TLS; {self.address.source} names it. Set "
+                "DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to a directory of ca.pem, cert.pem and key.pem, or use a "
+                "docker context that has them."
+            )
         return UserError(
             f"The Docker engine at {self.host} answered {answer.status_code} to {method} {path}: {reason_of(answer)}"
         )
@@ -137,10 +146,9 @@ def _tls(address: Address) -> ssl.SSLContext | None:
     if where is None:
         return None
     try:
-        ca = where / "ca.pem"
-        context = ssl.create_default_context(cafile=str(ca) if ca.exists() else None)
-        if (where / "cert.pem").exists():
-            context.load_cert_chain(where / "cert.pem", where / "key.pem")
+        # All three: Pulumi's plugin takes no fewer.
+        context = ssl.create_default_context(cafile=str(where / "ca.pem"))
+        context.load_cert_chain(where / "cert.pem", where / "key.pem")
     except OSError as error:
         raise UserError(
             f"The certificates in {where} that {address.source} names cannot be used ({error}); put ca.pem, cert.pem "

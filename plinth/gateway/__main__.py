@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import psycopg
@@ -135,6 +136,8 @@ def main() -> None:
     arguments = parser.parse_args()
     log_lines()
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # On loopback and in the stack's own network; preflight refuses it elsewhere.
+    warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
     try:
         config = load_config(arguments.config_path, os.environ)
         uvloop.run(serve(config) if arguments.role == "server" else work(config))

@@ -30,7 +30,8 @@ end
 function label(tag, time, record)
   local kind, service, node = tag:match("^(%a+)%.([^.]+)%.(.+)$")
   if kind == "audited" then
-    record.level = record.result == "ok" and "info" or "warn"
+    -- Qdrant's word, or the gateway's.
+    record.level = (record.result == "ok" or record.outcome == "OK") and "info" or "warn"
   else
     -- Without colours.
     local line = tostring(record.log or ""):gsub("\27%[[%d;]*m", "")

@@ -1,4 +1,4 @@
-"""What services print, and Qdrant's audit log; there with plinth:monitoring.loki."""
+"""What services print, and the audit logs; there with plinth:monitoring.loki."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from plinth.load.slo import Slo
 SERVICE = Variable("service", "Service", "label_values(service)", LOGS)
 LEVEL = Variable("level", "Level", "label_values(level)", LOGS)
 PRINTED = '{kind="printed",service=~"$service",level=~"$level"}'
-ASKED = '{kind="audited"} | json'
+ASKED = '{kind="audited",service="qdrant"} | json'
+CALLED = '{kind="audited",service=~"gateway.*"} | json'
 
 
 def logs(_slo: Slo) -> Board:
-    """By service and level; who asked Qdrant for what."""
+    """By service and level; who asked Qdrant and the gateway for what."""
     return Board(
         "plinth-logs",
         "Plinth / Logs",
-        "What services print, and who asked Qdrant for what. Needs plinth:monitoring.loki.",
+        "What services print, and who asked Qdrant and the gateway for what. Needs plinth:monitoring.loki.",
         (
             (
                 "Services",
@@ -66,8 +67,7 @@ def logs(_slo: Slo) -> Board:
                         "Refused, by who asked",
                         "short",
                         (
-                            'topk(10, sum by (remote, subject) (count_over_time({kind="audited",level="warn"} | json '
-                            "[$__auto])))",
+                            f'topk(10, sum by (remote, subject) (count_over_time({ASKED} | level="warn" [$__auto])))',
                             "{{remote}} {{subject}}",
                         ),
                         about="A key or token that does not reach as far. None is good.",
@@ -80,6 +80,39 @@ def logs(_slo: Slo) -> Board:
                         f'{ASKED} | line_format "{{{{.result}}}} {{{{.method}}}} {{{{.collection}}}} {{{{.api}}}} '
                         '{{.auth_type}} {{.subject}} {{.remote}} {{.error}}"',
                         about="No bodies, so no vectors and no payloads.",
+                    ),
+                ),
+            ),
+            (
+                "The gateway's audit log",
+                (
+                    graph(
+                        "By organisation and operation",
+                        "short",
+                        (
+                            f"topk(20, sum by (org_id, operation) (count_over_time({CALLED} [$__auto])))",
+                            "{{org_id}} {{operation}}",
+                        ),
+                        about="The twenty most. What jobs write is the worker's.",
+                        stacked=True,
+                        width=12,
+                        source=LOGS,
+                    ),
+                    graph(
+                        "Refused or failed, by organisation",
+                        "short",
+                        (
+                            f'topk(10, sum by (org_id, outcome) (count_over_time({CALLED} | outcome!="OK" [$__auto])))',
+                            "{{org_id}} {{outcome}}",
+                        ),
+                        width=12,
+                        source=LOGS,
+                    ),
+                    lines(
+                        "Who called what",
+                        f'{CALLED} | line_format "{{{{.outcome}}}} {{{{.operation}}}} {{{{.collection}}}} '
+                        '{{.count}} {{.org_id}} {{.user_id}} {{.duration_ms}} ms {{.protocol}} {{.request_id}}"',
+                        about="No vectors, payloads, texts, filters or tokens.",
                     ),
                 ),
             ),

@@ -1,7 +1,10 @@
-"""Loki, and Fluent Bit, which brings it what services print and Qdrant's audit log (S4-08). Both, or neither."""
+"""Loki, and Fluent Bit, which brings it what services print and the audit logs (S4-08). Both, or neither."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from plinth.services import gateway
 from plinth.services.mutual_tls import CA, Identity
 from plinth.services.qdrant import AUDIT
 from plinth.services.spec import Container, Copy, File, Health, Intake, Limits, Program, Scrape, Service
@@ -9,6 +12,24 @@ from plinth.settings import Settings
 
 LOKI, AGENT = "loki", "fluent-bit"
 INTAKE = "intake"
+
+
+@dataclass(frozen=True)
+class AuditFiles:
+    """A service's audit log: the files in one of its volumes, and the parser of their lines."""
+
+    service: str
+    volume: str
+    pattern: str
+    parser: str
+
+
+def audit_logs(settings: Settings) -> tuple[AuditFiles, ...]:
+    """Those that the environment's services write."""
+    qdrant = (AuditFiles("qdrant", AUDIT, "audit.*.log", "audit"),)
+    # A full one is renamed, and read to its end under its new name.
+    own = (AuditFiles(name, gateway.AUDIT, "audit.jsonl", "gateway_audit") for name in (gateway.NAME, gateway.WORKER))
+    return (*(qdrant if settings.audited else ()), *(own if settings.gateway.enabled else ()))
 
 
 def services(settings: Settings) -> list[Service]:
@@ -47,7 +68,7 @@ def _loki(settings: Settings) -> Service:
 
 
 def _agent(settings: Settings) -> Service:
-    wanted = settings.monitoring.loki
+    wanted, audits = settings.monitoring.loki, audit_logs(settings)
     return Service(
         name=AGENT,
         program=Program(
@@ -65,7 +86,7 @@ def _agent(settings: Settings) -> Service:
         files={
             "fluent-bit.yaml": File(
                 "config/fluent-bit/fluent-bit.yaml.j2",
-                {"audit": AUDIT if settings.audited else None, "identity": Identity(AGENT)},
+                {"audits": audits, "identity": Identity(AGENT)},
             ),
             "label.lua": Copy("config/fluent-bit/label.lua"),
         },
@@ -76,10 +97,10 @@ def _agent(settings: Settings) -> Service:
         health=Health("http", "http", "/api/v1/health"),
         scrape=Scrape("http", "/api/v2/metrics/prometheus"),
         limits=Limits(0.25, 128),
-        needs=(LOKI, "qdrant") if settings.audited else (LOKI,),
+        needs=(LOKI, *(audit.service for audit in audits)),
         # The files that it reads are open to it alone, by its group.
         run_as=("plinth-fluent-bit",),
         optional=True,
         takes_output=Intake(INTAKE, but_of=(LOKI, AGENT)),
-        reads=(("qdrant", AUDIT),) if settings.audited else (),
+        reads=tuple((audit.service, audit.volume) for audit in audits),
     )

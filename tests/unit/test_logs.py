@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from lupa.luajit21 import LuaRuntime
 
 from plinth.environment import parse
+from plinth.gateway.audit import AuditRecord
 from plinth.preflight import ports, refusals
 from plinth.services import logs, services
 from plinth.services.render import files
@@ -180,8 +183,36 @@ def test_no_line_makes_a_label_of_its_own(line: str) -> None:
     assert label("printed.x.x", {"log": line})["level"] in LEVELS
 
 
-@pytest.mark.parametrize(("result", "level"), [("ok", "info"), ("denied", "warn")])
-def test_an_audited_request_keeps_its_fields_and_stands_out_when_it_was_refused(result: str, level: str) -> None:
-    asked = {"method": "upsert_points", "collection": "trades_v1", "result": result}
-    added = {"level": level, "kind": "audited", "service": "qdrant", "node": "qdrant-2"}
-    assert label("audited.qdrant.qdrant-2", asked) == asked | added
+@pytest.mark.parametrize(
+    ("service", "ended", "level"),
+    [
+        ("qdrant", {"result": "ok"}, "info"),
+        ("qdrant", {"result": "denied"}, "warn"),
+        ("gateway", {"outcome": "OK"}, "info"),
+        ("gateway", {"outcome": "PERMISSION_DENIED"}, "warn"),
+        ("gateway-worker", {"outcome": "OK"}, "info"),
+    ],
+)
+def test_an_audited_request_keeps_its_fields_and_stands_out_when_it_was_refused(
+    service: str, ended: dict[str, str], level: str
+) -> None:
+    asked = {"operation": "upsert", "collection": "trades_v1", **ended}
+    added = {"level": level, "kind": "audited", "service": service, "node": f"{service}-2"}
+    assert label(f"audited.{service}.{service}-2", asked) == asked | added
+
+
+@pytest.mark.requirement("S4-08")
+@pytest.mark.parametrize("is_on", [True, False])
+def test_the_gateways_audit_logs_are_read_where_it_runs(is_on: bool) -> None:
+    settings = environment(monitoring=ON, qdrant={"audit": False}, gateway={"enabled": is_on})
+    config = rendered(settings)["fluent-bit"]["fluent-bit.yaml"]
+    parsers = {parser["name"]: parser for parser in config["parsers"]}
+    read = {given["tag"]: given["path"] for given in config["pipeline"]["inputs"] if "parser" in given}
+    expected = {f"audited.{name}.{name}": f"/var/{name}/audit/audit.jsonl" for name in ("gateway", "gateway-worker")}
+    assert read == (expected if is_on else {})
+    moment = datetime.now(UTC)
+    line = json.loads(AuditRecord("get", "r", None, None, 0, "OK", 1, "rest").to_line(moment))
+    parser = parsers["gateway_audit"]
+    # Fluent Bit's %L is Python's .%f.
+    layout = parser["time_format"].replace(".%L", ".%f")
+    assert datetime.strptime(line[parser["time_key"]], layout) == moment

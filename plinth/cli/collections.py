@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 commands = typer.Typer(
     help="Collections as code: compare the files with the server, and apply them.", no_args_is_help=True
 )
+Recreate = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recreate",
+        help="Make this collection anew by its file, empty, after a snapshot; several times for several.",
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -52,9 +61,12 @@ def diff(env: Env, json: Json = False) -> None:
 
 
 @commands.command()
-def apply(env: Env, yes: Yes = False) -> None:
+def apply(env: Env, recreate: Recreate = None, yes: Yes = False) -> None:
     """Bring the server to the collection files, and no more. Example: plinth collections apply local --yes"""
     stack = stack_of(env)
+    if recreate:
+        _apply_anew(stack, env, tuple(dict.fromkeys(recreate)), yes)
+        return
     specs, client = _specs_and_client(stack)
     with client:
         wanted = plan(specs, state.read(client))
@@ -63,11 +75,63 @@ def apply(env: Env, yes: Yes = False) -> None:
             return
         if not wanted.refusals:
             ask("Apply these changes?", yes)
-        apply_plan(client, wanted)
-        for spec in specs:
-            converge(client, spec)
-        apply_plan(client, plan_aliases(specs, state.read(client)))
+        _carry_out(client, specs, wanted)
+
+
+def _carry_out(client: Qdrant, specs: Sequence[CollectionSpec], changes: Plan) -> None:
+    apply_plan(client, changes)
+    for spec in specs:
+        converge(client, spec)
+    apply_plan(client, plan_aliases(specs, state.read(client)))
     console.print("Applied.", style="green")
+
+
+def _apply_anew(stack: Stack, env: str, names: Sequence[str], yes: bool) -> None:
+    """Apply, with these collections made anew; what reads them by an alias finds them empty, and nothing else."""
+    specs = collection_specs(stack.settings, stack.root)
+    declared = [spec.name for spec in specs]
+    if unknown := [name for name in names if name not in declared]:
+        raise UserError(f"No file declares a collection '{unknown[0]}'; there are {', '.join(declared) or 'none'}.")
+    with _qdrant_of(stack) as (store, client):
+        before = state.read(client)
+        replaced = [name for name in names if name in before.collections]
+        kept = {name: each for name, each in before.collections.items() if name not in replaced}
+        aliases = {alias: target for alias, target in before.aliases.items() if target not in replaced}
+        changes = plan(specs, replace(before, collections=kept, aliases=aliases))
+        _show(changes, len(specs), env)
+        if replaced and not changes.refusals:
+            counted = ", ".join(f"{name} with its {_count(client, name)} points" for name in replaced)
+            ask(f"Drop {counted} from '{env}', after a snapshot, and make it again empty?", yes)
+            for name in replaced:
+                _save_and_delete(stack, store, client, name, env)
+        _carry_out(client, specs, changes)
+        _lead_again(client, {alias: target for alias, target in before.aliases.items() if target in replaced})
+
+
+def _count(client: Qdrant, collection: str) -> int:
+    counted: int = client.call("POST", f"{collection_path(collection)}/points/count", {"exact": False})["count"]
+    return counted
+
+
+def _save_and_delete(stack: Stack, store: QdrantStore, client: Qdrant, collection: str, env: str) -> None:
+    from plinth.backup import one_collection
+
+    saved = one_collection.save(store, collection, stack.home.data / "dropped", _say)
+    client.call("DELETE", collection_path(collection))
+    command = shlex.join(("plinth", "collections", "restore", str(saved), env))
+    console.print(f"The snapshot of {collection} is {saved}; once it is dropped, `{command}` makes it again.")
+
+
+def _lead_again(client: Qdrant, aliases: Mapping[str, str]) -> None:
+    """Aliases that no file declares went with their collection."""
+    there = client.aliases()
+    actions = [
+        {"create_alias": {"alias_name": alias, "collection_name": target}}
+        for alias, target in aliases.items()
+        if alias not in there
+    ]
+    if actions:
+        client.call("POST", "/collections/aliases", {"actions": actions})
 
 
 @commands.command()
@@ -91,9 +155,8 @@ def drop(
                 f"A file declares {collection}: the next `plinth up {env}` makes it again, empty. "
                 "Remove the file to be rid of it."
             )
-        count = client.call("POST", f"{collection_path(collection)}/points/count", {"exact": False})["count"]
         without = " without a snapshot" if no_snapshot else ""
-        ask(f"Drop {collection} with its {count} points from '{env}'{without}?", yes)
+        ask(f"Drop {collection} with its {_count(client, collection)} points from '{env}'{without}?", yes)
         saved = None
         if not no_snapshot:
             saved = one_collection.save(store, collection, stack.home.data / "dropped", _say)

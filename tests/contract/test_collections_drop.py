@@ -140,6 +140,36 @@ def test_what_is_not_meant_is_refused_and_nothing_is_dropped(
     assert not (place / ".plinth" / "t" / "data" / "dropped").exists()
 
 
+@pytest.mark.requirement("S2-07")
+def test_a_collection_is_made_anew_after_a_snapshot_and_aliases_lead_to_it_again(run: Run, client: Qdrant) -> None:
+    point = {"create_alias": {"alias_name": "an_alias", "collection_name": MANAGED}}
+    client.call("POST", "/collections/aliases", {"actions": [point]})
+    with pytest.raises(UserError, match=f"Drop {MANAGED} with its 300 points from 't', after a snapshot.*add --yes"):
+        run("apply", "t", "--recreate", MANAGED)
+    assert client.collection(MANAGED)["points_count"] == 300  # type: ignore[index]
+
+    said = run("apply", "t", "--recreate", MANAGED, "--yes")
+    assert said.exit_code == 0, said.output
+    described = client.collection(MANAGED) or {}
+    assert described["points_count"] == 0
+    assert described["config"]["params"]["vectors"]["size"] == 768
+    assert client.aliases()["an_alias"] == client.aliases()["trades"] == MANAGED
+    assert client.call("POST", f"/collections/{NAME}/points/count", {"exact": True})["count"] == 300
+
+    saved = "".join(said.output.split(f"The snapshot of {MANAGED} is ")[1].split("; once")[0].split())
+    client.call("DELETE", f"/collections/{MANAGED}")
+    assert run("restore", saved, "t").exit_code == 0
+    assert client.collection(MANAGED)["points_count"] == 300  # type: ignore[index]
+    for other in set(client.collections()) - {NAME, MANAGED}:
+        client.call("DELETE", f"/collections/{other}")
+
+
+def test_only_what_a_file_declares_is_made_anew(run: Run, client: Qdrant) -> None:
+    with pytest.raises(UserError, match=f"No file declares a collection '{NAME}'; there are .*{MANAGED}"):
+        run("apply", "t", "--recreate", NAME, "--yes")
+    assert client.collection(NAME)["points_count"] == 300  # type: ignore[index]
+
+
 def test_a_collection_that_a_file_declares_is_said_to_come_back_empty(run: Run, client: Qdrant) -> None:
     said = run("drop", MANAGED, "t", "--yes", "--no-snapshot")
     assert "the next `plinth up t` makes it again, empty" in " ".join(said.output.split())

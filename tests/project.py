@@ -21,6 +21,8 @@ from tests.conftest import ROOT
 
 BUILT = ROOT / ".plinth" / "bin"
 OURS = ("PULUMI_", "PROBE_", "ENABLE_")
+# Whether it serves is asked, and not how fast a machine that runs other tests beside it answers.
+PATIENT = {"PROBE_TIMEOUT_MS": "5000"}
 needs_pulumi = pytest.mark.skipif(
     shutil.which("pulumi") is None and not (BUILT / "pulumi").exists(), reason="no pulumi binary: run `make bootstrap`"
 )
@@ -106,7 +108,7 @@ class Environment:
         end = time.monotonic() + seconds
         while True:
             try:
-                self.plinth("status", self.env, "--no-cache")
+                self.plinth("status", self.env, "--no-cache", **PATIENT)
                 return
             except AssertionError:
                 if time.monotonic() > end:

@@ -25,8 +25,8 @@ from plinth.stack import Stack
 PEERS_TIMEOUT_S = 3.0
 # Of an `up` that has just deployed.
 PATIENCE_S, PAUSE_S = 30.0, 1.0
-# Each probe makes a way into the cluster first.
-TUNNELLED = {"PROBE_TIMEOUT_MS": "2000"}
+# Where a probe makes a way into the cluster first; and after an `up`, which asks what serves and not how fast.
+PATIENT = {"PROBE_TIMEOUT_MS": "2000"}
 
 
 def register(app: typer.Typer) -> None:
@@ -67,10 +67,10 @@ def _load_clients(settings: Settings) -> None:
     Thread(target=lambda: [import_module(client) for client in wanted], daemon=True).start()
 
 
-def probe(stack: Stack, outputs: dict[str, Any], *, cache: bool) -> Status:
-    """The status of a deployed environment; ``cache`` False asks anew."""
-    tunnelled = TUNNELLED if stack.settings.target is TargetName.kubernetes else {}
-    policy = Policy.from_environment(tunnelled | os.environ)
+def probe(stack: Stack, outputs: dict[str, Any], *, cache: bool, patient: bool = False) -> Status:
+    """The status of a deployed environment; ``cache`` False asks anew, ``patient`` waits longer for an answer."""
+    defaults = PATIENT if patient or stack.settings.target is TargetName.kubernetes else {}
+    policy = Policy.from_environment(defaults | os.environ)
     wanted = dependencies(outputs)
     path = stack.home.cache / f"status-{stack.env}.json"
     if not cache:
@@ -87,7 +87,7 @@ def show(stack: Stack, outputs: dict[str, Any]) -> bool:
     """
     end = time.monotonic() + PATIENCE_S
     while True:
-        found = with_backups(probe(stack, outputs, cache=False), backup_status(stack, outputs))
+        found = with_backups(probe(stack, outputs, cache=False, patient=True), backup_status(stack, outputs))
         if found.ready or time.monotonic() >= end:
             break
         time.sleep(PAUSE_S)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from plinth.cli import stack as commands
 from plinth.cli import status
+from plinth.environment import load_settings
 from plinth.errors import UserError
-from plinth.health import Result, Status
+from plinth.health import Dependency, Result, Status
+from plinth.home import Home, home
 from plinth.load.verdict import Verdict, Word
+from plinth.probes import Probe
+from plinth.settings import Settings
+from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
 
 REASONS = ("the generator was 4 ms late", "12 samples are too few")
@@ -24,6 +31,8 @@ class Report:
 class Deployed:
     """A stack whose services all answer."""
 
+    home: Home
+    settings: Settings
     env, root = "t", ROOT
 
     def masked_outputs(self) -> dict[str, Any]:
@@ -84,8 +93,8 @@ def test_what_answers_late_on_a_busy_machine_is_asked_again(
     """Each service has just passed its gate: `up` came to "not ready" where a probe alone was late."""
     asked: list[Status] = []
 
-    def probe(*_: object, cache: bool) -> Status:
-        assert not cache
+    def probe(*_: object, cache: bool, patient: bool) -> Status:
+        assert (cache, patient) == (False, True)
         asked.append(Status("plinth/t", {"redis": Result(enabled=True, ok=len(asked) >= late, skipped=False)}))
         return asked[-1]
 
@@ -96,3 +105,29 @@ def test_what_answers_late_on_a_busy_machine_is_asked_again(
     assert status.show(Deployed(), {}) is ready  # type: ignore[arg-type]
     assert len(asked) == (late + 1 if ready else 1)
     assert ("NOT ready" in capsys.readouterr().out) is not ready
+
+
+def test_what_answers_slowly_is_ready_to_an_up_and_not_to_status(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`status` keeps the time that it documents; an `up` on a busy machine asks whether it serves."""
+    ended = threading.Event()
+
+    class Slow(Answers):
+        def do_GET(self) -> None:
+            ended.wait(0.5)
+            self.reply(200)
+
+    server = serve(Slow)
+    slow = Dependency("exporter", Probe("http", "127.0.0.1", server.server_port, "/metrics"))
+    stack = Deployed()
+    stack.home, stack.settings = home(tmp_path, "t"), load_settings(ROOT, "local")
+    monkeypatch.delenv("PROBE_TIMEOUT_MS", raising=False)
+    monkeypatch.setattr(status, "dependencies", lambda _: [slow])
+    monkeypatch.setattr(status, "backup_status", lambda *_: None)
+    try:
+        assert not status.probe(stack, {}, cache=False).ready  # type: ignore[arg-type]
+        assert status.show(stack, {})  # type: ignore[arg-type]
+    finally:
+        ended.set()
+        close(server)

@@ -30,13 +30,13 @@ from plinth.resources.ready import Ready
 from plinth.resources.rollout import Rollout
 from plinth.resources.secret import GeneratedSecret
 from plinth.resources.settled import Settled
-from plinth.services import Service, mutual_tls, qdrant, services
+from plinth.services import Service, gateway, mutual_tls, qdrant, services
 from plinth.services import postgres as pg
 from plinth.services.backup import CA as BACKUP_CA
 from plinth.services.monitoring import GRAFANA_PASSWORD, RULES
 from plinth.services.secrets import secrets as wanted_secrets
 from plinth.services.web_login import SALT, USER, web_logins
-from plinth.settings import Settings, TargetName
+from plinth.settings import Settings, TargetName, Tls
 from plinth.targets.choose import image_references, target_of
 from plinth.targets.placed import Node, Placed, Target
 from plinth.web_config import web_config
@@ -111,19 +111,30 @@ def _secrets(settings: Settings, home: Home) -> dict[str, pulumi.Output[str]]:
 
 def _tls(settings: Settings, root: Path, home: Home, target: Target) -> dict[str, pulumi.Output[str]]:
     """Certificate, key and signer: of the files that are given, else of an authority of the environment's own."""
-    tls = settings.qdrant.tls
-    if tls is None:
-        return {}
-    if tls.cert is None or tls.key is None:
-        issued = Certificate("qdrant", target.hosts("qdrant"), home.data / "tls")
-        return {qdrant.TLS_CERT: issued.cert, qdrant.TLS_KEY: issued.key, qdrant.TLS_CA: issued.ca_cert}
-    without = "cert and key out for certificates of an own authority"
-    read = partial(_pem, root, setting="qdrant.tls", without=without)
-    given = {
-        qdrant.TLS_CERT: pulumi.Output.from_input(read(tls.cert)),
-        qdrant.TLS_KEY: pulumi.Output.secret(read(tls.key)),
+    served = {
+        "qdrant": (settings.qdrant.tls, (qdrant.TLS_CERT, qdrant.TLS_KEY, qdrant.TLS_CA)),
+        gateway.NAME: (settings.gateway.tls if settings.gateway.enabled else None, gateway.TLS),
     }
-    return given | ({qdrant.TLS_CA: pulumi.Output.from_input(read(tls.ca_cert))} if tls.ca_cert else {})
+    return {
+        secret: value
+        for name, (tls, secrets) in served.items()
+        if tls and name not in target.left_out
+        for secret, value in zip(secrets, _certificate(name, tls, root, home, target), strict=True)
+        if value is not None
+    }
+
+
+def _certificate(
+    name: str, tls: Tls, root: Path, home: Home, target: Target
+) -> tuple[pulumi.Output[str], pulumi.Output[str], pulumi.Output[str] | None]:
+    """A service's certificate, its key, and who signed it where the machine's authorities did not."""
+    if tls.cert is None or tls.key is None:
+        issued = Certificate(name, target.hosts(name), home.data / "tls")
+        return issued.cert, issued.key, issued.ca_cert
+    without = "cert and key out for certificates of an own authority"
+    read = partial(_pem, root, setting=f"{name}.tls", without=without)
+    signer = pulumi.Output.from_input(read(tls.ca_cert)) if tls.ca_cert else None
+    return pulumi.Output.from_input(read(tls.cert)), pulumi.Output.secret(read(tls.key)), signer
 
 
 def _identities(running: Sequence[Service], home: Home, target: Target) -> dict[str, pulumi.Output[str]]:
@@ -181,7 +192,7 @@ def _stand_up_node(
         instance=placed.instance,
         deadline_s=health.deadline_s,
         password=secrets[health.secret] if health.secret else None,
-        ca_cert=secrets.get(mutual_tls.CA if health.mutual else qdrant.TLS_CA) if health.tls else None,
+        ca_cert=secrets[health.ca] if health.ca else None,
         client_cert=secrets[mutual_tls.PLINTH.cert] if health.mutual else None,
         client_key=secrets[mutual_tls.PLINTH.key] if health.mutual else None,
         opts=pulumi.ResourceOptions(parent=placed.resource, depends_on=[*needs, *rolled, *login]),

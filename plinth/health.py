@@ -113,6 +113,11 @@ PAGES = {
     "loki": "/ready",
     "fluent_bit": "/api/v1/health",
 }
+# Those that answer with nothing but their metrics: the name, and the key of an output that has the address.
+METRICS_PAGES = (
+    ("gateway_worker", "worker_metrics_url", "gateway"),
+    ("backup", "metrics_url", "backup"),
+)
 # Those whose page asks for the login that is in the outputs.
 LOGINS = ("prometheus", "alertmanager")
 CORE = ("enabled", "ok", "skipped", "latency_ms")
@@ -142,8 +147,9 @@ def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os
             # A person wants the dashboards, not the page of the login.
             url = where.get("dashboard", where["url"])
             found.append(Dependency(name, probe, login.get("password"), url=url, **_certificates(where)))
-    if metrics_url := outputs.get("backup", {}).get("metrics_url"):
-        found.append(Dependency("backup", _http(metrics_url, ""), url=metrics_url))
+    for name, address, service in METRICS_PAGES:
+        if metrics_url := outputs.get(service, {}).get(address):
+            found.append(Dependency(name, _http(metrics_url, ""), url=metrics_url))
     for name, exporter in outputs.get("exporters", {}).items():
         found.append(Dependency(f"{name}_exporter", _http(exporter["url"], ""), **_certificates(exporter)))
     found += [Dependency(name, left_out=reason) for name, reason in outputs.get("left_out", {}).items()]

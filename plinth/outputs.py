@@ -43,7 +43,8 @@ def outputs(
     names |= {"redis"} if settings.redis.enabled else set()
 
     def url(service: str, port: str = "http") -> str:
-        return f"http://{target.reach(service, port)}"
+        scheme = "https" if service == gateway.NAME and settings.gateway.tls else "http"
+        return f"{scheme}://{target.reach(service, port)}"
 
     def secret(name: str) -> pulumi.Output[str] | None:
         return secrets.get(name)
@@ -93,7 +94,10 @@ def outputs(
             "grpc_url": url(gateway.NAME, "grpc"),
             "signing_key": secret(gateway.SIGNING_KEY),
             "metrics_token": secret(gateway.METRICS_TOKEN),
+            "worker_metrics_url": f"{url(gateway.WORKER)}/metrics",
         }
+        if (signer := gateway.tls_ca(settings.gateway.tls)) is not None:
+            found["gateway"]["ca_cert"] = secret(signer)
     for name in ("prometheus", "alertmanager", "grafana", "loki", "fluent-bit"):
         if name in names:
             found[name.replace("-", "_")] = {"url": url(name)}

@@ -217,10 +217,8 @@ def _gateway(settings: Settings) -> Iterator[str]:
                 f"plinth:gateway.enabled is true, and the gateway needs {store.title()}; set plinth:{store}.enabled to "
                 "true."
             )
-    if settings.target is not TargetName.local:
-        yield (
-            f"plinth:gateway.enabled is true, and the {settings.target} target deploys no gateway yet; set it to false."
-        )
+    if settings.target is TargetName.kubernetes:
+        yield "plinth:gateway.enabled is true, and the kubernetes target deploys no gateway yet; set it to false."
 
 
 def _images(images: Mapping[str, str]) -> Iterator[str]:

@@ -29,10 +29,11 @@ class Size:
     redis_memory_mib: int
     prometheus_disk_gib: int
     neo4j_memory_mib: int
+    gateway_memory_mib: int
 
 
 SIZES: dict[Tier, Size] = {
-    Tier.small: Size(1, 2048, 10, 512, 50, 256, 5, 1024),
-    Tier.medium: Size(4, 8192, 100, 2048, 100, 1024, 20, 4096),
-    Tier.large: Size(8, 16384, 500, 4096, 200, 2048, 50, 8192),
+    Tier.small: Size(1, 2048, 10, 512, 50, 256, 5, 1024, 768),
+    Tier.medium: Size(4, 8192, 100, 2048, 100, 1024, 20, 4096, 1024),
+    Tier.large: Size(8, 16384, 500, 4096, 200, 2048, 50, 8192, 2048),
 }

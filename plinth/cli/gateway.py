@@ -47,7 +47,10 @@ def token(
     from plinth.gateway.tokens import issue_token
 
     stack = stack_of(env)
-    deployed = stack.outputs().get("gateway")
+    outputs = stack.outputs()
+    deployed = outputs.get("gateway")
+    if deployed is None and (reason := outputs.get("left_out", {}).get("gateway")):
+        raise UserError(f"The gateway of '{env}' is left out: {reason}.", exit_code=1)
     if deployed is None:
         raise UserError(
             f"'{env}' runs no gateway; set plinth:gateway.enabled to true and run `plinth up {env}`.", exit_code=1

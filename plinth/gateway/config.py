@@ -116,13 +116,13 @@ class JobLimits(ConfigModel):
 
 
 class GatewayConfig(ConfigModel):
-    """The whole file."""
+    """The whole file. A worker checks nobody's token, and has no ``tokens``."""
 
     listen: Listen
     qdrant: QdrantServer
     postgres: PostgresServer
     redis: RedisServer
-    tokens: Tokens
+    tokens: Tokens | None = None
     collections: tuple[CollectionSpec, ...] = ()
     provider: Provider = MiniLMProvider()
     cache: Cache = Cache()

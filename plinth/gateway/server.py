@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.types import ASGIApp
 
+from plinth.errors import UserError
 from plinth.gateway.audit import AuditLog
 from plinth.gateway.config import GatewayConfig, RedisServer, Tokens
 from plinth.gateway.jobs.config import JobsConfig
@@ -68,7 +69,12 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
-    """Every part, connected when it is first used: a store that is away now may come."""
+    """Every part, connected when it is first used: a store that is away now may come.
+
+    Raises :class:`UserError` for a configuration that says not whose tokens are good.
+    """
+    if config.tokens is None:
+        raise UserError("the configuration has no tokens, which a server checks; name tokens.key_file or tokens.jwks.")
     async with AsyncExitStack() as parts:
         store = VectorStore(QdrantConnection(config.qdrant, config.limits.request_s))
         parts.push_async_callback(store.close)

@@ -25,7 +25,7 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
     if settings.neo4j.enabled and "neo4j" not in left_out:
         found.append(neo4j.service(settings))
     if settings.gateway.enabled:
-        found += gateway.services(settings, root)
+        found += [service for service in gateway.services(settings, root) if service.name not in left_out]
     backs_up = settings.backup.enabled and backup.NAME not in left_out
     if backs_up and settings.target is TargetName.kubernetes and found:
         # There the exporter uses the backups' volume, and not they the exporter's: they come first.
@@ -36,7 +36,7 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
         found.append(monitoring.alertmanager(settings))
     keeps_logs = settings.monitoring.loki.enabled and not {logs.LOKI, logs.AGENT} & set(left_out)
     if keeps_logs:
-        found += logs.services(settings)
+        found += logs.services(settings, left_out)
     if settings.monitoring.grafana.enabled and "grafana" not in left_out:
         found.append(monitoring.grafana(settings, root, logs=keeps_logs))
     if settings.monitoring.exporters.enabled and exporters.PLINTH not in left_out:

@@ -10,17 +10,20 @@ from typing import Any
 from pydantic import SecretStr
 
 from plinth.qdrant.spec import load_specs
-from plinth.services.checks import bash_tcp
+from plinth.services.checks import bash_http, bash_tcp
 from plinth.services.postgres import database_secret
-from plinth.services.qdrant import API_KEY, tls_ca
+from plinth.services.qdrant import API_KEY
+from plinth.services.qdrant import tls_ca as qdrant_ca
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
 from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Scrape, Service
-from plinth.settings import GATEWAY_DATABASE, Settings
+from plinth.settings import GATEWAY_DATABASE, Settings, Tls
 
 NAME, WORKER = "gateway", "gateway-worker"
 SIGNING_KEY = "gateway_signing_key"
 METRICS_TOKEN = "gateway_metrics_token"  # noqa: S105 - the secret's name
 PROVIDER_KEY = "gateway_provider_key"
+# The certificate, its key, and who signed it.
+TLS = ("gateway_tls_cert", "gateway_tls_key", "gateway_tls_ca")
 AUDIT = "audit"
 CONFIG = "gateway.yaml"
 # Where a container has its audit log.
@@ -40,29 +43,50 @@ def secrets(settings: Settings) -> Mapping[str, SecretStr | None]:
     return secrets
 
 
+def tls_ca(tls: Tls | None) -> str | None:
+    """The name of the signer's certificate; None without TLS, and for one that the machine's authorities signed."""
+    return TLS[2] if tls and tls.names_signer else None
+
+
 def services(settings: Settings, root: Path) -> list[Service]:
     """The server, which dispatches jobs too, and the worker that does them."""
     values = _values(settings, root)
-    return [
-        _service(
-            settings,
-            NAME,
-            "server",
-            values,
-            ports={"http": settings.gateway.http_port, "grpc": settings.gateway.grpc_port},
-            health_path="/readyz",
-            scrape=Scrape("http", secret=METRICS_TOKEN),
-        ),
-        _service(
-            settings,
-            WORKER,
-            "worker",
-            values,
-            ports={"http": settings.gateway.worker_port},
-            health_path="/metrics",
-            scrape=Scrape("http"),
-        ),
-    ]
+    return [_server(settings, values), _worker(settings, values)]
+
+
+def _server(settings: Settings, values: Mapping[str, Any]) -> Service:
+    wanted = settings.gateway
+    tls, ca = wanted.tls is not None, tls_ca(wanted.tls)
+    server = {
+        "signing": SIGNING_KEY if wanted.tokens.jwks is None else None,
+        "metrics": METRICS_TOKEN,
+        **({"cert": TLS[0], "key": TLS[1]} if tls else {}),
+    }
+    return _service(
+        settings,
+        NAME,
+        "server",
+        {**values, "secrets": {**values["secrets"], **server}},
+        ports={"http": wanted.http_port, "grpc": wanted.grpc_port},
+        health=Health("http", "http", "/readyz", tls=tls, ca=ca),
+        scrape=Scrape("http", secret=METRICS_TOKEN, scheme="https" if tls else "http", ca=ca),
+        # Bash speaks no TLS.
+        check=bash_tcp("http") if tls else bash_http("http", "/readyz"),
+    )
+
+
+def _worker(settings: Settings, values: Mapping[str, Any]) -> Service:
+    """It answers nobody: it has no key of tokens, and its metrics ask for none."""
+    return _service(
+        settings,
+        WORKER,
+        "worker",
+        values,
+        ports={"http": settings.gateway.worker_port},
+        health=Health("http", "http", "/metrics"),
+        scrape=Scrape("http"),
+        check=bash_http("http", "/metrics"),
+    )
 
 
 def _service(
@@ -72,8 +96,9 @@ def _service(
     values: Mapping[str, Any],
     *,
     ports: Mapping[str, int],
-    health_path: str,
+    health: Health,
     scrape: Scrape,
+    check: tuple[str, ...],
 ) -> Service:
     return Service(
         name=name,
@@ -85,23 +110,25 @@ def _service(
             container=Container(
                 entrypoint=("python3", "-m", "plinth.gateway"),
                 volumes={AUDIT: AUDIT_DIRECTORY},
-                check=bash_tcp("http"),
+                check=check,
             ),
         ),
         arguments=(role, "--config-path", "{{ file('" + CONFIG + "') }}"),
         files={CONFIG: File("config/gateway/gateway.yaml.j2", {**values, "role": role})},
-        secret_files=tuple(name for name in values["secrets"].values() if name),
+        secret_files=tuple(secret for secret in values["secrets"].values() if secret),
         ports=ports,
         volumes={AUDIT: 1},
-        health=Health("http", "http", health_path),
+        health=health,
         scrape=scrape,
-        limits=Limits(settings.size.cpus, 768),
+        limits=Limits(settings.size.cpus, settings.size.gateway_memory_mib),
         needs=("qdrant", "postgres", "redis"),
         run_as=(f"plinth-{name}",),
+        optional=True,
     )
 
 
 def _values(settings: Settings, root: Path) -> dict[str, Any]:
+    """What both are told, with the secrets that both need."""
     collections = settings.collections
     specs = load_specs(root / collections.directory, collections.only, collections.overrides)
     wanted = settings.gateway
@@ -112,11 +139,9 @@ def _values(settings: Settings, root: Path) -> dict[str, Any]:
         "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
         "secrets": {
             "qdrant": API_KEY if settings.qdrant.auth else None,
-            "ca": tls_ca(settings.qdrant.tls),
+            "ca": qdrant_ca(settings.qdrant.tls),
             "postgres": database_secret(GATEWAY_DATABASE),
             "redis": REDIS_PASSWORD,
-            "signing": SIGNING_KEY if wanted.tokens.jwks is None else None,
-            "metrics": METRICS_TOKEN,
             "provider": PROVIDER_KEY if wanted.provider.api_key else None,
         },
     }

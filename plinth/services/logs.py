@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from plinth.services import gateway
@@ -24,17 +25,18 @@ class AuditFiles:
     parser: str
 
 
-def audit_logs(settings: Settings) -> tuple[AuditFiles, ...]:
-    """Those that the environment's services write."""
+def audit_logs(settings: Settings, left_out: Collection[str] = ()) -> tuple[AuditFiles, ...]:
+    """Those that the environment's services write, but for services that are left out."""
     qdrant = (AuditFiles("qdrant", AUDIT, "audit.*.log", "audit"),)
     # A full one is renamed, and read to its end under its new name.
     own = (AuditFiles(name, gateway.AUDIT, "audit.jsonl", "gateway_audit") for name in (gateway.NAME, gateway.WORKER))
-    return (*(qdrant if settings.audited else ()), *(own if settings.gateway.enabled else ()))
+    found = (*(qdrant if settings.audited else ()), *(own if settings.gateway.enabled else ()))
+    return tuple(audit for audit in found if audit.service not in left_out)
 
 
-def services(settings: Settings) -> list[Service]:
-    """The store and the agent."""
-    return [_loki(settings), _agent(settings)]
+def services(settings: Settings, left_out: Collection[str] = ()) -> list[Service]:
+    """The store and the agent, which reads nothing of services that are left out."""
+    return [_loki(settings), _agent(settings, audit_logs(settings, left_out))]
 
 
 def _loki(settings: Settings) -> Service:
@@ -57,7 +59,7 @@ def _loki(settings: Settings) -> Service:
         secret_files=Identity(LOKI).files,
         ports={"http": wanted.port},
         volumes={"data": settings.size.prometheus_disk_gib},
-        health=Health("http", "http", "/ready", tls=True, mutual=True),
+        health=Health("http", "http", "/ready", tls=True, ca=CA, mutual=True),
         scrape=Scrape("http", scheme="https", ca=CA, mutual=True),
         # Its parts speak with one another as peers.
         identity="peer",
@@ -67,8 +69,8 @@ def _loki(settings: Settings) -> Service:
     )
 
 
-def _agent(settings: Settings) -> Service:
-    wanted, audits = settings.monitoring.loki, audit_logs(settings)
+def _agent(settings: Settings, audits: tuple[AuditFiles, ...]) -> Service:
+    wanted = settings.monitoring.loki
     return Service(
         name=AGENT,
         program=Program(

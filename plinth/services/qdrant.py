@@ -54,7 +54,7 @@ def tls_files(tls: Tls | None) -> tuple[str, ...]:
 
 def tls_ca(tls: Tls | None) -> str | None:
     """The name of the signer's certificate; None without TLS, and for one that the machine's authorities signed."""
-    return None if tls is None or (tls.cert is not None and tls.ca_cert is None) else TLS_CA
+    return TLS_CA if tls and tls.names_signer else None
 
 
 def refuse_other_engine(storage: Path, *, embedded_serves: bool) -> None:
@@ -95,7 +95,7 @@ def service(settings: Settings) -> Service:
         volumes={"storage": settings.size.disk_gib, "snapshots": settings.size.disk_gib}
         | ({AUDIT: 1} if settings.audited else {}),
         # The port opens only once every collection is loaded, so a start takes as long as the data is big.
-        health=Health("http", "http", "/readyz", deadline_s=300, tls=wanted.tls is not None),
+        health=Health("http", "http", "/readyz", deadline_s=300, tls=wanted.tls is not None, ca=tls_ca(wanted.tls)),
         scrape=Scrape("http", secret=READ_ONLY_API_KEY if wanted.auth else None, scheme=scheme, ca=tls_ca(wanted.tls)),
         secret_files=tls_files(wanted.tls),
         limits=Limits(settings.size.cpus, settings.size.memory_mib),

@@ -88,8 +88,9 @@ class Health:
     """How to tell that a service serves.
 
     ``http``: GET of ``path`` answers 200. ``postgres``, ``redis`` and ``neo4j``: a login and a query. ``secret`` is the
-    password's name, ``user`` whose it is. ``deadline_s`` is how long a start may take, in seconds. ``mutual`` is TLS
-    with a client certificate.
+    password's name, ``user`` whose it is. ``deadline_s`` is how long a start may take, in seconds. ``ca`` is the secret
+    of who signed the certificate, the machine's authorities where there is none. ``mutual`` is TLS with a client
+    certificate.
     """
 
     kind: Literal["http", "postgres", "redis", "neo4j"]
@@ -99,6 +100,7 @@ class Health:
     user: str = ""
     deadline_s: float = 60.0
     tls: bool = False
+    ca: str | None = None
     mutual: bool = False
 
 

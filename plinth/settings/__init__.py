@@ -98,4 +98,5 @@ class Settings(Model):
             redis_memory_mib=self.redis.maxmemory_mib or base.redis_memory_mib,
             prometheus_disk_gib=base.prometheus_disk_gib,
             neo4j_memory_mib=self.neo4j.memory_mib or base.neo4j_memory_mib,
+            gateway_memory_mib=self.gateway.memory_mib or base.gateway_memory_mib,
         )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from plinth.settings.model import HeaderSecret, Model, Port, Secret, Url
+from plinth.settings.model import ENCRYPTED, HeaderSecret, Model, Port, Secret, Url
+from plinth.settings.stores import Tls
+
+# RFC 7518, section 3.2: as many bits as the hash has.
+SIGNING_KEY_MIN = 32
 
 
 class GatewayTokens(Model):
@@ -20,9 +24,16 @@ class GatewayTokens(Model):
     audience: str = Field("plinth-gateway", min_length=1, description="The aud that a token has.")
     organisation_claim: str = Field("org_id", min_length=1, description="The claim that names the organisation.")
     scopes_claim: str = Field("scope", min_length=1, description="The claim with read, write and admin.")
-    signing_key: Secret | None = Field(
-        None, min_length=32, description="Of the stack's own tokens; generated and kept when absent."
-    )
+    signing_key: Secret | None = Field(None, description="Of the stack's own tokens; generated and kept when absent.")
+
+    @field_validator("signing_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        """As long as HS256 asks for; of one whose ciphertext alone is known nobody can tell."""
+        text = key.get_secret_value() if key else ENCRYPTED
+        if text != ENCRYPTED and len(text) < SIGNING_KEY_MIN:
+            raise ValueError(f"a key that signs tokens has {SIGNING_KEY_MIN} characters or more")
+        return key
 
 
 class EmbeddingProvider(Model):
@@ -50,6 +61,10 @@ class Gateway(Model):
     http_port: Port = 8000
     grpc_port: Port = 8001
     worker_port: Port = Field(8002, description="The metrics of the worker that does jobs.")
+    tls: Tls | None = None
+    memory_mib: int | None = Field(
+        None, ge=512, description="MiB of the server and of the worker, each; the tier's when absent."
+    )
     tokens: GatewayTokens = GatewayTokens()
     provider: EmbeddingProvider = EmbeddingProvider()
     cache_ttl_sec: float = Field(30, gt=0, le=3600, description="How long a search's result is kept in Redis.")

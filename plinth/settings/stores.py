@@ -31,6 +31,11 @@ class Tls(Model):
             raise ValueError("ca_cert goes with cert and key: an own authority has its own")
         return self
 
+    @property
+    def names_signer(self) -> bool:
+        """Whether clients have a file of who signed it; else the machine's authorities did."""
+        return self.cert is None or self.ca_cert is not None
+
 
 class Qdrant(Model):
     """Qdrant: one node or a cluster of 3 and more."""

@@ -18,8 +18,8 @@ class TargetName(StrEnum):
     kubernetes = "kubernetes"
 
 
-# Those that ask everybody for a password.
-Publishable = Literal["qdrant", "postgres", "redis", "neo4j", "grafana"]
+# Those that ask everybody for a password, or a token.
+Publishable = Literal["qdrant", "postgres", "redis", "neo4j", "grafana", "gateway"]
 
 
 class Docker(Model):

@@ -43,9 +43,10 @@ SERVICES = {"qdrant-0", "postgres", "redis", "prometheus", "alertmanager", "plin
     f"{name}-exporter" for name in ("node", "redis", "postgres", "plinth")
 }
 GRAFANA = {"grafana"} if has_grafana() else set()
-SERVICES |= GRAFANA
+GATEWAY = {"gateway", "gateway-worker"}
+SERVICES |= GRAFANA | GATEWAY
 EXPORTER = "plinth-exporter"
-OWN = {EXPORTER, "plinth-backup"}
+OWN = {EXPORTER, "plinth-backup", *GATEWAY}
 # The image holds the set of WordNet's that it asks for.
 SHORT_OF_WORDNET = SHORT | ({"data": {"source": "wordnet", "points": 400, "queries": 40}} if WORDNET else {})
 POINT = {"points": [{"id": 7, "vector": [0.1] * 384, "payload": {"kept": True}}]}
@@ -68,7 +69,8 @@ def stack(client: docker.DockerClient, plugin: dict[str, str]) -> Iterator[Stack
     images = built.build(client) | built.build_grafana(client)
     mine = {"python": own.base(client), "plinth": f"localhost/plinth-tests/plinth:{env}"}
     with tempfile.TemporaryDirectory(prefix="plinth-docker-") as directory:
-        wanted = settings(images | mine)
+        ports = {key: free_port() for key in ("http_port", "grpc_port", "worker_port")}
+        wanted = settings(images | mine, gateway={"enabled": True, **ports})
         if GRAFANA:
             wanted["plinth:monitoring"]["grafana"] = {"port": free_port()}
         made = Stack(Path(directory), wanted, env, **plugin)
@@ -94,6 +96,7 @@ def test_up_makes_containers_that_are_healthy_and_status_agrees(stack: Stack) ->
     assert status["ready"] is True
     assert {"qdrant", "pg", "redis", "prometheus", "alertmanager", "node_exporter"} <= set(status["deps"])
     assert stack.json("collections", "diff", stack.env)["in_sync"] is True
+    assert "The gateway of" in stack.plinth("gateway", "token", stack.env, "--org", "a", "--user", "u", expect=1)
     with stack.qdrant() as qdrant:
         qdrant.call("PUT", "/collections/embeddings/points?wait=true", POINT)
     with stack.postgres() as connection:
@@ -116,6 +119,42 @@ def test_the_own_image_is_built_and_its_exporter_watches_the_collections(stack: 
     wait_for(lambda: 'plinth_collection_status{collection="embeddings_v1",status="green"} 1.0' in httpx.get(page).text)
     prometheus = stack.outputs()["prometheus"]
     wait_for(lambda: values(prometheus, f'up{{job="{EXPORTER}"}}') == ["1"])
+
+
+@pytest.mark.requirement("S0-03")
+@pytest.mark.requirement("S0-04")
+def test_the_gateway_keeps_an_organisations_points_and_does_its_jobs(stack: Stack) -> None:
+    token = stack.json("gateway", "token", stack.env, "--org", "acme", "--user", "ann")["token"]
+    outputs = stack.outputs()
+    login = {"authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=outputs["gateway"]["url"], headers=login, timeout=30) as http:
+        ready = http.get("/readyz").json()
+        assert {name: about["ok"] for name, about in ready["deps"].items()} == dict.fromkeys(
+            ("pg", "redis", "qdrant"), True
+        )
+        made = http.post("/v1/collections", json={"name": "docs", "dimension": 3, "distance": "Cosine"})
+        assert made.status_code == 201, made.text
+        points = [{"id": name, "vector": vector} for name, vector in (("east", [1, 0, 0]), ("north", [0, 1, 0]))]
+        assert http.put("/v1/collections/docs/points", json={"points": points}).json() == {"count": 2}
+        hits = http.post("/v1/collections/docs/search", json={"vector": [0.9, 0.1, 0], "top_k": 1}).json()["hits"]
+        assert [hit["id"] for hit in hits] == ["east"]
+        texts = {"items": [{"id": "cat", "text": "A kitten sleeps"}, {"id": "car", "text": "The lorry needs oil"}]}
+        job = http.post("/v1/collections/embeddings/embed", json=texts).json()["job_id"]
+        wait_for(lambda: http.get(f"/jobs/{job}").json()["status"] == "completed")
+        # The weights are in the image: server and worker both read them.
+        found = http.post("/v1/collections/embeddings/search", json={"text": "a pet", "top_k": 1}).json()["hits"]
+        assert [hit["id"] for hit in found] == ["cat"]
+    wait_for(
+        lambda: [values(outputs["prometheus"], f'up{{job="{name}"}}') for name in sorted(GATEWAY)] == [["1"], ["1"]]
+    )
+
+
+@pytest.mark.requirement("S1-14")
+def test_the_gateways_worker_has_no_key_that_admits_callers(stack: Stack) -> None:
+    running = stack.containers.running()
+    held = {name: set(running[name].exec_run("ls /etc/plinth").output.decode().split()) for name in GATEWAY}
+    assert held["gateway"] - held["gateway-worker"] == {"gateway_signing_key.secret", "gateway_metrics_token.secret"}
+    assert held["gateway-worker"] <= held["gateway"]
 
 
 @pytest.mark.requirement("S0-05")

@@ -145,11 +145,12 @@ class Gateway:
             time.sleep(0.05)
 
     def start_worker(self) -> None:
-        """A worker with the same configuration, and a port of its own."""
+        """A worker with the same configuration but what is for callers, and a port of its own."""
         path = self.directory / "worker.yaml"
         listen = {**self.config["listen"], "http_port": free_port()}
         audit = {"file": str(self.directory / "worker-audit.jsonl")}
-        path.write_text(yaml.safe_dump({**self.config, "listen": listen, "audit": audit}))
+        shared = {key: value for key, value in self.config.items() if key not in ("tokens", "metrics_token_file")}
+        path.write_text(yaml.safe_dump({**shared, "listen": listen, "audit": audit}))
         with (self.directory / "worker-log").open("ab") as log:
             self.worker = subprocess.Popen(
                 [sys.executable, "-m", "plinth.gateway", "worker", "--config-path", str(path)],

@@ -127,6 +127,7 @@ def test_an_address_that_is_set_is_where_named_services_are_published_and_no_oth
         "bind_address": address,
         "docker": {"publish": publish},
         "neo4j": {"enabled": True},
+        "gateway": {"enabled": True},
         "monitoring": {"loki": {"enabled": True}},
     }
     recorder = run(parse(values, source="x"))
@@ -144,7 +145,9 @@ def test_an_address_that_is_set_is_where_named_services_are_published_and_no_oth
     assert hosts["redis-ready"] == (reached if "redis" in publish else "127.0.0.1")
 
 
-@pytest.mark.parametrize("name", ["prometheus", "alertmanager", "loki", "node-exporter", "plinth-backup", "fluent-bit"])
+@pytest.mark.parametrize(
+    "name", ["prometheus", "alertmanager", "loki", "node-exporter", "plinth-backup", "fluent-bit", "gateway-worker"]
+)
 def test_what_has_no_accounts_can_not_be_published(name: str) -> None:
     with pytest.raises(UserError, match=r"docker\.publish"):
         parse({"target": "docker", "bind_address": "0.0.0.0", "docker": {"publish": [name]}}, source="x")
@@ -223,6 +226,26 @@ def test_a_mirror_an_override_and_another_version_change_the_references(run: Run
 def test_an_override_of_an_image_that_there_is_not_is_a_sentence(run: Run) -> None:
     with pytest.raises(UserError, match="names 'qdrnt', which is no image of"):
         run(parse({"target": "docker", "docker": {"images": {"qdrnt": "a/b:1"}}}, source="x"))
+
+
+def test_the_gateway_is_two_containers_of_the_own_image_with_a_database(run: Run) -> None:
+    gateway = {"enabled": True, "tls": {}, "memory_mib": 640}
+    recorder = run(parse({"target": "docker", "qdrant": {"tls": {}}, "gateway": gateway}, source="x"))
+    found = containers(recorder)
+    assert "database-plinth_gateway" in recorder.of("Database")
+    for name, role, ports in (("gateway", "server", {8000, 8001}), ("gateway-worker", "worker", {8002})):
+        container = found[name]
+        assert container["image"] == found["plinth-exporter"]["image"]
+        assert container["entrypoints"] == ["python3", "-m", "plinth.gateway"]
+        assert container["command"] == [role, "--config-path", "/etc/plinth/gateway.yaml"]
+        assert (container["memory"], container["cpus"]) == (640, "1.0")
+        assert {port["internal"] for port in container["ports"]} == ports
+        config = yaml.safe_load(files_of(recorder, f"{name}-config-files")["/etc/plinth/gateway.yaml"])
+        stores = (config["qdrant"]["url"], config["postgres"]["host"], config["redis"]["host"])
+        assert stores == ("https://plinth-test-qdrant-0:6333", "plinth-test-postgres", "plinth-test-redis")
+        assert {mount["target"] for mount in container["mounts"]} == {"/etc/plinth", "/var/lib/plinth/audit"}
+    probe = json.loads(recorder.of("Ready")["gateway-ready"]["probe"])
+    assert (probe["path"], probe["tls"]) == ("/readyz", True)
 
 
 @pytest.mark.requirement("S1-11")

@@ -56,6 +56,10 @@ def settings(**values: Any) -> Settings:
         ({"backup": {"ca_cert": "ca.pem", "repository": "s3:http://h/b"}}, {}, "names none with TLS"),
         ({"backup": {"ca_cert": "ca.pem"}}, {}, "names none with TLS"),
         ({"backup": {"repository": "rest:https://me:pass@host/plinth"}}, {}, "has a secret in its address"),
+        ({"gateway": {"enabled": True}, "redis": {"enabled": False}}, {}, "the gateway needs Redis"),
+        ({"gateway": {"enabled": True}, "postgres": {"enabled": False}}, {}, "the gateway needs Postgres"),
+        ({"gateway": {"enabled": True}, "target": "kubernetes"}, {}, "deploys no gateway yet"),
+        ({"bind_address": "0.0.0.0", "docker": {"publish": ["gateway"]}}, {}, "names gateway, which is off"),
     ],
 )
 def test_refused(values: dict[str, Any], deployed: Deployed, words: str) -> None:
@@ -69,6 +73,8 @@ def test_refused(values: dict[str, Any], deployed: Deployed, words: str) -> None
     [
         ({"qdrant": {"nodes": 3, "allow_single_replica": True}}, {}),
         ({"qdrant": {"version": "1.19.1"}}, {"qdrant_version": "1.18.3"}),
+        ({"gateway": {"enabled": True}}, {}),
+        ({"gateway": {"enabled": True}, "bind_address": "0.0.0.0", "docker": {"publish": ["gateway"]}}, {}),
         # Volumes have a size on kubernetes alone, where the claims are asked. A run that failed wrote this once.
         ({"tier": "small"}, {"disk_gib": {"prometheus": 20, "qdrant": 100}}),
         ({"target": "local", "qdrant": {"disk_gib": 5}}, {"disk_gib": {"qdrant": 10}}),

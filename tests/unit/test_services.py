@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from plinth.environment import load_settings, parse
-from plinth.services import services
+from plinth.services import gateway, services
 from plinth.services.mutual_tls import Identity, identities
 from plinth.services.render import command, files
 from plinth.services.secrets import secrets
@@ -53,7 +53,8 @@ class Elsewhere:
 def secret_names(settings: Settings) -> set[str]:
     """The secrets that a service's files may ask for: of the settings, and what is made of those."""
     names = {*secrets(settings), *(login.config for login in web_logins(settings))}
-    return names.union(*(Identity(name).files for name in identities(services(settings, ROOT))))
+    served = gateway.TLS if settings.gateway.tls else ()
+    return names.union(served, *(Identity(name).files for name in identities(services(settings, ROOT))))
 
 
 def rendered(**values: Any) -> dict[str, dict[str, str]]:
@@ -125,6 +126,45 @@ def test_the_redis_exporter_finds_the_password_by_address() -> None:
         "redis://redis.test:resp": password,
         "redis://plinth_exporter@redis.test:resp": password,
     }
+
+
+@pytest.mark.requirement("S1-14")
+@pytest.mark.parametrize("provider", [{}, {"name": "http", "url": "https://m.test/v1", "model": "m", "api_key": "k"}])
+def test_the_gateways_worker_has_the_keys_of_the_stores_and_none_that_admits_callers(provider: dict[str, Any]) -> None:
+    wanted = {"enabled": True, "tls": {}, **({"provider": provider} if provider else {})}
+    found = rendered(gateway=wanted)
+    keys = {name: {file for file in contents if file.endswith(".secret")} for name, contents in found.items()}
+    admitting = {
+        "gateway_signing_key.secret",
+        "gateway_metrics_token.secret",
+        *(f"{name}.secret" for name in gateway.TLS),
+    }
+    # Who signed its certificate is for those who ask it.
+    assert keys["gateway"] - keys["gateway-worker"] == admitting - {f"{gateway.TLS[2]}.secret"}
+    assert keys["gateway-worker"] == {
+        "qdrant_api_key.secret",
+        "postgres_plinth_gateway_password.secret",
+        "redis_password.secret",
+        *(["gateway_provider_key.secret"] if provider else []),
+    }
+    for name, role in (("gateway", "server"), ("gateway-worker", "worker")):
+        config = yaml.safe_load(found[name]["gateway.yaml"])
+        assert {"tokens", "metrics_token_file"} - set(config) == (
+            set() if role == "server" else {"tokens", "metrics_token_file"}
+        )
+        assert ("cert_file" in config["listen"]) == (role == "server")
+
+
+def test_prometheus_and_the_gate_follow_the_gateway_to_tls_and_scrape_it_with_its_token() -> None:
+    for tls, scheme, ca in (({}, "http", False), ({"tls": {}}, "https", True)):
+        settings = parse({"target": "docker", "gateway": {"enabled": True, **tls}}, source="x")
+        found = {service.name: service for service in services(settings, ROOT)}
+        values = dict.fromkeys(secret_names(settings), "k")
+        config = yaml.safe_load(files(found["prometheus"], Elsewhere(), values, ROOT)["prometheus.yml"])
+        (job,) = [job for job in config["scrape_configs"] if job["job_name"] == "gateway"]
+        assert (job.get("scheme", "http"), "tls_config" in job) == (scheme, ca)
+        assert job["authorization"]["credentials_file"] == "/etc/prometheus/gateway_metrics_token.secret"
+        assert (found["gateway"].health.tls, found["gateway"].health.ca) == (ca, gateway.TLS[2] if ca else None)
 
 
 def test_services_stand_behind_those_they_need() -> None:

@@ -17,6 +17,8 @@ MEMORY_KEYS = {
     "postgres": "postgres.memory_mib",
     "redis": "redis.maxmemory_mib",
     "neo4j": "neo4j.memory_mib",
+    "gateway": "gateway.memory_mib",
+    "gateway-worker": "gateway.memory_mib",
 }
 CPU_KEY = "qdrant.cpus"
 # The kernel's numbers of the limits that are set, and the settings that they come from.

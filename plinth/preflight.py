@@ -217,8 +217,23 @@ def _gateway(settings: Settings) -> Iterator[str]:
                 f"plinth:gateway.enabled is true, and the gateway needs {store.title()}; set plinth:{store}.enabled to "
                 "true."
             )
-    if settings.target is TargetName.kubernetes:
-        yield "plinth:gateway.enabled is true, and the kubernetes target deploys no gateway yet; set it to false."
+    wanted = settings.gateway
+    if settings.target is not TargetName.kubernetes:
+        for key, number in (
+            ("replicas", wanted.replicas),
+            ("replicas_max", wanted.replicas_max),
+            ("worker_replicas", wanted.worker_replicas),
+        ):
+            if number not in (None, 1):
+                yield (
+                    f"plinth:gateway.{key} is {number}, and the {settings.target} target runs one of each; leave it "
+                    "out, or set plinth:target to kubernetes."
+                )
+    elif wanted.replicas_max is not None and wanted.replicas_max < wanted.replicas:
+        yield (
+            f"plinth:gateway.replicas_max is {wanted.replicas_max}, less than plinth:gateway.replicas, "
+            f"{wanted.replicas}; set as many or more, or leave it out."
+        )
 
 
 def _images(images: Mapping[str, str]) -> Iterator[str]:

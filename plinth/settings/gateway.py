@@ -61,6 +61,11 @@ class Gateway(Model):
     http_port: Port = 8000
     grpc_port: Port = 8001
     worker_port: Port = Field(8002, description="The metrics of the worker that does jobs.")
+    replicas: int = Field(1, ge=1, le=64, description="Servers; more than one on kubernetes alone.")
+    replicas_max: int | None = Field(
+        None, ge=2, le=256, description="Servers are added up to this many as they are busy; on kubernetes alone."
+    )
+    worker_replicas: int = Field(1, ge=1, le=64, description="Workers; more than one on kubernetes alone.")
     tls: Tls | None = None
     memory_mib: int | None = Field(
         None, ge=512, description="MiB of the server and of the worker, each; the tier's when absent."

@@ -269,7 +269,7 @@ def test_notes_warn_of_what_is_easy_to_miss(api: Api, chart: str, values: str, w
     assert words in done.stdout
 
 
-@pytest.mark.parametrize("chart", ["redis", "postgres", "monitoring", "backup"])
+@pytest.mark.parametrize("chart", ["redis", "postgres", "gateway", "monitoring", "backup"])
 def test_helm_installs_the_others_and_upgrades_to_the_same(api: Api, chart: str) -> None:
     values = str(CHARTS / chart / "ci/default-values.yaml")
     done = api.helm("install", "x", str(CHARTS / chart), "-f", values)

@@ -52,6 +52,7 @@ SETTINGS: dict[str, Settings] = {
                 "ca_cert": "s3-ca.pem",
                 "upload_kib": 2048,
             },
+            "gateway": {"enabled": True, "tls": {}, "replicas": 2, "replicas_max": 5, "worker_replicas": 2},
         },
         source="x",
     ),
@@ -120,6 +121,9 @@ def test_every_pod_keeps_to_restricted(made: KubernetesTarget) -> None:
 def test_the_bound_of_the_namespace_has_room_for_every_pod_and_one_in_its_place(made: KubernetesTarget) -> None:
     found = objects(made)
     count = {f"{o['kind']}/{o['metadata']['name']}": o.get("spec", {}).get("replicas", 1) for o in found}
+    for scaled in of("HorizontalPodAutoscaler", made).values():
+        spec = scaled["spec"]
+        count[f"{spec['scaleTargetRef']['kind']}/{spec['scaleTargetRef']['name']}"] = spec["maxReplicas"]
     written = [
         count[name] * int(container["resources"]["limits"]["ephemeral-storage"].removesuffix("Gi"))
         for name, pod in pods(found)
@@ -153,7 +157,7 @@ def test_every_way_in_leads_to_pods_that_there_are(made: KubernetesTarget) -> No
         }
         for kind in ("StatefulSet", "Deployment")
         for name, found in of(kind, made).items()
-        for number in range(found["spec"]["replicas"])
+        for number in range(found["spec"].get("replicas", 1) if kind == "StatefulSet" else 1)
     ]
     for route in made.routes():
         wanted = dict(part.split("=") for part in route.selector.split(","))

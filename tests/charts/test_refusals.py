@@ -18,11 +18,32 @@ A = "alertmanager: {existingSecret: a, "
 G = L + "grafana: {existingSecret: g, copy: {enabled: true, "
 B = "image: {repository: plinth}\nqdrant: {urls: ['http://q:6333']}\n"
 R = "repository: {location: 's3:b', existingSecret: k}\n"
+W = "image: {repository: plinth}\n"
+S = "postgres: {existingSecret: k}\n"
+T = "tokens: {jwks: 'https://id.test/keys'}\n"
 LOGINS = (
     *("rest:https://u:p@h:8000/b", "rest:https://token@h/b", "s3:AK:SK@h/b", "s3:AK:S/K@h/b", "s3:https://AK:SK@h/b"),
     *("b2:i:k@b:p", "sftp:u:p@h:/b", "rclone:r,pass=x:b"),
 )
 CASES = [
+    ("gateway", S + T, "image.repository is empty"),
+    ("gateway", W + T, "postgres.existingSecret is empty"),
+    ("gateway", W + S, "tokens.jwks is empty, so nobody could call"),
+    ("gateway", W + S + "tokens: {jwks: 'https://id.test/keys', existingSecret: k}", "are both set"),
+    ("gateway", W + S + T + "qdrant: {caSecret: c}", "which is reached without TLS"),
+    ("gateway", W + S + T + "provider: {name: http, url: 'http://m.test/v1'}", "has a url and a model"),
+    ("gateway", W + S + T + "provider: {name: mock, model: m}", "which asks no address"),
+    ("gateway", W + S + T + "provider: {dimension: 8}", "makes vectors of 384 values"),
+    ("gateway", W + S + T + "autoscaling: {enabled: true, maxReplicas: 1}", "below autoscaling.minReplicas"),
+    ("gateway", W + S + T + "service: {grpcPort: 8000}", "are both 8000"),
+    ("gateway", W + S + T + "networkPolicy: {enabled: false, egress: {ports: [443]}}", "keep nobody out"),
+    ("monitoring", M + "gateway: {name: g, caSecret: c}", "gateway.tls is false"),
+    ("monitoring", M + "gateway: {tls: true}", "gateway.name is empty"),
+    (
+        "monitoring",
+        "qdrant: {targets: ['q:6333']}\nmode: operator\ngateway: {name: g}",
+        "what mode operator does not run",
+    ),
     ("qdrant", "", "auth.existingSecret is empty"),
     ("qdrant", Q + "replicas: 2", "replicas is 2"),
     ("qdrant", Q + "replicas: 3", "replication_factor is 1"),
@@ -147,7 +168,7 @@ OF_EACH = [
     ("commonLabels: {app.kubernetes.io/component: x}", "commonLabels has the label"),
     ("serviceAccount: {create: false, annotations: {a: b}}", "no account would have them"),
 ]
-WHOLE = {"qdrant": Q, "redis": P, "postgres": P, "monitoring": M, "backup": B + R}
+WHOLE = {"gateway": W + S + T, "qdrant": Q, "redis": P, "postgres": P, "monitoring": M, "backup": B + R}
 SHARED = [
     (chart, whole + given, words)
     for chart, whole in WHOLE.items()

@@ -57,6 +57,23 @@ def test_an_environment_is_four_charts_with_their_databases_and_collections(run:
     assert SECRET not in json.dumps(to_plain(recorder.of("Chart")))
 
 
+@pytest.mark.parametrize("image", ["registry.test/plinth:0.1.0", None])
+def test_the_gateway_is_a_chart_of_two_parts_where_a_registry_has_its_image(run: Run, image: str | None) -> None:
+    images = {"images": {"plinth": image}} if image else {}
+    values = {"target": "kubernetes", "kubernetes": images, "backup": {"enabled": False}}
+    recorder = run(parse({**values, "gateway": {"enabled": True, "tls": {}}}, source="x"))
+    parts = {"gateway-ready", "gateway-worker-ready"}
+    assert ("gateway" in recorder.of("Chart"), parts <= set(recorder.of("Ready"))) == (bool(image), bool(image))
+    secrets = {
+        inputs["metadata"]["name"]: set(to_plain(inputs["stringData"])) for inputs in recorder.of("Secret").values()
+    }
+    if image:
+        assert secrets["gateway-stores"] == {"postgres-password", "redis-password", "qdrant-api-key"}
+        assert secrets["gateway-callers"] == {"metrics-token", "signing-key"}
+        assert secrets["gateway-tls"] == {"tls.crt", "tls.key"}
+    assert SECRET not in json.dumps(to_plain(recorder.of("Chart")))
+
+
 @pytest.mark.requirement("S1-03")
 @pytest.mark.parametrize("preview", [False, True])
 def test_a_cluster_is_one_chart_behind_gates(run: Run, preview: bool) -> None:

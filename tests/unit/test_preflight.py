@@ -58,7 +58,13 @@ def settings(**values: Any) -> Settings:
         ({"backup": {"repository": "rest:https://me:pass@host/plinth"}}, {}, "has a secret in its address"),
         ({"gateway": {"enabled": True}, "redis": {"enabled": False}}, {}, "the gateway needs Redis"),
         ({"gateway": {"enabled": True}, "postgres": {"enabled": False}}, {}, "the gateway needs Postgres"),
-        ({"gateway": {"enabled": True}, "target": "kubernetes"}, {}, "deploys no gateway yet"),
+        ({"gateway": {"enabled": True, "replicas": 2}}, {}, "the docker target runs one of each"),
+        ({"gateway": {"enabled": True, "worker_replicas": 2}, "target": "local"}, {}, "local target runs one of each"),
+        (
+            {"gateway": {"enabled": True, "replicas": 3, "replicas_max": 2}, "target": "kubernetes"},
+            {},
+            "replicas_max is 2, less than",
+        ),
         ({"bind_address": "0.0.0.0", "docker": {"publish": ["gateway"]}}, {}, "names gateway, which is off"),
     ],
 )
@@ -74,6 +80,7 @@ def test_refused(values: dict[str, Any], deployed: Deployed, words: str) -> None
         ({"qdrant": {"nodes": 3, "allow_single_replica": True}}, {}),
         ({"qdrant": {"version": "1.19.1"}}, {"qdrant_version": "1.18.3"}),
         ({"gateway": {"enabled": True}}, {}),
+        ({"gateway": {"enabled": True, "replicas": 2, "replicas_max": 4}, "target": "kubernetes"}, {}),
         ({"gateway": {"enabled": True}, "bind_address": "0.0.0.0", "docker": {"publish": ["gateway"]}}, {}),
         # Volumes have a size on kubernetes alone, where the claims are asked. A run that failed wrote this once.
         ({"tier": "small"}, {"disk_gib": {"prometheus": 20, "qdrant": 100}}),

@@ -7,6 +7,15 @@
 {{- if and $v.qdrant.caSecret (not $v.qdrant.tls) -}}
 {{- fail "qdrant.caSecret is set and qdrant.tls is false; set it to true, or leave the Secret out." -}}
 {{- end -}}
+{{- if and $v.gateway.caSecret (not $v.gateway.tls) -}}
+{{- fail "gateway.caSecret is set and gateway.tls is false; set it to true, or leave the Secret out." -}}
+{{- end -}}
+{{- if and (not $v.gateway.name) (or $v.gateway.existingSecret $v.gateway.tls) -}}
+{{- fail "gateway.name is empty, so nothing would be asked with gateway.existingSecret or gateway.tls; name the gateway, or leave them out." -}}
+{{- end -}}
+{{- if and $v.gateway.name (eq $v.mode "operator") -}}
+{{- fail "gateway.name is for what mode operator does not run; leave it out, or set mode to standalone." -}}
+{{- end -}}
 {{- if and (eq $v.mode "standalone") (not $v.login.existingSecret) -}}
 {{- fail (printf "login.existingSecret is empty, and Prometheus and Alertmanager would let everybody in; make a Secret with the keys %s, %s, %s and %s (README) and name it." $v.login.prometheusPasswordKey $v.login.prometheusWebConfigKey $v.login.alertmanagerPasswordKey $v.login.alertmanagerWebConfigKey) -}}
 {{- end -}}
@@ -146,6 +155,31 @@ scrape_configs:
     {{- include "monitoring.basicAuth" (dict "root" $ "server" .) | nindent 4 }}
     {{- end }}
   {{- end }}
+  {{- with $v.gateway }}
+  {{- if .name }}
+  # Each server and each worker, whose addresses come and go.
+  - job_name: gateway
+    metrics_path: /metrics
+    {{- if .tls }}
+    scheme: https
+    tls_config:
+      server_name: {{ .name }}
+      {{- if .caSecret }}
+      ca_file: /etc/plinth-secrets/gateway-ca
+      {{- end }}
+    {{- end }}
+    dns_sd_configs:
+      - {names: [{{ printf "%s-headless" .name | quote }}], type: A, port: {{ .httpPort }}}
+    {{- if .existingSecret }}
+    authorization:
+      credentials_file: /etc/plinth-secrets/gateway-metrics-token
+    {{- end }}
+  - job_name: gateway-worker
+    metrics_path: /metrics
+    dns_sd_configs:
+      - {names: [{{ printf "%s-worker" .name | quote }}], type: A, port: {{ .workerPort }}}
+  {{- end }}
+  {{- end }}
   {{- with $v.prometheus.extraScrapeConfigs }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -163,6 +197,17 @@ scrape_configs:
     name: {{ .Values.qdrant.caSecret | quote }}
     items:
       - {key: {{ .Values.qdrant.caKey | quote }}, path: qdrant-ca}
+{{- end }}
+{{- end -}}
+
+{{- define "monitoring.gatewaySecrets" -}}
+{{- with .Values.gateway }}
+{{- if .existingSecret }}
+- secret: {name: {{ .existingSecret | quote }}, items: [{key: {{ .tokenKey | quote }}, path: gateway-metrics-token}]}
+{{- end }}
+{{- if .caSecret }}
+- secret: {name: {{ .caSecret | quote }}, items: [{key: {{ .caKey | quote }}, path: gateway-ca}]}
+{{- end }}
 {{- end }}
 {{- end -}}
 

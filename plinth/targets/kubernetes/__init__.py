@@ -22,6 +22,7 @@ from plinth.kubernetes.steps import Rolled
 from plinth.resources.base import to_json
 from plinth.services import Service
 from plinth.services import backup as bk
+from plinth.services import gateway as gw
 from plinth.services.render import files
 from plinth.services.secrets import CHECKSUM_KEY
 from plinth.settings import Settings
@@ -62,7 +63,7 @@ class KubernetesTarget(Layout):
             settings.managed,
             settings.kubernetes.forward_offset,
         )
-        self._settings, self._root, self._images = settings, root, images
+        self._settings, self._root, self._images = _without(settings, self.left_out), root, images
         self._made: dict[str, tuple[kubernetes.helm.v4.Chart, pulumi.Output[str]]] = {}
         for chart in self.charts():
             if not (root / "charts" / chart / "Chart.yaml").is_file():
@@ -149,9 +150,15 @@ class KubernetesTarget(Layout):
 
     def ephemeral_gib(self) -> int:
         """What all pods may write on their machines' own disks, GiB: each, one in its place, and a load run."""
-        pods = sum(RUNS if _is_scheduled(each) else len(self.nodes(each)) for each in self.services.values())
+        pods = sum(RUNS if _is_scheduled(each) else self._pods(each) for each in self.services.values())
         beside = int(monitoring.lends_grafana(self.services))
         return 2 * SCRATCH_LIMIT_GIB * (pods + beside) + LOAD_GIB
+
+    def _pods(self, service: Service) -> int:
+        """How many pods of a service there may be at once, but for one in another's place."""
+        wanted = self._settings.gateway
+        alike = {gw.NAME: wanted.replicas_max or wanted.replicas, gw.WORKER: wanted.worker_replicas}
+        return alike.get(service.name, len(self.nodes(service)))
 
     @cached_property
     def _provider(self) -> kubernetes.Provider:
@@ -236,6 +243,13 @@ def _left_out(settings: Settings, stack: str, images: Images, wanted: Sequence[S
     if settings.backup.enabled and bk.NAME not in names:
         found[bk.NAME] = "someone else runs every store, and has its backups"
     return found
+
+
+def _without(settings: Settings, left_out: Mapping[str, str]) -> Settings:
+    """The settings as charts go by them: what is left out is off for them."""
+    if gw.NAME not in left_out:
+        return settings
+    return settings.model_copy(update={"gateway": settings.gateway.model_copy(update={"enabled": False})})
 
 
 def _is_scheduled(service: Service) -> bool:

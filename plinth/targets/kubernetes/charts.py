@@ -10,11 +10,12 @@ from typing import Any
 import pulumi
 
 from plinth.images import Images
+from plinth.services import gateway as gw
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
 from plinth.settings import Settings
-from plinth.targets.kubernetes import backup, monitoring, values
+from plinth.targets.kubernetes import backup, gateway, monitoring, values
 from plinth.targets.kubernetes.names import Layout
 
 Secrets = Mapping[str, Mapping[str, str]]
@@ -97,6 +98,12 @@ CHARTS: dict[str, Chart] = {
         _on_pods,
     ),
     "redis": Chart({"redis": "server"}, _redis_values, _redis_secrets, _on_pods),
+    "gateway": Chart(
+        {gw.NAME: "server", gw.WORKER: "worker"},
+        gateway.values,
+        gateway.secrets,
+        _by_mount,
+    ),
     "backup": Chart(
         {},
         lambda settings, names, images, _: backup.values(settings, names, images),

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from plinth.backup.lend import PATH as LENT
 from plinth.images import Images
-from plinth.services import backup, exporters, webhooks
+from plinth.services import backup, exporters, gateway, webhooks
 from plinth.services import monitoring as mon
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
@@ -23,6 +23,7 @@ from plinth.targets.kubernetes.values import image, resources, volume
 # Secrets of its own: whoever watches holds no key that writes.
 QDRANT, ALERTS, GRAFANA = "monitoring-qdrant", "monitoring-alerts", "monitoring-grafana"
 POSTGRES, REDIS, LOGINS = "monitoring-postgres", "monitoring-redis", "monitoring-logins"
+GATEWAY = "monitoring-gateway"
 # By the chart's value that names its key: the key, and the secret under it.
 _LOGINS = {
     "prometheusPasswordKey": ("prometheus-password", PROMETHEUS.password),
@@ -42,6 +43,7 @@ def values(settings: Settings, names: Layout, images: Images, root: Path) -> dic
         "stack": names.stack,
         "rules": {"runbooksUrl": wanted.runbooks_url or ""},
         "qdrant": _qdrant(settings, names),
+        **({"gateway": _gateway(settings, names)} if gateway.NAME in running else {}),
         "prometheus": {
             **_program(settings, running["prometheus"], images),
             "retentionDays": wanted.prometheus.retention_days,
@@ -75,6 +77,9 @@ def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
         found[GRAFANA] = {"admin-password": mon.GRAFANA_PASSWORD, "secret-key": mon.GRAFANA_SECRET_KEY, **copy}
     if rd.is_exported(settings):
         found[REDIS] = {"passwords.json": "redis-exporter/passwords.json"}
+    if settings.gateway.enabled:
+        signer = gateway.tls_ca(settings.gateway.tls)
+        found[GATEWAY] = {"metrics-token": gateway.METRICS_TOKEN, **({"ca.crt": signer} if signer else {})}
     if settings.monitoring.exporters.enabled and settings.postgres.enabled and not settings.managed.postgres_url:
         found[POSTGRES] = {"monitor-password": pg.MONITOR_PASSWORD}
     return found
@@ -129,6 +134,18 @@ def _qdrant(settings: Settings, names: Layout) -> dict[str, Any]:
         "existingSecret": QDRANT,
         "tls": _is_secured(settings),
         "caSecret": QDRANT if qd.tls_ca(settings.qdrant.tls) else "",
+    }
+
+
+def _gateway(settings: Settings, names: Layout) -> dict[str, Any]:
+    tls = settings.gateway.tls
+    return {
+        "name": gateway.NAME,
+        "httpPort": names.services[gateway.NAME].ports["http"],
+        "workerPort": names.services[gateway.WORKER].ports["http"],
+        "existingSecret": GATEWAY,
+        "tls": tls is not None,
+        "caSecret": GATEWAY if gateway.tls_ca(tls) else "",
     }
 
 

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from plinth.services.backup import NAME as BACKUPS
 from plinth.services.exporters import STATE
+from plinth.services.gateway import NAME as GATEWAY
+from plinth.services.gateway import WORKER
 from plinth.services.qdrant import AUDIT
 from plinth.services.spec import NODE_PORT_STEP, Service
 from plinth.settings import Managed
@@ -92,13 +94,15 @@ class Layout:
 def object_name(service: str) -> str:
     """The name of a service's workload and of its Service object."""
     chart = chart_of(service)
-    return service if chart == service else f"{chart}-{service}"
+    return service if service.startswith(chart) else f"{chart}-{service}"
 
 
 def chart_of(service: str) -> str:
     """The chart that deploys a service."""
     if service == BACKUPS:
         return BACKUP
+    if service in (GATEWAY, WORKER):
+        return GATEWAY
     return service if service in ("qdrant", "postgres", "redis") else "monitoring"
 
 
@@ -111,7 +115,8 @@ def pod_labels(chart: str, component: str) -> dict[str, str]:
 def claims_of(service: Service) -> Mapping[str, int]:
     """The volumes that have claims of their own, GiB by name.
 
-    The audit log lies with Qdrant's storage; the state that the exporter reads is in the backups' claim.
+    The audit log lies with Qdrant's storage, the gateway's goes to the output; the state that the exporter reads is in
+    the backups' claim.
     """
     return {name: gib for name, gib in service.volumes.items() if name not in (AUDIT, STATE)}
 

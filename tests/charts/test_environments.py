@@ -375,8 +375,8 @@ def test_the_exporter_reads_what_the_backups_leave_and_prometheus_scrapes_it(nam
     claims = [claim_at(pod, str(backups.state.parent)) for pod in (watcher, job)]
     assert claims == ["backup-state", "backup-state"]
     scrapes = yaml.safe_load(of("ConfigMap", made)["monitoring-prometheus-config"]["data"]["prometheus.yml"])
-    by_job = {scrape["job_name"]: scrape["static_configs"][0]["targets"] for scrape in scrapes["scrape_configs"]}
-    assert by_job["plinth-exporter"] == ["monitoring-plinth-exporter:9188"]
+    (scrape,) = (scrape for scrape in scrapes["scrape_configs"] if scrape["job_name"] == "plinth-exporter")
+    assert scrape["static_configs"] == [{"targets": ["monitoring-plinth-exporter:9188"]}]
 
 
 def claim_at(pod: dict[str, Any], path: str) -> str:

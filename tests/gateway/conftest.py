@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -110,10 +111,12 @@ class Gateway:
     config: dict[str, Any]
     process: subprocess.Popen[bytes] | None = None
     worker: subprocess.Popen[bytes] | None = None
+    signer: str | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.config['listen']['http_port']}"
+        scheme = "https" if "cert_file" in self.config["listen"] else "http"
+        return f"{scheme}://127.0.0.1:{self.config['listen']['http_port']}"
 
     @property
     def grpc_address(self) -> str:
@@ -136,7 +139,7 @@ class Gateway:
         deadline = time.monotonic() + START_DEADLINE_S
         while True:
             try:
-                if httpx.get(f"{self.url}/healthz", timeout=2).status_code == 200:
+                if httpx.get(f"{self.url}/healthz", timeout=2, verify=self.authorities()).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass
@@ -158,6 +161,10 @@ class Gateway:
                 stderr=log,
                 env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
             )
+
+    def authorities(self) -> ssl.SSLContext | bool:
+        """Who signed its certificate."""
+        return ssl.create_default_context(cadata=self.signer) if self.signer else True
 
     def log(self) -> str:
         return (self.directory / "log").read_text()

@@ -16,6 +16,8 @@ from plinth.gateway.config import QdrantServer
 from plinth.http_client import async_client_for, grpc_options
 from plinth.secret_file import read_secret
 
+# Connections that idle, and for how long: Qdrant closes one after five seconds, and that must not meet a request.
+KEPT, KEPT_S = 64, 3.0
 # What a real server calls itself at `/`; the embedded one has another name, and speaks no gRPC.
 SERVER_TITLE = "qdrant - vector search engine"
 
@@ -65,6 +67,10 @@ class QdrantConnection:
             "timeout": math.ceil(self._timeout_s),
             "verify": self._authorities() or True,
             "trust_env": False,
+            # On loopback the client opens a connection for each request, unless it is told.
+            "limits": httpx.Limits(max_connections=None, max_keepalive_connections=KEPT, keepalive_expiry=KEPT_S),
+            # A compressed answer waits 40 ms for an acknowledgement on a connection that is kept (docs/load.md).
+            "metadata": {"accept-encoding": "identity"},
             # One minor apart is allowed; which versions run is settled when the stack goes up.
             "check_compatibility": False,
         }

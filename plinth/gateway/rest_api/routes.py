@@ -88,8 +88,8 @@ class TextSearch(Search):
         return self
 
 
-def call_of(request: Request) -> Call:
-    """The call of a request: the guard has let it in."""
+async def call_of(request: Request) -> Call:
+    """The call of a request: the guard has let it in. It is async, for FastAPI runs all else in a thread."""
     call: Call = request.scope["state"]["call"]
     return call
 

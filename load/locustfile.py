@@ -32,9 +32,12 @@ from qdrant_client.grpc import PointsStub
 from plinth.certificates import trusting
 from plinth.http_client import grpc_options
 from plinth.load.schedule import arrivals
+from plinth.load.wire.gateway_grpc import GatewayGrpc
+from plinth.load.wire.gateway_rest import GatewayRest
 from plinth.load.wire.grpc import Grpc
 from plinth.load.wire.rest import Rest
 from plinth.load.workload import QUERIES, Ask, Queries, Workload
+from plinth.vectors.v1.vectors_pb2_grpc import VectorServiceStub
 
 JOB_FILE = Path(os.environ["PLINTH_LOAD_JOB"])
 JOB: dict[str, Any] = json.loads(JOB_FILE.read_text())
@@ -54,6 +57,11 @@ STOOD_STILL_S = 0.1
 RESULT = "plinth_result"
 if JOB["protocol"] == "grpc":
     grpc.experimental.gevent.init_gevent()
+
+
+def is_asked(through: str, protocol: str) -> bool:
+    """Whether the load goes there, and by this protocol."""
+    return bool(JOB["through"] == through and JOB["protocol"] == protocol)
 
 
 class Refused(Exception):
@@ -103,6 +111,7 @@ class Scheduled(User):
     """Sends the schedule; a subclass knows the protocol."""
 
     abstract = True
+    wire_class: Any
 
     def on_start(self) -> None:
         """Encode the queries beforehand."""
@@ -111,9 +120,8 @@ class Scheduled(User):
         truth = [frozenset(row[row >= 0].tolist()) for row in DATA["truth"]]
         tenants, parts, words, matched = (DATA[name].tolist() for name in ("tenants", "parts", "words", "matched"))
         queries = Queries(tenants, parts, words, truth, matched)
-        self.workload = Workload(queries, JOB["points"], self.worker)
-        wire = Grpc if JOB["protocol"] == "grpc" else Rest
-        self.wire: Any = wire(JOB["collection"], JOB["params"], DATA["queries"])
+        self.workload = Workload(queries, JOB["points"], self.worker, JOB["scratch"])
+        self.wire: Any = self.wire_class(JOB["collection"], JOB["params"], DATA["queries"])
         for name in QUERIES & JOB["mix"].keys():
             self.wire.encode_ahead(self.workload.ask(name, row) for row in range(len(truth)))
 
@@ -202,7 +210,8 @@ class Scheduled(User):
 class RestUser(Scheduled, FastHttpUser):
     """Over REST."""
 
-    abstract = JOB["protocol"] != "rest"
+    abstract = not is_asked("qdrant", "rest")
+    wire_class: Any = Rest
     host = JOB["url"]
     insecure = False
     concurrency = 256
@@ -226,13 +235,13 @@ class RestUser(Scheduled, FastHttpUser):
         self.sent = self.resent = 0
 
     def exchange(self, name: str, request: Any) -> bytes:
-        """The body of a 200."""
+        """The body of a success."""
         self.sent += 1
         status, content = self._exchange_once(name, request)
         if content is None and self.resent <= self.sent * RESENT_SHARE_MAX:
             self.resent += 1
             status, content = self._exchange_once(name, request)
-        if status != 200:
+        if status not in (200, 204):
             raise Refused(f"{status} {(content or b'the connection was closed')[:200].decode(errors='replace')}")
         return content or b""
 
@@ -258,14 +267,16 @@ class RestUser(Scheduled, FastHttpUser):
 class GrpcUser(Scheduled):
     """Over gRPC."""
 
-    abstract = JOB["protocol"] != "grpc"
+    abstract = not is_asked("qdrant", "grpc")
+    wire_class: Any = Grpc
+    stub_class: Any = PointsStub
+    metadata: tuple[tuple[str, str], ...] = (("api-key", JOB["api_key"]),) if JOB["api_key"] else ()
 
     def on_start(self) -> None:
         """Open the channel."""
         super().on_start()
         self.channel = _channel()
-        self.stub = PointsStub(self.channel)  # type: ignore[no-untyped-call]
-        self.metadata = (("api-key", JOB["api_key"]),) if JOB["api_key"] else ()
+        self.stub = self.stub_class(self.channel)
 
     def on_stop(self) -> None:
         """An open channel would keep Locust from ending."""
@@ -277,6 +288,23 @@ class GrpcUser(Scheduled):
             return getattr(self.stub, request.method)(request.message, timeout=TIMEOUT_S, metadata=self.metadata)
         except grpc.RpcError as error:
             raise Refused(f"{error.code().name} {error.details()}"[:200]) from None
+
+
+class GatewayRestUser(RestUser):
+    """Over the gateway's REST, as the organisation of a token."""
+
+    abstract = not is_asked("gateway", "rest")
+    wire_class = GatewayRest
+    headers = {"authorization": f"Bearer {JOB['api_key']}", "content-type": "application/json"}
+
+
+class GatewayGrpcUser(GrpcUser):
+    """Over the gateway's gRPC, as the organisation of a token."""
+
+    abstract = not is_asked("gateway", "grpc")
+    wire_class = GatewayGrpc
+    stub_class = VectorServiceStub
+    metadata = (("authorization", f"Bearer {JOB['api_key']}"),)
 
 
 def _channel() -> Any:

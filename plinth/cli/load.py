@@ -18,6 +18,7 @@ from rich.table import Table
 from plinth import machine
 from plinth.child import terminable
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, progress_console, stack_of
+from plinth.cli.load_gateway import DIRECT, beside_direct, gateway_of
 from plinth.cli.load_in_stack import run_in_stack, why_from_here
 from plinth.collection_files import collection_specs
 from plinth.console import line
@@ -33,6 +34,7 @@ from plinth.load.page import page
 from plinth.load.record import ReportRecord
 from plinth.load.report import COLOURS, Report
 from plinth.load.slo import Profile, Slo, load_slo
+from plinth.load.through_gateway import GatewayServer
 from plinth.load.verdict import Verdict, lateness, soundness
 from plinth.monitoring.marks import FILE as MARKS
 from plinth.monitoring.marks import mark_load
@@ -61,11 +63,18 @@ def register(app: typer.Typer) -> None:
 
 def load(
     env: Env,
-    profile: Annotated[str, typer.Option(help="A profile of load/slo.yaml: smoke, release, soak, stress.")] = "smoke",
+    profile: Annotated[
+        str,
+        typer.Option(help="A profile of load/slo.yaml: smoke, release, soak, stress, gateway-smoke, gateway-release."),
+    ] = "smoke",
     protocol: Annotated[Protocol, typer.Option(help="What the load travels by.")] = Protocol.rest,
     url: Annotated[str | None, typer.Option(help="Another address of the same server, such as a port-forward.")] = None,
     against: Annotated[
-        str | None, typer.Option(help="Another environment; take turns with it, and fail when this one is slower.")
+        str | None,
+        typer.Option(
+            help="Another environment; take turns with it, and fail when this one is slower. `direct`, "
+            "with a profile of the gateway: what that adds to Qdrant."
+        ),
     ] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="A report of --json-out; fail when an operation is slower than in it.")
@@ -90,6 +99,11 @@ def load(
     then = baselines.read(baseline) if baseline else None
     stack = stack_of(env)
     with terminable(), _no_verdict():
+        if against == DIRECT or (against and _profile(stack, profile).through == "gateway"):
+            _refuse_beside_against(
+                {**files, "--baseline": baseline, "--url": url, "--workers": workers, "--json": json}
+            )
+            raise typer.Exit(_beside_direct(stack, against, profile, protocol, keep=keep))
         if against:
             _refuse_beside_against(
                 {**files, "--baseline": baseline, "--url": url, "--workers": workers, "--json": json}
@@ -168,6 +182,25 @@ def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protoco
     return verdict.exit_code
 
 
+def _profile(stack: Stack, name: str) -> Profile:
+    return load_slo(stack.root / stack.settings.slo.file).profile(name)
+
+
+def _beside_direct(stack: Stack, against: str, profile_name: str, protocol: Protocol, *, keep: bool) -> int:
+    """Compare the gateway with the Qdrant behind it; the exit code."""
+    slo = load_slo(stack.root / stack.settings.slo.file)
+    if slo.profile(profile_name).through != "gateway" or against != DIRECT:
+        raise UserError(
+            f"--against {DIRECT} is for profiles that go through the gateway, such as gateway-smoke, and those take no "
+            "other; name another profile or another environment."
+        )
+    verdict = beside_direct(
+        stack, _server(outputs_of(stack)), _tuned(stack), slo, profile_name, protocol.value, _say, keep=keep
+    )
+    _conclude(verdict)
+    return verdict.exit_code
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What kind of run is asked for.
@@ -198,7 +231,9 @@ def measure(stack: Stack, outputs: dict[str, Any], options: RunOptions, say: Say
     """
     on_progress = say or _say
     began, slo = time.monotonic(), _slo(stack, options)
-    from_here = "it is asked to" if options.is_of_here else why_from_here(stack)
+    way = _way(stack, outputs, slo, options)
+    from_here = "it goes through the gateway" if way else None
+    from_here = from_here or ("it is asked to" if options.is_of_here else why_from_here(stack))
     if options.then:
         baselines.require_alike(_kind(stack, slo, options, on_progress, is_here=from_here is not None), options.then)
     with terminable(), _no_verdict():
@@ -227,6 +262,7 @@ def measure(stack: Stack, outputs: dict[str, Any], options: RunOptions, say: Say
                 on_progress=on_progress,
                 handed_out=options.handed_out,
                 keep=options.keep,
+                way=way,
             )
     if options.then:
         compared = baselines.verdict(report.to_record(), options.then, slo.generator.max_lag_p95_ms)
@@ -237,6 +273,15 @@ def measure(stack: Stack, outputs: dict[str, Any], options: RunOptions, say: Say
         if failed:
             on_progress(f"{failed}.")
     return report
+
+
+def _way(stack: Stack, outputs: dict[str, Any], slo: Slo, options: RunOptions) -> GatewayServer | None:
+    """The gateway, for a profile that goes through it."""
+    if slo.profile(options.profile).through != "gateway":
+        return None
+    if options.url:
+        raise UserError(f"--url is an address of Qdrant, and {options.profile} goes through the gateway; leave it out.")
+    return gateway_of(stack, outputs, options.profile)
 
 
 def _workers(given: str | None) -> tuple[int | None, Path | None]:

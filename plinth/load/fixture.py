@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from plinth.load.dataset import TOP, Dataset, payload
+from plinth.load.dataset import TOP, Dataset
 from plinth.load.insert import insert
 from plinth.load.rounds import recall_of
+from plinth.load.stored import BY_ROW, Stored
 from plinth.load.verdict import Recall
 from plinth.load.wire.rest import within
 from plinth.load.workload import SCRATCH
@@ -89,7 +90,11 @@ def _kilobytes(dataset: Dataset) -> int:
 
 
 def prepare(
-    client: Qdrant, spec: CollectionSpec, dataset: Dataset, on_progress: Callable[[str], None]
+    client: Qdrant,
+    spec: CollectionSpec,
+    dataset: Dataset,
+    on_progress: Callable[[str], None],
+    stored: Stored = BY_ROW,
 ) -> CollectionSpec:
     """Make the collection if it is not there, fill it if it is not full, and wait until it is indexed; what it then is.
 
@@ -97,27 +102,34 @@ def prepare(
     """
     if plan_collection(spec, read_collection(client, spec.name)).refusals:
         client.call("DELETE", collection_path(spec.name))
-    if client.collection(spec.name) is None or _stored(client, spec) < len(dataset.vectors):
+    if client.collection(spec.name) is None or _count(client, spec, stored.scratch) < len(dataset.vectors):
         converge(client, loading_spec(fitted(spec, dataset, 1), dataset))
-        insert(client, spec.name, dataset.vectors, partial(payload, dataset), spec.batch_size)
+        insert(
+            client,
+            spec.name,
+            dataset.vectors,
+            partial(stored.payload, dataset),
+            spec.batch_size,
+            stored.identifier,
+        )
         on_progress(f"Loaded {len(dataset.vectors)} points into {spec.name}; waiting for the index")
     spec = fitted(spec, dataset, shards_of(client, spec.name))
     converge(client, spec)
     # After the change of the threshold: a server that looks for work only after a write finds it now.
-    drop_scratch(client, spec)
+    drop_scratch(client, spec, stored.scratch)
     wait_indexed(client, spec, on_progress)
     return spec
 
 
-def _stored(client: Qdrant, spec: CollectionSpec) -> int:
+def _count(client: Qdrant, spec: CollectionSpec, scratch: str) -> int:
     """The points of the data set, without what a run that was cut off has left."""
-    body = {"exact": True, "filter": {"must_not": within(SCRATCH)["must"]}}
+    body = {"exact": True, "filter": {"must_not": within(scratch)["must"]}}
     return int(client.call("POST", f"{collection_path(spec.name)}/points/count", body)["count"])
 
 
-def drop_scratch(client: Qdrant, spec: CollectionSpec) -> None:
+def drop_scratch(client: Qdrant, spec: CollectionSpec, scratch: str = SCRATCH) -> None:
     """Remove what a run wrote."""
-    client.call("POST", f"{collection_path(spec.name)}/points/delete?wait=true", {"filter": within(SCRATCH)})
+    client.call("POST", f"{collection_path(spec.name)}/points/delete?wait=true", {"filter": within(scratch)})
 
 
 def wait_indexed(client: Qdrant, spec: CollectionSpec, on_progress: Callable[[str], None] = lambda _: None) -> None:
@@ -151,7 +163,7 @@ def unready(client: Qdrant, spec: CollectionSpec) -> Iterator[str]:
         yield f"{segments} segments are left where {most} are the most expected: the optimizer is behind"
 
 
-def measure_recall(client: Qdrant, spec: CollectionSpec, dataset: Dataset) -> Recall:
+def measure_recall(client: Qdrant, spec: CollectionSpec, dataset: Dataset, stored: Stored = BY_ROW) -> Recall:
     """recall@10 of every query against exact search, without load."""
     tally: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for query, tenant, truth in zip(dataset.queries, dataset.query_tenants, dataset.truth, strict=True):
@@ -160,8 +172,9 @@ def measure_recall(client: Qdrant, spec: CollectionSpec, dataset: Dataset) -> Re
             "filter": within(tenant),
             "limit": TOP,
             "params": spec.search.params(),
+            "with_payload": stored.shown(),
         }
         found = client.call("POST", f"{collection_path(spec.name)}/points/query", body)["points"]
-        tally[tenant][0] += len({point["id"] for point in found} & truth)
+        tally[tenant][0] += len({stored.row(point) for point in found} & truth)
         tally[tenant][1] += len(truth)
     return recall_of(tally, dataset.shares())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +25,7 @@ from plinth.load.percentiles import Latencies
 from plinth.load.report import Report, Step
 from plinth.load.rounds import Result, Times
 from plinth.load.slo import CREATE, Profile, Slo
+from plinth.load.stored import BY_ROW, Stored, gateway_spec, marked_for_gateway, stored_by_gateway, unquantized
 from plinth.load.verdict import Measured, Recall, Verdict, judge
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.spec import CollectionSpec
@@ -45,6 +47,20 @@ class Server:
         address = self.grpc if protocol == "grpc" and self.grpc else self.url
         tls = self.url.startswith("https://")
         return Aim(protocol, address, self.api_key, spec.name, spec.search.params(), tls, self.ca_cert)
+
+
+class Way(Interface):
+    """Another way to a server than its own addresses: the gateway before it."""
+
+    @property
+    def url(self) -> str:
+        """Its address, for the report."""
+
+    def aim(self, protocol: Protocol, spec: CollectionSpec) -> Aim:
+        """Where the load goes."""
+
+    def made(self, spec: CollectionSpec, count: int) -> list[float]:
+        """Make collections one after the other, and drop each: the milliseconds that each took."""
 
 
 class Send(Interface):
@@ -76,19 +92,22 @@ class Prepared:
         locustfile: Path,
         on_progress: Callable[[str], None],
         handed_out: Path | None = None,
+        way: Way | None = None,
+        stored: Stored = BY_ROW,
     ) -> None:
-        """Make the collection of ``spec``, fill it and wait for its index."""
+        """Make the collection of ``spec``, fill it and wait for its index. The load goes by ``way`` if any."""
         self.client = client
         self.data = data
         self.engine = client.banner()
-        if protocol == "grpc" and "embedded" in self.engine:
+        if protocol == "grpc" and way is None and "embedded" in self.engine:
             raise UserError(f"{self.engine} has no gRPC; leave --protocol out to measure over REST.")
-        self._aim = server.aim(protocol, spec)
+        self._aim = way.aim(protocol, spec) if way else server.aim(protocol, spec)
+        self._scratch = stored.scratch
         self._locustfile, self._handed_out = locustfile, handed_out
         self._say = on_progress
-        self.spec = prepare(client, spec, data, on_progress)
+        self.spec = prepare(client, spec, data, on_progress, stored)
         self.not_ready = list(unready(client, self.spec))
-        self.recall = measure_recall(client, self.spec, data)
+        self.recall = measure_recall(client, self.spec, data, stored)
 
     def send(self, schedule: Schedule) -> list[Result]:
         """Put it under load; what each worker wrote down. What was written is removed."""
@@ -101,7 +120,7 @@ class Prepared:
             self._say(f"Waiting for {schedule.processes} worker(s) with the job in {self._handed_out}")
         found = generator.send(self._aim, schedule, self.data, self._locustfile, self._handed_out)
         try:
-            drop_scratch(self.client, self.spec)
+            drop_scratch(self.client, self.spec, self._scratch)
             # What the run wrote may still be indexed; what was there before must be.
             left = [words for words in unready(self.client, self.spec) if "still being optimized" not in words]
         except QdrantError as error:
@@ -123,32 +142,60 @@ def run(
     on_progress: Callable[[str], None],
     handed_out: Path | None = None,
     keep: bool = False,
+    way: Way | None = None,
 ) -> Report:
     """Measure and judge. ``shipped`` is the collection whose tuning is tried, ``handed_out`` as of `generator.send`.
 
-    The collection is dropped afterwards, unless ``keep``.
+    The collection is dropped afterwards, unless ``keep``. ``way`` is the gateway, for a profile that goes through it.
     """
     profile = slo.profile(profile_name)
     data = dataset(profile.data, cache, on_progress)
     with (
         Qdrant(server.url, server.api_key, ca_cert=server.ca_cert) as client,
-        own_collection(client, gate_spec(shipped, data), keep, on_progress) as spec,
+        prepared(client, server, shipped, data, protocol, locustfile, on_progress, handed_out, keep, way) as ready,
     ):
-        ready = Prepared(client, server, spec, data, protocol, locustfile, on_progress, handed_out)
-        created = create(client, ready.spec, profile.creations)
+        if way is None:
+            created = create(client, ready.spec, profile.creations)
+        else:
+            created = made(way.made(ready.spec, profile.creations))
 
         def measure(kept: Sequence[Sequence[Result]]) -> Measured:
             return measured(kept, created, profile, data, ready.recall, ready.not_ready)
 
         with Observer(client, ready.spec.name) as observer:
             steps = climb(profile, slo, ready.send, measure, on_progress)
-    return report(profile_name, slo, steps, observer.seen, created, data, ready.engine, server.url, protocol)
+    engine, url = (f"the gateway before {ready.engine}", way.url) if way else (ready.engine, server.url)
+    return report(profile_name, slo, steps, observer.seen, created, data, engine, url, protocol)
+
+
+@contextmanager
+def prepared(
+    client: Qdrant,
+    server: Server,
+    shipped: CollectionSpec,
+    data: Dataset,
+    protocol: Protocol,
+    locustfile: Path,
+    on_progress: Callable[[str], None],
+    handed_out: Path | None = None,
+    keep: bool = False,
+    way: Way | None = None,
+    as_gateway: bool = False,
+) -> Iterator[Prepared]:
+    """A server with a collection of the gate's, until the block ends.
+
+    Through the gateway, or ``as_gateway`` for what is compared with that, the collection is as its own are.
+    """
+    spec = gate_spec(shipped, data)
+    searched = gateway_spec(spec) if way else unquantized(spec) if as_gateway else spec
+    with own_collection(client, searched, keep, on_progress) as own:
+        stored = stored_by_gateway(own.name) if way else BY_ROW
+        marked = marked_for_gateway(own) if way else own
+        yield Prepared(client, server, marked, data, protocol, locustfile, on_progress, handed_out, way, stored)
 
 
 def create(client: Qdrant, spec: CollectionSpec, count: int) -> Times | None:
     """Make collections one after the other, and drop each: how long it took. None when none are wanted."""
-    if not count:
-        return None
     took = []
     for number in range(count):
         path = collection_path(f"{spec.name}{NEW}{number}")
@@ -158,6 +205,13 @@ def create(client: Qdrant, spec: CollectionSpec, count: int) -> Times | None:
             took.append((time.perf_counter() - began) * 1000)
         finally:
             client.call("DELETE", path)
+    return made(took)
+
+
+def made(took: Sequence[float]) -> Times | None:
+    """Collections that took so many milliseconds to be made; None for none."""
+    if not took:
+        return None
     values, counts = np.unique(np.round(took, 3), return_counts=True)
     found = Latencies(values, counts.astype(np.int64).reshape(1, -1), (0,))
     return Times(found, found, {}, None)

@@ -21,6 +21,8 @@ from plinth.child import fixed_environment
 from plinth.errors import UserError
 from plinth.load.dataset import TOP, Dataset
 from plinth.load.rounds import Result
+from plinth.load.slo import Through
+from plinth.load.workload import SCRATCH
 from plinth.scratch import free_port
 
 Protocol = Literal["rest", "grpc"]
@@ -54,7 +56,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Aim:
-    """Where the load goes: ``address`` is an URL for REST, `host:port` for gRPC. The key travels by file."""
+    """Where the load goes: ``address`` is an URL for REST, `host:port` for gRPC. The key travels by file.
+
+    Through the gateway the key is a token, and ``collection`` is the name that its organisation, which is ``scratch``
+    too, has for it.
+    """
 
     protocol: Protocol
     address: str
@@ -63,6 +69,8 @@ class Aim:
     params: Mapping[str, Any]
     tls: bool = False
     ca_cert: str | None = None
+    through: Through = "qdrant"
+    scratch: str = SCRATCH
 
 
 def send(
@@ -117,6 +125,8 @@ def _queries(dataset: Dataset) -> dict[str, Any]:
 def _job(aim: Aim, schedule: Schedule, dataset: Dataset) -> dict[str, Any]:
     return {
         "protocol": aim.protocol,
+        "through": aim.through,
+        "scratch": aim.scratch,
         "url": aim.address,
         "api_key": aim.api_key,
         "tls": aim.tls,

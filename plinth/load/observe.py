@@ -51,7 +51,7 @@ class Observer:
     def __init__(self, client: Qdrant, collection: str) -> None:
         self._client = client
         self._collection = collection
-        self._processes = list(_serving(client.url))
+        self._processes = list(serving(client.url))
         self._samples: list[Sample] = []
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -78,9 +78,9 @@ class Observer:
         )
 
     def _watch(self) -> None:
-        used, at = _cpu_s(self._processes), time.monotonic()
+        used, at = cpu_seconds(self._processes), time.monotonic()
         while not self._ended.wait(EVERY_S):
-            now, now_used = time.monotonic(), _cpu_s(self._processes)
+            now, now_used = time.monotonic(), cpu_seconds(self._processes)
             if self._processes:
                 cores = max(0.0, now_used - used) / (now - at)
                 self._samples.append(Sample(now - self._began, cores, _rss_mib(self._processes)))
@@ -136,7 +136,7 @@ def bracket(buckets: Buckets, share: float) -> tuple[float, float] | None:
     return None
 
 
-def _serving(url: str) -> Iterator[psutil.Process]:
+def serving(url: str) -> Iterator[psutil.Process]:
     """The processes of this machine behind an address: who listens, and its children."""
     port = urlsplit(url).port
     with suppress(psutil.Error):
@@ -148,7 +148,8 @@ def _serving(url: str) -> Iterator[psutil.Process]:
                 yield from process.children(recursive=True)
 
 
-def _cpu_s(processes: Iterable[psutil.Process]) -> float:
+def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
+    """What processes have used so far."""
     total = 0.0
     for process in processes:
         with suppress(psutil.Error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import time
@@ -113,7 +114,9 @@ def _free_name(client: Qdrant, stem: str, say: Say) -> str:
     for name, metadata in _marked(client):
         lease = Lease.of(metadata)
         if lease and lease.is_held():
-            say(f"{name} is in use by another run (pid {lease.pid} on {lease.host}); the two disturb each other")
+            # A run through the gateway and past it in turn has one of each.
+            if lease.pid != os.getpid() or name.startswith(f"{stem}_"):
+                say(f"{name} is in use by another run (pid {lease.pid} on {lease.host}); the two disturb each other")
         elif usable is None and name.startswith(f"{stem}_") and NEW not in name:
             usable = name
         elif not is_kept(metadata):

@@ -11,6 +11,7 @@ from plinth.errors import UserError
 from plinth.yaml_files import read_yaml
 
 CREATE = "create_collection"
+Through = Literal["qdrant", "gateway"]
 
 
 class _Model(BaseModel):
@@ -85,6 +86,7 @@ class Profile(_Model):
     rounds: int = Field(1, ge=1, le=5, description="Rounds at most; see load/slo.yaml.")
     creations: int = Field(0, ge=0, description="Collections made one after the other before the run.")
     processes: int = Field(1, ge=1, le=64, description="Locust workers that share the rate.")
+    through: Through = Field("qdrant", description="What is asked: Qdrant, or the gateway before it.")
     mix: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -104,6 +106,14 @@ class Generator(_Model):
     min_achieved_share: float = Field(ge=0, le=1)
     max_lag_p95_ms: float = Field(gt=0)
     min_headroom: float = Field(ge=1, description="The generator's ceiling as a multiple of the rate.")
+
+
+class AddedByGateway(_Model):
+    """What the gateway may add to a search: milliseconds at p95, and CPU as a multiple of Qdrant's own for it."""
+
+    p95_ms: float = Field(gt=0)
+    cpu_ratio: float = Field(gt=0)
+    source: str
 
 
 class Claim(_Model):
@@ -152,6 +162,7 @@ class Slo(_Model):
     recall: Recall
     profiles: dict[str, Profile]
     generator: Generator
+    gateway: AddedByGateway | None = Field(None, description="Only `--against direct` asks for it.")
     comparison: Comparison | None = Field(None, description="Only `make compare` asks for it.")
 
     def profile(self, name: str) -> Profile:

@@ -59,12 +59,13 @@ class Queries:
 class Workload:
     """Operations by name on ``points`` points with the ids from 0 on.
 
-    What a run writes belongs to a tenant of its own, and each worker has ids of its own for it.
+    What a run writes belongs to a tenant of its own, ``scratch``, and each worker has ids of its own for it.
     """
 
-    def __init__(self, queries: Queries, points: int, worker: int = 0) -> None:
+    def __init__(self, queries: Queries, points: int, worker: int = 0, scratch: str = SCRATCH) -> None:
         self._queries = queries
         self._points = points
+        self._scratch = scratch
         self._first = FIRST_SCRATCH_ID + worker * SCRATCH_IDS_A_WORKER
         self._written = 0
         self._deleted = 0
@@ -115,9 +116,9 @@ class Workload:
     def _upsert(self, name: str, number: int, count: int) -> Ask:
         first = self._first + self._written
         self._written += count
-        return Ask(name, number % len(self._queries.tenants), SCRATCH, ids=tuple(range(first, first + count)))
+        return Ask(name, number % len(self._queries.tenants), self._scratch, ids=tuple(range(first, first + count)))
 
     def _delete(self, name: str, _number: int) -> Ask:
         # Oldest first; before the first upsert an id that is not there, which the server accepts.
         self._deleted += 1
-        return Ask(name, 0, SCRATCH, ids=(self._first + self._deleted - 1,))
+        return Ask(name, 0, self._scratch, ids=(self._first + self._deleted - 1,))

@@ -9,6 +9,8 @@ import orjson
 import pytest
 from qdrant_client import grpc
 
+from plinth.load.wire.gateway_grpc import GatewayGrpc
+from plinth.load.wire.gateway_rest import GatewayRest
 from plinth.load.wire.grpc import Grpc
 from plinth.load.wire.rest import Rest
 from plinth.load.workload import BATCH, FIRST_SCRATCH_ID, QUERIES, SCRATCH, Answer, Queries, Workload
@@ -71,6 +73,34 @@ def test_the_wires_read_the_same_answer(workload: Workload) -> None:
         said = grpc.PointsOperationResponse(result=grpc.UpdateResult(status=code))
         content = orjson.dumps({"result": {"status": status}})
         assert Rest("c", {}, VECTORS).answer(write, content) == Grpc("c", {}, VECTORS).answer(write, said)
+
+
+@pytest.mark.parametrize("name", ["search", "filtered_search", "hybrid_search"])
+def test_the_gateways_wires_ask_the_same_and_nothing_that_is_cached(workload: Workload, name: str) -> None:
+    rest, rpc, ask = GatewayRest("c", {}, VECTORS), GatewayGrpc("c", {}, VECTORS), workload.ask(name, 1)
+    for wire in (rest, rpc):
+        wire.encode_ahead([ask])
+    body, message = orjson.loads(rest.request(ask).body or b""), rpc.request(ask).message
+    assert body["vector"] == list(message.vector)
+    assert (body["top_k"], body["with_payload"]) == (message.top_k, list(message.payload_fields))
+    conditions = {"org_id": "b", **({"model": "verb"} if name == "filtered_search" else {})}
+    assert body["filter"] == {"match": conditions}
+    assert {key: match.text for key, match in message.filter.match.items()} == conditions
+    assert body.get("text") == (message.text if name == "hybrid_search" else None)
+    asked = [orjson.loads(rest.request(ask).body or b"")["score_threshold"] for _ in range(50)]
+    asked += [rpc.request(ask).message.score_threshold for _ in range(50)]
+    # Below every cosine, so that each point still meets it.
+    assert len({*asked[:50]}) == len({*asked[50:]}) == 50
+    assert max(asked) <= -2
+
+
+def test_the_gateways_wires_write_the_same(workload: Workload) -> None:
+    ask = workload.ask("upsert_batch_100", 0)
+    points = orjson.loads(GatewayRest("c", {}, VECTORS).request(ask).body or b"")["points"]
+    sent = GatewayGrpc("c", {}, VECTORS).request(ask).message.points
+    assert [(point["id"], point["vector"]) for point in points] == [(point.id, list(point.vector)) for point in sent]
+    # Whose they are the gateway says.
+    assert points[0]["payload"] == dict(sent[0].payload) == {"model": "scratch", "word": "scratch"}
 
 
 def points(*payloads: dict[str, str]) -> Answer:

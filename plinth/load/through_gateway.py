@@ -1,0 +1,80 @@
+"""The gateway as the load gate drives it: as an organisation of its own, with a token of the stack's key."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from plinth.certificates import trusting
+from plinth.errors import UserError
+from plinth.gateway.client import ApiError, Client
+from plinth.load.generator import Aim, Protocol
+from plinth.load.stored import organisation_of
+from plinth.qdrant.spec import CollectionSpec
+
+# Of the collections that are made to measure how long that takes; those of a run that was killed are dropped by it.
+MADE = "made-"
+
+
+@dataclass(frozen=True)
+class GatewayServer:
+    """Where the load goes in place of Qdrant. ``grpc`` is `host:port`; ``token`` issues one for an organisation."""
+
+    url: str
+    grpc: str
+    token: Callable[[str], str]
+    ca_cert: str | None = None
+
+    @property
+    def tls(self) -> bool:
+        """Whether it speaks TLS, on both ports."""
+        return self.url.startswith("https://")
+
+    def aim(self, protocol: Protocol, spec: CollectionSpec) -> Aim:
+        """One of its addresses, and a collection as its organisation calls it."""
+        organisation, name = organisation_of(spec.name)
+        address = self.grpc if protocol == "grpc" else self.url
+        token = self.token(organisation)
+        return Aim(
+            protocol,
+            address,
+            token,
+            name,
+            spec.search.params(),
+            self.tls,
+            self.ca_cert,
+            through="gateway",
+            scratch=organisation,
+        )
+
+    def made(self, spec: CollectionSpec, count: int) -> list[float]:
+        """Make collections one after the other, and drop each: the milliseconds that each took."""
+        organisation, _ = organisation_of(spec.name)
+        verify: ssl.SSLContext | None = trusting(self.ca_cert) if self.ca_cert else None
+        size, took = spec.vectors.size, []
+        with _no_verdict(), Client(self.url, self.token(organisation), verify=verify) as client:
+            for name in client.list_collections():
+                if name.startswith(MADE):
+                    client.delete_collection(name)
+            for number in range(count):
+                name = f"{MADE}{number}"
+                try:
+                    began = time.perf_counter()
+                    client.create_collection(name, dimension=size, distance="Cosine")
+                    took.append((time.perf_counter() - began) * 1000)
+                finally:
+                    with suppress(ApiError):
+                        client.delete_collection(name)
+        return took
+
+
+@contextmanager
+def _no_verdict() -> Iterator[None]:
+    """What the gateway refuses, or does not answer, was not measured."""
+    try:
+        yield
+    except ApiError as error:
+        raise UserError(f"No verdict: the gateway answered {error}; see its log.", exit_code=3) from error

@@ -37,7 +37,10 @@ def _end(engine: psutil.Process) -> None:
     try:
         engine.wait(GRACE_S)
     except psutil.TimeoutExpired:
-        engine.kill()
-        with suppress(psutil.TimeoutExpired):
-            # It is dead; where process 1 buries nobody it stays in the list.
-            engine.wait(GRACE_S)
+        # Its plugins do the work, and do not see that it is gone.
+        plugins = engine.children(recursive=True)
+        for process in (engine, *plugins):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        # They are dead; where process 1 buries nobody they stay in the list.
+        psutil.wait_procs([engine, *plugins], GRACE_S)

@@ -17,26 +17,30 @@ import pytest
 from plinth import orphaned_engine
 from plinth.orphaned_engine import end_orphans, is_orphan
 from plinth.state_lock import Lock
+from tests.waiting import wait_for
 
 
 @pytest.fixture
-def pulumi(tmp_path: Path) -> str:
-    """A program of the engine's name that takes a while."""
-    sleeping = shutil.which("sleep")
-    assert sleeping
+def pulumi(tmp_path: Path) -> list[str]:
+    """A program of the engine's name with a plugin that takes a while."""
+    shell = shutil.which("sh")
+    assert shell
     path = tmp_path / "pulumi"
-    shutil.copy(sleeping, path)
-    return str(path)
+    shutil.copy(shell, path)
+    return [str(path), "-c", "sleep 60 & wait"]
 
 
 @pytest.fixture
-def orphan(pulumi: str) -> Iterator[psutil.Process]:
-    start = "import subprocess, sys; print(subprocess.Popen([sys.argv[1], '60'], stdout=-3).pid)"
-    done = subprocess.run([sys.executable, "-c", start, pulumi], capture_output=True, check=True)
+def orphan(pulumi: list[str]) -> Iterator[psutil.Process]:
+    start = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:], stdout=-3, stderr=-3).pid)"
+    done = subprocess.run([sys.executable, "-c", start, *pulumi], capture_output=True, check=True)
     process = psutil.Process(int(done.stdout))
+    wait_for(process.children)
+    started = [process, *process.children()]
     yield process
-    if process.is_running():
-        process.kill()
+    for one in started:
+        if one.is_running():
+            one.kill()
 
 
 def lock(pid: int) -> Lock:
@@ -51,15 +55,20 @@ def test_one_that_no_run_drives_any_more_is_ended(orphan: psutil.Process, monkey
     if not is_orphan(orphan):
         pytest.skip("a process of this machine adopts orphans for itself")
     monkeypatch.setattr(orphaned_engine, "GRACE_S", 0.2)
+    plugins = orphan.children()
+    assert plugins
     end_orphans([lock(orphan.pid)])
-    assert is_over(orphan)
+    assert all(map(is_over, (orphan, *plugins)))
 
 
-def test_one_whose_run_goes_on_is_left_alone(pulumi: str) -> None:
-    with subprocess.Popen([pulumi, "60"]) as engine:
+def test_one_whose_run_goes_on_is_left_alone(pulumi: list[str]) -> None:
+    with subprocess.Popen(pulumi) as engine:
+        wait_for(psutil.Process(engine.pid).children)
+        plugins = psutil.Process(engine.pid).children()
         end_orphans([lock(engine.pid)])
         assert engine.poll() is None
-        engine.kill()
+        for process in (*plugins, engine):
+            process.kill()
 
 
 def test_what_is_no_engine_or_of_no_known_number_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,7 @@ def test_the_load_generator_never_goes_by_a_proxy(protocol: str, host: str, prox
     with listening() as store:
         address = f"{host}:{httpx.URL(store.url).port}"
         url = address if protocol == "grpc" else f"http://{address}"
-        job = {"protocol": protocol, "url": url, "api_key": KEY, "tls": False, "ca_cert": None}
+        job = {"through": "qdrant", "protocol": protocol, "url": url, "api_key": KEY, "tls": False, "ca_cert": None}
         (tmp_path / "job.json").write_text(json.dumps(job))
         np.savez(tmp_path / "data.npz", queries=np.zeros((1, 2)))
         _run([sys.executable, "-c", GENERATOR, str(ROOT / "load" / "locustfile.py")], tmp_path, proxy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.waiting import wait_for
 
 # The engine as it ends at a SIGINT, with a plugin that it waits for. `obeys` ends by itself, `hangs` only when the
 # plugin has, `deaf` never.
-ENGINE = """#!{python}
+ENGINE = """
 import os, signal, subprocess, sys, time
 if sys.argv[1:] == ["version"]:
     print("v3.259.0")
@@ -59,7 +60,10 @@ class Run:
     def __init__(self, directory: Path, kind: str, plugin: str = "SIG_DFL") -> None:
         binary = directory / "bin" / "pulumi"
         binary.parent.mkdir()
-        binary.write_text(ENGINE.format(python=sys.executable, plugin=plugin))
+        engine = binary.with_name("engine.py")
+        engine.write_text(ENGINE.format(plugin=plugin))
+        # The first line of a script names no program whose path has a blank.
+        binary.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(engine))} "$@"\n')
         binary.chmod(0o755)
         self.directory = directory
         self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Every port of every service asks who is there, or is one of three pages that take no orders and stay on loopback."""
+"""Every port of every service asks who is there, or is one of four pages that take no orders and stay on loopback."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from plinth.targets.docker.names import Layout
 from tests.conftest import ROOT
 from tests.unit.test_services import Elsewhere, secret_names
 
-# Those with accounts, keys or a login of their own.
-PASSWORD = {"qdrant", "postgres", "redis", "neo4j", "grafana", "prometheus", "alertmanager"}
+# Those with accounts, keys, tokens or a login of their own.
+PASSWORD = {"qdrant", "postgres", "redis", "neo4j", "grafana", "prometheus", "alertmanager", "gateway"}
 # Metrics and health, which take no orders.
-OPEN = {"plinth-exporter", "plinth-backup", "fluent-bit"}
-EVERYTHING = {"neo4j": {"enabled": True}, "monitoring": {"loki": {"enabled": True}}}
+OPEN = {"plinth-exporter", "plinth-backup", "fluent-bit", "gateway-worker"}
+EVERYTHING = {
+    "neo4j": {"enabled": True},
+    "gateway": {"enabled": True},
+    "monitoring": {"loki": {"enabled": True}},
+}
 
 
 @pytest.mark.parametrize("target", ["local", "docker"])

@@ -19,7 +19,7 @@ from plinth.qdrant import state
 from plinth.qdrant.apply import apply as apply_plan
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
-from plinth.qdrant.plan import Plan, plan, plan_aliases
+from plinth.qdrant.plan import Plan, SwitchAliases, plan, plan_aliases
 from plinth.qdrant.render import lines, to_json
 from plinth.qdrant.spec import CollectionSpec
 from plinth.stack import Stack
@@ -103,7 +103,11 @@ def _apply_anew(stack: Stack, env: str, names: Sequence[str], yes: bool) -> None
             counted = ", ".join(f"{name} with its {_count(client, name)} points" for name in replaced)
             ask(f"Drop {counted} from '{env}', after a snapshot, and make it again empty?", yes)
             for name in replaced:
-                _save_and_delete(stack, store, client, name, env)
+                saved = _save(stack, store, name)
+                client.call("DELETE", collection_path(name))
+                console.print(
+                    f"The snapshot of {name} is {saved}; once it is dropped, `{_restoring(saved, env)}` makes it again."
+                )
         _carry_out(client, specs, changes)
         _lead_again(client, {alias: target for alias, target in before.aliases.items() if target in replaced})
 
@@ -113,25 +117,22 @@ def _count(client: Qdrant, collection: str) -> int:
     return counted
 
 
-def _save_and_delete(stack: Stack, store: QdrantStore, client: Qdrant, collection: str, env: str) -> None:
+def _save(stack: Stack, store: QdrantStore, collection: str) -> Path:
+    """Take a snapshot of a collection that is to be dropped; its directory."""
     from plinth.backup import one_collection
 
-    saved = one_collection.save(store, collection, stack.home.data / "dropped", _say)
-    client.call("DELETE", collection_path(collection))
-    command = shlex.join(("plinth", "collections", "restore", str(saved), env))
-    console.print(f"The snapshot of {collection} is {saved}; once it is dropped, `{command}` makes it again.")
+    return one_collection.save(store, collection, stack.home.data / "dropped", _say)
+
+
+def _restoring(saved: Path, env: str) -> str:
+    return shlex.join(("plinth", "collections", "restore", str(saved), env))
 
 
 def _lead_again(client: Qdrant, aliases: Mapping[str, str]) -> None:
     """Aliases that no file declares went with their collection."""
     there = client.aliases()
-    actions = [
-        {"create_alias": {"alias_name": alias, "collection_name": target}}
-        for alias, target in aliases.items()
-        if alias not in there
-    ]
-    if actions:
-        client.call("POST", "/collections/aliases", {"actions": actions})
+    if gone := {alias: target for alias, target in aliases.items() if alias not in there}:
+        apply_plan(client, Plan((SwitchAliases(gone),)))
 
 
 @commands.command()
@@ -145,8 +146,6 @@ def drop(
     yes: Yes = False,
 ) -> None:
     """Take a snapshot of a collection, and drop it. Example: plinth collections drop trades_v1 local"""
-    from plinth.backup import one_collection
-
     stack = stack_of(env)
     with _qdrant_of(stack) as (store, client):
         _require_droppable(client, collection, drop_aliases=drop_aliases)
@@ -157,14 +156,11 @@ def drop(
             )
         without = " without a snapshot" if no_snapshot else ""
         ask(f"Drop {collection} with its {_count(client, collection)} points from '{env}'{without}?", yes)
-        saved = None
-        if not no_snapshot:
-            saved = one_collection.save(store, collection, stack.home.data / "dropped", _say)
+        saved = None if no_snapshot else _save(stack, store, collection)
         client.call("DELETE", collection_path(collection))
     console.print(line((f"{collection} is dropped.", "green")))
     if saved:
-        command = shlex.join(("plinth", "collections", "restore", str(saved), env))
-        console.print(f"Its snapshot is {saved}; `{command}` makes it again.")
+        console.print(f"Its snapshot is {saved}; `{_restoring(saved, env)}` makes it again.")
 
 
 @commands.command()

@@ -99,15 +99,12 @@ def load(
     then = baselines.read(baseline) if baseline else None
     stack = stack_of(env)
     with terminable(), _no_verdict():
-        if against == DIRECT or (against and _profile(stack, profile).through == "gateway"):
-            _refuse_beside_against(
-                {**files, "--baseline": baseline, "--url": url, "--workers": workers, "--json": json}
-            )
-            raise typer.Exit(_beside_direct(stack, against, profile, protocol, keep=keep))
         if against:
             _refuse_beside_against(
                 {**files, "--baseline": baseline, "--url": url, "--workers": workers, "--json": json}
             )
+            if against == DIRECT or _profile(stack, profile).through == "gateway":
+                raise typer.Exit(_beside_direct(stack, against, profile, protocol, keep=keep))
             raise typer.Exit(_take_turns(stack, stack_of(against), profile, protocol, keep=keep))
         say = _teller(json)
         options = RunOptions(profile, protocol, url, then, processes, handed_out, keep)

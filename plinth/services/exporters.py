@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from plinth.backup.state import FILE as BACKUP_STATE
+from plinth.collection_files import collections_declared
 from plinth.monitoring.marks import FILE as MARKS
-from plinth.qdrant.spec import load_specs
 from plinth.services import mutual_tls
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
@@ -173,12 +173,10 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
 
 def watched(settings: Settings, root: Path) -> dict[str, Any]:
     """What Plinth's own compares Qdrant with: what the settings ask for."""
-    wanted = settings.collections
-    specs = load_specs(root / wanted.directory, wanted.only, wanted.overrides)
     return {
         "peers": settings.qdrant.nodes,
         "memory_limit_bytes": settings.size.memory_mib * 2**20,
-        "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
+        "collections": collections_declared(settings, root),
     }
 
 

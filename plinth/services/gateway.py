@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from plinth.qdrant.spec import load_specs
+from plinth.collection_files import collections_declared
 from plinth.services.checks import bash_http, bash_tcp
 from plinth.services.postgres import database_secret
 from plinth.services.qdrant import API_KEY
@@ -129,14 +129,12 @@ def _service(
 
 def _values(settings: Settings, root: Path) -> dict[str, Any]:
     """What both are told, with the secrets that both need."""
-    collections = settings.collections
-    specs = load_specs(root / collections.directory, collections.only, collections.overrides)
     wanted = settings.gateway
     return {
         "gateway": wanted,
         "database": GATEWAY_DATABASE,
         "scheme": "https" if settings.qdrant.tls else "http",
-        "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
+        "collections": collections_declared(settings, root),
         "secrets": {
             "qdrant": API_KEY if settings.qdrant.auth else None,
             "ca": qdrant_ca(settings.qdrant.tls),

@@ -15,7 +15,7 @@ TASK = "run_job"
 SEND_MAX = 100
 DELETE_MAX = 1000
 # While others wait in the queue before it, a message is sent again after this many times the usual wait, then 2, 4 ...
-BACKLOG = 12
+QUEUED_FACTOR = 12
 _SWEEP_LOCK = int.from_bytes(b"plinth.o", "big")
 _ENQUEUE = """
 INSERT INTO outbox (job_id, task_name, available_at) VALUES (%(job_id)s, %(task)s, now() + %(delay_s)s * interval '1 s')
@@ -101,7 +101,7 @@ class Outbox:
             if (await cursor.fetchone() or (False,))[0] is not True:
                 return 0
             expired = await connection.execute(_EXPIRED)
-            lost = await connection.execute(_LOST, (after_s if queue_is_empty else after_s * BACKLOG,))
+            lost = await connection.execute(_LOST, (after_s if queue_is_empty else after_s * QUEUED_FACTOR,))
             return expired.rowcount + lost.rowcount
 
     async def backlog(self) -> Backlog:

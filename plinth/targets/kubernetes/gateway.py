@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from plinth.collection_files import collections_declared
 from plinth.images import Images
-from plinth.qdrant.spec import load_specs
 from plinth.services import gateway as gw
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
@@ -26,8 +26,6 @@ METRICS = "metrics-token"
 def values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
     """What an environment decides of its gateway."""
     wanted, server, worker = settings.gateway, names.services[gw.NAME], names.services[gw.WORKER]
-    collections = settings.collections
-    specs = load_specs(root / collections.directory, collections.only, collections.overrides)
     return {
         "fullnameOverride": gw.NAME,
         "image": image(images.reference(server.program)),
@@ -72,7 +70,7 @@ def values(settings: Settings, names: Layout, images: Images, root: Path) -> dic
             "requestMaxMb": wanted.request_max_mb,
             "requestTimeoutSec": wanted.request_timeout_sec,
         },
-        "collections": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
+        "collections": collections_declared(settings, root),
         "terminationGracePeriodSeconds": server.stop_grace_s + GRACE_MARGIN_S,
         "networkPolicy": {"scrapers": MONITORING, "egress": {"ports": sorted(set(_ports(settings)))}},
     }

@@ -146,7 +146,7 @@ class Get(_Shown):
 
 
 class Scroll(_Shown):
-    """The caller's points page by page, in the order of Qdrant's ids."""
+    """The points that the caller may read page by page, in the order of Qdrant's ids."""
 
     filter: Filter | None = None
     limit: Annotated[StrictInt, Field(ge=1, le=1000)] = 100

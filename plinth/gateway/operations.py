@@ -45,12 +45,11 @@ from plinth.gateway.qdrant_points import hit_of, offset_of, points_to_store, que
 from plinth.gateway.rate_limits import RateLimits
 from plinth.gateway.result_cache import Lookup, ResultCache
 from plinth.gateway.tenancy import (
+    ORGANISATION_FIELD,
     SharedCollection,
     Tenant,
     check_collection,
-    check_id,
     parse_collection_name,
-    point_id,
     tenant_of,
 )
 from plinth.gateway.vector_store import Description, VectorStore
@@ -187,7 +186,7 @@ class Operations:
             if request.ids is not None:
                 call.count = len(request.ids)
                 # An id's UUID is made of its owner too, so it is nobody else's point.
-                selector = [point_id(tenant, check_id(given, f"ids.{at}")) for at, given in enumerate(request.ids)]
+                selector = [tenant.own_id(given, f"ids.{at}") for at, given in enumerate(request.ids)]
                 condition = models.Filter(must=[models.HasIdCondition(has_id=list(selector))])
             else:
                 condition = qdrant_filter(request.filter) if request.filter else models.Filter()
@@ -203,16 +202,16 @@ class Operations:
         async with self.operation(call, "get", Scope.read, name):
             call.count = len(request.ids)
             tenant, _ = await self.tenant(call, name)
-            identifiers = [point_id(tenant, check_id(given, f"ids.{at}")) for at, given in enumerate(request.ids)]
+            identifiers = [tenant.readable_id(given, f"ids.{at}") for at, given in enumerate(request.ids)]
             records = await self._store.retrieve(tenant.collection, identifiers, request.with_vectors, call.remaining_s)
-            by_id = {str(record.id): record for record in records if tenant.owns(record.payload or {})}
-            return [stored_point(by_id[point], request.with_payload) for point in identifiers if point in by_id]
+            by_id = {str(record.id): record for record in records if tenant.reads(record.payload or {})}
+            return [stored_point(tenant, by_id[point], request.with_payload) for point in identifiers if point in by_id]
 
     async def scroll(self, call: Call, name: str, request: Scroll) -> Page:
-        """A page of the caller's points."""
+        """A page of the points that the caller may read."""
         async with self.operation(call, "scroll", Scope.read, name):
             tenant, _ = await self.tenant(call, name)
-            condition = tenant.filter(qdrant_filter(request.filter) if request.filter else None)
+            condition = tenant.read_filter(qdrant_filter(request.filter) if request.filter else None)
             records, offset = await self._store.scroll(
                 tenant.collection,
                 condition,
@@ -223,7 +222,7 @@ class Operations:
             )
             call.count = len(records)
             return Page(
-                points=[stored_point(record, request.with_payload) for record in records],
+                points=[stored_point(tenant, record, request.with_payload) for record in records],
                 next=str(offset) if offset is not None else None,
             )
 
@@ -240,14 +239,14 @@ class Operations:
             if not 1 <= len(requests) <= QUERIES_MAX:
                 raise invalid("searches", f"a batch has 1 to {QUERIES_MAX} searches")
             tenant, description = await self.tenant(call, name)
-            lookup = await self._lookup(tenant, requests)
+            lookup = await self._lookup(call.caller.user, tenant, requests)
             if lookup.result is not None:
                 call.cached = True
                 return [_HITS.validate_python(hits) for hits in orjson.loads(lookup.result)]
             queries = await self._queries(call, tenant, description, requests)
             answers = await self._store.search(tenant.collection, queries, call.remaining_s)
             results = [
-                [hit_of(point, request.with_payload) for point in points]
+                [hit_of(tenant, point, request.with_payload) for point in points]
                 for request, points in zip(requests, answers, strict=True)
             ]
             if self._cache and lookup.key:
@@ -309,10 +308,13 @@ class Operations:
         if self._cache:
             await self._cache.move(_cache_scope(tenant))
 
-    async def _lookup(self, tenant: Tenant, requests: Sequence[Search]) -> Lookup:
+    async def _lookup(self, user: str, tenant: Tenant, requests: Sequence[Search]) -> Lookup:
         if not self._cache:
             return Lookup()
-        query = [[type(request).__name__, request.model_dump(mode="json")] for request in requests]
+        query: list[Any] = [[type(request).__name__, request.model_dump(mode="json")] for request in requests]
+        if tenant.public_field is not None or any(request.preset is not None for request in requests):
+            # Users of one scope may get different answers: of one's own points, and of a preset that names its caller.
+            query.append(user)
         return await self._cache.lookup(_cache_scope(tenant), query)
 
     async def _queries(
@@ -343,4 +345,6 @@ def _at(at: int, requests: Sequence[Any], name: str) -> str:
 
 
 def _cache_scope(tenant: Tenant) -> list[str]:
-    return [tenant.collection, *tenant.owner.values()]
+    """Within what a write changes answers: of the user alone, or where points are shared, of the organisation."""
+    owner = tenant.owner.values() if tenant.public_field is None else [tenant.owner[ORGANISATION_FIELD]]
+    return [tenant.collection, *owner]

@@ -13,7 +13,7 @@ from plinth.gateway.errors import dimension_mismatch, invalid
 from plinth.gateway.model import Hit, HybridSearch, Point, Search, StoredPoint
 from plinth.gateway.presets import filled
 from plinth.gateway.qdrant_filters import qdrant_filter
-from plinth.gateway.tenancy import ID_FIELD, Tenant, check_id, point_id
+from plinth.gateway.tenancy import ID_FIELD, Tenant
 
 
 def points_to_store(tenant: Tenant, points: Sequence[Point], dimension: int) -> list[models.PointStruct]:
@@ -22,9 +22,8 @@ def points_to_store(tenant: Tenant, points: Sequence[Point], dimension: int) -> 
     for at, point in enumerate(points):
         if len(point.vector) != dimension:
             raise dimension_mismatch(f"points.{at}.vector", len(point.vector), dimension)
-        given = check_id(point.id, f"points.{at}.id")
-        payload = tenant.payload(given, point.payload, f"points.{at}.payload")
-        identifier = point_id(tenant, given)
+        identifier = tenant.own_id(point.id, f"points.{at}.id")
+        payload = tenant.payload(point.id, point.payload, f"points.{at}.payload")
         stored.pop(identifier, None)
         stored[identifier] = models.PointStruct(id=identifier, vector=point.vector, payload=payload)
     return list(stored.values())
@@ -36,7 +35,7 @@ def query_request(caller: Caller, tenant: Tenant, request: Search, vector: list[
     if request.preset is not None:
         presets = tenant.shared.presets if tenant.shared else {}
         parts.append(qdrant_filter(filled(presets, request.preset, request.parameters, caller)))
-    condition = tenant.filter(models.Filter(must=list(parts)) if parts else None)
+    condition = models.Filter(must=list(parts)) if parts else None
     params = tenant.shared.search_params if tenant.shared else None
     threshold = request.score_threshold
     if threshold is None and tenant.shared:
@@ -46,16 +45,25 @@ def query_request(caller: Caller, tenant: Tenant, request: Search, vector: list[
         "with_payload": True,
         "with_vector": request.with_vectors,
     }
+    nearest: dict[str, Any] = {"query": vector, "params": params, "score_threshold": threshold}
     if not isinstance(request, HybridSearch):
-        return models.QueryRequest(query=vector, filter=condition, params=params, score_threshold=threshold, **common)
+        return models.QueryRequest(**_nearest(tenant, condition, nearest, request.top_k), **common)
     words = models.FieldCondition(key=request.text_field, match=models.MatchText(text=request.text or ""))
     within = models.Filter(must=[condition, words] if condition else [words])
     depth = min(request.top_k * 2, 10_000)
-    prefetch = [
-        models.Prefetch(query=vector, filter=each, params=params, score_threshold=threshold, limit=depth)
-        for each in (condition, within)
-    ]
+    prefetch = [models.Prefetch(**_nearest(tenant, each, nearest, depth), limit=depth) for each in (condition, within)]
     return models.QueryRequest(prefetch=prefetch, query=models.FusionQuery(fusion=models.Fusion.RRF), **common)
+
+
+def _nearest(tenant: Tenant, condition: models.Filter | None, nearest: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    """The nearest that the caller may read and that meet a condition.
+
+    Of several filters each is searched, and what they find is ranked again by the same vector, each point once.
+    """
+    filters = tenant.search_filters(condition)
+    if len(filters) == 1:
+        return {**nearest, "filter": filters[0]}
+    return {**nearest, "prefetch": [models.Prefetch(**nearest, filter=each, limit=depth) for each in filters]}
 
 
 def _shown(payload: Mapping[str, Any], with_payload: bool | list[str]) -> dict[str, Any] | None:
@@ -81,29 +89,31 @@ def _select(source: Any, path: list[str], into: dict[str, Any]) -> None:
         _select(source[key], rest, into.setdefault(key, {}))
 
 
-def _given_id(payload: Mapping[str, Any], identifier: Any) -> str:
+def _given_id(tenant: Tenant, payload: Mapping[str, Any], identifier: Any) -> str:
     """The id that the writer gave; one that came another way (a migration) has its own."""
     given = payload.get(ID_FIELD)
-    return given if isinstance(given, str) else str(identifier)
+    return tenant.shown_id(given if isinstance(given, str) else str(identifier), payload)
 
 
 def _vector(vector: Any) -> list[float] | None:
     return vector if isinstance(vector, list) else None
 
 
-def stored_point(record: models.Record, with_payload: bool | list[str]) -> StoredPoint:
+def stored_point(tenant: Tenant, record: models.Record, with_payload: bool | list[str]) -> StoredPoint:
     """A point as its writer gave it."""
     payload = record.payload or {}
     return StoredPoint(
-        id=_given_id(payload, record.id), payload=_shown(payload, with_payload), vector=_vector(record.vector)
+        id=_given_id(tenant, payload, record.id),
+        payload=_shown(payload, with_payload),
+        vector=_vector(record.vector),
     )
 
 
-def hit_of(point: models.ScoredPoint, with_payload: bool | list[str]) -> Hit:
+def hit_of(tenant: Tenant, point: models.ScoredPoint, with_payload: bool | list[str]) -> Hit:
     """A point that a search returns, as its writer gave it."""
     payload = point.payload or {}
     return Hit(
-        id=_given_id(payload, point.id),
+        id=_given_id(tenant, payload, point.id),
         score=point.score,
         payload=_shown(payload, with_payload),
         vector=_vector(point.vector),

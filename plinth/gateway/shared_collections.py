@@ -27,7 +27,7 @@ def reserved_names(specs: Iterable[CollectionSpec]) -> frozenset[str]:
 
 def _shared(name: str, spec: CollectionSpec, tenant: str) -> SharedCollection:
     user = spec.tenant_is == "user"
-    fields = {"user_field": tenant} if user else {"organisation_field": tenant}
+    fields = {"user_field": tenant, "public_field": spec.public_field} if user else {"organisation_field": tenant}
     return SharedCollection(
         name,
         name,

@@ -13,6 +13,10 @@ before them parts the two names, and the organisation's signs change back. Neith
 
 A shared collection holds the points of all organisations. Each point carries its organisation, and every read, write,
 delete, scroll and count is filtered by it here.
+
+Where each user has points of their own, the collection's file may name a field by which a user lets everybody of the
+organisation read a point (S2-04). It changes what is read, never what is written, and others call such a point
+`shared:{user}:{id}`.
 """
 
 from __future__ import annotations
@@ -21,13 +25,13 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote
 
 from qdrant_client import models
 
-from plinth.gateway.caller import Caller, is_organisation
+from plinth.gateway.caller import Caller, is_organisation, is_user
 from plinth.gateway.errors import ErrorKind, GatewayError, invalid
 from plinth.qdrant.search import NAMESPACE
 
@@ -39,6 +43,8 @@ ID_FIELD = "_plinth_id"
 # In the metadata of a collection that the gateway made.
 MARK = "plinth_gateway"
 SEGMENT = "segment:"
+# Before the user and the id of a point that its user shares.
+SHARED = "shared:"
 _COLLECTION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{COLLECTION_MAX - 1}}}", re.ASCII)
 _SWAPPED = str.maketrans("-_", "_-")
 
@@ -48,13 +54,15 @@ class SharedCollection:
     """A collection of the stack that holds the points of all organisations.
 
     ``collection`` is what Qdrant calls it: an alias or a physical name. ``user_field`` is set where each user sees only
-    their own points. ``search_params`` and ``presets`` are those of the collection's file.
+    their own points, and ``public_field`` where they may share one with their organisation: it is true there.
+    ``search_params`` and ``presets`` are those of the collection's file.
     """
 
     name: str
     collection: str
     organisation_field: str = ORGANISATION_FIELD
     user_field: str | None = None
+    public_field: str | None = None
     search_params: models.SearchParams | None = None
     score_threshold: float | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -78,18 +86,36 @@ class Tenant:
     owner: Mapping[str, str]
     shared: SharedCollection | None = None
 
+    @property
+    def public_field(self) -> str | None:
+        """The field by which users share points of theirs, where the collection has one."""
+        return self.shared.public_field if self.shared else None
+
     def filter(self, condition: models.Filter | None = None) -> models.Filter | None:
         """What the caller asked for, within what is theirs."""
-        if self.shared is None:
-            return condition
-        own: list[Any] = [
-            models.FieldCondition(key=field, match=models.MatchValue(value=value))
-            for field, value in self.owner.items()
-        ]
-        return models.Filter(must=[*own, condition] if condition else own)
+        return _within(self.owner, condition) if self.shared else condition
+
+    def search_filters(self, condition: models.Filter | None = None) -> list[models.Filter | None]:
+        """What the caller asked for, within what they may read: the nearest are among those of all these filters.
+
+        They are several, for a graph may have links within a user and within what is shared, and none between them.
+        """
+        if self.public_field is None:
+            return [self.filter(condition)]
+        return [self.filter(condition), _within({**self._organisation, self.public_field: True}, condition)]
+
+    def read_filter(self, condition: models.Filter | None = None) -> models.Filter | None:
+        """What the caller asked for, within what they may read, as one filter."""
+        readable = self.search_filters()
+        if len(readable) == 1:
+            return self.filter(condition)
+        union = models.Filter(should=[each for each in readable if each])
+        return models.Filter(must=[union, condition] if condition else [union])
 
     def payload(self, given_id: str, payload: Mapping[str, Any], path: str) -> dict[str, Any]:
         """The payload to store; raises for one that names another owner. ``path`` is where it stands in the request."""
+        if self.public_field is not None and not isinstance(payload.get(self.public_field, False), bool):
+            raise invalid(f"{path}.{self.public_field}", "it says who reads the point, so it is true or false")
         for key, value in self.owner.items():
             if key in payload and payload[key] != value:
                 raise GatewayError(
@@ -99,9 +125,61 @@ class Tenant:
             raise invalid(f"{path}.{ID_FIELD}", "this key is reserved; leave it out")
         return {**payload, **self.owner, ID_FIELD: given_id}
 
-    def owns(self, payload: Mapping[str, Any]) -> bool:
-        """Whether a stored point is the caller's."""
-        return self.shared is None or all(payload.get(key) == value for key, value in self.owner.items())
+    def reads(self, payload: Mapping[str, Any]) -> bool:
+        """Whether a stored point is the caller's, or one that its user shares with them."""
+        if self.shared is None or _holds(payload, self.owner):
+            return True
+        return (
+            self.public_field is not None
+            and payload.get(self.public_field) is True
+            and _holds(payload, self._organisation)
+        )
+
+    def own_id(self, given: str, path: str) -> str:
+        """Qdrant's id of a point to write or delete; raises for an id that none of the caller's can have."""
+        check_id(given, path)
+        if self.public_field is not None and given.startswith(SHARED):
+            raise GatewayError(
+                ErrorKind.permission_denied,
+                f"{path}: an id with '{SHARED}' is of a point that is shared, to be read only",
+            )
+        return point_id(self, given)
+
+    def readable_id(self, given: str, path: str) -> str:
+        """Qdrant's id of a point to read: the caller's, or one that is shared."""
+        shared = _shared_point(given) if self.public_field is not None else None
+        if shared is None:
+            return point_id(self, check_id(given, path))
+        user, own = shared
+        return point_id(replace(self, owner={**self.owner, self._user_field: user}), check_id(own, path))
+
+    def shown_id(self, given: str, payload: Mapping[str, Any]) -> str:
+        """A stored point's id as the caller names it."""
+        if self.public_field is None:
+            return given
+        user = str(payload.get(self._user_field))
+        if user == self.owner[self._user_field] and not given.startswith(SHARED):
+            return given
+        return shared_id(user, given)
+
+    @property
+    def _organisation(self) -> dict[str, str]:
+        return {key: value for key, value in self.owner.items() if key != self._user_field}
+
+    @property
+    def _user_field(self) -> str:
+        return (self.shared.user_field if self.shared else None) or ""
+
+
+def _within(payload: Mapping[str, str | bool], condition: models.Filter | None) -> models.Filter:
+    fields: list[Any] = [
+        models.FieldCondition(key=key, match=models.MatchValue(value=value)) for key, value in payload.items()
+    ]
+    return models.Filter(must=[*fields, condition] if condition else fields)
+
+
+def _holds(payload: Mapping[str, Any], fields: Mapping[str, str]) -> bool:
+    return all(payload.get(key) == value for key, value in fields.items())
 
 
 def collection_name(organisation: str, collection: str) -> str:
@@ -156,6 +234,22 @@ def point_id(tenant: Tenant, given: str) -> str:
 def segment_id(asset_id: str, segment: str, model: str, model_ver: str) -> str:
     """The id, as callers give it and see it, of a segment of an asset that was embedded by a version of a model."""
     return SEGMENT + ":".join(quote(part, safe="") for part in (asset_id, segment, model, model_ver))
+
+
+def shared_id(user: str, given: str) -> str:
+    """The id by which others name a point that its user shares."""
+    return SHARED + ":".join(quote(part, safe="", errors="replace") for part in (user, given))
+
+
+def _shared_point(given: str) -> tuple[str, str] | None:
+    """The user and the id of a point that is shared; None for any other id."""
+    if not given.startswith(SHARED):
+        return None
+    parts = [unquote(part) for part in given.removeprefix(SHARED).split(":")]
+    # One that is written otherwise is an id like any other.
+    if len(parts) != 2 or not is_user(parts[0]) or shared_id(*parts) != given:
+        return None
+    return parts[0], parts[1]
 
 
 def _parts(given: str) -> Sequence[str]:

@@ -140,13 +140,15 @@ def hybrid_search(
 def _filter(
     spec: CollectionSpec, tenant: str | None, where: Mapping[str, Condition | Between] | None
 ) -> dict[str, list[Any]]:
-    if spec.tenant and tenant is None:
+    if spec.tenant and tenant is None and not spec.public_field:
         raise UserError(f"{spec.name} is searched within one '{spec.tenant}' only; name the tenant.")
     # One value: a list would need a way from the links of one value to those of another, and there may be none.
-    if spec.searched_by and not any(isinstance((where or {}).get(field), str | int) for field in spec.searched_by):
-        raise UserError(
-            f"{spec.name} is searched by one value of {' or '.join(spec.searched_by)}; put it into `where`."
-        )
+    if (
+        tenant is None
+        and spec.scopes
+        and not any(isinstance((where or {}).get(field), str | int) for field in spec.scopes)
+    ):
+        raise UserError(f"{spec.name} is searched by one value of {' or '.join(spec.scopes)}; put it into `where`.")
     must = [_condition(field, wanted) for field, wanted in (where or {}).items()]
     if tenant is not None:
         if spec.tenant is None:

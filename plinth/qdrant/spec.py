@@ -57,7 +57,8 @@ class CollectionSpec(Section):
     of which a search carries one. Where ``hnsw_config.m`` is 0 they are the only ways through the graph.
     With ``tenancy`` the gateway shares the collection among organisations: each point carries its organisation in
     ``tenant``, or its user where ``tenant_is`` says so, and ``presets`` are filters that callers ask for by name
-    (:mod:`plinth.gateway.presets`).
+    (:mod:`plinth.gateway.presets`). A point of a user whose ``public_field`` is true is read by everybody of the
+    organisation, and a search carries the tenant or that field.
     """
 
     name: Name
@@ -81,6 +82,7 @@ class CollectionSpec(Section):
     searched_by: tuple[str, ...] = ()
     tenancy: Literal["payload"] | None = None
     tenant_is: Literal["organisation", "user"] = "organisation"
+    public_field: str | None = None
     presets: dict[str, dict[str, Any]] = Field(default_factory=dict)
     search: Search = Search()
     batch_size: int = Field(100, ge=1, le=10000, description="Points a request when loading (S3-02).")
@@ -106,6 +108,8 @@ class CollectionSpec(Section):
             raise ValueError("tenancy is payload, so name the payload field: tenant, with is_tenant in payload_indexes")
         if self.presets and not self.tenancy:
             raise ValueError("presets are the gateway's, for a collection that it shares; set tenancy: payload")
+        if self.public_field:
+            self._public()
         if self.tenant and self.searched_by:
             raise ValueError("tenant and searched_by exclude each other; keep one")
         for field in self.searched_by:
@@ -118,15 +122,24 @@ class CollectionSpec(Section):
             )
         return self
 
+    def _public(self) -> None:
+        if not self.tenancy or self.tenant_is != "user":
+            raise ValueError("public_field lets users share points of theirs; set tenancy: payload and tenant_is: user")
+        index = self.payload_indexes.get(self.public_field or "")
+        if not index or index.type != "bool":
+            raise ValueError(f"public_field is '{self.public_field}', so payload_indexes must hold it as a bool")
+
     @property
     def scopes(self) -> tuple[str, ...]:
         """The payload fields of which every search names one; none for a collection that is searched as a whole."""
-        return (self.tenant,) if self.tenant else self.searched_by
+        if self.tenant:
+            return (self.tenant, self.public_field) if self.public_field else (self.tenant,)
+        return self.searched_by
 
     def create_body(self) -> dict[str, Any]:
         """The body of `PUT /collections/{name}`: what the spec sets, in Qdrant's words."""
         own = {"name", "description", "aliases", "payload_indexes", "search", "batch_size"}
-        own |= {"tenant", "searched_by", "tenancy", "tenant_is", "presets"}
+        own |= {"tenant", "searched_by", "tenancy", "tenant_is", "public_field", "presets"}
         body = self.model_dump(exclude=own, exclude_none=True)
         return {key: value for key, value in body.items() if value != {}}
 

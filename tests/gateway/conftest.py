@@ -40,6 +40,7 @@ COLLECTIONS: list[dict[str, Any]] = [
         "payload_indexes": {"org_id": {"type": "keyword", "is_tenant": True}, "content": "text"},
         "tenant": "org_id",
         "tenancy": "payload",
+        "presets": {"mine": {"match": {"author": "{user}"}}},
     },
     {
         "name": "trades_v1",
@@ -59,6 +60,24 @@ COLLECTIONS: list[dict[str, Any]] = [
                 "range": {"closed_at": {"gte": "{since?}", "lt": "{until?}"}},
             }
         },
+    },
+    {
+        "name": "playbooks_v1",
+        "aliases": ["playbooks"],
+        "vectors": {"size": 384, "distance": "Cosine"},
+        # As shipped: links within a user and within what is shared, and none else.
+        "hnsw_config": {"m": 0, "payload_m": 16},
+        "payload_indexes": {
+            "user_id": {"type": "keyword", "is_tenant": True},
+            "org_id": "keyword",
+            "name": "text",
+            "is_public": "bool",
+        },
+        "tenant": "user_id",
+        "tenancy": "payload",
+        "tenant_is": "user",
+        "public_field": "is_public",
+        "presets": {"mine": {"match": {"user_id": "{user}"}}, "shared": {"match": {"is_public": True}}},
     },
     {"name": "private_v1", "aliases": ["private"], "vectors": {"size": 4, "distance": "Cosine"}},
 ]
@@ -237,7 +256,8 @@ def qdrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.start()
     with httpx.Client(base_url=server.url, headers={"api-key": KEY}, timeout=30) as client:
         for spec in COLLECTIONS:
-            client.put(f"/collections/{spec['name']}", json={"vectors": spec["vectors"]}).raise_for_status()
+            body = {key: spec[key] for key in ("vectors", "hnsw_config") if key in spec}
+            client.put(f"/collections/{spec['name']}", json=body).raise_for_status()
             for name, index in spec.get("payload_indexes", {}).items():
                 client.put(
                     f"/collections/{spec['name']}/index", json={"field_name": name, "field_schema": index}

@@ -16,7 +16,7 @@ from tests.conftest import KEY, Server
 from tests.gateway.clients import PROTOCOLS, ApiError, VectorClient, connect
 from tests.gateway.conftest import Gateway
 
-SHARED = {"embeddings", "trades"}
+SHARED = {"embeddings", "playbooks", "trades"}
 Connect = Callable[..., VectorClient]
 
 

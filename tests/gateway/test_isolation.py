@@ -113,7 +113,7 @@ def test_an_organisation_reaches_no_collection_of_another_by_any_name(gateway: G
         for http, name in ((left, "secret"), (right, "secret")):
             body = {"name": name, "dimension": 2, "distance": "Dot"}
             http.post("/v1/collections", json=body).raise_for_status()
-        assert left.get("/v1/collections").json()["collections"] == ["embeddings", "secret", "trades"]
+        assert left.get("/v1/collections").json()["collections"] == ["embeddings", "playbooks", "secret", "trades"]
         for http, names in (
             (near, ["1_secret", "1-secret", "secret", "-1_secret", "left_1_secret"]),
             (right, ["left_1_secret", "left-1_secret", "right_secret", "secret~0", "../left_1_secret"]),

@@ -23,7 +23,7 @@ GOOD = "name: a_v1\naliases: [a]\nvectors: {size: 8, distance: Cosine}\n"
             pytest.param(*case, marks=pytest.mark.requirement("S2-01"))
             for case in [
                 ("trades", 768, "user_id", {"user_id", "symbol", "direction", "closed_at", "pnl_positive"}),
-                ("playbooks", 768, None, {"user_id", "name", "is_public"}),
+                ("playbooks", 768, "user_id", {"user_id", "name", "is_public"}),
                 ("journal_entries", 768, "user_id", {"user_id", "date"}),
                 ("coach_history", 768, "user_id", {"user_id", "conversation_id", "created_at"}),
             ]

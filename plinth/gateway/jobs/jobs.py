@@ -168,11 +168,10 @@ def _new_job(
     """The job, its id a UUIDv5 of the organisation and the rest; raises for the first item that cannot be a point."""
     batch_items: dict[str, BatchItem] = {}
     for at, item in enumerate(items):
-        given = check_id(item.id, f"items.{at}.id")
-        tenant.payload(given, item.payload, f"items.{at}.payload")
-        identifier = point_id(tenant, given)
+        identifier = tenant.own_id(item.id, f"items.{at}.id")
+        tenant.payload(item.id, item.payload, f"items.{at}.payload")
         batch_items.pop(identifier, None)
-        batch_items[identifier] = BatchItem(given, identifier, item.text, item.payload)
+        batch_items[identifier] = BatchItem(item.id, identifier, item.text, item.payload)
     ordered = list(batch_items.values())
     try:
         batches = [encode_batch(ordered[start : start + BATCH_MAX]) for start in range(0, len(ordered), BATCH_MAX)]

@@ -32,10 +32,9 @@ class Listen(ConfigModel):
 
 
 class QdrantServer(ConfigModel):
-    """Qdrant; over gRPC where ``grpc_port`` is set."""
+    """Qdrant's REST."""
 
     url: str
-    grpc_port: int | None = None
     api_key_file: Path | None = None
     ca_file: Path | None = None
 

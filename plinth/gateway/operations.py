@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 from pydantic import TypeAdapter
-from qdrant_client import models
 
 from plinth.gateway.audit import AuditLog, AuditRecord, abandoned
 from plinth.gateway.caller import Caller, Scope
@@ -40,7 +39,7 @@ from plinth.gateway.model import (
     Search,
     StoredPoint,
 )
-from plinth.gateway.qdrant_filters import qdrant_filter
+from plinth.gateway.qdrant_filters import Condition, has_id, qdrant_filter
 from plinth.gateway.qdrant_points import hit_of, offset_of, points_to_store, query_request, stored_point
 from plinth.gateway.rate_limits import RateLimits
 from plinth.gateway.result_cache import Lookup, ResultCache
@@ -54,13 +53,8 @@ from plinth.gateway.tenancy import (
 )
 from plinth.gateway.vector_store import Description, VectorStore
 
-_DISTANCES = {"Cosine": models.Distance.COSINE, "Euclidean": models.Distance.EUCLID, "Dot": models.Distance.DOT}
-_NAMES: Mapping[models.Distance, Any] = {
-    models.Distance.COSINE: "Cosine",
-    models.Distance.EUCLID: "Euclidean",
-    models.Distance.DOT: "Dot",
-    models.Distance.MANHATTAN: "Manhattan",
-}
+_DISTANCES = {"Cosine": "Cosine", "Euclidean": "Euclid", "Dot": "Dot"}
+_NAMES: Mapping[str, Any] = {"Cosine": "Cosine", "Euclid": "Euclidean", "Dot": "Dot", "Manhattan": "Manhattan"}
 _HITS = TypeAdapter(list[Hit])
 
 
@@ -119,12 +113,11 @@ class Operations:
             tenant = tenant_of(call.caller, check_collection(request.name, "name"), self._shared)
             if tenant.shared or tenant.collection in self._reserved:
                 raise collection_exists()
-            vectors = models.VectorParams(
-                size=request.dimension,
-                distance=_DISTANCES[request.distance],
-                on_disk=request.on_disk or None,
-                hnsw_config=models.HnswConfigDiff(**request.hnsw.model_dump()) if request.hnsw else None,
-            )
+            vectors: dict[str, Any] = {"size": request.dimension, "distance": _DISTANCES[request.distance]}
+            if request.on_disk:
+                vectors["on_disk"] = True
+            if request.hnsw:
+                vectors["hnsw_config"] = request.hnsw.model_dump(exclude_none=True)
             await self._store.create(tenant.collection, call.caller.organisation, vectors, call.remaining_s)
             await self._changed(tenant)
             return Collection(
@@ -182,14 +175,14 @@ class Operations:
         """Delete points of the caller's. Returns how many there were just before (BR-006)."""
         async with self.operation(call, "delete", Scope.write, name):
             tenant, _ = await self.tenant(call, name)
-            selector: models.Filter | list[str]
+            selector: Condition | list[str]
             if request.ids is not None:
                 call.count = len(request.ids)
                 # An id's UUID is made of its owner too, so it is nobody else's point.
                 selector = [tenant.own_id(given, f"ids.{at}") for at, given in enumerate(request.ids)]
-                condition = models.Filter(must=[models.HasIdCondition(has_id=list(selector))])
+                condition = has_id(selector)
             else:
-                condition = qdrant_filter(request.filter) if request.filter else models.Filter()
+                condition = qdrant_filter(request.filter) if request.filter else {}
                 selector = tenant.filter(condition) or condition
             deleted = await self._store.count(tenant.collection, tenant.filter(condition), call.remaining_s)
             if deleted:
@@ -204,7 +197,7 @@ class Operations:
             tenant, _ = await self.tenant(call, name)
             identifiers = [tenant.readable_id(given, f"ids.{at}") for at, given in enumerate(request.ids)]
             records = await self._store.retrieve(tenant.collection, identifiers, request.with_vectors, call.remaining_s)
-            by_id = {str(record.id): record for record in records if tenant.reads(record.payload or {})}
+            by_id = {str(record["id"]): record for record in records if tenant.reads(record.get("payload") or {})}
             return [stored_point(tenant, by_id[point], request.with_payload) for point in identifiers if point in by_id]
 
     async def scroll(self, call: Call, name: str, request: Scroll) -> Page:
@@ -301,8 +294,7 @@ class Operations:
 
     async def count_points(self, call: Call, tenant: Tenant, point_ids: Sequence[str]) -> int:
         """How many of Qdrant's ids are there."""
-        condition = models.Filter(must=[models.HasIdCondition(has_id=list(point_ids))])
-        return await self._store.count(tenant.collection, tenant.filter(condition), call.remaining_s)
+        return await self._store.count(tenant.collection, tenant.filter(has_id(point_ids)), call.remaining_s)
 
     async def _changed(self, tenant: Tenant) -> None:
         if self._cache:
@@ -319,7 +311,7 @@ class Operations:
 
     async def _queries(
         self, call: Call, tenant: Tenant, description: Description, requests: Sequence[Search]
-    ) -> list[models.QueryRequest]:
+    ) -> list[dict[str, Any]]:
         vectors = await self._vectors(call, description, requests)
         return [
             query_request(call.caller, tenant, request, vector)

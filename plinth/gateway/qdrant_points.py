@@ -6,36 +6,34 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qdrant_client import models
-
 from plinth.gateway.caller import Caller
 from plinth.gateway.errors import dimension_mismatch, invalid
 from plinth.gateway.model import Hit, HybridSearch, Point, Search, StoredPoint
 from plinth.gateway.presets import filled
-from plinth.gateway.qdrant_filters import qdrant_filter
+from plinth.gateway.qdrant_filters import Condition, has_words, qdrant_filter
 from plinth.gateway.tenancy import ID_FIELD, Tenant
 
 
-def points_to_store(tenant: Tenant, points: Sequence[Point], dimension: int) -> list[models.PointStruct]:
+def points_to_store(tenant: Tenant, points: Sequence[Point], dimension: int) -> list[dict[str, Any]]:
     """The points to store, the last of each id; raises for the first that cannot be, before any is written."""
-    stored: dict[str, models.PointStruct] = {}
+    stored: dict[str, dict[str, Any]] = {}
     for at, point in enumerate(points):
         if len(point.vector) != dimension:
             raise dimension_mismatch(f"points.{at}.vector", len(point.vector), dimension)
         identifier = tenant.own_id(point.id, f"points.{at}.id")
         payload = tenant.payload(point.id, point.payload, f"points.{at}.payload")
         stored.pop(identifier, None)
-        stored[identifier] = models.PointStruct(id=identifier, vector=point.vector, payload=payload)
+        stored[identifier] = {"id": identifier, "vector": point.vector, "payload": payload}
     return list(stored.values())
 
 
-def query_request(caller: Caller, tenant: Tenant, request: Search, vector: list[float]) -> models.QueryRequest:
+def query_request(caller: Caller, tenant: Tenant, request: Search, vector: list[float]) -> dict[str, Any]:
     """A search by a vector within what is the caller's; a hybrid one is fused by rank (S3-03)."""
     parts = [qdrant_filter(request.filter)] if request.filter else []
     if request.preset is not None:
         presets = tenant.shared.presets if tenant.shared else {}
         parts.append(qdrant_filter(filled(presets, request.preset, request.parameters, caller)))
-    condition = models.Filter(must=list(parts)) if parts else None
+    condition: Condition | None = {"must": parts} if parts else None
     params = tenant.shared.search_params if tenant.shared else None
     threshold = request.score_threshold
     if threshold is None and tenant.shared:
@@ -45,25 +43,29 @@ def query_request(caller: Caller, tenant: Tenant, request: Search, vector: list[
         "with_payload": True,
         "with_vector": request.with_vectors,
     }
-    nearest: dict[str, Any] = {"query": vector, "params": params, "score_threshold": threshold}
+    nearest = _present(query=vector, params=params, score_threshold=threshold)
     if not isinstance(request, HybridSearch):
-        return models.QueryRequest(**_nearest(tenant, condition, nearest, request.top_k), **common)
-    words = models.FieldCondition(key=request.text_field, match=models.MatchText(text=request.text or ""))
-    within = models.Filter(must=[condition, words] if condition else [words])
+        return {**_nearest(tenant, condition, nearest, request.top_k), **common}
+    words = has_words(request.text_field, request.text or "")
+    within: Condition = {"must": [condition, words] if condition else [words]}
     depth = min(request.top_k * 2, 10_000)
-    prefetch = [models.Prefetch(**_nearest(tenant, each, nearest, depth), limit=depth) for each in (condition, within)]
-    return models.QueryRequest(prefetch=prefetch, query=models.FusionQuery(fusion=models.Fusion.RRF), **common)
+    prefetch = [{**_nearest(tenant, each, nearest, depth), "limit": depth} for each in (condition, within)]
+    return {"prefetch": prefetch, "query": {"fusion": "rrf"}, **common}
 
 
-def _nearest(tenant: Tenant, condition: models.Filter | None, nearest: Mapping[str, Any], depth: int) -> dict[str, Any]:
+def _nearest(tenant: Tenant, condition: Condition | None, nearest: Mapping[str, Any], depth: int) -> dict[str, Any]:
     """The nearest that the caller may read and that meet a condition.
 
     Of several filters each is searched, and what they find is ranked again by the same vector, each point once.
     """
     filters = tenant.search_filters(condition)
     if len(filters) == 1:
-        return {**nearest, "filter": filters[0]}
-    return {**nearest, "prefetch": [models.Prefetch(**nearest, filter=each, limit=depth) for each in filters]}
+        return {**nearest, **_present(filter=filters[0])}
+    return {**nearest, "prefetch": [{**nearest, **_present(filter=each), "limit": depth} for each in filters]}
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _shown(payload: Mapping[str, Any], with_payload: bool | list[str]) -> dict[str, Any] | None:
@@ -99,24 +101,24 @@ def _vector(vector: Any) -> list[float] | None:
     return vector if isinstance(vector, list) else None
 
 
-def stored_point(tenant: Tenant, record: models.Record, with_payload: bool | list[str]) -> StoredPoint:
+def stored_point(tenant: Tenant, record: Mapping[str, Any], with_payload: bool | list[str]) -> StoredPoint:
     """A point as its writer gave it."""
-    payload = record.payload or {}
+    payload = record.get("payload") or {}
     return StoredPoint(
-        id=_given_id(tenant, payload, record.id),
+        id=_given_id(tenant, payload, record["id"]),
         payload=_shown(payload, with_payload),
-        vector=_vector(record.vector),
+        vector=_vector(record.get("vector")),
     )
 
 
-def hit_of(tenant: Tenant, point: models.ScoredPoint, with_payload: bool | list[str]) -> Hit:
+def hit_of(tenant: Tenant, point: Mapping[str, Any], with_payload: bool | list[str]) -> Hit:
     """A point that a search returns, as its writer gave it."""
-    payload = point.payload or {}
+    payload = point.get("payload") or {}
     return Hit(
-        id=_given_id(tenant, payload, point.id),
-        score=point.score,
+        id=_given_id(tenant, payload, point["id"]),
+        score=point["score"],
         payload=_shown(payload, with_payload),
-        vector=_vector(point.vector),
+        vector=_vector(point.get("vector")),
     )
 
 

@@ -76,7 +76,7 @@ async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
     if config.tokens is None:
         raise UserError("the configuration has no tokens, which a server checks; name tokens.key_file or tokens.jwks.")
     async with AsyncExitStack() as parts:
-        store = VectorStore(QdrantConnection(config.qdrant, config.limits.request_s))
+        store = VectorStore(QdrantConnection(config.qdrant))
         parts.push_async_callback(store.close)
         redis = redis_client(config.redis)
         parts.push_async_callback(redis.aclose)
@@ -113,7 +113,7 @@ async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
 @asynccontextmanager
 async def worker_operations(config: GatewayConfig, metrics: GatewayMetrics) -> AsyncIterator[Operations]:
     """The core as workers use it: whoever asked for a job was let in before, and its texts are embedded elsewhere."""
-    store, redis = VectorStore(QdrantConnection(config.qdrant, config.limits.request_s)), redis_client(config.redis)
+    store, redis = VectorStore(QdrantConnection(config.qdrant)), redis_client(config.redis)
     try:
         yield Operations(
             store,

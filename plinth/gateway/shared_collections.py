@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qdrant_client import models
-
 from plinth.gateway.tenancy import SharedCollection
 from plinth.qdrant.spec import CollectionSpec
 
@@ -31,7 +29,7 @@ def _shared(name: str, spec: CollectionSpec, tenant: str) -> SharedCollection:
     return SharedCollection(
         name,
         name,
-        search_params=models.SearchParams.model_validate(spec.search.params()),
+        search_params=spec.search.params(),
         score_threshold=spec.search.score_threshold,
         presets=spec.presets,
         **fields,

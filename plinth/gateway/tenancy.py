@@ -29,10 +29,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote
 
-from qdrant_client import models
-
 from plinth.gateway.caller import Caller, is_organisation, is_user
 from plinth.gateway.errors import ErrorKind, GatewayError, invalid
+from plinth.gateway.qdrant_filters import Condition, has_values
 from plinth.qdrant.search import NAMESPACE
 
 COLLECTION_MAX = 128
@@ -63,7 +62,7 @@ class SharedCollection:
     organisation_field: str = ORGANISATION_FIELD
     user_field: str | None = None
     public_field: str | None = None
-    search_params: models.SearchParams | None = None
+    search_params: Mapping[str, Any] | None = None
     score_threshold: float | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -91,11 +90,11 @@ class Tenant:
         """The field by which users share points of theirs, where the collection has one."""
         return self.shared.public_field if self.shared else None
 
-    def filter(self, condition: models.Filter | None = None) -> models.Filter | None:
+    def filter(self, condition: Condition | None = None) -> Condition | None:
         """What the caller asked for, within what is theirs."""
         return _within(self.owner, condition) if self.shared else condition
 
-    def search_filters(self, condition: models.Filter | None = None) -> list[models.Filter | None]:
+    def search_filters(self, condition: Condition | None = None) -> list[Condition | None]:
         """What the caller asked for, within what they may read: the nearest are among those of all these filters.
 
         They are several, for a graph may have links within a user and within what is shared, and none between them.
@@ -104,13 +103,13 @@ class Tenant:
             return [self.filter(condition)]
         return [self.filter(condition), _within({**self._organisation, self.public_field: True}, condition)]
 
-    def read_filter(self, condition: models.Filter | None = None) -> models.Filter | None:
+    def read_filter(self, condition: Condition | None = None) -> Condition | None:
         """What the caller asked for, within what they may read, as one filter."""
         readable = self.search_filters()
         if len(readable) == 1:
             return self.filter(condition)
-        union = models.Filter(should=[each for each in readable if each])
-        return models.Filter(must=[union, condition] if condition else [union])
+        union: Condition = {"should": [each for each in readable if each]}
+        return {"must": [union, condition] if condition else [union]}
 
     def payload(self, given_id: str, payload: Mapping[str, Any], path: str) -> dict[str, Any]:
         """The payload to store; raises for one that names another owner. ``path`` is where it stands in the request."""
@@ -171,11 +170,9 @@ class Tenant:
         return (self.shared.user_field if self.shared else None) or ""
 
 
-def _within(payload: Mapping[str, str | bool], condition: models.Filter | None) -> models.Filter:
-    fields: list[Any] = [
-        models.FieldCondition(key=key, match=models.MatchValue(value=value)) for key, value in payload.items()
-    ]
-    return models.Filter(must=[*fields, condition] if condition else fields)
+def _within(payload: Mapping[str, str | bool], condition: Condition | None) -> Condition:
+    fields = has_values(payload)
+    return {"must": [*fields, condition] if condition else fields}
 
 
 def _holds(payload: Mapping[str, Any], fields: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""Qdrant as the gateway asks it: over gRPC where the server speaks it, else over REST.
+"""Qdrant as the gateway asks it.
 
 Every failure leaves here as a :class:`GatewayError`, without a word of the server's own.
 """
@@ -9,31 +9,30 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import grpc
-import httpx
-from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+import orjson
 
 from plinth.gateway.errors import (
     ErrorKind,
     GatewayError,
     collection_exists,
     collection_not_found,
-    internal,
     timed_out,
     unavailable,
 )
-from plinth.gateway.qdrant_connection import QdrantConnection
+from plinth.gateway.http_connections import ConnectionLostError
+from plinth.gateway.qdrant_connection import QdrantConnection, collection_target
+from plinth.gateway.qdrant_filters import Condition
 from plinth.gateway.tenancy import MARK
 
 # How long the gateway may take a collection for what it was.
 DESCRIPTION_S = 5.0
-Result = TypeVar("Result")
 log = logging.getLogger("plinth.gateway.qdrant")
+# A point, a record of one or a hit, as Qdrant's REST has it.
+QdrantPoint = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Description:
     """What the gateway has to know of a collection. ``organisation`` is whose it is, where the gateway made it."""
 
     dimension: int
-    distance: models.Distance
+    distance: str
     organisation: str | None
 
 
@@ -58,125 +57,120 @@ class VectorStore:
 
     async def ready(self, within_s: float) -> None:
         """Raise where it does not answer."""
-        await self._run(lambda client: client.get_collections(), within_s)
+        await self.collections(within_s)
 
     async def collections(self, within_s: float) -> list[str]:
         """The names of all."""
-        answer = await self._run(lambda client: client.get_collections(), within_s)
-        return [collection.name for collection in answer.collections]
+        answer = await self._ask("GET", "/collections", None, within_s)
+        return [collection["name"] for collection in answer["collections"]]
 
     async def describe(self, collection: str, within_s: float) -> Description:
         """A collection; raises NOT_FOUND. What is said may be five seconds old."""
         now = time.monotonic()
         at, description = self._descriptions.get(collection, (-math.inf, None))
         if description is None or now - at > DESCRIPTION_S:
-            info = await self._run(lambda client: client.get_collection(collection), within_s)
-            description = _description(info)
+            description = _description(await self._ask("GET", collection_target(collection), None, within_s))
             self._descriptions[collection] = (now, description)
         return description
 
-    async def create(self, collection: str, organisation: str, vectors: models.VectorParams, within_s: float) -> None:
+    async def create(self, collection: str, organisation: str, vectors: Mapping[str, Any], within_s: float) -> None:
         """Make a collection with the gateway's mark; raises ALREADY_EXISTS."""
-        metadata = {MARK: {"organisation": organisation}}
-        await self._run(
-            lambda client: client.create_collection(collection, vectors_config=vectors, metadata=metadata), within_s
-        )
+        content = {"vectors": vectors, "metadata": {MARK: {"organisation": organisation}}}
+        await self._ask("PUT", collection_target(collection), content, within_s)
         self._descriptions.pop(collection, None)
 
     async def drop(self, collection: str, within_s: float) -> None:
         """Remove a collection."""
         self._descriptions.pop(collection, None)
-        await self._run(lambda client: client.delete_collection(collection), within_s)
+        await self._ask("DELETE", collection_target(collection), None, within_s)
 
-    async def upsert(self, collection: str, points: Sequence[models.PointStruct], within_s: float) -> None:
+    async def upsert(self, collection: str, points: Sequence[QdrantPoint], within_s: float) -> None:
         """Write points in one operation; they are searched when it returns."""
-        await self._run(
-            lambda client: client.upsert(collection, list(points), wait=True, timeout=_whole(within_s)), within_s
-        )
+        await self._write("PUT", collection, "/points", {"points": points}, within_s)
 
-    async def delete(self, collection: str, selector: models.Filter | list[str], within_s: float) -> None:
+    async def delete(self, collection: str, selector: Condition | list[str], within_s: float) -> None:
         """Delete points by a filter or by ids."""
-        points: Any = (
-            models.FilterSelector(filter=selector)
-            if isinstance(selector, models.Filter)
-            else models.PointIdsList(points=list(selector))
-        )
-        await self._run(lambda client: client.delete(collection, points, wait=True, timeout=_whole(within_s)), within_s)
+        content = {"filter" if isinstance(selector, dict) else "points": selector}
+        await self._write("POST", collection, "/points/delete", content, within_s)
 
     async def search(
-        self, collection: str, requests: Sequence[models.QueryRequest], within_s: float
-    ) -> list[list[models.ScoredPoint]]:
+        self, collection: str, requests: Sequence[Mapping[str, Any]], within_s: float
+    ) -> list[list[QdrantPoint]]:
         """The points of each query."""
-        answers = await self._run(
-            lambda client: client.query_batch_points(collection, list(requests), timeout=_whole(within_s)), within_s
-        )
-        return [answer.points for answer in answers]
+        if len(requests) == 1:
+            answer = await self._read(collection, "/points/query", requests[0], within_s)
+            return [answer["points"]]
+        answers = await self._read(collection, "/points/query/batch", {"searches": requests}, within_s)
+        return [answer["points"] for answer in answers]
 
-    async def retrieve(
-        self, collection: str, ids: Sequence[str], vectors: bool, within_s: float
-    ) -> list[models.Record]:
+    async def retrieve(self, collection: str, ids: Sequence[str], vectors: bool, within_s: float) -> list[QdrantPoint]:
         """Those of the points that are there."""
-        return await self._run(
-            lambda client: client.retrieve(
-                collection, list(ids), with_payload=True, with_vectors=vectors, timeout=_whole(within_s)
-            ),
-            within_s,
-        )
+        content = {"ids": ids, "with_payload": True, "with_vector": vectors}
+        records: list[QdrantPoint] = await self._read(collection, "/points", content, within_s)
+        return records
 
     async def scroll(
         self,
         collection: str,
-        condition: models.Filter | None,
+        condition: Condition | None,
         limit: int,
         offset: str | None,
         vectors: bool,
         within_s: float,
-    ) -> tuple[list[models.Record], Any]:
+    ) -> tuple[list[QdrantPoint], Any]:
         """A page, and the id that the next begins at."""
-        return await self._run(
-            lambda client: client.scroll(
-                collection,
-                condition,
-                limit=limit,
-                offset=offset,
-                with_payload=True,
-                with_vectors=vectors,
-                timeout=_whole(within_s),
-            ),
-            within_s,
-        )
+        content = {
+            "filter": condition,
+            "limit": limit,
+            "offset": offset,
+            "with_payload": True,
+            "with_vector": vectors,
+        }
+        answer = await self._read(collection, "/points/scroll", content, within_s)
+        return answer["points"], answer["next_page_offset"]
 
-    async def count(self, collection: str, condition: models.Filter | None, within_s: float) -> int:
+    async def count(self, collection: str, condition: Condition | None, within_s: float) -> int:
         """How many points there are that meet the condition."""
-        answer = await self._run(lambda client: client.count(collection, condition, timeout=_whole(within_s)), within_s)
-        return answer.count
+        answer = await self._read(collection, "/points/count", {"filter": condition, "exact": True}, within_s)
+        return int(answer["count"])
 
-    async def _run(self, request: Callable[[AsyncQdrantClient], Awaitable[Result]], within_s: float) -> Result:
+    async def _read(self, collection: str, path: str, content: Mapping[str, Any], within_s: float) -> Any:
+        target = collection_target(collection, path, timeout=_whole(within_s))
+        return await self._ask("POST", target, {k: v for k, v in content.items() if v is not None}, within_s)
+
+    async def _write(self, method: str, collection: str, path: str, content: object, within_s: float) -> None:
+        target = collection_target(collection, path, wait="true", timeout=_whole(within_s))
+        answer = await self._ask(method, target, content, within_s)
+        if answer["status"] != "completed":
+            # It has the write, and does it later.
+            raise timed_out()
+
+    async def _ask(self, method: str, target: str, content: object, within_s: float) -> Any:
         try:
             async with asyncio.timeout(max(0.0, within_s)):
-                return await request(await self._connection.client())
+                answer = await self._connection.send(method, target, content)
+            if answer.status != 200:
+                raise _of_status(answer.status, answer.body)
+            return orjson.loads(answer.body)["result"]
         except TimeoutError:
             raise timed_out() from None
-        except UnexpectedResponse as error:
-            raise _of_status(error.status_code or 0, error.content) from None
-        except ResponseHandlingException as error:
-            timeout = isinstance(error.source, httpx.TimeoutException) and not isinstance(
-                error.source, httpx.ConnectTimeout
-            )
-            log.warning("qdrant: %r", error.source)
-            raise (timed_out() if timeout else unavailable()) from None
-        except grpc.aio.AioRpcError as error:
-            raise _of_code(error) from None
+        except (ConnectionLostError, OSError) as error:
+            log.warning("qdrant: %s", error)
+            raise unavailable() from None
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            log.warning("qdrant answered %s with something else than its API says", method)
+            raise unavailable() from None
 
 
-def _description(info: models.CollectionInfo) -> Description:
-    vectors = info.config.params.vectors
-    if not isinstance(vectors, models.VectorParams):
+def _description(info: Mapping[str, Any]) -> Description:
+    vectors = info["config"]["params"].get("vectors") or {}
+    dimension = vectors.get("size")
+    if not isinstance(dimension, int):
         # The gateway makes none with several vectors, and shares none.
         raise collection_not_found()
-    mark = (info.config.metadata or {}).get(MARK)
+    mark = (info["config"].get("metadata") or {}).get(MARK)
     organisation = mark.get("organisation") if isinstance(mark, dict) else None
-    return Description(vectors.size, vectors.distance, organisation if isinstance(organisation, str) else None)
+    return Description(dimension, vectors["distance"], organisation if isinstance(organisation, str) else None)
 
 
 def _whole(seconds: float) -> int:
@@ -197,28 +191,6 @@ def _of_status(status: int, content: bytes) -> GatewayError:
     if status in (401, 403) or status >= 500:
         return unavailable()
     return _refused(content.decode(errors="replace"))
-
-
-_CODES = {
-    grpc.StatusCode.NOT_FOUND: collection_not_found,
-    grpc.StatusCode.ALREADY_EXISTS: collection_exists,
-    grpc.StatusCode.DEADLINE_EXCEEDED: timed_out,
-    grpc.StatusCode.UNAVAILABLE: unavailable,
-    grpc.StatusCode.UNAUTHENTICATED: unavailable,
-    grpc.StatusCode.PERMISSION_DENIED: unavailable,
-}
-
-
-def _of_code(error: grpc.aio.AioRpcError) -> GatewayError:
-    code, details = error.code(), error.details() or ""
-    if code in _CODES:
-        return _CODES[code]()
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return GatewayError(ErrorKind.resource_exhausted, "qdrant refuses more requests", retry_after_s=1)
-    log.warning("qdrant answered %s: %s", code.name, details[:500])
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return collection_exists() if "already exists" in details else _refused(details)
-    return internal()
 
 
 def _refused(details: str) -> GatewayError:

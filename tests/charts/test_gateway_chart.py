@@ -99,7 +99,7 @@ def test_the_gateway_asks_stores_that_someone_else_runs_by_their_own_ways() -> N
     }
     made = target(parse({"target": "kubernetes", **values}, source="x"))
     found = yaml.safe_load(of("ConfigMap", made)["gateway-config"]["data"]["gateway.yaml"])
-    assert (found["qdrant"]["url"], found["qdrant"]["grpc_port"]) == ("https://q.test:6333", 7334)
+    assert found["qdrant"]["url"] == "https://q.test:6333"
     assert (found["postgres"]["host"], found["postgres"]["port"]) == ("pg.test", 6432)
     assert (found["redis"]["host"], found["redis"]["port"], found["redis"]["tls"]) == ("r.test", 6380, True)
     rules = of("NetworkPolicy", made)["gateway"]["spec"]["egress"]

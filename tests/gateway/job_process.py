@@ -30,7 +30,7 @@ from tests.gateway.conftest import COLLECTIONS
 @asynccontextmanager
 async def operations(qdrant_url: str, directory: Path, audit: str) -> AsyncIterator[Operations]:
     """The core over a server, with the collections of the tests."""
-    store = VectorStore(QdrantConnection(QdrantServer(url=qdrant_url, api_key_file=directory / "key"), 30))
+    store = VectorStore(QdrantConnection(QdrantServer(url=qdrant_url, api_key_file=directory / "key")))
     specs = [CollectionSpec.model_validate(spec) for spec in COLLECTIONS]
     yield Operations(store, AuditLog(directory / audit), shared=shared_collections(specs))
     await store.close()

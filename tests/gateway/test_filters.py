@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from qdrant_client import models
 
 from plinth.gateway.caller import Caller, Scope
 from plinth.gateway.errors import GatewayError
@@ -17,7 +16,7 @@ from plinth.gateway.tenancy import SharedCollection, tenant_of
 
 
 def qdrant(content: dict[str, Any]) -> dict[str, Any]:
-    return qdrant_filter(Filter.model_validate(content)).model_dump(exclude_none=True, mode="json")
+    return qdrant_filter(Filter.model_validate(content))
 
 
 @pytest.mark.parametrize(
@@ -116,12 +115,9 @@ def test_a_filter_stays_within_its_owner(content: dict[str, Any]) -> None:
     caller = Caller("mine", "u", frozenset(Scope))
     tenant = tenant_of(caller, "s", {"s": SharedCollection("s", "s")})
     condition = tenant.filter(qdrant_filter(Filter.model_validate(content)))
-    assert isinstance(condition, models.Filter)
-    own = models.FieldCondition(key="org_id", match=models.MatchValue(value="mine"))
-    assert isinstance(condition.must, list)
-    assert condition.must[0] == own
-    assert condition.should is None
-    assert condition.must_not is None
+    assert condition is not None
+    assert condition["must"][0] == {"key": "org_id", "match": {"value": "mine"}}
+    assert condition.keys() == {"must"}
 
 
 PRESETS = {

@@ -58,7 +58,6 @@ listen:
 {{- end }}
 qdrant:
   url: {{ $v.qdrant.url }}
-  grpc_port: {{ $v.qdrant.grpcPort }}
 {{- if $v.qdrant.existingSecret }}
   api_key_file: /etc/plinth-secrets/qdrant-api-key
 {{- end }}

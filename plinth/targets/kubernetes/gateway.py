@@ -97,7 +97,6 @@ def _stores(settings: Settings, names: Layout) -> dict[str, Any]:
     return {
         "qdrant": {
             "url": f"{scheme}://{names.address('qdrant', 'http')}",
-            "grpcPort": int(names.address("qdrant", "grpc").rpartition(":")[2]),
             "existingSecret": STORES if settings.qdrant.auth else "",
             "apiKeyKey": "qdrant-api-key",
             "caSecret": STORES if qd.tls_ca(settings.qdrant.tls) else "",

@@ -24,7 +24,15 @@ from plinth.gateway.jobs.dispatcher import run_dispatcher
 from plinth.gateway.jobs.schema import migrate
 from plinth.gateway.jobs.worker import run_worker
 from plinth.gateway.metrics import GatewayMetrics
-from plinth.gateway.server import Gateway, gateway, jobs_config, postgres_dsn, worker_operations
+from plinth.gateway.server import (
+    Gateway,
+    count_failures,
+    gateway,
+    jobs_config,
+    postgres_dsn,
+    traced,
+    worker_operations,
+)
 from plinth.visible import log_lines, visible
 
 # What is in work when it is told to stop has this long to end, in seconds.
@@ -58,8 +66,9 @@ async def work(config: GatewayConfig) -> None:
     metrics = GatewayMetrics()
     serve_metrics(config.listen.host, config.listen.http_port, metrics.registry)
     await _migrated(config, stop)
-    async with worker_operations(config, metrics) as operations:
-        await run_worker(jobs_config(config), operations, metrics, stop)
+    async with traced(config, "worker") as tracing, worker_operations(config, metrics, tracing) as operations:
+        count_failures(metrics, tracing)
+        await run_worker(jobs_config(config), operations, metrics, stop, tracing)
 
 
 async def _dispatch(config: GatewayConfig, metrics: GatewayMetrics, stop: asyncio.Event) -> None:
@@ -125,6 +134,7 @@ async def _grpc_server(parts: Gateway) -> GrpcServer:
         tls=Tls(listen.cert_file, listen.key_file) if listen.cert_file and listen.key_file else None,
         request_s=limits.request_s,
         message_bytes=limits.body_bytes,
+        tracing=parts.tracing,
     )
 
 

@@ -114,6 +114,17 @@ class JobLimits(ConfigModel):
     dispatch_interval_ms: int = Field(1000, ge=10)
 
 
+class TracingConfig(ConfigModel):
+    """Where spans go: a collector, which takes them at `/v1/traces` below the endpoint.
+
+    ``headers_file`` has the headers that it wants: `name=value`, several with commas between them.
+    """
+
+    endpoint: str = Field(pattern=r"^https?://\S+$")
+    sample_ratio: float = Field(0.1, gt=0, le=1)
+    headers_file: Path | None = None
+
+
 class GatewayConfig(ConfigModel):
     """The whole file. A worker checks nobody's token, and has no ``tokens``."""
 
@@ -129,6 +140,7 @@ class GatewayConfig(ConfigModel):
     limits: Limits = Limits()
     probes: Probes = Probes()
     jobs: JobLimits = JobLimits()
+    tracing: TracingConfig | None = None
     metrics_token_file: Path | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from plinth.gateway.rest_api.app import rest_app
 from plinth.gateway.result_cache import ResultCache
 from plinth.gateway.shared_collections import reserved_names, shared_collections
 from plinth.gateway.tokens import Claims, PublicKeys, SharedKey, TokenVerifier
+from plinth.gateway.tracing import Tracing, tracing_of
 from plinth.gateway.vector_store import VectorStore
 from plinth.secret_file import read_secret
 
@@ -49,6 +51,7 @@ class Gateway:
     metrics: GatewayMetrics
     readiness: Readiness
     jobs: Jobs
+    tracing: Tracing | None = None
 
     def rest_app(self) -> ASGIApp:
         """The REST application."""
@@ -64,6 +67,7 @@ class Gateway:
             request_s=limits.request_s,
             body_bytes=limits.body_bytes,
             metrics_token=read_secret(token) if token else None,
+            tracing=self.tracing,
         )
 
 
@@ -76,7 +80,8 @@ async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
     if config.tokens is None:
         raise UserError("the configuration has no tokens, which a server checks; name tokens.key_file or tokens.jwks.")
     async with AsyncExitStack() as parts:
-        store = VectorStore(QdrantConnection(config.qdrant))
+        tracing = await parts.enter_async_context(traced(config, "server"))
+        store = VectorStore(QdrantConnection(config.qdrant), tracing)
         parts.push_async_callback(store.close)
         redis = redis_client(config.redis)
         parts.push_async_callback(redis.aclose)
@@ -99,6 +104,7 @@ async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
             metrics=metrics,
         )
         _count(metrics, audit, cache, limits)
+        count_failures(metrics, tracing)
         yield Gateway(
             config,
             operations,
@@ -107,13 +113,17 @@ async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
             metrics,
             _readiness(config, store, redis, postgres),
             Jobs(operations, JobStore(postgres), embedder),
+            tracing,
         )
 
 
 @asynccontextmanager
-async def worker_operations(config: GatewayConfig, metrics: GatewayMetrics) -> AsyncIterator[Operations]:
+async def worker_operations(
+    config: GatewayConfig, metrics: GatewayMetrics, tracing: Tracing | None = None
+) -> AsyncIterator[Operations]:
     """The core as workers use it: whoever asked for a job was let in before, and its texts are embedded elsewhere."""
-    store, redis = VectorStore(QdrantConnection(config.qdrant)), redis_client(config.redis)
+    store = VectorStore(QdrantConnection(config.qdrant), tracing)
+    redis = redis_client(config.redis)
     try:
         yield Operations(
             store,
@@ -177,6 +187,23 @@ def postgres_dsn(config: GatewayConfig) -> str:
         connect_timeout=3,
         application_name="plinth-gateway",
     )
+
+
+@asynccontextmanager
+async def traced(config: GatewayConfig, role: str) -> AsyncIterator[Tracing | None]:
+    """What makes spans of a role; those that wait are sent at the end."""
+    tracing = tracing_of(config.tracing, role)
+    try:
+        yield tracing
+    finally:
+        if tracing:
+            await asyncio.to_thread(tracing.close)
+
+
+def count_failures(metrics: GatewayMetrics, tracing: Tracing | None) -> None:
+    """Show the spans that were not sent."""
+    if tracing:
+        metrics.counted("plinth_gateway_trace_failures", "Spans that could not be sent", lambda: tracing.failures)
 
 
 def _readiness(config: GatewayConfig, store: VectorStore, redis: Redis, postgres: Pool) -> Readiness:

@@ -27,6 +27,7 @@ from plinth.gateway.http_connections import ConnectionLostError
 from plinth.gateway.qdrant_connection import QdrantConnection, collection_target
 from plinth.gateway.qdrant_filters import Condition
 from plinth.gateway.tenancy import MARK
+from plinth.gateway.tracing import Tracing
 
 # How long the gateway may take a collection for what it was.
 DESCRIPTION_S = 5.0
@@ -47,8 +48,9 @@ class Description:
 class VectorStore:
     """The operations on Qdrant that the gateway needs, each within a deadline in seconds."""
 
-    def __init__(self, connection: QdrantConnection) -> None:
+    def __init__(self, connection: QdrantConnection, tracing: Tracing | None = None) -> None:
         self._connection = connection
+        self._tracing = tracing
         self._descriptions: dict[str, tuple[float, Description]] = {}
 
     async def close(self) -> None:
@@ -61,7 +63,7 @@ class VectorStore:
 
     async def collections(self, within_s: float) -> list[str]:
         """The names of all."""
-        answer = await self._ask("GET", "/collections", None, within_s)
+        answer = await self._ask("list_collections", None, "GET", "/collections", None, within_s)
         return [collection["name"] for collection in answer["collections"]]
 
     async def describe(self, collection: str, within_s: float) -> Description:
@@ -69,44 +71,47 @@ class VectorStore:
         now = time.monotonic()
         at, description = self._descriptions.get(collection, (-math.inf, None))
         if description is None or now - at > DESCRIPTION_S:
-            description = _description(await self._ask("GET", collection_target(collection), None, within_s))
+            target = collection_target(collection)
+            description = _description(await self._ask("get_collection", collection, "GET", target, None, within_s))
             self._descriptions[collection] = (now, description)
         return description
 
     async def create(self, collection: str, organisation: str, vectors: Mapping[str, Any], within_s: float) -> None:
         """Make a collection with the gateway's mark; raises ALREADY_EXISTS."""
         content = {"vectors": vectors, "metadata": {MARK: {"organisation": organisation}}}
-        await self._ask("PUT", collection_target(collection), content, within_s)
+        target = collection_target(collection)
+        await self._ask("create_collection", collection, "PUT", target, content, within_s)
         self._descriptions.pop(collection, None)
 
     async def drop(self, collection: str, within_s: float) -> None:
         """Remove a collection."""
         self._descriptions.pop(collection, None)
-        await self._ask("DELETE", collection_target(collection), None, within_s)
+        target = collection_target(collection)
+        await self._ask("delete_collection", collection, "DELETE", target, None, within_s)
 
     async def upsert(self, collection: str, points: Sequence[QdrantPoint], within_s: float) -> None:
         """Write points in one operation; they are searched when it returns."""
-        await self._write("PUT", collection, "/points", {"points": points}, within_s)
+        await self._write("upsert", "PUT", collection, "/points", {"points": points}, within_s)
 
     async def delete(self, collection: str, selector: Condition | list[str], within_s: float) -> None:
         """Delete points by a filter or by ids."""
         content = {"filter" if isinstance(selector, dict) else "points": selector}
-        await self._write("POST", collection, "/points/delete", content, within_s)
+        await self._write("delete", "POST", collection, "/points/delete", content, within_s)
 
     async def search(
         self, collection: str, requests: Sequence[Mapping[str, Any]], within_s: float
     ) -> list[list[QdrantPoint]]:
         """The points of each query."""
         if len(requests) == 1:
-            answer = await self._read(collection, "/points/query", requests[0], within_s)
+            answer = await self._read("query", collection, "/points/query", requests[0], within_s)
             return [answer["points"]]
-        answers = await self._read(collection, "/points/query/batch", {"searches": requests}, within_s)
+        answers = await self._read("query_batch", collection, "/points/query/batch", {"searches": requests}, within_s)
         return [answer["points"] for answer in answers]
 
     async def retrieve(self, collection: str, ids: Sequence[str], vectors: bool, within_s: float) -> list[QdrantPoint]:
         """Those of the points that are there."""
         content = {"ids": ids, "with_payload": True, "with_vector": vectors}
-        records: list[QdrantPoint] = await self._read(collection, "/points", content, within_s)
+        records: list[QdrantPoint] = await self._read("retrieve", collection, "/points", content, within_s)
         return records
 
     async def scroll(
@@ -126,29 +131,44 @@ class VectorStore:
             "with_payload": True,
             "with_vector": vectors,
         }
-        answer = await self._read(collection, "/points/scroll", content, within_s)
+        answer = await self._read("scroll", collection, "/points/scroll", content, within_s)
         return answer["points"], answer["next_page_offset"]
 
     async def count(self, collection: str, condition: Condition | None, within_s: float) -> int:
         """How many points there are that meet the condition."""
-        answer = await self._read(collection, "/points/count", {"filter": condition, "exact": True}, within_s)
+        answer = await self._read("count", collection, "/points/count", {"filter": condition, "exact": True}, within_s)
         return int(answer["count"])
 
-    async def _read(self, collection: str, path: str, content: Mapping[str, Any], within_s: float) -> Any:
+    async def _read(
+        self, operation: str, collection: str, path: str, content: Mapping[str, Any], within_s: float
+    ) -> Any:
         target = collection_target(collection, path, timeout=_whole(within_s))
-        return await self._ask("POST", target, {k: v for k, v in content.items() if v is not None}, within_s)
+        given = {key: value for key, value in content.items() if value is not None}
+        return await self._ask(operation, collection, "POST", target, given, within_s)
 
-    async def _write(self, method: str, collection: str, path: str, content: object, within_s: float) -> None:
+    async def _write(
+        self, operation: str, method: str, collection: str, path: str, content: object, within_s: float
+    ) -> None:
         target = collection_target(collection, path, wait="true", timeout=_whole(within_s))
-        answer = await self._ask(method, target, content, within_s)
+        answer = await self._ask(operation, collection, method, target, content, within_s)
         if answer["status"] != "completed":
             # It has the write, and does it later.
             raise timed_out()
 
-    async def _ask(self, method: str, target: str, content: object, within_s: float) -> Any:
+    async def _ask(
+        self, operation: str, collection: str | None, method: str, target: str, content: object, within_s: float
+    ) -> Any:
+        if self._tracing is None:
+            return await self._result(method, target, content, within_s, {})
+        with self._tracing.qdrant_span(operation, collection) as headers:
+            return await self._result(method, target, content, within_s, headers)
+
+    async def _result(
+        self, method: str, target: str, content: object, within_s: float, headers: Mapping[str, str]
+    ) -> Any:
         try:
             async with asyncio.timeout(max(0.0, within_s)):
-                answer = await self._connection.send(method, target, content)
+                answer = await self._connection.send(method, target, content, headers=headers)
             if answer.status != 200:
                 raise _of_status(answer.status, answer.body)
             return orjson.loads(answer.body)["result"]

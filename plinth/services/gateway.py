@@ -22,6 +22,7 @@ NAME, WORKER = "gateway", "gateway-worker"
 SIGNING_KEY = "gateway_signing_key"
 METRICS_TOKEN = "gateway_metrics_token"  # noqa: S105 - the secret's name
 PROVIDER_KEY = "gateway_provider_key"
+TRACING_HEADERS = "gateway_tracing_headers"
 # The certificate, its key, and who signed it.
 TLS = ("gateway_tls_cert", "gateway_tls_key", "gateway_tls_ca")
 AUDIT = "audit"
@@ -40,6 +41,8 @@ def secrets(settings: Settings) -> Mapping[str, SecretStr | None]:
         secrets |= {SIGNING_KEY: wanted.tokens.signing_key}
     if wanted.provider.api_key:
         secrets |= {PROVIDER_KEY: wanted.provider.api_key}
+    if wanted.tracing and wanted.tracing.headers:
+        secrets |= {TRACING_HEADERS: wanted.tracing.headers}
     return secrets
 
 
@@ -141,5 +144,6 @@ def _values(settings: Settings, root: Path) -> dict[str, Any]:
             "postgres": database_secret(GATEWAY_DATABASE),
             "redis": REDIS_PASSWORD,
             "provider": PROVIDER_KEY if wanted.provider.api_key else None,
+            "tracing": TRACING_HEADERS if wanted.tracing and wanted.tracing.headers else None,
         },
     }

@@ -54,6 +54,27 @@ class EmbeddingProvider(Model):
         return self
 
 
+class GatewayTracing(Model):
+    """Traces by OpenTelemetry to a collector that takes OTLP over HTTP."""
+
+    endpoint: Url = Field(description="The collector's address; spans go to /v1/traces below it.")
+    sample_ratio: float = Field(
+        0.1, gt=0, le=1, description="Of the requests whose caller has no trace; a caller's own decision holds."
+    )
+    headers: HeaderSecret | None = Field(
+        None, description="What the collector wants to see: name=value, several with commas between them."
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _named(cls, headers: SecretStr | None) -> SecretStr | None:
+        """Each with a name; of what is encrypted nobody can tell."""
+        text = headers.get_secret_value() if headers else ENCRYPTED
+        if text != ENCRYPTED and not all(pair.partition("=")[0].strip() and "=" in pair for pair in text.split(",")):
+            raise ValueError("headers are name=value, several with commas between them")
+        return headers
+
+
 class Gateway(Model):
     """REST and gRPC before Qdrant, for organisations that are kept apart (S4-01)."""
 
@@ -72,6 +93,7 @@ class Gateway(Model):
     )
     tokens: GatewayTokens = GatewayTokens()
     provider: EmbeddingProvider = EmbeddingProvider()
+    tracing: GatewayTracing | None = Field(None, description="Traces; none when absent.")
     cache_ttl_sec: float = Field(30, gt=0, le=3600, description="How long a search's result is kept in Redis.")
     requests_per_second: int = Field(1000, ge=1, description="Of one organisation.")
     request_burst: int = Field(2000, ge=1, description="What an organisation may ask for at once.")

@@ -25,6 +25,7 @@ from plinth.gateway.caller import Scope
 from plinth.gateway.tokens import issue_token
 from plinth.scratch import free_port
 from tests.conftest import KEY, Server, make_server
+from tests.gateway.collector import Collector
 from tests.migrated import postgres_server
 
 SIGNING_KEY = "signing-key-for-tests-of-32-bytes-and-more"
@@ -326,9 +327,19 @@ def make_gateway(
 
 
 @pytest.fixture(scope="session")
-def gateway(make_gateway: Callable[..., Gateway]) -> Iterator[Gateway]:
+def collector() -> Iterator[Collector]:
+    """Who takes the traces of the gateway and of its worker."""
+    with Collector() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gateway(make_gateway: Callable[..., Gateway], collector: Collector, tmp_path_factory: Any) -> Iterator[Gateway]:
     """The gateway that most tests ask."""
-    running = make_gateway()
+    headers = tmp_path_factory.mktemp("collector") / "headers"
+    headers.write_text(f"authorization=Bearer {Collector.TOKEN}, x-scope=tests\n")
+    tracing = {"endpoint": collector.url, "sample_ratio": 1.0, "headers_file": str(headers)}
+    running = make_gateway(tracing=tracing)
     running.start()
     running.start_worker()
     yield running

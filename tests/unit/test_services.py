@@ -130,8 +130,12 @@ def test_the_redis_exporter_finds_the_password_by_address() -> None:
 
 @pytest.mark.requirement("S1-14")
 @pytest.mark.parametrize("provider", [{}, {"name": "http", "url": "https://m.test/v1", "model": "m", "api_key": "k"}])
-def test_the_gateways_worker_has_the_keys_of_the_stores_and_none_that_admits_callers(provider: dict[str, Any]) -> None:
-    wanted = {"enabled": True, "tls": {}, **({"provider": provider} if provider else {})}
+@pytest.mark.parametrize("tracing", [{}, {"endpoint": "https://t.test:4318", "headers": "x-key=k"}])
+def test_the_gateways_worker_has_the_keys_of_the_stores_and_none_that_admits_callers(
+    provider: dict[str, Any], tracing: dict[str, Any]
+) -> None:
+    wanted: dict[str, Any] = {"enabled": True, "tls": {}}
+    wanted |= ({"provider": provider} if provider else {}) | ({"tracing": tracing} if tracing else {})
     found = rendered(gateway=wanted)
     keys = {name: {file for file in contents if file.endswith(".secret")} for name, contents in found.items()}
     admitting = {
@@ -146,6 +150,7 @@ def test_the_gateways_worker_has_the_keys_of_the_stores_and_none_that_admits_cal
         "postgres_plinth_gateway_password.secret",
         "redis_password.secret",
         *(["gateway_provider_key.secret"] if provider else []),
+        *(["gateway_tracing_headers.secret"] if tracing else []),
     }
     for name, role in (("gateway", "server"), ("gateway-worker", "worker")):
         config = yaml.safe_load(found[name]["gateway.yaml"])
@@ -153,6 +158,7 @@ def test_the_gateways_worker_has_the_keys_of_the_stores_and_none_that_admits_cal
             set() if role == "server" else {"tokens", "metrics_token_file"}
         )
         assert ("cert_file" in config["listen"]) == (role == "server")
+        assert config.get("tracing", {}).get("endpoint") == tracing.get("endpoint")
 
 
 def test_prometheus_and_the_gate_follow_the_gateway_to_tls_and_scrape_it_with_its_token() -> None:

@@ -26,6 +26,9 @@
 {{- if and (eq $v.provider.name "minilm") (ne (int $v.provider.dimension) 384) -}}
 {{- fail (printf "provider.dimension is %d, and minilm makes vectors of 384 values; set that." (int $v.provider.dimension)) -}}
 {{- end -}}
+{{- if and $v.tracing.existingSecret (not $v.tracing.endpoint) -}}
+{{- fail "tracing.existingSecret is set and tracing.endpoint is empty, so nothing is traced; set the collector's address, or leave the Secret out." -}}
+{{- end -}}
 {{- if and $v.autoscaling.enabled (lt (int $v.autoscaling.maxReplicas) (int $v.autoscaling.minReplicas)) -}}
 {{- fail (printf "autoscaling.maxReplicas is %d, below autoscaling.minReplicas, %d; set it to that or more." (int $v.autoscaling.maxReplicas) (int $v.autoscaling.minReplicas)) -}}
 {{- end -}}
@@ -115,6 +118,14 @@ limits:
 jobs:
   worker_concurrency: {{ $v.worker.concurrency }}
   dispatch_interval_ms: {{ int64 $v.dispatchIntervalMs }}
+{{- if $v.tracing.endpoint }}
+tracing:
+  endpoint: {{ $v.tracing.endpoint | quote }}
+  sample_ratio: {{ $v.tracing.sampleRatio }}
+{{- if $v.tracing.existingSecret }}
+  headers_file: /etc/plinth-secrets/tracing-headers
+{{- end }}
+{{- end }}
 collections: {{ toJson $v.collections }}
 {{- end -}}
 
@@ -126,7 +137,8 @@ collections: {{ toJson $v.collections }}
   (list $v.qdrant.caSecret $v.qdrant.caKey "qdrant-ca")
   (list $v.postgres.existingSecret $v.postgres.passwordKey "postgres-password")
   (list $v.redis.existingSecret $v.redis.passwordKey "redis-password")
-  (list $v.provider.existingSecret $v.provider.apiKeyKey "provider-api-key") -}}
+  (list $v.provider.existingSecret $v.provider.apiKeyKey "provider-api-key")
+  (list $v.tracing.existingSecret $v.tracing.headersKey "tracing-headers") -}}
 {{- if eq .role "server" -}}
 {{- $held = concat $held (list
   (list $v.tokens.existingSecret $v.tokens.signingKeyKey "signing-key")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Call, Operations
 from plinth.gateway.request_id import HEADER, request_id_of
 from plinth.gateway.tokens import TokenVerifier
+from plinth.gateway.tracing import TRACEPARENT, Tracing
 
 PROTOCOL = "grpc"
 log = logging.getLogger("plinth.gateway.grpc")
@@ -61,6 +63,7 @@ class VectorServiceHandler:
         request_s: float,
         message_bytes: int,
         calls: int,
+        tracing: Tracing | None = None,
     ) -> None:
         self._operations = operations
         self._verifier = verifier
@@ -69,6 +72,7 @@ class VectorServiceHandler:
         self._request_s = request_s
         self._message_bytes = message_bytes
         self._calls = calls
+        self._tracing = tracing
         self._running = 0
 
     def rpc_handlers(self) -> Any:
@@ -129,7 +133,8 @@ class VectorServiceHandler:
             raise timed_out() from None
         attempt.call.collection = getattr(request, "collection", "") or getattr(request, "name", "") or None
         messages.known(request)
-        response = await attempt.method.answer(self._operations, attempt.call, request)
+        with self._traced(attempt, metadata):
+            response = await attempt.method.answer(self._operations, attempt.call, request)
         if response.ByteSize() > self._message_bytes:
             raise GatewayError(
                 ErrorKind.resource_exhausted,
@@ -137,6 +142,28 @@ class VectorServiceHandler:
                 too_large=True,
             )
         return response.SerializeToString()
+
+    @contextmanager
+    def _traced(self, attempt: Attempt, metadata: Mapping[str, str]) -> Iterator[None]:
+        """A span for a call whose message is read, where calls are traced."""
+        if self._tracing is None:
+            yield
+            return
+        method = attempt.method.name
+        attributes = {
+            "rpc.system.name": "grpc",
+            "rpc.method": f"{SERVICE.full_name}/{method}",
+            "plinth.request_id": attempt.request_id,
+        }
+        with self._tracing.server_span(f"{SERVICE.full_name}/{method}", metadata.get(TRACEPARENT), attributes) as span:
+            status = "OK"
+            try:
+                yield
+            except GatewayError as error:
+                status = error.kind.value
+                raise
+            finally:
+                span.set_attribute("rpc.response.status_code", status)
 
     def _call(self, attempt: Attempt, caller: Caller) -> Call:
         return Call(caller, attempt.request_id, attempt.deadline, PROTOCOL)

@@ -19,6 +19,7 @@ from plinth.gateway.grpc_api.methods import SERVICE
 from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Operations
 from plinth.gateway.tokens import TokenVerifier
+from plinth.gateway.tracing import Tracing
 
 log = logging.getLogger("plinth.gateway.grpc")
 
@@ -62,6 +63,7 @@ async def serve_grpc(
     message_bytes: int = 32 * 2**20,
     calls: int = CALLS_MAX,
     reuse_port: bool = False,
+    tracing: Tracing | None = None,
 ) -> GrpcServer:
     """Serve on an address, such as `127.0.0.1:8001`; port 0 is any that is free.
 
@@ -70,7 +72,14 @@ async def serve_grpc(
     Raises :class:`UserError` where the address cannot be had.
     """
     handler = VectorServiceHandler(
-        operations, verifier, audit, metrics, request_s=request_s, message_bytes=message_bytes, calls=calls
+        operations,
+        verifier,
+        audit,
+        metrics,
+        request_s=request_s,
+        message_bytes=message_bytes,
+        calls=calls,
+        tracing=tracing,
     )
     server = grpc.aio.server(
         options=_options(message_bytes, reuse_port=reuse_port),

@@ -15,6 +15,7 @@ from plinth.gateway.errors import ErrorKind, GatewayError
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 Connection = psycopg.AsyncConnection[Any]
 CONNECT_S = 5.0
+_NOT_MIGRATED = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 log = logging.getLogger("plinth.gateway.jobs")
 
 
@@ -36,6 +37,6 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
     try:
         async with pool.connection() as connection:
             yield connection
-    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UndefinedTable, PoolTimeout) as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, *_NOT_MIGRATED) as error:
         log.warning("postgres: %s", type(error).__name__)
         raise GatewayError(ErrorKind.unavailable, "the store of jobs is unavailable", retry_after_s=1) from None

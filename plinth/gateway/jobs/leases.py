@@ -17,7 +17,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from plinth.gateway.jobs.database import Pool, transaction
-from plinth.gateway.jobs.model import COLUMNS, BatchItem, StoredJob
+from plinth.gateway.jobs.model import COLUMNS, BatchItem, ClaimedJob
 from plinth.gateway.jobs.outbox import enqueue
 
 _CLAIM = f"""
@@ -28,7 +28,7 @@ WHERE jobs.id = %(job_id)s AND outbox.job_id = jobs.id AND (
     jobs.status = 'pending' AND outbox.available_at <= now()
     OR jobs.status = 'processing' AND jobs.lease_until < now()
 )
-RETURNING {COLUMNS}
+RETURNING {COLUMNS}, outbox.traceparent
 """  # noqa: S608 - the columns are a dataclass's fields
 _HELD = "id = %(job_id)s AND lease_id = %(lease_id)s AND status = 'processing'"
 _RENEW = f"UPDATE jobs SET lease_until = now() + %(lease_s)s * interval '1 s' WHERE {_HELD}"  # noqa: S608
@@ -56,11 +56,15 @@ class LeaseLostError(Exception):
 
 @dataclass
 class Lease:
-    """A job that a worker has claimed, as it was then; ``attempts`` are those since a batch was last done."""
+    """A job that a worker has claimed, as it was then; ``attempts`` are those since a batch was last done.
 
-    job: StoredJob
+    ``outcome`` is what has become of it, once that is known.
+    """
+
+    job: ClaimedJob
     id: uuid.UUID
     attempts: int
+    outcome: str | None = None
 
     @property
     def key(self) -> dict[str, Any]:
@@ -92,7 +96,10 @@ class Leases:
         """The job, where it waits for a worker now."""
         lease_id = uuid.uuid4()
         values = {"job_id": job_id, "lease_id": lease_id, "lease_s": self.lease_s}
-        async with transaction(self._pool) as connection, connection.cursor(row_factory=class_row(StoredJob)) as cursor:
+        async with (
+            transaction(self._pool) as connection,
+            connection.cursor(row_factory=class_row(ClaimedJob)) as cursor,
+        ):
             await cursor.execute(_CLAIM, values)
             job = await cursor.fetchone()
         return Lease(job, lease_id, job.attempts) if job else None

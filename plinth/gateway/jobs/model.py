@@ -126,4 +126,11 @@ class StoredJob:
         )
 
 
+@dataclass(frozen=True)
+class ClaimedJob(StoredJob):
+    """A row with the trace of the request that asked for the job."""
+
+    traceparent: str | None
+
+
 COLUMNS = ", ".join(f"jobs.{name}" for name in StoredJob.__dataclass_fields__)

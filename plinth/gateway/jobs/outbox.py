@@ -18,8 +18,10 @@ DELETE_MAX = 1000
 QUEUED_FACTOR = 12
 _SWEEP_LOCK = int.from_bytes(b"plinth.o", "big")
 _ENQUEUE = """
-INSERT INTO outbox (job_id, task_name, available_at) VALUES (%(job_id)s, %(task)s, now() + %(delay_s)s * interval '1 s')
-ON CONFLICT (job_id) DO UPDATE SET sent_at = NULL, sends = 0, available_at = excluded.available_at
+INSERT INTO outbox (job_id, task_name, available_at, traceparent)
+VALUES (%(job_id)s, %(task)s, now() + %(delay_s)s * interval '1 s', %(traceparent)s)
+ON CONFLICT (job_id) DO UPDATE SET sent_at = NULL, sends = 0, available_at = excluded.available_at,
+    traceparent = coalesce(excluded.traceparent, outbox.traceparent)
 """
 _DUE = """
 SELECT id, job_id FROM outbox WHERE sent_at IS NULL AND available_at <= now()
@@ -57,9 +59,10 @@ DELETE FROM jobs USING ended WHERE jobs.id = ended.id
 """
 
 
-async def enqueue(connection: Connection, job_id: UUID, delay_s: float = 0) -> None:
-    """Have a job sent, in the transaction that changes its row."""
-    await connection.execute(_ENQUEUE, {"job_id": job_id, "task": TASK, "delay_s": delay_s})
+async def enqueue(connection: Connection, job_id: UUID, delay_s: float = 0, *, traceparent: str | None = None) -> None:
+    """Have a job sent, in the transaction that changes its row; ``traceparent`` is that of who asks for it."""
+    values = {"job_id": job_id, "task": TASK, "delay_s": delay_s, "traceparent": traceparent}
+    await connection.execute(_ENQUEUE, values)
     await connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
 
 

@@ -11,6 +11,7 @@ from plinth.gateway.errors import ErrorKind, GatewayError
 from plinth.gateway.jobs.database import Connection, Pool, transaction
 from plinth.gateway.jobs.model import COLUMNS, JobStatus, NewJob, StoredJob
 from plinth.gateway.jobs.outbox import enqueue
+from plinth.gateway.tracing import current_traceparent
 
 _INSERT = f"""
 INSERT INTO jobs (id, org_id, user_id, kind, collection, qdrant_collection, parameters, status, stage, items)
@@ -63,7 +64,7 @@ class JobStore:
                 _SOURCES,
                 {"collection": job.qdrant_collection, "job_id": job.id, "point_ids": job.point_ids},
             )
-            await enqueue(connection, job.id)
+            await enqueue(connection, job.id, traceparent=current_traceparent())
             return stored
 
     async def get(self, org_id: str, job_id: UUID) -> StoredJob:
@@ -106,7 +107,7 @@ class JobStore:
             job = await self._locked(connection, org_id, job_id)
             if job.status != JobStatus.failed:
                 raise GatewayError(ErrorKind.already_exists, f"the job is {job.status}; one that failed is replayed")
-            await enqueue(connection, job_id)
+            await enqueue(connection, job_id, traceparent=current_traceparent())
             return await self._changed(
                 connection, job_id, "status = 'pending', stage = 'queued', error = NULL, attempts = 0"
             )

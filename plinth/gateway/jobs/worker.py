@@ -24,6 +24,7 @@ from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.model import Point
 from plinth.gateway.operations import Call, Operations
 from plinth.gateway.providers import embedder_for
+from plinth.gateway.tracing import Tracing, fail
 from plinth.qdrant.search import mock_vector
 
 PROTOCOL = "job"
@@ -33,7 +34,13 @@ _TRANSIENT = frozenset(
 log = logging.getLogger("plinth.gateway.jobs.worker")
 
 
-async def run_worker(config: JobsConfig, operations: Operations, metrics: GatewayMetrics, stop: asyncio.Event) -> None:
+async def run_worker(
+    config: JobsConfig,
+    operations: Operations,
+    metrics: GatewayMetrics,
+    stop: asyncio.Event,
+    tracing: Tracing | None = None,
+) -> None:
     """Do jobs until ``stop`` is set; then finish the batches that were begun and give the rest back.
 
     ``operations`` write without the rate limits of callers: their jobs were admitted by those.
@@ -43,7 +50,7 @@ async def run_worker(config: JobsConfig, operations: Operations, metrics: Gatewa
     pool = connection_pool(config.postgres_dsn.get_secret_value(), 2 * config.worker_concurrency + 1)
     await pool.open(wait=False)
     embedder, queue = embedder_for(config.provider), JobQueue(config.redis_url.get_secret_value())
-    worker = JobWorker(config, Leases(pool, config.lease_s), operations, embedder, metrics, stop)
+    worker = JobWorker(config, Leases(pool, config.lease_s), operations, embedder, metrics, stop, tracing)
     loop = asyncio.get_running_loop()
 
     def run(job_id: UUID) -> None:
@@ -71,6 +78,7 @@ class JobWorker:
         embedder: Embedder,
         metrics: GatewayMetrics,
         stop: asyncio.Event,
+        tracing: Tracing | None = None,
     ) -> None:
         self._config = config
         self._leases = leases
@@ -78,13 +86,14 @@ class JobWorker:
         self._embedder = embedder
         self._metrics = metrics
         self._stop = stop
+        self._tracing = tracing
 
     async def run(self, job_id: UUID) -> None:
         """Do a job, where it waits for a worker; how it ends is in its row. It raises nothing."""
         try:
             lease = await self._leases.claim(job_id)
             if lease is not None:
-                await self._run(lease)
+                await self._traced(lease)
         except LeaseLostError:
             log.info("job %s is no longer this worker's", job_id)
         except GatewayError as error:
@@ -92,6 +101,20 @@ class JobWorker:
             log.warning("job %s: %s", job_id, error.message)
         except Exception:
             log.exception("job %s", job_id)
+
+    async def _traced(self, lease: Lease) -> None:
+        """Do it within the trace of the request that asked for it, where jobs are traced."""
+        if self._tracing is None:
+            await self._run(lease)
+            return
+        job = lease.job
+        attributes: dict[str, str | int] = {"plinth.job_id": str(job.id), "plinth.job_items": job.items}
+        with self._tracing.job_span(job.kind, job.traceparent, attributes) as span:
+            await self._run(lease)
+            if lease.outcome is not None:
+                span.set_attribute("plinth.job_outcome", lease.outcome)
+                if lease.outcome == "failed":
+                    fail(span, lease.outcome)
 
     async def _run(self, lease: Lease) -> None:
         if lease.attempts > self._config.attempts_max:
@@ -128,7 +151,7 @@ class JobWorker:
                 await self._leases.release(lease)
                 return
             await self._leases.complete(lease, await self._result(lease))
-            self._metrics.job(lease.job.kind, "completed")
+            self._account(lease, "completed")
         except LeaseLostError:
             raise
         except GatewayError as error:
@@ -148,10 +171,14 @@ class JobWorker:
         delay_s = max(longest_s * random.uniform(0.5, 1), error.retry_after_s or 0)  # noqa: S311 - not for secrets
         log.info("job %s is tried again in %.1f s: %s", lease.job.id, delay_s, error.message)
         await self._leases.postpone(lease, delay_s)
-        self._metrics.job(lease.job.kind, "retried")
+        self._account(lease, "retried")
 
     async def _fail(self, lease: Lease, error: str, outcome: str = "failed") -> None:
         await self._leases.fail(lease, error)
+        self._account(lease, outcome)
+
+    def _account(self, lease: Lease, outcome: str) -> None:
+        lease.outcome = outcome
         self._metrics.job(lease.job.kind, outcome)
 
     async def _do_batches(self, lease: Lease) -> bool:

@@ -25,6 +25,7 @@ from plinth.gateway.rest_api.job_routes import job_routes
 from plinth.gateway.rest_api.problems import problem
 from plinth.gateway.rest_api.routes import collection_routes
 from plinth.gateway.tokens import TokenVerifier
+from plinth.gateway.tracing import Tracing
 from plinth.gateway.validation import validation_error
 
 TITLE = "Plinth gateway"
@@ -41,6 +42,7 @@ def rest_app(
     request_s: float = 30.0,
     body_bytes: int = 32 * 2**20,
     metrics_token: str | None = None,
+    tracing: Tracing | None = None,
 ) -> ASGIApp:
     """The whole application, behind its guard."""
     app = FastAPI(
@@ -55,7 +57,7 @@ def rest_app(
     app.include_router(job_routes(jobs, route_class=bounded))
     _open_routes(app, readiness, metrics)
     _problems(app, audit)
-    return Guard(app, verifier, audit, metrics, request_s=request_s, metrics_token=metrics_token)
+    return Guard(app, verifier, audit, metrics, request_s=request_s, metrics_token=metrics_token, tracing=tracing)
 
 
 def _bounded_route(body_bytes: int) -> type[APIRoute]:

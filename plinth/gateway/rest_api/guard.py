@@ -20,6 +20,7 @@ from plinth.gateway.request_id import request_id_of
 from plinth.gateway.rest_api.headers import DEADLINE
 from plinth.gateway.rest_api.problems import problem
 from plinth.gateway.tokens import TokenVerifier
+from plinth.gateway.tracing import TRACEPARENT, Tracing, fail
 
 OPEN_PATHS = frozenset({"/readyz", "/healthz", "/livez", "/docs", "/openapi.json"})
 METRICS_PATH = "/metrics"
@@ -38,6 +39,7 @@ class Guard:
         *,
         request_s: float,
         metrics_token: str | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._app = app
         self._verifier = verifier
@@ -45,6 +47,7 @@ class Guard:
         self._metrics = metrics
         self._request_s = request_s
         self._metrics_token = metrics_token
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -57,7 +60,10 @@ class Guard:
         scope.setdefault("state", {})["request_id"] = request_id
         try:
             await self._admit(scope, headers, request_id)
-            await self._app(scope, receive, answer.send)
+            if self._tracing and "call" in scope["state"]:
+                await self._traced(self._tracing, scope, receive, answer)
+            else:
+                await self._app(scope, receive, answer.send)
         except GatewayError as error:
             await answer.problem(error, scope, receive)
         except ClientDisconnect:
@@ -68,6 +74,18 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.http_request(scope["method"] if route != "none" else "any", route, answer.status)
+
+    async def _traced(self, tracing: Tracing, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Answer a request of a caller who is known, within a span, which has the template of the path alone."""
+        method, headers = scope["method"], Headers(scope=scope)
+        attributes = {"http.request.method": method, "plinth.request_id": scope["state"]["request_id"]}
+        with tracing.server_span(method, headers.get(TRACEPARENT), attributes) as span:
+            await self._app(scope, receive, answer.send)
+            route = getattr(scope.get("route"), "path", "none")
+            span.update_name(f"{method} {route}")
+            span.set_attributes({"http.route": route, "http.response.status_code": answer.status})
+            if answer.status >= 500:
+                fail(span, str(answer.status))
 
     async def _admit(self, scope: Scope, headers: Headers, request_id: str) -> None:
         path = scope["path"]

@@ -14,6 +14,7 @@ from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
 from plinth.settings import GATEWAY_DATABASE, Managed, Settings
+from plinth.settings.gateway import GatewayTracing
 from plinth.targets.kubernetes.names import Layout
 from plinth.targets.kubernetes.values import GRACE_MARGIN_S, MONITORING, image, resources
 
@@ -26,6 +27,7 @@ METRICS = "metrics-token"
 def values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
     """What an environment decides of its gateway."""
     wanted, server, worker = settings.gateway, names.services[gw.NAME], names.services[gw.WORKER]
+    tracing = wanted.tracing
     return {
         "fullnameOverride": gw.NAME,
         "image": image(images.reference(server.program)),
@@ -61,6 +63,11 @@ def values(settings: Settings, names: Layout, images: Images, root: Path) -> dic
             "model": wanted.provider.model or "",
             "existingSecret": STORES if wanted.provider.api_key else "",
         },
+        "tracing": {
+            "endpoint": tracing.endpoint if tracing else "",
+            "sampleRatio": tracing.sample_ratio if tracing else GatewayTracing.model_fields["sample_ratio"].default,
+            "existingSecret": STORES if tracing and tracing.headers else "",
+        },
         "cacheTtlSec": wanted.cache_ttl_sec,
         "auditRequired": wanted.audit_required,
         "dispatchIntervalMs": wanted.dispatch_interval_ms,
@@ -85,6 +92,7 @@ def secrets(settings: Settings) -> dict[str, Mapping[str, str]]:
         **({"qdrant-api-key": qd.API_KEY} if settings.qdrant.auth else {}),
         **({QDRANT_CA: ca} if ca else {}),
         **({"provider-api-key": gw.PROVIDER_KEY} if wanted.provider.api_key else {}),
+        **({"tracing-headers": gw.TRACING_HEADERS} if wanted.tracing and wanted.tracing.headers else {}),
     }
     callers = {METRICS: gw.METRICS_TOKEN, **({} if wanted.tokens.jwks else {"signing-key": gw.SIGNING_KEY})}
     served = {TLS: dict(zip(("tls.crt", "tls.key"), gw.TLS, strict=False))} if wanted.tls else {}
@@ -122,9 +130,10 @@ def _at(names: Layout, service: str, port: str) -> dict[str, Any]:
 
 
 def _ports(settings: Settings) -> Iterator[int]:
-    """Of what lies outside of the namespace: the provider, the keys of tokens, and stores that someone else runs."""
+    """Of what lies outside of the namespace: provider, keys of tokens, collector, and stores that someone else runs."""
     wanted = settings.gateway
-    for url in (wanted.provider.url, wanted.tokens.jwks, *_elsewhere(settings.managed)):
+    collector = wanted.tracing.endpoint if wanted.tracing else None
+    for url in (wanted.provider.url, wanted.tokens.jwks, collector, *_elsewhere(settings.managed)):
         if url:
             parts = urlsplit(url)
             yield parts.port or (80 if parts.scheme == "http" else 443)

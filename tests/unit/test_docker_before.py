@@ -31,7 +31,7 @@ from plinth.targets.docker.before import Demand, make_sure
 from plinth.targets.docker.connection import Connection
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.leftovers import Recorded, leftovers
-from plinth.targets.docker.limits import MEMORY_KEYS, overcommitted, refusals
+from plinth.targets.docker.limits import MEMORY_KEYS, refusals, warnings
 from plinth.targets.docker.objects import Capacity, Container, Network
 from tests.conftest import ROOT
 from tests.containers.scripted import Engine
@@ -221,8 +221,22 @@ def test_the_settings_that_a_refusal_names_exist() -> None:
 def test_an_environment_of_the_repository_fits_on_what_it_is_for() -> None:
     wanted = services(docker(), ROOT)
     assert list(refusals(wanted, Capacity(2, 4 * GIB))) == []
-    assert overcommitted(wanted, Capacity(2, 64 * GIB)) is None
-    assert "together" in str(overcommitted(wanted, Capacity(2, 4 * GIB)))
+
+
+@pytest.mark.parametrize(
+    ("capacity", "warning"),
+    [
+        (Capacity(2, 64 * GIB), None),
+        (Capacity(2, 4 * GIB), "MiB of memory together"),
+        (Capacity(2, 64 * GIB, limits_memory=False), "limits no container's memory"),
+        # Without limits there is no sum of them to speak of.
+        (Capacity(2, 4 * GIB, limits_memory=False), "limits no container's memory"),
+    ],
+)
+def test_a_container_that_may_take_the_machines_memory_is_warned_of(capacity: Capacity, warning: str | None) -> None:
+    given = list(warnings(services(docker(), ROOT), capacity))
+    assert len(given) == (0 if warning is None else 1)
+    assert warning is None or warning in given[0]
 
 
 @pytest.mark.parametrize(

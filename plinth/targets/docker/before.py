@@ -14,7 +14,7 @@ from plinth.services import Service
 from plinth.targets.docker.daemon import Daemon
 from plinth.targets.docker.declared import LOOPBACK
 from plinth.targets.docker.leftovers import Leftovers, Recorded, leftovers, remove, spoiled_carriers
-from plinth.targets.docker.limits import overcommitted, refused_limits
+from plinth.targets.docker.limits import refused_limits, warnings
 from plinth.targets.ports import refuse_taken
 
 
@@ -58,7 +58,7 @@ def make_sure(
     for carrier in spoiled_carriers(daemon, demand.stack, recorded):
         say(f"{carrier.name} is made again: its config files are not whole")
         daemon.remove(carrier)
-    if warning := overcommitted(demand.services, daemon.capacity()):
+    for warning in warnings(demand.services, daemon.capacity()):
         say(f"! {warning}")
 
 

@@ -166,7 +166,7 @@ class Daemon(Connection):
     def capacity(self) -> Capacity:
         """What the engine can give to containers."""
         info = self._json("GET", "/info")
-        return Capacity(int(info["NCPU"]), int(info["MemTotal"]))
+        return Capacity(int(info["NCPU"]), int(info["MemTotal"]), bool(info.get("MemoryLimit", True)))
 
     def mounted(self, container: Container, path: str) -> str:
         """The name of the volume that a container has at a path; empty where it has none."""

@@ -45,6 +45,18 @@ def refusals(services: Sequence[Service], capacity: Capacity) -> Iterator[str]:
             )
 
 
+def warnings(services: Sequence[Service], capacity: Capacity) -> Iterator[str]:
+    """What holds on this engine other than one expects, a sentence each; the containers run all the same."""
+    if not capacity.limits_memory:
+        yield (
+            "the Docker engine limits no container's memory or processors: it runs without cgroups, as a rootless "
+            "engine does without cgroup v2. One container can take all of the machine's memory. Give the engine cgroup "
+            "v2 with delegated controllers."
+        )
+    elif warning := overcommitted(services, capacity):
+        yield warning
+
+
 def overcommitted(services: Sequence[Service], capacity: Capacity) -> str | None:
     """A warning where all the containers together may use more memory than there is."""
     total = sum(service.limits.memory_mib * len(node_names(service)) for service in services)

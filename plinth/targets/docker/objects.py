@@ -28,7 +28,8 @@ class Network:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What an engine has: processors, and memory in bytes."""
+    """What an engine has: processors, memory in bytes, and whether it holds containers to a limit of memory."""
 
     cpus: int
     memory: int
+    limits_memory: bool = True

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from pydantic import TypeAdapter
 
 from plinth.gateway.audit import AuditLog, AuditRecord, abandoned
@@ -55,7 +54,7 @@ from plinth.gateway.vector_store import Description, VectorStore
 
 _DISTANCES = {"Cosine": "Cosine", "Euclidean": "Euclid", "Dot": "Dot"}
 _NAMES: Mapping[str, Any] = {"Cosine": "Cosine", "Euclid": "Euclidean", "Dot": "Dot", "Manhattan": "Manhattan"}
-_HITS = TypeAdapter(list[Hit])
+_RESULTS = TypeAdapter(list[list[Hit]])
 
 
 @dataclass
@@ -235,7 +234,7 @@ class Operations:
             lookup = await self._lookup(call.caller.user, tenant, requests)
             if lookup.result is not None:
                 call.cached = True
-                return [_HITS.validate_python(hits) for hits in orjson.loads(lookup.result)]
+                return _RESULTS.validate_json(lookup.result)
             queries = await self._queries(call, tenant, description, requests)
             answers = await self._store.search(tenant.collection, queries, call.remaining_s)
             results = [
@@ -243,8 +242,7 @@ class Operations:
                 for request, points in zip(requests, answers, strict=True)
             ]
             if self._cache and lookup.key:
-                content = [[hit.model_dump(mode="json") for hit in hits] for hits in results]
-                await self._cache.keep(lookup, orjson.dumps(content))
+                await self._cache.keep(lookup, _RESULTS.dump_json(results))
             return results
 
     @asynccontextmanager

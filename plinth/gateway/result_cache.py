@@ -1,9 +1,10 @@
 """Results of searches in Redis (S2-06), which no write leaves stale.
 
-A result is kept under the collection's generation at the moment before Qdrant was asked. A write moves the generation
-after Qdrant has it and before the writer hears of it; so whoever asks after that gets no older result. Redis may
-forget the last writes when it restarts, so its run id is a part of each key; a generation that it evicted comes back
-as another one. Where a generation cannot be moved, the writer waits until it can be, or until every result from
+A result is kept with the collection's generation at the moment before Qdrant was asked, and served while that is the
+generation still. A write moves the generation after Qdrant has it and before the writer hears of it; so whoever asks
+after that gets no older result. Redis may forget the last writes when it restarts, so its run id is kept with each
+result too: a connection learns it once, for it ends with the server. A generation that was evicted comes back as
+another one. Where a generation cannot be moved, the writer waits until it can be, or until every result from
 before has expired. Redis away means slower, never wrong.
 """
 
@@ -12,11 +13,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 from redis.asyncio import Redis
@@ -25,28 +30,23 @@ from redis.exceptions import RedisError
 log = logging.getLogger("plinth.gateway.cache")
 
 PREFIX = "plinth:gateway:cache"
-# The generation, made where there is none, and the run id of the server; then the result of that generation.
-_LOOKUP = """
-local generation = redis.call('GET', KEYS[1])
-if not generation then
-  generation = ARGV[2]
-  redis.call('SET', KEYS[1], generation)
-end
-local run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local key = KEYS[1] .. ':' .. generation .. ':' .. run_id .. ':' .. ARGV[1]
-return {key, redis.call('GET', key)}
-"""
 RESULT_MAX_BYTES = 256 * 1024
+GENERATION_BYTES = 16
+_RUN_ID = re.compile(rb"run_id:(\w+)")
 # A result is not worth a longer wait than the search itself.
 LOOKUP_S = 0.05
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """What the cache has for a query: ``result`` or nothing, and the key to keep one under; no key while it is away."""
+    """What the cache has for a query: ``result`` or nothing, and where to keep one; no ``key`` while it is away.
+
+    ``stamp`` is the generation and the server that a result kept there belongs to.
+    """
 
     key: str | None = None
     result: bytes | None = None
+    stamp: bytes = b""
 
 
 class ResultCache:
@@ -55,7 +55,8 @@ class ResultCache:
     def __init__(self, redis: Redis, *, ttl_s: float = 30.0) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._lookup = redis.register_script(_LOOKUP)
+        # Forgotten as soon as a connection is made again: another server may be there.
+        self._run_ids: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
         self._moving: Counter[str] = Counter()
         self.hits = self.misses = self.failures = 0
 
@@ -64,15 +65,20 @@ class ResultCache:
         name = _generation_key(scope)
         if self._moving[name]:
             return Lookup()
-        digest = hashlib.sha256(orjson.dumps(query, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        key = f"{name}:{hashlib.sha256(orjson.dumps(query, option=orjson.OPT_SORT_KEYS)).hexdigest()}"
         try:
-            async with asyncio.timeout(LOOKUP_S):
-                key, result = await self._lookup(keys=[name], args=[digest, secrets.token_hex(16)])
+            async with asyncio.timeout(LOOKUP_S), self._connection() as (connection, run_id):
+                generation, stored = await _command(connection, "MGET", name, key)
+                if generation is None:
+                    generation = secrets.token_bytes(GENERATION_BYTES)
+                    generation = await _command(connection, "SET", name, generation, "NX", "GET") or generation
         except (RedisError, TimeoutError, OSError):
             self.failures += 1
             return Lookup()
+        stamp = generation + run_id
+        result = stored[len(stamp) :] if stored is not None and stored.startswith(stamp) else None
         self.hits, self.misses = self.hits + (result is not None), self.misses + (result is None)
-        return Lookup(key.decode() if isinstance(key, bytes) else key, result)
+        return Lookup(key, result, stamp)
 
     async def keep(self, lookup: Lookup, result: bytes) -> None:
         """Keep the result that Qdrant gave after the lookup."""
@@ -80,9 +86,28 @@ class ResultCache:
             return
         try:
             async with asyncio.timeout(LOOKUP_S):
-                await self._redis.set(lookup.key, result, px=int(self._ttl_s * 1000))
+                async with self._connection() as (connection, _):
+                    await _command(connection, "SET", lookup.key, lookup.stamp + result, "PX", int(self._ttl_s * 1000))
         except (RedisError, TimeoutError, OSError):
             self.failures += 1
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[tuple[Any, bytes]]:
+        """A connection of the pool, and the run id of the server that it leads to."""
+        pool = self._redis.connection_pool
+        connection: Any = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            run_id = self._run_ids.get(connection)
+            if run_id is None:
+                info = await _command(connection, "INFO", "server")
+                connection.register_connect_callback(self._forget)
+                run_id = self._run_ids[connection] = _RUN_ID.search(info)[1]  # type: ignore[index]
+            yield connection, run_id
+        finally:
+            await pool.release(connection)
+
+    def _forget(self, connection: Any) -> None:
+        self._run_ids.pop(connection, None)
 
     async def move(self, scope: Sequence[str]) -> None:
         """Move the generation after a write; returns once no earlier result can be served."""
@@ -99,7 +124,7 @@ class ResultCache:
         while time.monotonic() < expired_at:
             try:
                 async with asyncio.timeout(1.0):
-                    await self._redis.set(name, secrets.token_hex(16))
+                    await self._redis.set(name, secrets.token_bytes(GENERATION_BYTES))
                 return
             except (RedisError, TimeoutError, OSError) as error:
                 self.failures += 1
@@ -109,6 +134,12 @@ class ResultCache:
                 log.warning("the cache cannot be told of a write: %r", error)
                 await asyncio.sleep(delay)
                 delay = min(1.0, delay * 2)
+
+
+async def _command(connection: Any, *parts: str | bytes | int) -> Any:
+    """What the server answers: the way by the client's own methods takes five times as long."""
+    await connection.send_command(*parts)
+    return await connection.read_response()
 
 
 def _generation_key(scope: Sequence[str]) -> str:

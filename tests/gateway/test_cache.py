@@ -125,7 +125,7 @@ def test_a_redis_that_forgot_a_write_serves_nothing_from_before_it(store: RedisS
             await cache.keep(before, b"old")
             assert (await cache.lookup(SCOPE, QUERY)).result == b"old"
             assert before.key is not None
-            name = before.key.rsplit(":", 3)[0]
+            name = before.key.rpartition(":")[0]
             generation = await client.get(name)
             await cache.move(SCOPE)
             await client.set(name, generation)
@@ -148,7 +148,7 @@ def test_a_generation_that_was_evicted_comes_back_as_another(redis: RedisServer)
             before = await cache.lookup(scope, QUERY)
             await cache.keep(before, b"old")
             assert before.key is not None
-            await client.delete(before.key.rsplit(":", 3)[0])
+            await client.delete(before.key.rpartition(":")[0])
             assert (await cache.lookup(scope, QUERY)).result is None
 
     run(work)

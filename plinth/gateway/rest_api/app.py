@@ -13,16 +13,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from plinth.gateway.audit import AuditLog, AuditRecord
+from plinth.gateway.audit import AuditLog
 from plinth.gateway.errors import ErrorKind, GatewayError
 from plinth.gateway.jobs.jobs import Jobs
 from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Operations
 from plinth.gateway.readiness import Readiness
 from plinth.gateway.rest_api.bodies import BoundedRequest
+from plinth.gateway.rest_api.direct_routes import DirectRoutes
 from plinth.gateway.rest_api.guard import METRICS_PATH, Guard
 from plinth.gateway.rest_api.job_routes import job_routes
-from plinth.gateway.rest_api.problems import problem
+from plinth.gateway.rest_api.problems import refusal
 from plinth.gateway.rest_api.routes import collection_routes
 from plinth.gateway.tokens import TokenVerifier
 from plinth.gateway.tracing import Tracing
@@ -52,26 +53,28 @@ def rest_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    bounded = _bounded_route(body_bytes)
-    app.include_router(collection_routes(operations, route_class=bounded))
-    app.include_router(job_routes(jobs, route_class=bounded))
-    _open_routes(app, readiness, metrics)
-    _problems(app, audit)
-    return Guard(app, verifier, audit, metrics, request_s=request_s, metrics_token=metrics_token, tracing=tracing)
 
-
-def _bounded_route(body_bytes: int) -> type[APIRoute]:
     class Bounded(BoundedRequest):
         pass
 
     Bounded.body_bytes = body_bytes
+    bounded = _bounded_route(Bounded)
+    collections = collection_routes(operations, route_class=bounded)
+    app.include_router(collections)
+    app.include_router(job_routes(jobs, route_class=bounded))
+    _open_routes(app, readiness, metrics)
+    _problems(app, audit)
+    direct = DirectRoutes(app, collections.routes, Bounded, audit)
+    return Guard(direct, verifier, audit, metrics, request_s=request_s, metrics_token=metrics_token, tracing=tracing)
 
+
+def _bounded_route(request_class: type[BoundedRequest]) -> type[APIRoute]:
     class BoundedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Any]:
             handler = super().get_route_handler()
 
             async def bounded(request: Request) -> Response:
-                return await handler(Bounded(request.scope, request.receive))
+                return await handler(request_class(request.scope, request.receive))
 
             return bounded
 
@@ -98,12 +101,7 @@ def _problems(app: FastAPI, audit: AuditLog) -> None:
     """Answers for what FastAPI refuses before the core is asked; they are audited here, and nowhere else."""
 
     def refuse(request: Request, error: GatewayError) -> Response:
-        state = request.scope.get("state", {})
-        call, request_id = state.get("call"), state["request_id"]
-        if call is not None and not call.audited:
-            collection = request.path_params.get("collection")
-            audit.write(AuditRecord("refused", request_id, call.caller, collection, 0, error.kind.value, 0.0, "rest"))
-        return problem(error, request_id)
+        return refusal(error, request.scope, audit)
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(request: Request, error: RequestValidationError) -> Response:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from starlette.types import Scope
 
+from plinth.gateway.audit import AuditLog, AuditRecord
 from plinth.gateway.errors import ErrorKind, GatewayError
 
 MEDIA_TYPE = "application/problem+json"
@@ -20,6 +22,16 @@ _TITLES = {
     ErrorKind.unavailable: "Unavailable",
     ErrorKind.internal: "Internal error",
 }
+
+
+def refusal(error: GatewayError, scope: Scope, audit: AuditLog) -> JSONResponse:
+    """The answer to a request whose caller is known; it is audited here where the core was not asked."""
+    state = scope.get("state", {})
+    call, request_id = state.get("call"), state["request_id"]
+    if call is not None and not call.audited:
+        collection = scope.get("path_params", {}).get("collection")
+        audit.write(AuditRecord("refused", request_id, call.caller, collection, 0, error.kind.value, 0.0, "rest"))
+    return problem(error, request_id)
 
 
 def problem(error: GatewayError, request_id: str) -> JSONResponse:

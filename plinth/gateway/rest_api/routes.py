@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import Field, StrictStr
-from starlette.responses import JSONResponse
+from pydantic import Field, StrictStr, TypeAdapter
 
 from plinth.gateway.errors import ErrorKind, GatewayError
 from plinth.gateway.model import (
@@ -100,8 +99,15 @@ CollectionName = Annotated[
 ]
 
 
-def _hits(hits: list[Hit]) -> dict[str, Any]:
-    return {"hits": [hit.model_dump(exclude_none=True) for hit in hits]}
+_HITS, _POINTS = TypeAdapter(list[Hit]), TypeAdapter(list[StoredPoint])
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+def _hits(hits: list[Hit]) -> bytes:
+    return b'{"hits":%b}' % _HITS.dump_json(hits, exclude_none=True)
 
 
 def collection_routes(operations: Operations, *, route_class: type[APIRoute]) -> APIRouter:
@@ -130,9 +136,9 @@ def collection_routes(operations: Operations, *, route_class: type[APIRoute]) ->
         return Count(count=await operations.upsert(call, collection, request.points))
 
     @router.post("/v1/collections/{collection}/points/get", tags=["points"], response_model=None)
-    async def get(call: Calling, collection: CollectionName, request: Get) -> JSONResponse:
+    async def get(call: Calling, collection: CollectionName, request: Get) -> Response:
         points = await operations.get(call, collection, request)
-        return JSONResponse({"points": [point.model_dump(exclude_none=True) for point in points]})
+        return _json(b'{"points":%b}' % _POINTS.dump_json(points, exclude_none=True))
 
     @router.get("/v1/collections/{collection}/points/{id:path}", tags=["points"])
     async def get_point(call: Calling, collection: CollectionName, id: str) -> StoredPoint:
@@ -155,23 +161,23 @@ def collection_routes(operations: Operations, *, route_class: type[APIRoute]) ->
         return await operations.scroll(call, collection, request)
 
     @router.post("/v1/collections/{collection}/search", tags=["search"], response_model=None)
-    async def search(call: Calling, collection: CollectionName, request: Search) -> JSONResponse:
-        return JSONResponse(_hits(await operations.search(call, collection, request)))
+    async def search(call: Calling, collection: CollectionName, request: Search) -> Response:
+        return _json(_hits(await operations.search(call, collection, request)))
 
     @router.post("/v1/collections/{collection}/search/batch", tags=["search"], response_model=None)
-    async def search_batch(call: Calling, collection: CollectionName, request: Searches) -> JSONResponse:
+    async def search_batch(call: Calling, collection: CollectionName, request: Searches) -> Response:
         results = await operations.search_batch(call, collection, request.searches)
-        return JSONResponse({"results": [_hits(hits) for hits in results]})
+        return _json(b'{"results":[%b]}' % b",".join(map(_hits, results)))
 
     @router.post("/v1/collections/{collection}/search/hybrid", tags=["search"], response_model=None)
-    async def hybrid_search(call: Calling, collection: CollectionName, request: HybridSearch) -> JSONResponse:
+    async def hybrid_search(call: Calling, collection: CollectionName, request: HybridSearch) -> Response:
         hits = await operations.search_batch(call, collection, [request], operation="hybrid_search")
-        return JSONResponse(_hits(hits[0]))
+        return _json(_hits(hits[0]))
 
     @router.post("/search", tags=["search"], response_model=None)
-    async def text_search(call: Calling, request: TextSearch) -> JSONResponse:
+    async def text_search(call: Calling, request: TextSearch) -> Response:
         fields = request.model_dump(exclude={"collection", "query", "text", "vector"}, exclude_unset=True)
         hits = await operations.search(call, request.collection, Search(text=request.query, **fields))
-        return JSONResponse(_hits(hits))
+        return _json(_hits(hits))
 
     return router

@@ -20,6 +20,7 @@ from plinth.gateway.errors import ErrorKind, GatewayError, internal, invalid, ti
 from plinth.gateway.grpc_api import messages
 from plinth.gateway.grpc_api.methods import METHODS, SERVICE, Method
 from plinth.gateway.grpc_api.status import status_of
+from plinth.gateway.grpc_api.wire_format import check_size
 from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.operations import Call, Operations
 from plinth.gateway.request_id import HEADER, request_id_of
@@ -177,6 +178,7 @@ class VectorServiceHandler:
                 f"a call has one message, of {self._message_bytes} bytes at most and without compression",
                 too_large=True,
             )
+        check_size(content, method.request.DESCRIPTOR)
         try:
             return method.request.FromString(content)
         except DecodeError:

@@ -10,7 +10,7 @@ help:
 	@echo 'make down               stop it; the data stays'
 	@echo 'make test               lint, types, every test'
 	@echo 'make test-real          each real part where it is there: Qdrant, plain pulumi, the docker plugin, a cluster'
-	@echo 'make bench              measure: seconds to ready, p95, recall, backups'
+	@echo 'make bench              measure: seconds to ready, p95, recall, backups, jobs of the gateway'
 	@echo 'make compare            measure beside Chroma, pgvector and Milvus Lite'
 	@echo 'make lock               pin the Python packages anew'
 	@echo 'make monitoring         write the rules and dashboards that are generated'
@@ -44,6 +44,7 @@ test-real: bootstrap
 bench: bootstrap
 	@.venv/bin/python scripts/bench
 	@.venv/bin/python scripts/bench-backup
+	@.venv/bin/python scripts/bench-gateway
 
 compare: bootstrap
 	@scripts/compare

@@ -18,6 +18,8 @@ from plinth.services import webhooks
 from plinth.services.spec import NODE_PORT_STEP
 from plinth.settings import Settings, TargetName
 from plinth.settings.backup import Backup
+from plinth.settings.gateway import SIGNING_KEY_MIN
+from plinth.settings.model import ENCRYPTED
 from plinth.versions import numbers
 
 HIGHEST_PORT = 65535
@@ -134,6 +136,7 @@ def _exposure(settings: Settings) -> Iterator[str]:
         )
     if settings.target is TargetName.docker:
         yield from _published(settings)
+    yield from _tokens(settings)
     if not settings.qdrant.auth and settings.target is TargetName.kubernetes:
         yield "plinth:qdrant.auth is off: every pod that may reach the port would own the data; turn auth on."
     elif not settings.qdrant.auth and "qdrant" in settings.published and not is_loopback(settings.bind_address):
@@ -141,6 +144,22 @@ def _exposure(settings: Settings) -> Iterator[str]:
             f"plinth:qdrant.auth is off while it is published on {settings.bind_address}: anyone who reaches the "
             "port owns the data; turn auth on, or bind 127.0.0.1."
         )
+
+
+def _tokens(settings: Settings) -> Iterator[str]:
+    """Qdrant checks tokens with its keys, so there is one, and each is as long as HS256 asks for."""
+    if not settings.qdrant.jwt_rbac:
+        return
+    if not settings.qdrant.auth:
+        yield "plinth:qdrant.jwt_rbac is on and plinth:qdrant.auth is off: no key signs tokens; turn auth on."
+    for name in ("api_key", "alt_api_key"):
+        key = getattr(settings.qdrant, name)
+        text = key.get_secret_value() if key else ENCRYPTED
+        if text != ENCRYPTED and len(text) < SIGNING_KEY_MIN:
+            yield (
+                f"plinth:qdrant.{name} has {len(text)} characters and jwt_rbac has it sign tokens: who sees one may "
+                f"guess it; take {SIGNING_KEY_MIN} or more, or leave it out."
+            )
 
 
 def _published(settings: Settings) -> Iterator[str]:

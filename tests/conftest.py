@@ -26,7 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("plinth", deadline=None)
 settings.load_profile("plinth")
 ROOT = Path(__file__).parent.parent
-KEY, READ_ONLY_KEY = "full-key-for-tests", "read-only-key-for-tests"
+KEY, READ_ONLY_KEY = "full-key-for-tests-of-32-bytes-and-more", "read-only-key-for-tests"
 START_DEADLINE_S = 60
 
 

@@ -8,6 +8,7 @@ import hmac
 import logging
 import time
 from collections.abc import AsyncIterator
+from typing import Literal
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -16,8 +17,9 @@ from starlette.routing import Route
 
 from plinth.embedded.config import Config
 from plinth.embedded.connections import LOGIN
-from plinth.embedded.endpoints import READER, Endpoint, Endpoints, json_response
+from plinth.embedded.endpoints import GRANTED, READER, Endpoint, Endpoints, json_response
 from plinth.embedded.errors import ApiError, internal
+from plinth.embedded.tokens import Granted, Level, TokenError, checked, is_token
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
 EVERY_METHOD = ("GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -28,6 +30,15 @@ READING_POSTS = frozenset(
         POINTS,
         *(f"{POINTS}/{path}" for path in ("scroll", "count")),
         *(f"{POINTS}/{kind}{form}" for kind in ("query", "search", "recommend") for form in ("", "/batch", "/groups")),
+    }
+)
+# What a token of a collection opens besides its points, where it may write.
+OF_A_COLLECTION = frozenset(
+    {
+        ("PUT", "/collections/{name}/index"),
+        ("DELETE", "/collections/{name}/index/{field:path}"),
+        ("POST", "/collections/{name}/snapshots"),
+        ("DELETE", "/collections/{name}/snapshots/{snapshot}"),
     }
 )
 log = logging.getLogger("plinth.embedded")
@@ -124,7 +135,7 @@ class Front:
         return answer
 
     def denied(self, request: Request, path: str) -> Response | None:
-        """401 without a valid key, 403 where the read-only key writes; None when the request may pass."""
+        """401 without a valid key, 403 where it does not open what is asked for; None when the request may pass."""
         keys = (self.config.api_key, self.config.alt_api_key, self.config.read_only_api_key)
         log_in = getattr(request.state, LOGIN, lambda: None)
         if not any(keys):
@@ -136,15 +147,38 @@ class Front:
         full, also_full, reading = (
             key is not None and hmac.compare_digest(given.encode(), key.encode()) for key in keys
         )
-        if not (full or also_full or reading):
+        granted: Literal["r", "m"] | Granted | None = "m" if full or also_full else "r" if reading else None
+        if granted is None and self.config.jwt_rbac and is_token(given):
+            try:
+                granted = checked(given, (self.config.api_key, self.config.alt_api_key))
+            except TokenError as error:
+                return PlainTextResponse(f"Forbidden: Invalid JWT token: {error}", 403)
+        if granted is None:
             return PlainTextResponse("Must provide an API key or an Authorization bearer token", 401)
         log_in()
-        if full or also_full:
+        if granted == "m":
             return None
-        setattr(request.state, READER, True)
-        if request.method in ("GET", "HEAD") or (request.method == "POST" and path in READING_POSTS):
+        reads = request.method in ("GET", "HEAD") or (request.method == "POST" and path in READING_POSTS)
+        if reads or granted == "r":
+            setattr(request.state, READER, True)
+        if isinstance(granted, Granted):
+            return self._denied_by_token(request, path, granted, reads=reads)
+        return None if reads else PlainTextResponse("Forbidden: Write access is required", 403)
+
+    def _denied_by_token(self, request: Request, path: str, granted: Granted, *, reads: bool) -> Response | None:
+        """403 where a token does not open the collection of the request that far."""
+        collection = request.path_params.get("name")
+        setattr(request.state, GRANTED, granted)
+        level: tuple[Level, ...] = ()
+        if collection is not None and reads:
+            level = ("r", "rw", "prw")
+        elif collection is not None and path.startswith(POINTS):
+            level = ("rw", "prw")
+        elif (request.method, path) in OF_A_COLLECTION:
+            level = ("rw",)
+        if collection is not None and granted.allows(collection, level):
             return None
-        return PlainTextResponse("Forbidden: Write access is required", 403)
+        return PlainTextResponse("Forbidden: the token does not open this", 403)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:

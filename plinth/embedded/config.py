@@ -39,6 +39,7 @@ class Config:
     api_key: str | None = field(default=None, repr=False)
     alt_api_key: str | None = field(default=None, repr=False)
     read_only_api_key: str | None = field(default=None, repr=False)
+    jwt_rbac: bool = False
     max_request_mb: int = 32
     on_disk_payload: bool = True
     optimizers: dict[str, Any] = field(default_factory=dict)
@@ -60,6 +61,7 @@ def load(path: Path) -> Config:
             api_key=service.get("api_key"),
             alt_api_key=service.get("alt_api_key"),
             read_only_api_key=service.get("read_only_api_key"),
+            jwt_rbac=bool(service.get("jwt_rbac", False)),
             max_request_mb=int(service.get("max_request_size_mb", 32)),
             on_disk_payload=bool(storage.get("on_disk_payload", True)),
             optimizers={**OPTIMIZERS, **{key: renamed[key] for key in OPTIMIZERS if key in renamed}},

@@ -21,9 +21,12 @@ from plinth.embedded.config import Config
 from plinth.embedded.errors import ApiError, malformed, missing_collection, refused
 from plinth.embedded.parameters import check_parameters
 from plinth.embedded.snapshots import Snapshots
+from plinth.embedded.tokens import Granted
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 READER = "reader"
+# What its token opens, of a request that has one of some collections.
+GRANTED = "granted"
 """The key of a request's state that tells whether it came with the read-only key."""
 
 RED: dict[str, Any] = {
@@ -74,12 +77,19 @@ class Endpoints:
             began = time.perf_counter()
             check_parameters(request.query_params)
             engine = self.catalogue.engine(request.path_params["name"])
+            granted: Granted | None = getattr(request.state, GRANTED, None)
+
+            async def looked_up(collection: str, operation: str, body: dict[str, Any]) -> Any:
+                if granted is not None and not granted.allows(collection, ("r", "rw", "prw")):
+                    raise ApiError(403, f"Forbidden: Access to collection {collection} is required")
+                return await self.looked_up(collection, operation, body)
+
             async with self.body(request) as body:
-                split = await lookups.resolved(body, self.looked_up)
+                split = await lookups.resolved(body, looked_up)
                 answer = await engine.call(name, split["body"])
                 if split["with_lookup"] is not None:
                     result = orjson.loads(answer)
-                    await lookups.completed(result["groups"], split["with_lookup"], self.looked_up)
+                    await lookups.completed(result["groups"], split["with_lookup"], looked_up)
                     answer = orjson.dumps(result)
                 return _result(answer, began)
 

@@ -32,11 +32,18 @@ class Listen(ConfigModel):
 
 
 class QdrantServer(ConfigModel):
-    """Qdrant's REST."""
+    """Qdrant's REST; with ``collection_tokens`` it takes tokens that open one collection (its `jwt_rbac`)."""
 
     url: str
     api_key_file: Path | None = None
+    collection_tokens: bool = False
     ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _signs(self) -> Self:
+        if self.collection_tokens and self.api_key_file is None:
+            raise ValueError("tokens of a collection are signed with the API key; name api_key_file")
+        return self
 
 
 class PostgresServer(ConfigModel):

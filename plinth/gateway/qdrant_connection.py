@@ -15,6 +15,7 @@ import orjson
 
 from plinth.gateway.config import QdrantServer
 from plinth.gateway.http_connections import HttpAnswer, HttpConnections
+from plinth.gateway.qdrant_tokens import Access, QdrantTokens
 from plinth.secret_file import read_secret
 
 
@@ -25,18 +26,29 @@ class QdrantConnection:
         self._server = server
         self._connections: HttpConnections | None = None
         self._headers: dict[str, str] = {}
+        self._tokens: QdrantTokens | None = None
 
     async def send(
-        self, method: str, target: str, content: object = None, *, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        target: str,
+        content: object = None,
+        *,
+        access: Access | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> HttpAnswer:
         """The answer to a request; raises :class:`plinth.gateway.http_connections.ConnectionLostError`.
 
-        ``content`` is sent as JSON, ``headers`` are in addition to the server's key, or in its place.
+        ``content`` is sent as JSON. ``access`` is all that the request may do, where the server takes tokens; without
+        it the server's key goes along. ``headers`` are in addition.
         """
         if self._connections is None:
             self._connections = self._connected()
         body = b"" if content is None else orjson.dumps(content)
-        return await self._connections.request(method, target, self._headers | dict(headers or {}), body)
+        sent = {**self._headers, **(headers or {})}
+        if self._tokens is not None and access is not None:
+            sent |= self._tokens.headers(access)
+        return await self._connections.request(method, target, sent, body)
 
     async def close(self) -> None:
         """End its connections."""
@@ -48,7 +60,8 @@ class QdrantConnection:
         # A compressed answer waits 40 ms for an acknowledgement on a connection that is kept (docs/load.md).
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if server.api_key_file:
-            self._headers["api-key"] = read_secret(server.api_key_file)
+            self._headers["api-key"] = key = read_secret(server.api_key_file)
+            self._tokens = QdrantTokens(key) if server.collection_tokens else None
         context = ssl.create_default_context(cafile=server.ca_file) if server.url.startswith("https://") else None
         # Qdrant ends a connection that idles for five seconds; those that are kept for less never meet that.
         return HttpConnections(server.url, context=context, idle_s=3.0)

@@ -26,6 +26,7 @@ from plinth.gateway.errors import (
 from plinth.gateway.http_connections import ConnectionLostError
 from plinth.gateway.qdrant_connection import QdrantConnection, collection_target
 from plinth.gateway.qdrant_filters import Condition
+from plinth.gateway.qdrant_tokens import Access
 from plinth.gateway.tenancy import MARK
 from plinth.gateway.tracing import Tracing
 
@@ -43,6 +44,18 @@ class Description:
     dimension: int
     distance: str
     organisation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request of REST; without ``access`` it goes with the whole key, for what no token of a collection opens."""
+
+    operation: str
+    method: str
+    target: str
+    content: object = None
+    collection: str | None = None
+    access: Access | None = None
 
 
 class VectorStore:
@@ -63,7 +76,7 @@ class VectorStore:
 
     async def collections(self, within_s: float) -> list[str]:
         """The names of all."""
-        answer = await self._ask("list_collections", None, "GET", "/collections", None, within_s)
+        answer = await self._ask(_Request("list_collections", "GET", "/collections"), within_s)
         return [collection["name"] for collection in answer["collections"]]
 
     async def describe(self, collection: str, within_s: float) -> Description:
@@ -71,8 +84,9 @@ class VectorStore:
         now = time.monotonic()
         at, description = self._descriptions.get(collection, (-math.inf, None))
         if description is None or now - at > DESCRIPTION_S:
-            target = collection_target(collection)
-            description = _description(await self._ask("get_collection", collection, "GET", target, None, within_s))
+            target, access = collection_target(collection), Access(collection, "r")
+            request = _Request("get_collection", "GET", target, collection=collection, access=access)
+            description = _description(await self._ask(request, within_s))
             self._descriptions[collection] = (now, description)
         return description
 
@@ -80,14 +94,14 @@ class VectorStore:
         """Make a collection with the gateway's mark; raises ALREADY_EXISTS."""
         content = {"vectors": vectors, "metadata": {MARK: {"organisation": organisation}}}
         target = collection_target(collection)
-        await self._ask("create_collection", collection, "PUT", target, content, within_s)
+        await self._ask(_Request("create_collection", "PUT", target, content, collection), within_s)
         self._descriptions.pop(collection, None)
 
     async def drop(self, collection: str, within_s: float) -> None:
         """Remove a collection."""
         self._descriptions.pop(collection, None)
         target = collection_target(collection)
-        await self._ask("delete_collection", collection, "DELETE", target, None, within_s)
+        await self._ask(_Request("delete_collection", "DELETE", target, collection=collection), within_s)
 
     async def upsert(self, collection: str, points: Sequence[QdrantPoint], within_s: float) -> None:
         """Write points in one operation; they are searched when it returns."""
@@ -144,31 +158,31 @@ class VectorStore:
     ) -> Any:
         target = collection_target(collection, path, timeout=_whole(within_s))
         given = {key: value for key, value in content.items() if value is not None}
-        return await self._ask(operation, collection, "POST", target, given, within_s)
+        request = _Request(operation, "POST", target, given, collection, Access(collection, "r"))
+        return await self._ask(request, within_s)
 
     async def _write(
         self, operation: str, method: str, collection: str, path: str, content: object, within_s: float
     ) -> None:
         target = collection_target(collection, path, wait="true", timeout=_whole(within_s))
-        answer = await self._ask(operation, collection, method, target, content, within_s)
+        request = _Request(operation, method, target, content, collection, Access(collection, "prw"))
+        answer = await self._ask(request, within_s)
         if answer["status"] != "completed":
             # It has the write, and does it later.
             raise timed_out()
 
-    async def _ask(
-        self, operation: str, collection: str | None, method: str, target: str, content: object, within_s: float
-    ) -> Any:
+    async def _ask(self, request: _Request, within_s: float) -> Any:
         if self._tracing is None:
-            return await self._result(method, target, content, within_s, {})
-        with self._tracing.qdrant_span(operation, collection) as headers:
-            return await self._result(method, target, content, within_s, headers)
+            return await self._result(request, within_s, {})
+        with self._tracing.qdrant_span(request.operation, request.collection) as headers:
+            return await self._result(request, within_s, headers)
 
-    async def _result(
-        self, method: str, target: str, content: object, within_s: float, headers: Mapping[str, str]
-    ) -> Any:
+    async def _result(self, request: _Request, within_s: float, headers: Mapping[str, str]) -> Any:
         try:
             async with asyncio.timeout(max(0.0, within_s)):
-                answer = await self._connection.send(method, target, content, headers=headers)
+                answer = await self._connection.send(
+                    request.method, request.target, request.content, access=request.access, headers=headers
+                )
             if answer.status != 200:
                 raise _of_status(answer.status, answer.body)
             return orjson.loads(answer.body)["result"]
@@ -178,7 +192,7 @@ class VectorStore:
             log.warning("qdrant: %s", error)
             raise unavailable() from None
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            log.warning("qdrant answered %s with something else than its API says", method)
+            log.warning("qdrant answered %s with something else than its API says", request.operation)
             raise unavailable() from None
 
 

@@ -137,6 +137,7 @@ def _values(settings: Settings, root: Path) -> dict[str, Any]:
         "gateway": wanted,
         "database": GATEWAY_DATABASE,
         "scheme": "https" if settings.qdrant.tls else "http",
+        "collection_tokens": settings.qdrant.jwt_rbac,
         "collections": collections_declared(settings, root),
         "secrets": {
             "qdrant": API_KEY if settings.qdrant.auth else None,

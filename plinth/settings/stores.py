@@ -56,6 +56,10 @@ class Qdrant(Model):
         None, description="A second full key, while applications change to another."
     )
     read_only_api_key: HeaderSecret | None = Field(None, description="Generated and kept when absent.")
+    jwt_rbac: bool = Field(
+        False,
+        description="Take tokens, signed with the key, that open a part; the gateway has one per collection.",
+    )
     tls: Tls | None = None
     cpus: float | None = Field(None, gt=0, description="Cores; the tier's when absent.")
     memory_mib: int | None = Field(None, ge=512, description="MiB; the tier's when absent.")

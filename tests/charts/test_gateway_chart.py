@@ -69,7 +69,7 @@ def test_the_gateway_is_configured_as_elsewhere_and_its_worker_holds_no_key_that
     values: dict[str, Any], tls: dict[str, Any] | None
 ) -> None:
     images = {"plinth": "registry.test/plinth:0.1.0"}
-    given = {"qdrant": {"tls": tls}, "gateway": {"enabled": True, **values}}
+    given = {"qdrant": {"tls": tls, "jwt_rbac": tls is not None}, "gateway": {"enabled": True, **values}}
     made = target(parse({"target": "kubernetes", "kubernetes": {"images": images}, **given}, source="x"))
     beside = parse({"target": "docker", **given}, source="x")
     paths = {f"{name}.secret": f"/etc/plinth-secrets/{path}" for name, path in GATEWAY_FILES.items()}
@@ -80,6 +80,9 @@ def test_the_gateway_is_configured_as_elsewhere_and_its_worker_holds_no_key_that
         other = yaml.safe_load(written["gateway.yaml"])
         wanted = GatewayConfig.model_validate({**other, "audit": {"required": beside.gateway.audit_required}})
         assert found == wanted, service.name
+        # Tokens of a collection are for a server that takes them.
+        node = yaml.safe_dump(of("StatefulSet", made)["qdrant"])
+        assert found.qdrant.collection_tokens == ("jwt_rbac" in node) == (tls is not None)
     ((_, server),) = pods([of("Deployment", made)["gateway"]])
     ((_, worker),) = pods([of("Deployment", made)["gateway-worker"]])
     held = {made.secrets()[secret][key] for secret, key in secrets_read(worker)}

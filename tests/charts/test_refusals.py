@@ -33,6 +33,7 @@ CASES = [
     ("gateway", W + S + T + "qdrant: {caSecret: c}", "which is reached without TLS"),
     ("gateway", W + S + T + "provider: {name: http, url: 'http://m.test/v1'}", "has a url and a model"),
     ("gateway", W + S + T + "provider: {name: mock, model: m}", "which asks no address"),
+    ("gateway", W + S + T + "qdrant: {collectionTokens: true}", "no key would sign them"),
     ("gateway", W + S + T + "tracing: {existingSecret: s}", "so nothing is traced"),
     ("gateway", W + S + T + "provider: {dimension: 8}", "makes vectors of 384 values"),
     ("gateway", W + S + T + "autoscaling: {enabled: true, maxReplicas: 1}", "below autoscaling.minReplicas"),

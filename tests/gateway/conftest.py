@@ -24,10 +24,11 @@ import yaml
 from plinth.gateway.caller import Scope
 from plinth.gateway.tokens import issue_token
 from plinth.scratch import free_port
-from tests.conftest import KEY, Server, make_server
+from tests.conftest import KEY, Server, make_server, real_qdrant
 from tests.gateway.collector import Collector
 from tests.migrated import postgres_server
 
+QDRANT = "qdrant" if real_qdrant() else "embedded"
 SIGNING_KEY = "signing-key-for-tests-of-32-bytes-and-more"
 METRICS_TOKEN = "metrics-token-for-tests"
 START_DEADLINE_S = 60
@@ -252,8 +253,8 @@ def login(organisation: str, user: str = "user", *scopes: Scope) -> dict[str, st
 
 @pytest.fixture(scope="session")
 def qdrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The embedded engine with the stack's own collections."""
-    server = make_server("embedded", tmp_path_factory.mktemp("qdrant"))
+    """A server with the stack's own collections: the real one where there is a binary, else the embedded engine."""
+    server = make_server(QDRANT, tmp_path_factory.mktemp("qdrant"), jwt_rbac=True)
     server.start()
     with httpx.Client(base_url=server.url, headers={"api-key": KEY}, timeout=30) as client:
         for spec in COLLECTIONS:
@@ -306,7 +307,7 @@ def make_gateway(
             (directory / name).write_text(secret)
         config = {
             "listen": {"host": "127.0.0.1", "http_port": free_port(), "grpc_port": free_port()},
-            "qdrant": {"url": qdrant.url, "api_key_file": str(directory / "qdrant")},
+            "qdrant": {"url": qdrant.url, "api_key_file": str(directory / "qdrant"), "collection_tokens": True},
             "postgres": {
                 "host": database.host,
                 "port": database.port,

@@ -56,6 +56,9 @@ def settings(**values: Any) -> Settings:
         ({"backup": {"ca_cert": "ca.pem", "repository": "s3:http://h/b"}}, {}, "names none with TLS"),
         ({"backup": {"ca_cert": "ca.pem"}}, {}, "names none with TLS"),
         ({"backup": {"repository": "rest:https://me:pass@host/plinth"}}, {}, "has a secret in its address"),
+        ({"qdrant": {"jwt_rbac": True, "auth": False}}, {}, "no key signs tokens"),
+        ({"qdrant": {"jwt_rbac": True, "api_key": "short"}}, {}, "qdrant.api_key has 5 characters"),
+        ({"qdrant": {"jwt_rbac": True, "alt_api_key": "k" * 31}}, {}, "qdrant.alt_api_key has 31 characters"),
         ({"gateway": {"enabled": True}, "redis": {"enabled": False}}, {}, "the gateway needs Redis"),
         ({"gateway": {"enabled": True}, "postgres": {"enabled": False}}, {}, "the gateway needs Postgres"),
         ({"gateway": {"enabled": True, "replicas": 2}}, {}, "the docker target runs one of each"),
@@ -80,6 +83,7 @@ def test_refused(values: dict[str, Any], deployed: Deployed, words: str) -> None
         ({"qdrant": {"nodes": 3, "allow_single_replica": True}}, {}),
         ({"qdrant": {"version": "1.19.1"}}, {"qdrant_version": "1.18.3"}),
         ({"gateway": {"enabled": True}}, {}),
+        ({"gateway": {"enabled": True}, "qdrant": {"jwt_rbac": True, "api_key": "k" * 32}}, {}),
         ({"gateway": {"enabled": True, "replicas": 2, "replicas_max": 4}, "target": "kubernetes"}, {}),
         ({"gateway": {"enabled": True}, "bind_address": "0.0.0.0", "docker": {"publish": ["gateway"]}}, {}),
         # Volumes have a size on kubernetes alone, where the claims are asked. A run that failed wrote this once.

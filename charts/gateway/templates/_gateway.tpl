@@ -26,6 +26,9 @@
 {{- if and (eq $v.provider.name "minilm") (ne (int $v.provider.dimension) 384) -}}
 {{- fail (printf "provider.dimension is %d, and minilm makes vectors of 384 values; set that." (int $v.provider.dimension)) -}}
 {{- end -}}
+{{- if and $v.qdrant.collectionTokens (not $v.qdrant.existingSecret) -}}
+{{- fail "qdrant.collectionTokens is true and qdrant.existingSecret is empty, so no key would sign them; name the Secret with the API key." -}}
+{{- end -}}
 {{- if and $v.tracing.existingSecret (not $v.tracing.endpoint) -}}
 {{- fail "tracing.existingSecret is set and tracing.endpoint is empty, so nothing is traced; set the collector's address, or leave the Secret out." -}}
 {{- end -}}
@@ -63,6 +66,9 @@ qdrant:
   url: {{ $v.qdrant.url }}
 {{- if $v.qdrant.existingSecret }}
   api_key_file: /etc/plinth-secrets/qdrant-api-key
+{{- if $v.qdrant.collectionTokens }}
+  collection_tokens: true
+{{- end }}
 {{- end }}
 {{- if $v.qdrant.caSecret }}
   ca_file: /etc/plinth-secrets/qdrant-ca

@@ -107,6 +107,7 @@ def _stores(settings: Settings, names: Layout) -> dict[str, Any]:
             "url": f"{scheme}://{names.address('qdrant', 'http')}",
             "existingSecret": STORES if settings.qdrant.auth else "",
             "apiKeyKey": "qdrant-api-key",
+            "collectionTokens": settings.qdrant.jwt_rbac,
             "caSecret": STORES if qd.tls_ca(settings.qdrant.tls) else "",
             "caKey": QDRANT_CA,
         },

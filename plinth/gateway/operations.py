@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +51,7 @@ from plinth.gateway.tenancy import (
     tenant_of,
 )
 from plinth.gateway.vector_store import Description, VectorStore
+from plinth.gateway.write_order import WriteOrder
 
 _DISTANCES = {"Cosine": "Cosine", "Euclidean": "Euclid", "Dot": "Dot"}
 _NAMES: Mapping[str, Any] = {"Cosine": "Cosine", "Euclid": "Euclidean", "Dot": "Dot", "Manhattan": "Manhattan"}
@@ -105,6 +106,7 @@ class Operations:
         self._cache = cache
         self._limits = limits
         self._metrics = metrics
+        self._order = WriteOrder()
 
     async def create_collection(self, call: Call, request: CreateCollection) -> Collection:
         """A new collection of the caller's organisation."""
@@ -155,8 +157,7 @@ class Operations:
                 raise GatewayError(
                     ErrorKind.permission_denied, "a shared collection is not deleted here; delete your points in it"
                 )
-            await self._store.drop(tenant.collection, call.remaining_s)
-            await self._changed(tenant)
+            await self._write(call, tenant, lambda within_s: self._store.drop(tenant.collection, within_s))
 
     async def upsert(self, call: Call, name: str, points: Sequence[Point]) -> int:
         """Write points, all or none (BR-006); of two with one id the last is written (EC-008). Returns how many."""
@@ -166,8 +167,7 @@ class Operations:
                 raise invalid("points", f"a batch has 1 to {POINTS_MAX} points")
             tenant, description = await self.tenant(call, name)
             written = points_to_store(tenant, points, description.dimension)
-            await self._store.upsert(tenant.collection, written, call.remaining_s)
-            await self._changed(tenant)
+            await self._write(call, tenant, lambda within_s: self._store.upsert(tenant.collection, written, within_s))
             return len(written)
 
     async def delete(self, call: Call, name: str, request: DeletePoints) -> int:
@@ -183,10 +183,15 @@ class Operations:
             else:
                 condition = qdrant_filter(request.filter) if request.filter else {}
                 selector = tenant.filter(condition) or condition
-            deleted = await self._store.count(tenant.collection, tenant.filter(condition), call.remaining_s)
-            if deleted:
-                await self._store.delete(tenant.collection, selector, call.remaining_s)
-                await self._changed(tenant)
+            deleted = 0
+
+            async def delete(within_s: float) -> None:
+                nonlocal deleted
+                deleted = await self._store.count(tenant.collection, tenant.filter(condition), within_s)
+                if deleted:
+                    await self._store.delete(tenant.collection, selector, within_s)
+
+            await self._write(call, tenant, delete)
             return deleted
 
     async def get(self, call: Call, name: str, request: Get) -> list[StoredPoint]:
@@ -293,6 +298,15 @@ class Operations:
     async def count_points(self, call: Call, tenant: Tenant, point_ids: Sequence[str]) -> int:
         """How many of Qdrant's ids are there."""
         return await self._store.count(tenant.collection, tenant.filter(has_id(point_ids)), call.remaining_s)
+
+    async def _write(self, call: Call, tenant: Tenant, write: Callable[[float], Awaitable[None]]) -> None:
+        """A write within what is left of the call's time; searches that begin after it see it."""
+
+        async def landed() -> None:
+            await self._changed(tenant)
+
+        await self._order.write(tuple(_cache_scope(tenant)), write, call.remaining_s, landed)
+        await landed()
 
     async def _changed(self, tenant: Tenant) -> None:
         if self._cache:

@@ -29,6 +29,7 @@ from plinth.gateway.qdrant_filters import Condition
 from plinth.gateway.qdrant_tokens import Access
 from plinth.gateway.tenancy import MARK
 from plinth.gateway.tracing import Tracing
+from plinth.gateway.write_order import PATIENCE_S
 
 # How long the gateway may take a collection for what it was.
 DESCRIPTION_S = 5.0
@@ -104,7 +105,7 @@ class VectorStore:
         await self._ask(_Request("delete_collection", "DELETE", target, collection=collection), within_s)
 
     async def upsert(self, collection: str, points: Sequence[QdrantPoint], within_s: float) -> None:
-        """Write points in one operation; they are searched when it returns."""
+        """Write points in one operation; they are searched when it returns. It ends as :class:`WriteOrder` has it."""
         await self._write("upsert", "PUT", collection, "/points", {"points": points}, within_s)
 
     async def delete(self, collection: str, selector: Condition | list[str], within_s: float) -> None:
@@ -166,9 +167,10 @@ class VectorStore:
     ) -> None:
         target = collection_target(collection, path, wait="true", timeout=_whole(within_s))
         request = _Request(operation, method, target, content, collection, Access(collection, "prw"))
-        answer = await self._ask(request, within_s)
+        # Qdrant is told of the deadline; whoever has gone at it is not waited for here, but the write is.
+        answer = await self._ask(request, within_s + PATIENCE_S)
         if answer["status"] != "completed":
-            # It has the write, and does it later.
+            # It is in Qdrant's log, before whatever comes later.
             raise timed_out()
 
     async def _ask(self, request: _Request, within_s: float) -> Any:

@@ -38,6 +38,7 @@ FILLED: dict[str, Any] = {
     "gateway": {
         "tokens": {"signing_key": "s" * 32},
         "provider": {"name": "http", "url": "https://models.example/v1", "model": "m", "api_key": "s" * 8},
+        "tracing": {"endpoint": "https://traces.example", "headers": "x-key=s"},
     },
 }
 

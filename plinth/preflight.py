@@ -248,6 +248,11 @@ def _gateway(settings: Settings) -> Iterator[str]:
                     f"plinth:gateway.{key} is {number}, and the {settings.target} target runs one of each; leave it "
                     "out, or set plinth:target to kubernetes."
                 )
+    elif wanted.processes not in (None, 1):
+        yield (
+            f"plinth:gateway.processes is {wanted.processes}, and a pod has one; set plinth:gateway.replicas in its "
+            "place."
+        )
     elif wanted.replicas_max is not None and wanted.replicas_max < wanted.replicas:
         yield (
             f"plinth:gateway.replicas_max is {wanted.replicas_max}, less than plinth:gateway.replicas, "

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 
 import psycopg
@@ -24,6 +23,8 @@ from plinth.gateway.jobs.dispatcher import run_dispatcher
 from plinth.gateway.jobs.schema import migrate
 from plinth.gateway.jobs.worker import run_worker
 from plinth.gateway.metrics import GatewayMetrics
+from plinth.gateway.metrics_page import MetricsPage, common_page
+from plinth.gateway.processes import ServerProcess, join, run_processes, shared_socket
 from plinth.gateway.server import (
     Gateway,
     count_failures,
@@ -42,16 +43,21 @@ RETRY_S = 1.0
 log = logging.getLogger("plinth.gateway")
 
 
-async def serve(config: GatewayConfig) -> None:
-    """Serve until SIGTERM or SIGINT, and finish what has begun."""
-    stop = asyncio.Event()
+async def serve(config: GatewayConfig, process: ServerProcess | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, and finish what has begun. ``process`` is set where several share the ports."""
+    stop, listen, page, sockets = asyncio.Event(), config.listen, None, None
     async with gateway(config) as parts:
-        grpc_server = await _grpc_server(parts)
-        http_server = _http_server(parts)
-        dispatching = asyncio.create_task(_dispatch(config, parts.metrics, stop))
+        if process:
+            page = await common_page(parts.metrics.registry, process, listen.processes)
+            sockets = [shared_socket(listen.host, listen.http_port)]
+        grpc_server = await _grpc_server(parts, reuse_port=process is not None)
+        http_server = _http_server(parts, page)
+        # One of them dispatches: it ends with the others, so there always is one.
+        is_dispatcher = process is None or process.number == 0
+        dispatching = asyncio.create_task(_dispatch(config, parts.metrics, stop) if is_dispatcher else stop.wait())
         stopping = asyncio.create_task(_stop_with(http_server, grpc_server))
         try:
-            await http_server.serve()
+            await http_server.serve(sockets)
         finally:
             stop.set()
             http_server.should_exit = True
@@ -96,11 +102,11 @@ def _migrate(dsn: str) -> None:
             log.info("the database of jobs has the schema of version %s", version)
 
 
-def _http_server(parts: Gateway) -> uvicorn.Server:
+def _http_server(parts: Gateway, metrics_page: MetricsPage | None) -> uvicorn.Server:
     listen = parts.config.listen
     return uvicorn.Server(
         uvicorn.Config(
-            parts.rest_app(),
+            parts.rest_app(metrics_page),
             host=listen.host,
             port=listen.http_port,
             http=Connection,
@@ -122,7 +128,7 @@ async def _stop_with(http_server: uvicorn.Server, grpc_server: GrpcServer) -> No
     await grpc_server.stop(STOP_S)
 
 
-async def _grpc_server(parts: Gateway) -> GrpcServer:
+async def _grpc_server(parts: Gateway, *, reuse_port: bool) -> GrpcServer:
     listen, limits = parts.config.listen, parts.config.limits
     host = f"[{listen.host}]" if ":" in listen.host else listen.host
     return await serve_grpc(
@@ -134,6 +140,7 @@ async def _grpc_server(parts: Gateway) -> GrpcServer:
         tls=Tls(listen.cert_file, listen.key_file) if listen.cert_file and listen.key_file else None,
         request_s=limits.request_s,
         message_bytes=limits.body_bytes,
+        reuse_port=reuse_port,
         tracing=parts.tracing,
     )
 
@@ -143,14 +150,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m plinth.gateway")
     parser.add_argument("role", choices=("server", "worker"))
     parser.add_argument("--config-path", type=Path, required=True)
+    # Of the processes that the server starts.
+    parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     log_lines()
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # On loopback and in the stack's own network; preflight refuses it elsewhere.
-    warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
     try:
         config = load_config(arguments.config_path, os.environ)
-        uvloop.run(serve(config) if arguments.role == "server" else work(config))
+        if arguments.role == "worker":
+            uvloop.run(work(config))
+        elif arguments.process is not None:
+            process = ServerProcess(arguments.process, arguments.directory)
+            join(process)
+            uvloop.run(serve(config, process))
+        elif config.listen.processes > 1:
+            sys.exit(run_processes(arguments.config_path, config.listen))
+        else:
+            uvloop.run(serve(config))
     except (UserError, OSError) as error:
         sys.exit(visible(f"plinth gateway: {error}"))
     except (KeyboardInterrupt, asyncio.CancelledError):

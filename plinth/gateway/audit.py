@@ -120,7 +120,8 @@ class AuditLog:
         """Rename the file to `.1`, that to `.2`, and so on; the oldest goes."""
         self._close()
         self._size = 0
-        if self._path is None:
+        # Another process may have renamed it just now.
+        if self._path is None or not self._path.exists() or self._path.stat().st_size <= FILE_MAX_BYTES:
             return
         for number in range(FILES_MAX - 1, 0, -1):
             older = self._path.with_name(f"{self._path.name}.{number}")

@@ -22,13 +22,17 @@ class ConfigModel(BaseModel):
 
 
 class Listen(ConfigModel):
-    """Where the gateway serves; TLS on both ports where a certificate is named."""
+    """Where the gateway serves; TLS on both ports where a certificate is named.
+
+    ``processes`` is how many servers share the ports.
+    """
 
     host: str
     http_port: int
     grpc_port: int | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    processes: int = Field(1, ge=1, le=32)
 
 
 class QdrantServer(ConfigModel):

@@ -23,6 +23,7 @@ from plinth.gateway.jobs.database import Pool, connection_pool
 from plinth.gateway.jobs.jobs import Jobs
 from plinth.gateway.jobs.store import JobStore
 from plinth.gateway.metrics import GatewayMetrics
+from plinth.gateway.metrics_page import MetricsPage
 from plinth.gateway.operations import Operations
 from plinth.gateway.providers import embedder_for
 from plinth.gateway.qdrant_connection import QdrantConnection
@@ -36,7 +37,8 @@ from plinth.gateway.tracing import Tracing, tracing_of
 from plinth.gateway.vector_store import VectorStore
 from plinth.secret_file import read_secret
 
-POOL_MAX = 8
+# Connections to Postgres of a gateway, shared among its processes, and of each at least.
+POOL_MAX, POOL_MIN = 8, 3
 REDIS_CONNECTIONS_MAX = 64
 
 
@@ -53,7 +55,7 @@ class Gateway:
     jobs: Jobs
     tracing: Tracing | None = None
 
-    def rest_app(self) -> ASGIApp:
+    def rest_app(self, metrics_page: MetricsPage | None = None) -> ASGIApp:
         """The REST application."""
         limits = self.config.limits
         token = self.config.metrics_token_file
@@ -67,6 +69,7 @@ class Gateway:
             request_s=limits.request_s,
             body_bytes=limits.body_bytes,
             metrics_token=read_secret(token) if token else None,
+            metrics_page=metrics_page,
             tracing=self.tracing,
         )
 
@@ -85,7 +88,7 @@ async def gateway(config: GatewayConfig) -> AsyncIterator[Gateway]:
         parts.push_async_callback(store.close)
         redis = redis_client(config.redis)
         parts.push_async_callback(redis.aclose)
-        postgres = connection_pool(postgres_dsn(config), POOL_MAX)
+        postgres = connection_pool(postgres_dsn(config), max(POOL_MIN, POOL_MAX // config.listen.processes))
         await postgres.open(wait=False)
         parts.push_async_callback(postgres.close)
         embedder = embedder_for(config.provider)

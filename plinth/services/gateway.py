@@ -17,6 +17,7 @@ from plinth.services.qdrant import tls_ca as qdrant_ca
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
 from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Scrape, Service
 from plinth.settings import GATEWAY_DATABASE, Settings, Tls
+from plinth.tiers import Tier
 
 NAME, WORKER = "gateway", "gateway-worker"
 SIGNING_KEY = "gateway_signing_key"
@@ -27,6 +28,8 @@ TRACING_HEADERS = "gateway_tracing_headers"
 TLS = ("gateway_tls_cert", "gateway_tls_key", "gateway_tls_ca")
 AUDIT = "audit"
 CONFIG = "gateway.yaml"
+# An event loop uses one core: as many of them as the tier has cores and memory for.
+PROCESSES = {Tier.small: 1, Tier.medium: 2, Tier.large: 3}
 # Where a container has its audit log.
 AUDIT_DIRECTORY = "/var/lib/plinth/audit"
 
@@ -135,6 +138,7 @@ def _values(settings: Settings, root: Path) -> dict[str, Any]:
     wanted = settings.gateway
     return {
         "gateway": wanted,
+        "processes": wanted.processes or PROCESSES[settings.tier],
         "database": GATEWAY_DATABASE,
         "scheme": "https" if settings.qdrant.tls else "http",
         "collection_tokens": settings.qdrant.jwt_rbac,

@@ -82,6 +82,9 @@ class Gateway(Model):
     http_port: Port = 8000
     grpc_port: Port = 8001
     worker_port: Port = Field(8002, description="The metrics of the worker that does jobs.")
+    processes: int | None = Field(
+        None, ge=1, le=32, description="Processes of the server on local and docker; 1, 2 or 3 by the tier when absent."
+    )
     replicas: int = Field(1, ge=1, le=64, description="Servers; more than one on kubernetes alone.")
     replicas_max: int | None = Field(
         None, ge=2, le=256, description="Servers are added up to this many as they are busy; on kubernetes alone."

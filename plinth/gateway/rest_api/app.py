@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
@@ -17,6 +17,7 @@ from plinth.gateway.audit import AuditLog
 from plinth.gateway.errors import ErrorKind, GatewayError
 from plinth.gateway.jobs.jobs import Jobs
 from plinth.gateway.metrics import GatewayMetrics
+from plinth.gateway.metrics_page import MetricsPage, own_page
 from plinth.gateway.operations import Operations
 from plinth.gateway.readiness import Readiness
 from plinth.gateway.rest_api.bodies import BoundedRequest
@@ -43,6 +44,7 @@ def rest_app(
     request_s: float = 30.0,
     body_bytes: int = 32 * 2**20,
     metrics_token: str | None = None,
+    metrics_page: MetricsPage | None = None,
     tracing: Tracing | None = None,
 ) -> ASGIApp:
     """The whole application, behind its guard."""
@@ -62,7 +64,7 @@ def rest_app(
     collections = collection_routes(operations, route_class=bounded)
     app.include_router(collections)
     app.include_router(job_routes(jobs, route_class=bounded))
-    _open_routes(app, readiness, metrics)
+    _open_routes(app, readiness, metrics_page or own_page(metrics.registry))
     _problems(app, audit)
     direct = DirectRoutes(app, collections.routes, Bounded, audit)
     return Guard(direct, verifier, audit, metrics, request_s=request_s, metrics_token=metrics_token, tracing=tracing)
@@ -81,7 +83,7 @@ def _bounded_route(request_class: type[BoundedRequest]) -> type[APIRoute]:
     return BoundedRoute
 
 
-def _open_routes(app: FastAPI, readiness: Readiness, metrics: GatewayMetrics) -> None:
+def _open_routes(app: FastAPI, readiness: Readiness, metrics_page: MetricsPage) -> None:
     @app.get("/readyz", tags=["health"], summary="Whether every dependency answers")
     async def readyz() -> JSONResponse:
         report = await readiness.report()
@@ -94,7 +96,7 @@ def _open_routes(app: FastAPI, readiness: Readiness, metrics: GatewayMetrics) ->
 
     @app.get(METRICS_PATH, include_in_schema=False)
     async def page() -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await metrics_page(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _problems(app: FastAPI, audit: AuditLog) -> None:

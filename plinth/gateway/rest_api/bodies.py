@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from plinth.gateway.errors import ErrorKind, GatewayError, invalid
 DEPTH_MAX = 64
 # From here on orjson makes a float of an integer.
 INTEGER_MAX = 2**63
+_NUMBERS = {int, float}
 # What a body becomes in memory at most: an object takes up to two hundred bytes, however few it has in the body. The
 # largest batch of vectors takes a third.
 MEMORY_MAX_BYTES = 160 * 2**20
@@ -88,9 +89,7 @@ def _is_plain(content: Any, colons: int) -> bool:
             else:
                 values = outer if isinstance(outer, list) else (outer,)
             types = set(map(type, values))
-            if float in types and not all(
-                -INTEGER_MAX < value < INTEGER_MAX for value in values if type(value) is float
-            ):
+            if float in types and _has_large(values if types <= _NUMBERS else _floats(values)):
                 return False
             if dict in types or list in types:
                 inner += [value for value in values if isinstance(value, dict | list)]
@@ -98,6 +97,14 @@ def _is_plain(content: Any, colons: int) -> bool:
             return keys == colons
         layer = inner
     return False
+
+
+def _has_large(numbers: Collection[float]) -> bool:
+    return max(numbers) >= INTEGER_MAX or min(numbers) <= -INTEGER_MAX
+
+
+def _floats(values: Iterable[Any]) -> list[float]:
+    return [value for value in values if type(value) is float]
 
 
 def _parsed(body: bytes) -> Any:

@@ -1,7 +1,7 @@
 """HTTP/1.1 to one server over connections that are kept: bytes out, bytes in, and nothing that a search has no use for.
 
-A request takes 0.03 ms of CPU; with httpx it takes 1.2 ms, with aiohttp 0.2 ms, and there is one in each search. The
-parser is httptools, which uvicorn has too. A connection carries one request at a time, and goes by no proxy.
+A request takes 0.03 ms of CPU, with httpx 1.2 ms, and there is one in each search. The parser is httptools, which
+uvicorn has too. A connection carries one request at a time. A server behind the user's proxy is asked by httpx.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
+import httpx
 from httptools import HttpParserError, HttpResponseParser
+
+from plinth.http_client import async_client_for, proxy_for
 
 # A server that takes longer to be connected to is away, in seconds.
 CONNECT_S = 5.0
@@ -36,8 +39,45 @@ class HttpAnswer:
     body: bytes
 
 
+class Connections(Protocol):
+    """Connections to one server."""
+
+    async def request(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+        """The answer; raises :class:`ConnectionLostError`. ``target`` is a path, quoted, with its query."""
+
+    async def close(self) -> None:
+        """End those that nobody uses."""
+
+
+def connections_to(url: str, context: ssl.SSLContext | None, *, idle_s: float) -> Connections:
+    """Connections to the server of an address: its own, or by the user's proxy where that is the way to it.
+
+    Raises :class:`plinth.errors.UserError` where the proxy cannot be used.
+    """
+    return ProxiedConnections(url, context) if proxy_for(url) else HttpConnections(url, context=context, idle_s=idle_s)
+
+
+class ProxiedConnections:
+    """Connections by the user's proxy."""
+
+    def __init__(self, url: str, context: ssl.SSLContext | None) -> None:
+        self._client = async_client_for(url, verify=context, timeout=httpx.Timeout(None, connect=CONNECT_S))
+
+    async def request(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+        """The answer; raises :class:`ConnectionLostError`."""
+        try:
+            answer = await self._client.request(method, target, headers=dict(headers), content=body)
+        except httpx.HTTPError as error:
+            raise ConnectionLostError(f"it cannot be reached by the proxy: {error}") from error
+        return HttpAnswer(answer.status_code, answer.content)
+
+    async def close(self) -> None:
+        """End them."""
+        await self._client.aclose()
+
+
 class HttpConnections:
-    """Connections to the server of an address.
+    """Connections to the server of an address, by no proxy.
 
     ``idle_max`` of them are kept between requests, ``idle_s`` at most: less than the server waits before it ends one.
     """
@@ -75,7 +115,7 @@ class HttpConnections:
             connection.close()
         return answer
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End those that nobody uses."""
         while self._idle:
             self._idle.pop().close()

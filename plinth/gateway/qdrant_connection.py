@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from plinth.gateway.config import QdrantServer
-from plinth.gateway.http_connections import HttpAnswer, HttpConnections
+from plinth.gateway.http_connections import Connections, HttpAnswer, connections_to
 from plinth.gateway.qdrant_tokens import Access, QdrantTokens
 from plinth.secret_file import read_secret
 
@@ -24,7 +24,7 @@ class QdrantConnection:
 
     def __init__(self, server: QdrantServer) -> None:
         self._server = server
-        self._connections: HttpConnections | None = None
+        self._connections: Connections | None = None
         self._headers: dict[str, str] = {}
         self._tokens: QdrantTokens | None = None
 
@@ -53,9 +53,9 @@ class QdrantConnection:
     async def close(self) -> None:
         """End its connections."""
         if self._connections is not None:
-            self._connections.close()
+            await self._connections.close()
 
-    def _connected(self) -> HttpConnections:
+    def _connected(self) -> Connections:
         server = self._server
         # A compressed answer waits 40 ms for an acknowledgement on a connection that is kept (docs/load.md).
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -64,7 +64,7 @@ class QdrantConnection:
             self._tokens = QdrantTokens(key) if server.collection_tokens else None
         context = ssl.create_default_context(cafile=server.ca_file) if server.url.startswith("https://") else None
         # Qdrant ends a connection that idles for five seconds; those that are kept for less never meet that.
-        return HttpConnections(server.url, context=context, idle_s=3.0)
+        return connections_to(server.url, context, idle_s=3.0)
 
 
 def collection_target(collection: str, path: str = "", **query: Any) -> str:

@@ -71,7 +71,7 @@ def exporter_for(config: TracingConfig) -> CountingExporter:
             headers=_headers(read_secret(config.headers_file)) if config.headers_file else None,
             timeout=EXPORT_S,
             compression=Compression.Gzip,
-            session=_session(config.endpoint),
+            session=session_for(config.endpoint),
         )
     )
 
@@ -98,7 +98,7 @@ def _headers(text: str) -> Mapping[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs if name.strip()}
 
 
-def _session(endpoint: str) -> requests.Session:
+def session_for(endpoint: str) -> requests.Session:
     """Connections by the user's proxy where others of Plinth's go by it; the surroundings decide nothing else."""
     session = requests.Session()
     session.trust_env = False

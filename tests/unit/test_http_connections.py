@@ -33,7 +33,7 @@ async def serving(script: Script, **options: float) -> AsyncIterator[HttpConnect
     try:
         yield connections
     finally:
-        connections.close()
+        await connections.close()
         server.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import requests
 import tenacity.nap
 import websocket
 import yaml
@@ -26,6 +28,10 @@ from plinth.backup import neo4j, remote
 from plinth.backup.config import LentGrafana, Neo4jStore
 from plinth.backup.node import Node
 from plinth.errors import UserError
+from plinth.gateway.config import QdrantServer
+from plinth.gateway.http_connections import ConnectionLostError
+from plinth.gateway.qdrant_connection import QdrantConnection
+from plinth.gateway.trace_exporter import session_for
 from plinth.grafana import change_password
 from plinth.kubernetes import forward
 from plinth.kubernetes.api import Cluster
@@ -133,10 +139,25 @@ def bolt(url: str, directory: Path) -> None:
         session.run("RETURN 1").consume()
 
 
+def gateway_qdrant(url: str, _: Path) -> None:
+    async def ask() -> None:
+        connection = QdrantConnection(QdrantServer(url=url))
+        with suppress(ConnectionLostError):
+            await connection.send("GET", "/collections")
+        await connection.close()
+
+    asyncio.run(ask())
+
+
+def gateway_traces(url: str, _: Path) -> None:
+    with suppress(requests.RequestException):
+        session_for(url).post(url, timeout=2)
+
+
 # Those that speak HTTP, and those whose protocol knows no proxy.
 HTTP = (
     *(qdrant, backup_node, grafana_admin, grafana_mark, grafana_database, repository, chroma, docker, cluster),
-    *(port_forward, probe("http"), probe("neo4j")),
+    *(port_forward, probe("http"), probe("neo4j"), gateway_qdrant, gateway_traces),
 )
 OTHERS = (probe("postgres"), probe("redis"), bolt)
 
@@ -260,8 +281,8 @@ def test_pulumis_own_channels_do_not_either(proxy: Proxy, tmp_path: Path) -> Non
 def test_no_client_is_made_elsewhere() -> None:
     made = ("httpx.Client(", "httpx.AsyncClient(", "httpx.get(", "httpx.post(", "httpx.head(", "httpx.stream(")
     others = ("urllib.request", "import requests", "urlopen(", "aiohttp", "new_client_from_config(")
-    # A socket of this machine knows no proxy.
-    allowed = {"plinth/http_client.py", "plinth/targets/docker/connection.py"}
+    # A socket of this machine knows no proxy, and the exporter of traces has a session of its own library.
+    allowed = {"plinth/http_client.py", "plinth/targets/docker/connection.py", "plinth/gateway/trace_exporter.py"}
     files = [*(ROOT / "plinth").rglob("*.py"), *(ROOT / "load").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]
     named = {
         f"{path.relative_to(ROOT)}: {word}"

@@ -34,6 +34,12 @@ def read(root: Path, path: str) -> BufferedReader:
         return os.fdopen(os.open(name, _READ, dir_fd=parent), "rb")
 
 
+def move(root: Path, path: str, to: str) -> None:
+    """Give what is at ``path`` below ``root`` another place below it, with the directories on the way."""
+    with _parent(root, path) as (parent, name), _parent(root, to, make=True) as (new_parent, new_name):
+        os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
+
+
 def remove(root: Path, path: str) -> None:
     """Take the file at ``path`` below ``root`` away; nothing where there is none."""
     with suppress(FileNotFoundError), _parent(root, path) as (parent, name):

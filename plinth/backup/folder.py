@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from typing import IO, BinaryIO
+from collections.abc import Sequence
+from typing import IO
 
 from plinth.backup.manifest import Piece
 from plinth.backup.restic import Restic
@@ -16,15 +15,12 @@ from plinth.visible import visible
 
 # Larger ones come from the kernel each time, and cost more than they save.
 PART = 1 << 18
-OpenFile = Callable[[str], BinaryIO | None]
 
 
-def fetch_folder(
-    restic: Restic, snapshot: Snapshot, folder: str, pieces: Sequence[Piece], open_file: OpenFile | None
-) -> dict[str, str]:
+def digests_of(restic: Restic, snapshot: Snapshot, folder: str, pieces: Sequence[Piece]) -> dict[str, str]:
     """Read a folder of a set; the SHA-256 of each of its ``pieces`` that is there.
 
-    ``open_file`` gives where the content of a path goes, if anywhere. It ends with what is no piece, or longer than it.
+    It ends with what is no piece, or longer than it.
     """
     by_path = {piece.path: piece for piece in pieces}
     digests: dict[str, str] = {}
@@ -41,8 +37,7 @@ def fetch_folder(
                     raise BackupError(
                         f"{visible(path)} of set {snapshot.short} is not what its manifest says; take another set."
                     )
-                with (open_file and open_file(path)) or nullcontext() as to:
-                    digests[path] = _copied(content, to)
+                digests[path] = _digest(content)
     except tarfile.TarError as error:
         raise BackupError(
             f"{folder} of set {snapshot.short} cannot be read ({error}); see `plinth backup verify`."
@@ -57,10 +52,8 @@ def _path(name: str, snapshot: Snapshot, folder: str) -> str:
     return name.removeprefix(root) if name.startswith(root) else f"{folder}/{name}"
 
 
-def _copied(content: IO[bytes], to: BinaryIO | None) -> str:
+def _digest(content: IO[bytes]) -> str:
     digest = hashlib.sha256()
     while chunk := content.read(PART):
         digest.update(chunk)
-        if to:
-            to.write(chunk)
     return digest.hexdigest()

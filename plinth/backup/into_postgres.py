@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from plinth.backup import databases
 from plinth.backup.config import PostgresStore
 from plinth.backup.manifest import DatabasePart, PostgresPart
-from plinth.backup.postgres import DIRECTORY, server_of
+from plinth.backup.postgres import server_of
 from plinth.backup.source import BEGUN, DONE, LONGEST, Source, Wish, shortened
 from plinth.backup.work import BackupError
 from plinth.postgres import Server
@@ -60,8 +60,6 @@ def restore(source: Source, part: PostgresPart, store: PostgresStore, wish: Wish
     """Restore what is wished; a sentence for each database."""
     server = server_of(store)
     chosen = wanted(part, wish)
-    left = [saved.path for saved in chosen if f"postgres/{saved.name}" not in source.made()]
-    source.fetch_folder(DIRECTORY, [part.globals_path, *left])
     roles, _ = source.fetch(part.globals_path)
     said = [f"postgres: {note}" for note in databases.make_roles(server, roles.read_text())]
     for saved in chosen:

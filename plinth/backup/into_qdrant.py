@@ -9,7 +9,6 @@ from plinth.backup.config import QdrantStore
 from plinth.backup.launcher import current
 from plinth.backup.manifest import Collection, QdrantPart
 from plinth.backup.node import Node, nodes
-from plinth.backup.qdrant import DIRECTORY
 from plinth.backup.source import BEGUN, DONE, Source, Wish
 from plinth.backup.work import BackupError
 from plinth.qdrant.client import collection_path
@@ -55,8 +54,6 @@ def refusals(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -
 def restore(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -> list[str]:
     """Restore what is wished; a sentence for each collection. Live names are taken once it is their turn."""
     chosen = wanted(part, wish)
-    left = [saved for saved in chosen if f"qdrant/{saved.name}" not in source.made()]
-    source.fetch_folder(DIRECTORY, [shard.path for saved in left for shard in saved.shards])
     restoring = _Restoring(source, part, nodes(store), store)
     return [restoring.one(saved, beside=wish.beside) for saved in chosen]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from plinth.backup.config import Config
-from plinth.backup.folder import fetch_folder
+from plinth.backup.folder import digests_of
 from plinth.backup.manifest import NAME, Manifest, differences, parse
 from plinth.backup.restic import Restic
 from plinth.backup.restic_output import Snapshot
@@ -105,7 +105,7 @@ def _verified(work: Work, restic: Restic, snapshot: Snapshot) -> Verified:
     for folder in folders if not wrong else ():
         work.say(f"reading {folder} of set {snapshot.short}")
         within = [piece for piece in pieces if piece.path.startswith(f"{folder}/")]
-        digests |= fetch_folder(restic, snapshot, folder, within, None)
+        digests |= digests_of(restic, snapshot, folder, within)
     for piece in pieces:
         if piece.path not in digests:
             work.say(f"reading {piece.path} of set {snapshot.short}")

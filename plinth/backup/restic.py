@@ -12,9 +12,10 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -40,6 +41,7 @@ from plinth.backup.restic_output import (
 )
 from plinth.backup.work import BackupError, Done, Work, tool
 from plinth.child import fixed_environment
+from plinth.files import pattern_of
 from plinth.repository_address import HIDDEN, login_in, masked
 
 _SECRET_IN_URL = re.compile(r"://[^/@\s]+@")
@@ -190,6 +192,19 @@ class Restic:
         """Read a file of a set whole, into ``to`` where it is given; its SHA-256. It ends where it is longer."""
         return self._dump(snapshot, piece.path, piece.size, to)
 
+    def restore(
+        self, snapshot: Snapshot, paths: Sequence[str], target: Path, is_over: Callable[[], bool] | None = None
+    ) -> Done:
+        """Write files of a set below ``target``, where they have the paths of the snapshot; how that ended.
+
+        It reads several packs at a time, which a dump does not. It is killed once ``is_over``.
+        """
+        chosen = [f"--include={pattern_of(f'{snapshot.path}/{path}')}" for path in paths]
+        done = self._run("restore", f"--target={target}", *chosen, "--", snapshot.id, is_over=is_over)
+        if done.code != 0:
+            self._refuse_opening(done)
+        return replace(done, err=self._clean(done.err))
+
     @contextmanager
     def stream(self, *arguments: str) -> Iterator[BufferedReader]:
         """What restic writes, as it comes; raises where it ends badly, and ends it where the block does."""
@@ -321,16 +336,16 @@ class Restic:
         found = remote.opened(self._work, argv, self._environment(), self._settings.location, self._is_absent)
         return self._run("cat", "config") if is_locked(found) else found
 
-    def _run(self, *arguments: str) -> Done:
+    def _run(self, *arguments: str, is_over: Callable[[], bool] | None = None) -> Done:
         """Run restic. What a killed run left locked is freed: we hold this machine's lock, and nobody of ours works.
 
         restic itself tells a lock whose process is gone; another machine's that lives is waited for.
         """
-        done = self._work.run(self._argv(*arguments), self._environment())
+        done = self._work.run(self._argv(*arguments), self._environment(), is_over=is_over)
         if is_locked(done):
             for _ in self._moments(done):
                 self._unlock()
-                done = self._work.run(self._argv(*arguments), self._environment())
+                done = self._work.run(self._argv(*arguments), self._environment(), is_over=is_over)
                 if not is_locked(done):
                     break
         return done

@@ -94,8 +94,12 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
         stores = chosen(manifest, wish)
         steps = {store: _step(store, fetching, target, wish) for store in stores}
         _refuse(steps, wish)
-        room.require(f"A restore of set {snapshot.short}", _needs(fetching, target, wish, stores))
-        _restore(steps, fetching, restored)
+        paths = {store: _paths(fetching, wish, store) for store in stores}
+        room.require(f"A restore of set {snapshot.short}", _needs(fetching, target, wish, paths))
+        # Postgres takes longest: it has its files first, and restores while the others' come.
+        others = [path for store, named in paths.items() if store != "postgres" for path in named]
+        with fetching.fetching(paths.get("postgres", []), others):
+            _restore(steps, fetching, restored)
         fetching.forget()
         shutil.rmtree(work.scratch, ignore_errors=True)
         return restored
@@ -169,30 +173,41 @@ def _refuse(steps: dict[str, Step], wish: Wish) -> None:
         raise BackupError(f"{' '.join(said)} Nothing was touched.{more}")
 
 
-def _needs(source: Source, target: Stores, wish: Wish, stores: Sequence[str]) -> dict[Path, int]:
-    """The room for what an earlier run, which was killed, has not yet fetched and not yet begun to make."""
+def _paths(source: Source, wish: Wish, store: str) -> list[str]:
+    """The files that a store is restored from, but for what an earlier run, which was killed, has made."""
     known, made = source.manifest, source.made()
-    databases = into_postgres.wanted(known.postgres, wish) if known.postgres and "postgres" in stores else []
-    collections = into_qdrant.wanted(known.qdrant, wish) if known.qdrant and "qdrant" in stores else []
-    databases = [each for each in databases if f"postgres/{each.name}" not in made]
-    collections = [each for each in collections if f"qdrant/{each.name}" not in made]
-    paths = [each.path for each in databases] + [shard.path for each in collections for shard in each.shards]
-    paths += [part.path for store in ("redis", "grafana") if store in stores and (part := getattr(known, store))]
-    graph = known.neo4j if "neo4j" in stores else None
-    if graph:
-        paths += [graph.nodes_path, graph.relationships_path]
+    if store == "postgres" and known.postgres:
+        databases = [each for each in into_postgres.wanted(known.postgres, wish) if f"postgres/{each.name}" not in made]
+        return [known.postgres.globals_path, *(each.path for each in databases)]
+    if store == "qdrant" and known.qdrant:
+        collections = [each for each in into_qdrant.wanted(known.qdrant, wish) if f"qdrant/{each.name}" not in made]
+        return [shard.path for each in collections for shard in each.shards]
+    if store == "neo4j" and known.neo4j:
+        return [known.neo4j.nodes_path, known.neo4j.relationships_path]
+    part = known.redis if store == "redis" else known.grafana
+    return [part.path] if part else []
+
+
+def _needs(source: Source, target: Stores, wish: Wish, paths: Mapping[str, Sequence[str]]) -> dict[Path, int]:
+    """The room for what an earlier run, which was killed, has not yet fetched and not yet begun to make."""
+    known = source.manifest
+    named = {path for each in paths.values() for path in each}
     needs = room.of_restore(
         source.work.fetched,
         target.data,
         known,
-        [path for path in paths if not source.is_here(path)],
-        databases,
-        collections,
+        [path for path in named if not source.is_here(path)],
+        [each for each in (known.postgres.databases if known.postgres else ()) if each.path in named],
+        [
+            each
+            for each in (known.qdrant.collections if known.qdrant else ())
+            if any(shard.path in named for shard in each.shards)
+        ],
         twice=wish.replace,
     )
-    if graph and target.data:
+    if "neo4j" in paths and target.data:
         needs[target.data] += room.graph(known)
-    if known.redis and "redis" in stores:
+    if known.redis and "redis" in paths:
         # A throw-away server reads a copy of it.
         needs[source.work.scratch] = known.piece(known.redis.path).size
     return needs

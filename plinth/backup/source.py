@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import threading
-from collections.abc import Collection, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import TemporaryDirectory
 
 from plinth import beneath
-from plinth.backup.folder import fetch_folder
 from plinth.backup.manifest import Manifest, Piece
 from plinth.backup.restic import Restic
 from plinth.backup.restic_output import Snapshot
@@ -29,8 +30,12 @@ LONGEST = 63
 # What a restore records of what it makes.
 BEGUN, DONE = "begun", "done"
 RECORD = "made.json"
-# From this share of a folder on it is fetched as a whole.
-SHARE_OF_FOLDER = 0.75
+# Files that one restic is asked for: their paths are its arguments.
+MOST_AT_ONCE = 1000
+# The directory that restic writes into: what comes whole leaves it.
+COMING = ".coming-"
+# What files take on a disk beyond their bytes.
+SPARE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,15 @@ def shortened(name: str, most: int) -> str:
         return name
     mark = f"_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return f"{name.encode()[: most - len(mark)].decode(errors='ignore')}{mark}"
+
+
+def _size(directory: Path) -> int:
+    """The bytes that the files below a directory take, as far as they stay while they are counted."""
+    total = 0
+    for path in directory.rglob("*"):
+        with suppress(OSError):
+            total += path.lstat().st_blocks * 512
+    return total
 
 
 def begun(fetched: Path, target: str) -> list[str]:
@@ -96,35 +110,61 @@ class Source:
         self._record = self._directory / RECORD
         self._recording = threading.Lock()
         self._turns = Turns()
-        self._fetched: set[str] = set()
+        self._coming: dict[str, Future[None]] = {}
+        self._is_over = threading.Event()
+        for left in self._directory.glob(f"{COMING}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
-    def fetch_folder(self, folder: str, paths: Collection[str]) -> None:
-        """Fetch some files of a folder at once, where they are most of it and none is here yet."""
-        within = [piece for piece in self.manifest.pieces if piece.path.startswith(f"{folder}/")]
-        chosen = [piece for piece in within if piece.path in paths]
-        share = sum(piece.size for piece in chosen), sum(piece.size for piece in within)
-        if len(chosen) < 2 or share[0] < SHARE_OF_FOLDER * share[1] or any(map(self.is_here, paths)):
+    @contextmanager
+    def fetching(self, *groups: Sequence[str]) -> Iterator[None]:
+        """Have restic write files of the set within the block, one group after the other.
+
+        :meth:`fetch` waits for those that are to come, and reads by itself what did not come whole.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            for group in groups:
+                self._coming |= dict.fromkeys(group, pool.submit(self._fetch_group, group))
+            try:
+                yield
+            finally:
+                self._is_over.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _fetch_group(self, paths: Sequence[str]) -> None:
+        missing = [self.manifest.piece(path) for path in paths if not self.is_here(path)]
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for first in range(0, len(missing), MOST_AT_ONCE):
+            some = missing[first : first + MOST_AT_ONCE]
+            folders = dict.fromkeys(piece.path.partition("/")[0] for piece in some)
+            self.work.say(f"fetching {', '.join(folders)}")
+            with TemporaryDirectory(prefix=COMING, dir=self._directory, ignore_cleanup_errors=True) as directory:
+                self._restore(some, Path(directory))
+
+    def _restore(self, pieces: Sequence[Piece], directory: Path) -> None:
+        most = sum(piece.size for piece in pieces) + SPARE
+
+        def is_over() -> bool:
+            return self._is_over.is_set() or _size(directory) > most
+
+        paths = [piece.path for piece in pieces]
+        done = self._restic.restore(self.snapshot, paths, directory, is_over)
+        if done.code < 0:
             return
-        self.work.say(f"fetching {folder}")
-        for piece in chosen:
-            beneath.remove(self._directory, piece.path)
-
-        def open_file(path: str) -> BinaryIO | None:
-            return beneath.create(self._directory, path) if path in paths else None
-
-        digests = fetch_folder(self._restic, self.snapshot, folder, within, open_file)
-        for piece in chosen:
-            if digests.get(piece.path) == piece.sha256:
-                self._fetched.add(piece.path)
-            else:
-                # Tried once more by itself, and refused there.
-                beneath.remove(self._directory, piece.path)
+        if done.code > 0:
+            # It may lack an attribute that this account may not set: what came is compared like everything else.
+            self.work.say(f"restic restore ended with exit {done.code}: {done.words}")
+        for piece in pieces:
+            written = f"{directory.name}{self.snapshot.path}/{piece.path}"
+            if self._is_at(written, piece):
+                beneath.move(self._directory, written, piece.path)
 
     def fetch(self, path: str) -> tuple[Path, Piece]:
         """A file of the set, compared with its checksum."""
         piece = self.manifest.piece(path)
         to = self._directory / path
-        if self.is_here(path) and (path in self._fetched or self._is_as_saved(piece)):
+        if coming := self._coming.get(path):
+            coming.result()
+        if self.is_here(path) and self._is_as_saved(piece):
             return to, piece
         beneath.remove(self._directory, path)
         self.work.say(f"fetching {path}")
@@ -149,9 +189,13 @@ class Source:
 
     def is_here(self, path: str) -> bool:
         """Whether a file was fetched before, by its size."""
+        return self._is_at(path, self.manifest.piece(path))
+
+    def _is_at(self, path: str, piece: Piece) -> bool:
         try:
             with beneath.read(self._directory, path) as file:
-                return os.fstat(file.fileno()).st_size == self.manifest.piece(path).size
+                about = os.fstat(file.fileno())
+                return stat.S_ISREG(about.st_mode) and about.st_size == piece.size
         except OSError:
             return False
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from plinth.backup.manifest import Piece
 
 Say = Callable[[str], None]
+WATCH_S = 0.2
 
 
 class BackupError(UserError):
@@ -98,9 +99,13 @@ class Work:
         *,
         cwd: Path | None = None,
         stdout: IO[bytes] | None = None,
+        is_over: Callable[[], bool] | None = None,
     ) -> Done:
-        """Run a program to its end. It holds the lock too: one that outlives a killed run keeps the next one out."""
-        process = subprocess.run(
+        """Run a program to its end. It holds the lock too: one that outlives a killed run keeps the next one out.
+
+        It is killed once ``is_over``, which is asked several times a second.
+        """
+        with subprocess.Popen(
             [str(argument) for argument in argv],
             cwd=cwd,
             env=fixed_environment({"TMPDIR": str(self.temporary), **(environment or {})}),
@@ -108,10 +113,23 @@ class Work:
             stdout=stdout or subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=(self.lock,),
-            check=False,
-        )
-        out = (process.stdout or b"").decode(errors="replace")
-        return Done(process.returncode, out, process.stderr.decode(errors="replace"))
+        ) as process:
+            try:
+                out, err = _output(process, is_over)
+            except BaseException:
+                process.kill()
+                raise
+        return Done(process.returncode, (out or b"").decode(errors="replace"), err.decode(errors="replace"))
+
+
+def _output(process: subprocess.Popen[bytes], is_over: Callable[[], bool] | None) -> tuple[bytes | None, bytes]:
+    while is_over:
+        try:
+            return process.communicate(timeout=WATCH_S)
+        except subprocess.TimeoutExpired:
+            if is_over():
+                process.kill()
+    return process.communicate()
 
 
 @contextmanager

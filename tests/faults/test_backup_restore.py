@@ -66,13 +66,12 @@ restore.run(source, target, Wish(stores=tuple(sys.argv[3:])), lambda line: print
 """
 # Postgres and Qdrant are restored at the same time: their later steps are met where one is restored alone.
 STEPS = (
+    ("fetching postgres",),
     ("fetching qdrant",),
-    ("fetching postgres", "postgres"),
     ("restoring postgres core", "postgres"),
     ("takes the name core", "postgres"),
-    ("fetching qdrant", "qdrant"),
     ("restoring qdrant trades_v1", "qdrant"),
-    ("fetching redis",),
+    ("fetching redis", "redis"),
     ("restoring redis database",),
 )
 

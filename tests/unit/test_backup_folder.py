@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -12,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from plinth.backup.folder import fetch_folder
+from plinth.backup.folder import digests_of
 from plinth.backup.manifest import Measure, Piece
 from plinth.backup.restic_output import Snapshot
-from plinth.backup.source import Turns
 from plinth.backup.work import BackupError
 
 STAGE = "/var/lib/plinth/work/stage"
@@ -57,18 +55,13 @@ def members(root: str) -> list[tuple[str, bytes | str]]:
 @pytest.mark.parametrize("root", [f"{STAGE}/", f"{STAGE[1:]}/"])
 def test_every_file_comes_with_its_checksum_from_one_stream(root: str) -> None:
     restic: Any = Streamed(members(root))
-    written = {path: io.BytesIO() for path in FILES}
-    for file in written.values():
-        file.close = lambda: None  # type: ignore[method-assign]
-    digests = fetch_folder(restic, SNAPSHOT, "qdrant", PIECES, written.get)
+    digests = digests_of(restic, SNAPSHOT, "qdrant", PIECES)
     assert digests == {piece.path: piece.sha256 for piece in PIECES}
-    assert {path: file.getvalue() for path, file in written.items()} == FILES
-    assert fetch_folder(restic, SNAPSHOT, "qdrant", PIECES, None) == digests
 
 
 def test_a_changed_file_has_another_checksum_and_one_that_is_missing_has_none() -> None:
     changed: Any = Streamed([(f"{STAGE}/qdrant/a/0.snapshot", b"two" * 999)])
-    digests = fetch_folder(changed, SNAPSHOT, "qdrant", PIECES, None)
+    digests = digests_of(changed, SNAPSHOT, "qdrant", PIECES)
     assert set(digests) == {"qdrant/a/0.snapshot"}
     assert digests["qdrant/a/0.snapshot"] != PIECES[0].sha256
 
@@ -86,23 +79,21 @@ def test_a_changed_file_has_another_checksum_and_one_that_is_missing_has_none() 
 )
 def test_what_is_no_piece_or_longer_ends_the_reading(hostile: tuple[str, bytes | str]) -> None:
     restic: Any = Streamed([(f"{STAGE}/{hostile[0]}", hostile[1])])
-    opened: list[str] = []
     with pytest.raises(BackupError, match="is not what its manifest says") as refused:
-        fetch_folder(restic, SNAPSHOT, "qdrant", PIECES, lambda path: opened.append(path))
-    assert opened == []
+        digests_of(restic, SNAPSHOT, "qdrant", PIECES)
     assert str(refused.value).isprintable()
 
 
 def test_the_same_file_twice_ends_the_reading() -> None:
     twice: Any = Streamed([(f"{STAGE}/qdrant/a/1.snapshot", b"")] * 2)
     with pytest.raises(BackupError, match="is not what its manifest says"):
-        fetch_folder(twice, SNAPSHOT, "qdrant", PIECES, None)
+        digests_of(twice, SNAPSHOT, "qdrant", PIECES)
 
 
 def test_a_stream_that_breaks_off_is_a_sentence() -> None:
     restic: Any = Streamed(members(f"{STAGE}/")).cut(3000)
     with pytest.raises(BackupError, match="qdrant of set aaaaaaaa cannot be read"):
-        fetch_folder(restic, SNAPSHOT, "qdrant", PIECES, None)
+        digests_of(restic, SNAPSHOT, "qdrant", PIECES)
 
 
 @pytest.mark.parametrize(
@@ -122,19 +113,3 @@ def test_a_file_holds_its_bytes_outside_of_blocks_of_zeros(chunks: list[bytes], 
         measure.add(chunk)
     piece = measure.piece("redis/dump.rdb")
     assert (piece.size, piece.data, piece.sha256) == (size, data, sha256(b"".join(chunks)).hexdigest())
-
-
-def test_stores_take_their_live_names_in_order_and_none_after_one_that_failed() -> None:
-    turns, order = Turns(("postgres", "qdrant")), []
-    waiting = threading.Thread(target=lambda: (turns.wait("qdrant"), order.append("qdrant")))
-    waiting.start()
-    turns.wait("postgres")
-    order.append("postgres")
-    turns.end("postgres")
-    waiting.join(10)
-    assert order == ["postgres", "qdrant"]
-    failed = Turns(("postgres", "qdrant"))
-    failed.end("postgres", BackupError("the disk is full"))
-    with pytest.raises(BackupError, match="postgres was not restored"):
-        failed.wait("qdrant")
-    Turns().wait("redis")

@@ -119,6 +119,22 @@ def test_what_a_backup_needs_is_served(asking: launcher.Asking, here: Recorded, 
     assert here.done[-1] == ("clear", str(tmp_path / "drill"))
 
 
+@pytest.mark.parametrize(("mode", "one"), [(0o700, True), (0o755, True), (0o770, False), (0o707, False)])
+def test_a_snapshot_is_not_copied_to_a_qdrant_of_the_same_account(tmp_path: Path, mode: int, one: bool) -> None:
+    """Where another account writes too, its engine may not read what is this one's alone."""
+    snapshots, fetched = tmp_path / "snapshots", tmp_path / "fetched"
+    snapshots.mkdir()
+    snapshots.chmod(mode)
+    fetched.write_bytes(b"snapshot")
+    with fetched.open("rb") as file:
+        placed = Here().place(snapshots, file)
+    assert placed.read_bytes() == b"snapshot"
+    assert placed.samefile(fetched) is one
+    Here().remove(placed)
+    assert fetched.read_bytes() == b"snapshot"
+    assert list(snapshots.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "request_",
     [

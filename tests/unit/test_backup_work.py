@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from plinth.backup.__main__ import parser
 from plinth.backup.config import Config
 from plinth.backup.patience import PATIENCE_S, Patience
 from plinth.backup.restic import Restic
-from plinth.backup.work import BackupError, Busy, working
+from plinth.backup.work import BackupError, Busy, Done, working
 
 PASSWORD = "correct horse"
 
@@ -179,3 +180,10 @@ def test_a_repository_that_stays_locked_is_a_sentence_that_names_who_holds_it(st
     ):
         Restic(work, lock_wait_s=0).prune()
     ended(holder)
+
+
+def test_a_program_is_ended_once_it_is_over(config: Config) -> None:
+    answers = chain([False], repeat(True))
+    with working(config, lambda _: None) as work:
+        assert work.run(["sleep", "600"], is_over=lambda: next(answers)) == Done(-signal.SIGKILL, "", "")
+        assert work.run(["echo", "whole"], is_over=lambda: False) == Done(0, "whole\n", "")

@@ -110,12 +110,11 @@ class _Restoring:
                 raise BackupError(_in_the_way(name))
             self._first.call("DELETE", collection_path(name))
         self._source.making(f"qdrant/{name}", BEGUN)
+        fetch = self._source.fetch_for_store
         if self._part.engine == "embedded":
-            rebuild.recover(
-                self._first, saved, name, self._source.fetch, self._store.snapshots, current(), self._source.work.say
-            )
+            rebuild.recover(self._first, saved, name, fetch, self._store.snapshots, current(), self._source.work.say)
         else:
-            rebuild.rebuild(self._nodes, saved, name, self._source.fetch, self._source.work.say)
+            rebuild.rebuild(self._nodes, saved, name, fetch, self._source.work.say)
         wrong = rebuild.differences(self._first, saved, name)
         if wrong:
             now = "what was live is as it was" if name != saved.name else _BY_ALIAS

@@ -117,6 +117,22 @@ def test_what_restic_wrote_counts_once_it_has_its_checksum_and_else_is_read_by_i
     assert len(restic.restored) == 1
 
 
+@pytest.mark.parametrize("name", LEFT)
+def test_a_store_that_compares_by_itself_gets_what_restic_wrote_without_a_fault(
+    work: Work, manifest: Manifest, name: str
+) -> None:
+    leave, code, counts = LEFT[name]
+    restic = Wrote(leave, code)
+    source = opened(work, restic, manifest)
+    with source.fetching([PATH]):
+        file, piece = source.fetch_for_store(PATH)
+    assert piece.sha256 == sha256(HELD).hexdigest()
+    # Other bytes of the same size are the store's to refuse, by that checksum.
+    is_left = name == "other bytes"
+    assert (file.read_bytes() == HELD) is not is_left
+    assert restic.dumped == ([] if counts or is_left else [PATH])
+
+
 def test_a_set_whose_repository_has_other_bytes_is_refused(work: Work, manifest: Manifest) -> None:
     source = opened(work, Wrote(lambda to: to.write_bytes(b"other" * 999), held=b"other" * 999), manifest)
     with source.fetching([PATH]), pytest.raises(BackupError, match="is not what was saved; see `plinth backup verify`"):
@@ -152,8 +168,14 @@ def test_a_restore_that_ends_early_ends_its_restic(work: Work, manifest: Manifes
 
 
 def test_stores_take_their_live_names_in_order_and_none_after_one_that_failed() -> None:
-    turns, order = Turns(("postgres", "qdrant")), []
-    waiting = threading.Thread(target=lambda: (turns.wait("qdrant"), order.append("qdrant")))
+    turns = Turns(("postgres", "qdrant"))
+    order: list[str] = []
+
+    def restore_qdrant() -> None:
+        turns.wait("qdrant")
+        order.append("qdrant")
+
+    waiting = threading.Thread(target=restore_qdrant)
     waiting.start()
     turns.wait("postgres")
     order.append("postgres")

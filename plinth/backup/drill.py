@@ -129,6 +129,8 @@ class Drill:
                     rebuild.rebuild([node], saved, saved.name, self.fetch, self._work.say)
                 said += rebuild.differences(node, saved, saved.name)
                 node.call("DELETE", collection_path(saved.name))
+                for shard in saved.shards:
+                    beneath.remove(self._work.scratch / "set", shard.path)
         return said
 
     def _redis(self, part: RedisPart) -> list[str]:

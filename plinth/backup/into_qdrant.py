@@ -75,11 +75,13 @@ class _Restoring:
             if self._source.made().get(f"qdrant/{copy}") == DONE and copy in self._first.collections():
                 return f"qdrant: {name} was restored before, as {copy}."
             self._make(saved, copy)
+            self._source.drop(saved)
             self._source.making(f"qdrant/{copy}", DONE)
             return f"qdrant: {name} is restored as {copy}; no alias leads to it."
         aliases = self._aliases(name, *([copy] if self._is_begun(copy) else []))
         if word != MADE:
             self._anew(saved, copy, aliases)
+            self._source.drop(saved)
         self._source.await_turn("qdrant")
         self._lead(aliases, name)
         if self._is_begun(copy):

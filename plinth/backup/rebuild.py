@@ -40,7 +40,6 @@ def rebuild(connections: Sequence[Node], saved: Collection, name: str, fetch: Fe
         file, piece = fetch(shard.path)
         say(f"restoring qdrant {saved.name} shard {shard.id} to {connections[number].url} as {name} shard {new}")
         connections[number].upload(f"{path}/shards/{new}/snapshots/upload", file, piece.sha256)
-        file.unlink()
         _settle(connections, path, name)
 
 
@@ -65,7 +64,6 @@ def recover(
         node.call("PUT", f"{collection_path(name)}/snapshots/recover?wait=true", body)
     finally:
         launcher.remove(placed)
-        file.unlink(missing_ok=True)
 
 
 def differences(node: Node, saved: Collection, name: str) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from plinth import beneath
-from plinth.backup.manifest import Manifest, Piece
+from plinth.backup.manifest import Collection, Manifest, Piece
 from plinth.backup.restic import Restic
 from plinth.backup.restic_output import Snapshot
 from plinth.backup.work import BackupError, Work
@@ -189,6 +189,11 @@ class Source:
                 "another set with --snapshot."
             )
         return to, piece
+
+    def drop(self, collection: Collection) -> None:
+        """Free the room of a collection's files, which is made and compared."""
+        for shard in collection.shards:
+            beneath.remove(self._directory, shard.path)
 
     def _await(self, path: str) -> None:
         if coming := self._coming.get(path):

@@ -46,7 +46,9 @@ def demands(body: Any, fields: set[str]) -> bool:
             return True
         if demands(condition, fields):
             return True
-    return False
+    # Where one of several has to hold, each of them has to name a value.
+    should = body.get("should") if isinstance(body, dict) else None
+    return isinstance(should, list) and bool(should) and all(demands(each, fields) for each in should)
 
 
 def _each(body: Any) -> Iterator[dict[str, Any]]:

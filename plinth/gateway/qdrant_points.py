@@ -45,23 +45,17 @@ def query_request(caller: Caller, tenant: Tenant, request: Search, vector: list[
     }
     nearest = _present(query=vector, params=params, score_threshold=threshold)
     if not isinstance(request, HybridSearch):
-        return {**_nearest(tenant, condition, nearest, request.top_k), **common}
+        return {**_nearest(tenant, condition, nearest), **common}
     words = has_words(request.text_field, request.text or "")
     within: Condition = {"must": [condition, words] if condition else [words]}
     depth = min(request.top_k * 2, 10_000)
-    prefetch = [{**_nearest(tenant, each, nearest, depth), "limit": depth} for each in (condition, within)]
+    prefetch = [{**_nearest(tenant, each, nearest), "limit": depth} for each in (condition, within)]
     return {"prefetch": prefetch, "query": {"fusion": "rrf"}, **common}
 
 
-def _nearest(tenant: Tenant, condition: Condition | None, nearest: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """The nearest that the caller may read and that meet a condition.
-
-    Of several filters each is searched, and what they find is ranked again by the same vector, each point once.
-    """
-    filters = tenant.search_filters(condition)
-    if len(filters) == 1:
-        return {**nearest, **_present(filter=filters[0])}
-    return {**nearest, "prefetch": [{**nearest, **_present(filter=each), "limit": depth} for each in filters]}
+def _nearest(tenant: Tenant, condition: Condition | None, nearest: Mapping[str, Any]) -> dict[str, Any]:
+    """The nearest that the caller may read and that meet a condition."""
+    return {**nearest, **_present(filter=tenant.read_filter(condition))}
 
 
 def _present(**values: Any) -> dict[str, Any]:

@@ -84,7 +84,16 @@ KEYS = (
 )
 PACKAGES = (
     *("qdrant_edge", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "yaml", "click", "h11", "anyio", "idna"),
-    *("typing_extensions", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "numpy", "jinja2"),
+    *(
+        "jwt",
+        "typing_extensions",
+        "pydantic",
+        "pydantic_core",
+        "annotated_types",
+        "typing_inspection",
+        "numpy",
+        "jinja2",
+    ),
     *(
         "markupsafe",
         "httpx",

@@ -204,9 +204,12 @@ async def traced(config: GatewayConfig, role: str) -> AsyncIterator[Tracing | No
 
 
 def count_failures(metrics: GatewayMetrics, tracing: Tracing | None) -> None:
-    """Show the spans that were not sent."""
-    if tracing:
-        metrics.counted("plinth_gateway_trace_failures", "Spans that could not be sent", lambda: tracing.failures)
+    """Show the spans that were not sent: none where nothing is traced, so that the series is always there."""
+    metrics.counted(
+        "plinth_gateway_trace_failures",
+        "Spans that could not be sent",
+        lambda: tracing.failures if tracing else 0,
+    )
 
 
 def _readiness(config: GatewayConfig, store: VectorStore, redis: Redis, postgres: Pool) -> Readiness:

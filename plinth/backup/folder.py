@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Sequence
-from typing import IO
+from io import BufferedReader
+from typing import cast
 
 from plinth.backup.manifest import Piece
 from plinth.backup.restic import Restic
@@ -37,7 +38,7 @@ def digests_of(restic: Restic, snapshot: Snapshot, folder: str, pieces: Sequence
                     raise BackupError(
                         f"{visible(path)} of set {snapshot.short} is not what its manifest says; take another set."
                     )
-                digests[path] = _digest(content)
+                digests[path] = hashlib.file_digest(cast(BufferedReader, content), "sha256").hexdigest()
     except tarfile.TarError as error:
         raise BackupError(
             f"{folder} of set {snapshot.short} cannot be read ({error}); see `plinth backup verify`."
@@ -50,10 +51,3 @@ def _path(name: str, snapshot: Snapshot, folder: str) -> str:
     name = name.lstrip("/")
     root = f"{snapshot.path}/".lstrip("/")
     return name.removeprefix(root) if name.startswith(root) else f"{folder}/{name}"
-
-
-def _digest(content: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := content.read(PART):
-        digest.update(chunk)
-    return digest.hexdigest()

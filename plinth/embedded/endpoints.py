@@ -25,9 +25,9 @@ from plinth.embedded.tokens import Granted
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 READER = "reader"
-# What its token opens, of a request that has one of some collections.
-GRANTED = "granted"
 """The key of a request's state that tells whether it came with the read-only key."""
+GRANTED = "granted"
+"""The key of a request's state with what its token opens, where it came with one of some collections."""
 
 RED: dict[str, Any] = {
     "status": "red",

@@ -80,13 +80,13 @@ MANAGES: list[tuple[str, str, Any]] = [
 @pytest.mark.parametrize("level", ["r", "prw", "rw"])
 def test_a_token_of_a_collection_opens_it_as_far_as_it_says_and_nothing_else(ask: Ask, level: str) -> None:
     token = signed(opens(MINE, level))
-    wanted = {
+    requests = {
         **{request[:2]: (request, 200) for request in READS},
         **{request[:2]: (request, 403 if level == "r" else 200) for request in WRITES},
         INDEX[:2]: (INDEX, 200 if level == "rw" else 403),
         **{request[:2]: (request, 403) for request in MANAGES},
     }
-    for (method, path, body), status in wanted.values():
+    for (method, path, body), status in requests.values():
         assert ask(token, method, path.format(MINE), body) == status, (method, path)
         assert ask(token, method, path.format(OTHER), body) == 403, (method, path)
 
@@ -123,9 +123,9 @@ def test_a_query_reads_no_other_collection_than_the_token_opens(ask: Ask) -> Non
     body = {"query": 1, "limit": 1, "lookup_from": {"collection": OTHER}}
     groups = {**QUERY, "group_by": "a", "with_lookup": OTHER}
     both = [*opens(MINE, "r"), *opens(OTHER, "r")]
-    for path, asked in (("query", body), ("query/groups", groups)):
-        assert ask(signed(both), "POST", f"/collections/{MINE}/points/{path}", asked) == 200
-        assert ask(signed(opens(MINE, "r")), "POST", f"/collections/{MINE}/points/{path}", asked) == 403
+    for path, query in (("query", body), ("query/groups", groups)):
+        assert ask(signed(both), "POST", f"/collections/{MINE}/points/{path}", query) == 200
+        assert ask(signed(opens(MINE, "r")), "POST", f"/collections/{MINE}/points/{path}", query) == 403
 
 
 def test_an_alias_is_opened_by_its_own_name(ask: Ask) -> None:

@@ -6,12 +6,12 @@ import gzip
 import threading
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from plinth.gateway.trace_exporter import PATH
+from tests.answers import Answers, close, serve
 
 WAIT_S = 30.0
 
@@ -44,27 +44,19 @@ class Collector:
     def __enter__(self) -> Collector:
         collector = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Receiver(Answers):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                body = self.content()
                 admitted = self.headers["authorization"] == f"Bearer {Collector.TOKEN}" and self.path == PATH
                 collector._receive(gzip.decompress(body) if admitted else None)
-                self.send_response(200 if admitted else 401)
-                self.send_header("content-length", "0")
-                self.end_headers()
+                self.reply(200 if admitted else 401)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = serve(Receiver)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        close(self._server)
 
     def trace(self, trace_id: str, *names: str) -> list[ReceivedSpan]:
         """The spans of a trace, once it has these."""

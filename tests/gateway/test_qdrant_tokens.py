@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from plinth.gateway.config import QdrantServer
 from plinth.gateway.qdrant_connection import QdrantConnection
 from plinth.gateway.qdrant_tokens import LIFETIME_S, MARGIN_S, Access, QdrantTokens
 from plinth.gateway.vector_store import VectorStore
+from tests.answers import Answers, close, serve
 from tests.conftest import KEY, Server
 from tests.gateway.clients import PROTOCOLS, connect
 from tests.gateway.conftest import Gateway
@@ -30,30 +28,20 @@ def keys_of() -> Iterator[tuple[str, list[str]]]:
     """The address of a server that answers what the gateway asks for, and the keys that it was shown."""
     keys: list[str] = []
 
-    class Qdrant(BaseHTTPRequestHandler):
+    class Qdrant(Answers):
         def answer(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            self.content()
             keys.append(self.headers["api-key"])
             result: Any = {"collections": []} if self.path == "/collections" else {**COLLECTION, **POINTS}
             if self.path.partition("?")[0].endswith("/points") and self.command == "POST":
                 result = []
-            body = json.dumps({"result": result}).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.reply(200, {"result": result})
 
         do_GET = do_PUT = do_POST = do_DELETE = answer
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Qdrant)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = serve(Qdrant)
     yield f"http://127.0.0.1:{server.server_address[1]}", keys
-    server.shutdown()
-    server.server_close()
+    close(server)
 
 
 async def each_operation(store: VectorStore) -> list[tuple[str, str | None]]:
@@ -82,9 +70,9 @@ def test_each_request_opens_its_own_collection_and_no_more_than_it_needs(
     url, keys = keys_of
     (tmp_path / "key").write_text(KEY)
     server = QdrantServer(url=url, api_key_file=tmp_path / "key", collection_tokens=collection_tokens)
-    wanted = asyncio.run(each_operation(VectorStore(QdrantConnection(server))))
-    assert len(keys) == len(wanted)
-    for key, (name, level) in zip(keys, wanted, strict=True):
+    operations = asyncio.run(each_operation(VectorStore(QdrantConnection(server))))
+    assert len(keys) == len(operations)
+    for key, (name, level) in zip(keys, operations, strict=True):
         if level is None or not collection_tokens:
             assert key == KEY, name
             continue

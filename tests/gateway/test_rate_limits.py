@@ -48,17 +48,17 @@ def test_leases_save_questions_and_let_nobody_through_twice(redis: RedisServer) 
         callers = [Caller(f"leased-{uuid.uuid4().hex[:8]}", "u", frozenset(Scope)) for _ in range(2)]
         for caller in callers:
             assert await admitted([limits], caller, 100) == 100
-        asked = 0
+        requests = 0
         limit = limits._shared.limit
 
         async def counted(*args: object) -> object:
-            nonlocal asked
-            asked += 1
+            nonlocal requests
+            requests += 1
             return await limit(*args)
 
         limits._shared.limit = counted  # type: ignore[method-assign]
         await admitted([limits], callers[0], 100)
-        assert 1 <= asked < 100
+        assert 1 <= requests < 100
 
     asyncio.run(ask())
 

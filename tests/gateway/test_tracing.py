@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
@@ -21,6 +19,7 @@ from plinth.gateway.vector_store import VectorStore
 from plinth.scratch import free_port
 from plinth.vectors.v1 import vectors_pb2 as pb
 from plinth.vectors.v1 import vectors_pb2_grpc
+from tests.answers import Answers, close, serve
 from tests.gateway.collector import Collector, ReceivedSpan
 from tests.gateway.conftest import Gateway, login
 
@@ -70,9 +69,9 @@ def test_a_request_of_either_protocol_goes_on_with_the_trace_of_its_caller(
     trace_id, headers = new_trace()
     search(gateway, protocol, organisation, headers, collection="embeddings")
     spans = collector.trace(trace_id, REST_SEARCH if protocol == "rest" else GRPC_SEARCH, "qdrant query")
-    request, asked = spans[-1], named(spans, "qdrant query")
-    assert (request.kind, asked.parent_id) == (SERVER, request.span_id)
-    assert asked.attributes["db.collection.name"] == "embeddings"
+    request, query = spans[-1], named(spans, "qdrant query")
+    assert (request.kind, query.parent_id) == (SERVER, request.span_id)
+    assert query.attributes["db.collection.name"] == "embeddings"
     status = "http.response.status_code" if protocol == "rest" else "rpc.response.status_code"
     assert request.attributes[status] == (200 if protocol == "rest" else "OK")
 
@@ -164,19 +163,12 @@ def test_without_a_collector_there_are_no_traces() -> None:
 
 def test_qdrant_is_told_of_the_trace(tmp_path: Any) -> None:
     """Which it writes into its audit log as the tracing id."""
-    asked: list[str] = []
+    traceparents: list[str | None] = []
 
-    class Qdrant(BaseHTTPRequestHandler):
+    class Qdrant(Answers):
         def do_GET(self) -> None:
-            asked.append(self.headers["traceparent"])
-            body = b'{"result": {"collections": []}}'
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
+            traceparents.append(self.headers["traceparent"])
+            self.reply(200, {"result": {"collections": []}})
 
     async def ask(url: str, tracing: Tracing | None) -> None:
         store = VectorStore(QdrantConnection(QdrantServer(url=url)), tracing)
@@ -185,19 +177,18 @@ def test_qdrant_is_told_of_the_trace(tmp_path: Any) -> None:
 
     headers = tmp_path / "headers"
     headers.write_text(f"Authorization=Bearer {Collector.TOKEN}")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Qdrant)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = serve(Qdrant)
     with Collector() as collector:
         tracing = Tracing(TracingConfig(endpoint=collector.url, sample_ratio=1.0, headers_file=headers), "server")
         for each in (tracing, None):
             asyncio.run(ask(f"http://127.0.0.1:{server.server_address[1]}", each))
         tracing.close()
         (span,) = collector.spans
-    server.shutdown()
-    server.server_close()
-    told, untold = asked
-    assert told.startswith(f"00-{span.trace_id}-{span.span_id}-")
-    assert untold is None
+    close(server)
+    traced, untraced = traceparents
+    assert traced is not None
+    assert traced.startswith(f"00-{span.trace_id}-{span.span_id}-")
+    assert untraced is None
 
 
 @pytest.mark.parametrize(("error", "failed"), [(unavailable(), True), (collection_not_found(), False)])

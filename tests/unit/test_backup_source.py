@@ -57,7 +57,7 @@ def work(tmp_path: Path) -> Iterator[Work]:
 
 @pytest.fixture(scope="module")
 def manifest() -> Manifest:
-    told = {
+    content = {
         "name": "t",
         "plinth": "1",
         "began_at": 1.0,
@@ -66,7 +66,7 @@ def manifest() -> Manifest:
         "redis": {"version": "7", "path": PATH, "keys": {}, "expiring": {}, "samples": {}},
         "pieces": [{"path": PATH, "size": len(HELD), "sha256": sha256(HELD).hexdigest()}],
     }
-    return parse(json.dumps(told), "a test")
+    return parse(json.dumps(content), "a test")
 
 
 def opened(work: Work, restic: Wrote, manifest: Manifest) -> Source:

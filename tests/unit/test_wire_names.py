@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +21,7 @@ from plinth.qdrant.apply import apply
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import DropIndex, Plan
 from plinth.targets.docker.daemon import Daemon
+from tests.answers import Answers, close, serve
 
 NAMES = (
     "a/b",
@@ -51,35 +49,24 @@ class Server:
         self.names: list[str] = []
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Qdrant(Answers):
             def answer(self) -> None:
                 server.asked.append(f"{self.command} {self.path}")
-                self.rfile.read(int(self.headers.get("content-length") or 0))
+                self.content()
                 result = (
                     {"collections": [{"name": n} for n in server.names]}
                     if self.path == "/collections"
                     else server.result
                 )
-                body = json.dumps(
-                    {"result": result, **(server.result if isinstance(server.result, dict) else {})}
-                ).encode()
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.reply(200, {"result": result, **(server.result if isinstance(server.result, dict) else {})})
 
             do_GET = do_PUT = do_POST = do_DELETE = answer
 
-            def log_message(self, *_: object) -> None:
-                """Be quiet."""
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        self._http = serve(Qdrant)
         self.port = self._http.server_address[1]
 
     def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        close(self._http)
 
 
 @pytest.fixture(scope="module")

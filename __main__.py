@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pulumi
 
-from plinth.by_hand import program
+from plinth.deployment.plain_pulumi import program
 
 os.umask(0o077)
 program(Path(__file__).parent.resolve(), pulumi.get_stack())

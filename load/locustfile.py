@@ -29,14 +29,14 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 from qdrant_client.grpc import PointsStub
 
-from plinth.certificates import trusting
-from plinth.http_client import grpc_options
-from plinth.load.schedule import arrivals
-from plinth.load.wire.gateway_grpc import GatewayGrpc
-from plinth.load.wire.gateway_rest import GatewayRest
-from plinth.load.wire.grpc import Grpc
-from plinth.load.wire.rest import Rest
+from plinth.load.arrivals import arrivals
+from plinth.load.protocols.gateway_grpc import GatewayGrpc
+from plinth.load.protocols.gateway_rest import GatewayRest
+from plinth.load.protocols.grpc import Grpc
+from plinth.load.protocols.rest import Rest
 from plinth.load.workload import QUERIES, Ask, Queries, Workload
+from plinth.system.http_client import grpc_options
+from plinth.system.tls import trusting
 from plinth.vectors.v1.vectors_pb2_grpc import VectorServiceStub
 
 JOB_FILE = Path(os.environ["PLINTH_LOAD_JOB"])

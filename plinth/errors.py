@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plinth.visible import visible
+from plinth.printable import visible
 
 
 class UserError(Exception):

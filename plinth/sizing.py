@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from plinth.qdrant.sections import Quantization
+from plinth.qdrant.config_sections import Quantization
 from plinth.qdrant.spec import CollectionSpec
-from plinth.tiers import SIZES, Size, Tier
+from plinth.settings.tiers import SIZES, Size, Tier
 
 MIB = 1024**2
 GIB = 1024**3

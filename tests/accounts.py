@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from plinth.child import fixed_environment
+from plinth.system.managed_process import fixed_environment
 
 
 def _exists(name: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from plinth.backup.node import Node
+from plinth.backup.stores.qdrant.node_client import Node
 from tests.conftest import KEY, READ_ONLY_KEY, Server, free_port, real_qdrant
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from plinth.postgres import Server
+from plinth.admin.postgres import Server
 
 
 def enter(server: Server, database: str) -> psycopg.Connection[Any]:

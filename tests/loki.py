@@ -10,7 +10,7 @@ import httpx
 import psycopg
 import pytest
 
-from plinth.certificates import Pair, trusting
+from plinth.system.tls import Pair, trusting
 
 # Digits that are in no log by chance.
 MARKED = 0.13371337

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from plinth.encrypted import in_the_clear
-from plinth.home import home
+from plinth.paths import home
 from plinth.qdrant.client import Qdrant
+from plinth.settings.plaintext_secrets import in_the_clear
 from tests.conftest import ROOT
 
 BUILT = ROOT / ".plinth" / "bin"

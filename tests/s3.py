@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from plinth.certificates import Pair
+from plinth.system.tls import Pair
 
 KEY_ID, SECRET = "AKIDPLINTHTEST", "a/secret+of+the+tests=="
 BUCKET = "backups"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from plinth.accounts import written_by_services
+from plinth.system.accounts import written_by_services
 
 FORKS = ("clone", "clone3", "fork", "vfork")
 BECOMES = ("setuid", "setreuid", "setresuid")

@@ -14,14 +14,14 @@ from typing import Any
 import httpx
 import pytest
 
-from plinth.environment import parse
 from plinth.services import services
 from plinth.services.render import command, files
 from plinth.services.secrets import secrets
 from plinth.services.spec import Service
+from plinth.services.web_config import web_config
 from plinth.services.web_login import SALT, USER, web_logins
 from plinth.settings import Settings
-from plinth.web_config import web_config
+from plinth.settings.loader import parse
 from tests.conftest import ROOT, free_port
 from tests.unit.test_services import Elsewhere
 from tests.waiting import wait_for

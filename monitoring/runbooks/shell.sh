@@ -3,9 +3,9 @@ ENV=${1:?the name of an environment, such as local}
 PATH=$PWD/.venv/bin:$PATH
 # Where its files are on this machine: another project may have an environment of this name.
 PLACE=$(python -c 'import sys
-from plinth.environment import project_root
+from plinth.settings.loader import project_root
 from plinth.errors import UserError
-from plinth.home import home
+from plinth.paths import home
 try: print(home(project_root(), sys.argv[1]).place)
 except UserError as error: sys.exit(str(error))' "$ENV") || return
 
@@ -22,7 +22,7 @@ print(found or "", end="")' "$@"
 
 # What others wrote, with each character that a terminal would obey as its escape.
 _visible() {
-  python -c 'from plinth.visible import visible
+  python -c 'from plinth.printable import visible
 with open(0, errors="surrogateescape", newline="\n") as lines:
     for line in lines: print(visible(line.removesuffix("\n")), flush=True)'
 }
@@ -31,7 +31,7 @@ with open(0, errors="surrogateescape", newline="\n") as lines:
 _curl() {
   local direct
   direct=$(python -c 'import sys
-from plinth.http_client import goes_direct
+from plinth.system.http_client import goes_direct
 print("*" if goes_direct(sys.argv[1]) else "")' "${!#}") || return
   curl --noproxy "$direct" --silent --show-error "$@"
 }
@@ -84,7 +84,7 @@ url() {
 
 sql() {
   _outputs | python -c 'import json, sys, psycopg
-from plinth.visible import visible
+from plinth.printable import visible
 where = json.load(sys.stdin)["postgres"]
 known = {key: where[key] for key in ("host", "port", "user", "password")}
 try:
@@ -96,7 +96,7 @@ except psycopg.Error as error: sys.exit(visible(str(error)))' "$1"
 
 redis() {
   _outputs | python -c 'import json, sys, redis
-from plinth.visible import visible
+from plinth.printable import visible
 try: said = redis.Redis(**json.load(sys.stdin)["redis"], decode_responses=True).execute_command(*sys.argv[1:])
 except redis.RedisError as error: sys.exit(visible(str(error)))
 print(*(visible(line) for line in str(said).splitlines()), sep="\n")' "$@"
@@ -138,14 +138,14 @@ sizes() {
 
 targets() {
   ask prometheus '/api/v1/targets?state=active' | python -c 'import json, sys
-from plinth.visible import visible
+from plinth.printable import visible
 for target in json.load(sys.stdin)["data"]["activeTargets"]:
     if target["health"] != "up": print(target["labels"]["job"], target["scrapeUrl"], visible(target["lastError"]), sep="\t")'
 }
 
 alerts() {
   ask prometheus /api/v1/alerts | python -c 'import json, sys
-from plinth.visible import visible
+from plinth.printable import visible
 for alert in json.load(sys.stdin)["data"]["alerts"]:
     labels, words = alert["labels"], alert["annotations"]
     if labels["severity"] != "info":

@@ -9,15 +9,15 @@ import signal
 import sys
 from pathlib import Path
 
-from plinth import confined
-from plinth.backup import launcher
 from plinth.backup.config import Config, Stores, load_config
-from plinth.backup.patience import PATIENCE_S
-from plinth.backup.source import STORES, Wish
-from plinth.backup.work import Say
-from plinth.config_file import load
+from plinth.backup.restore_source import STORES, Wish
+from plinth.backup.session import Say
+from plinth.backup.temporary import launcher
+from plinth.backup.wait_limits import PATIENCE_S
 from plinth.errors import UserError
-from plinth.visible import log_lines, visible
+from plinth.printable import log_lines, visible
+from plinth.system import sandbox
+from plinth.system.config_file import load
 
 COMMANDS = {
     "run": "make a backup",
@@ -57,7 +57,7 @@ def main() -> None:
             sys.exit(code)
         if given.launcher is None:
             launcher.hide(config, given.config.absolute(), target)
-            if given.command in STARTING and confined.version() == 0:
+            if given.command in STARTING and sandbox.version() == 0:
                 logging.warning("Throw-away stores can read what this account reads: there is no Landlock here.")
         if given.command == "restore":
             code = _restore(config, target, given)
@@ -112,38 +112,39 @@ def _run(
     config: Config, command: str, snapshot: str | None, wait_s: float, say: Say, *, every: bool, as_json: bool
 ) -> int:
     # Not where root only starts another: they are slow to import, and are not root's to have.
-    from plinth.backup import drill, look, schedule, show, take
+    from plinth.backup import drill, inspection, output, scheduler
+    from plinth.backup import run as backup_run
 
     if command == "run":
-        taken = take.run(config, say, wait_s=wait_s)
-        _print(show.taken_lines(taken), show.taken_json(taken), as_json=as_json)
+        taken = backup_run.run(config, say, wait_s=wait_s)
+        _print(output.taken_lines(taken), output.taken_json(taken), as_json=as_json)
         return 0 if taken.manifest.complete else 1
     if command == "list":
-        found = look.sets(config, say)
-        lines = [show.set_line(each) for each in found] or ["No set yet; `plinth backup run` makes one."]
-        _print(lines, [show.set_json(each) for each in found], as_json=as_json)
+        found = inspection.sets(config, say)
+        lines = [output.set_line(each) for each in found] or ["No set yet; `plinth backup run` makes one."]
+        _print(lines, [output.set_json(each) for each in found], as_json=as_json)
         return 0
     if command == "verify":
         verified = (
-            look.verify_all(config, say, wait_s=wait_s)
+            inspection.verify_all(config, say, wait_s=wait_s)
             if every
-            else [look.verify(config, say, snapshot, wait_s=wait_s)]
+            else [inspection.verify(config, say, snapshot, wait_s=wait_s)]
         )
-        lines = [line for each in verified for line in show.verified_lines(each)] or ["No set yet."]
-        documents = [show.verified_json(each) for each in verified]
+        lines = [line for each in verified for line in output.verified_lines(each)] or ["No set yet."]
+        documents = [output.verified_json(each) for each in verified]
         _print(lines, documents if every else documents[0], as_json=as_json)
         return 1 if any(each.problems for each in verified) else 0
     if command == "drill":
         drilled = drill.run(config, say, snapshot, wait_s=wait_s)
-        _print(show.drilled_lines(drilled), show.drilled_json(drilled), as_json=as_json)
+        _print(output.drilled_lines(drilled), output.drilled_json(drilled), as_json=as_json)
         return 0 if drilled.result == "ok" else 1
     if command == "check":
-        checked = look.check(config, say, wait_s=wait_s, every=every)
-        _print(show.checked_lines(checked), show.checked_json(checked), as_json=as_json)
+        checked = inspection.check(config, say, wait_s=wait_s, every=every)
+        _print(output.checked_lines(checked), output.checked_json(checked), as_json=as_json)
     elif command == "prune":
-        look.prune(config, say, wait_s=wait_s)
+        inspection.prune(config, say, wait_s=wait_s)
     elif command == "schedule":
-        schedule.keep(config, say)
+        scheduler.keep(config, say)
     return 0
 
 
@@ -173,13 +174,13 @@ def _wish(given: argparse.Namespace) -> Wish:
 
 
 def _restore(config: Config, target: Stores | None, given: argparse.Namespace) -> int:
-    from plinth.backup import restore, show
+    from plinth.backup import output, restore
 
     if given.replace and not given.yes:
         raise UserError("--replace puts the backup's data in the place of what is live; add --yes if you mean it.")
     restored = restore.run(config, target or config, _wish(given), _say(given.progress))
-    lines = show.restored_lines(restored, given.into or config.name)
-    _print(lines, show.restored_json(restored), as_json=given.json)
+    lines = output.restored_lines(restored, given.into or config.name)
+    _print(lines, output.restored_json(restored), as_json=given.json)
     return 0
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from plinth.config_file import load
-from plinth.cron import Cron
-from plinth.secret_file import read_secret
+from plinth.system.config_file import load
+from plinth.system.cron import Cron
+from plinth.system.secret_file import read_secret
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
@@ -78,7 +78,7 @@ class GrafanaStore(_Model):
 
 
 class LentGrafana(_Model):
-    """The same database, from who lends a copy of it (:mod:`plinth.backup.lend`)."""
+    """The same database, from who lends a copy of it (:mod:`plinth.grafana_snapshot.server`)."""
 
     url: str
     password_file: Path

@@ -19,26 +19,30 @@ import redis as redis_py
 from neo4j import WRITE_ACCESS
 from neo4j.exceptions import GqlError
 
-from plinth import beneath
-from plinth.backup import databases, instances, into_neo4j, rebuild, room
+from plinth.backup import disk_space
 from plinth.backup.config import Config
-from plinth.backup.launcher import current
-from plinth.backup.look import manifest_of
+from plinth.backup.inspection import manifest_of
 from plinth.backup.manifest import GrafanaPart, Manifest, Neo4jPart, Piece, PostgresPart, QdrantPart, RedisPart
-from plinth.backup.neo4j import connect as connect_neo4j
-from plinth.backup.neo4j import version, words
-from plinth.backup.node import Node
-from plinth.backup.redis import connect, digest, keyspace
-from plinth.backup.restic import Restic
-from plinth.backup.restic_output import Snapshot
-from plinth.backup.source import LONGEST, shortened
-from plinth.backup.state import Result, Run, record
-from plinth.backup.take import newest
-from plinth.backup.work import BackupError, Say, Work, emptied, working
+from plinth.backup.repository.restic import Restic
+from plinth.backup.repository.restic_output import Snapshot
+from plinth.backup.restore_source import LONGEST, shortened
+from plinth.backup.run import newest
+from plinth.backup.session import BackupError, Say, Work, emptied, working
+from plinth.backup.stores.neo4j import restore as neo4j_restore
+from plinth.backup.stores.neo4j.backup import connect as connect_neo4j
+from plinth.backup.stores.neo4j.backup import version, words
+from plinth.backup.stores.postgres import recreate as postgres_recreate
+from plinth.backup.stores.qdrant import recreate as qdrant_recreate
+from plinth.backup.stores.qdrant.node_client import Node
+from plinth.backup.stores.redis.backup import connect, digest, keyspace
+from plinth.backup.temporary import instances
+from plinth.backup.temporary.launcher import current
 from plinth.errors import UserError
 from plinth.qdrant.client import collection_path
 from plinth.services.neo4j import PROGRAM as NEO4J
-from plinth.targets.local.programs import find
+from plinth.status_files.backup_runs import Result, Run, record
+from plinth.system import beneath
+from plinth.targets.local.executables import find
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,15 @@ class Drill:
         said = []
         with instances.postgres(self._work.scratch / "postgres", self._launcher) as server:
             roles, _ = self.fetch(part.globals_path)
-            databases.make_roles(server, roles.read_text())
+            postgres_recreate.make_roles(server, roles.read_text())
             for saved in part.databases:
                 dump, _ = self.fetch(saved.path)
                 name = shortened(f"drill_{saved.name}", LONGEST)
-                databases.rebuild(self._work, server, saved, dump, name)
-                said += databases.settled(server, saved, name)
-                if note := databases.not_compared(saved):
+                postgres_recreate.rebuild(self._work, server, saved, dump, name)
+                said += postgres_recreate.settled(server, saved, name)
+                if note := postgres_recreate.not_compared(saved):
                     self.unproven["postgres"] = note
-                databases.drop(server, name)
+                postgres_recreate.drop(server, name)
                 dump.unlink()
         return said
 
@@ -122,12 +126,12 @@ class Drill:
             node = Node(engine.url, engine.api_key)
             for saved in part.collections:
                 if part.engine == "embedded":
-                    rebuild.recover(
+                    qdrant_recreate.recover(
                         node, saved, saved.name, self.fetch, engine.snapshots, self._launcher, self._work.say
                     )
                 else:
-                    rebuild.rebuild([node], saved, saved.name, self.fetch, self._work.say)
-                said += rebuild.differences(node, saved, saved.name)
+                    qdrant_recreate.rebuild([node], saved, saved.name, self.fetch, self._work.say)
+                said += qdrant_recreate.differences(node, saved, saved.name)
                 node.call("DELETE", collection_path(saved.name))
                 for shard in saved.shards:
                     beneath.remove(self._work.scratch / "set", shard.path)
@@ -150,11 +154,11 @@ class Drill:
 
     def _neo4j(self, part: Neo4jPart) -> list[str]:
         nodes, relationships = self.fetch(part.nodes_path)[0], self.fetch(part.relationships_path)[0]
-        if wrong := into_neo4j.compared(part, into_neo4j.lines(nodes), into_neo4j.lines(relationships)):
+        if wrong := neo4j_restore.compared(part, neo4j_restore.lines(nodes), neo4j_restore.lines(relationships)):
             return wrong
         if find(NEO4J) is None:
             self.unproven["neo4j"] = (
-                f"its files hold {into_neo4j.total(part)} as they were saved, and were restored nowhere, for this "
+                f"its files hold {neo4j_restore.total(part)} as they were saved, and were restored nowhere, for this "
                 f"machine has no neo4j; run the drill where one is on PATH or in {NEO4J.variable}"
             )
             return []
@@ -162,9 +166,9 @@ class Drill:
             instances.neo4j(self._work.scratch / "neo4j", self._launcher) as store,
             connect_neo4j(store, WRITE_ACCESS) as session,
         ):
-            if said := into_neo4j.too_old(version(session), part.version):
+            if said := neo4j_restore.too_old(version(session), part.version):
                 return [said]
-            into_neo4j.rebuild(session, part, nodes, relationships, self._work.say)
+            neo4j_restore.rebuild(session, part, nodes, relationships, self._work.say)
         return []
 
     def _grafana(self, part: GrafanaPart) -> list[str]:
@@ -206,7 +210,7 @@ def _drill(work: Work, wanted: str | None) -> Drilled:
     emptied(work.scratch)
     snapshot = newest(restic, snapshots, wanted)
     manifest = manifest_of(restic, snapshot)
-    room.require(f"A drill of set {snapshot.short}", room.of_drill(work.scratch, manifest))
+    disk_space.require(f"A drill of set {snapshot.short}", disk_space.of_drill(work.scratch, manifest))
     drill = Drill(work, restic, snapshot, manifest)
     seconds: dict[str, float] = {}
     problems: dict[str, tuple[str, ...]] = {}

@@ -10,8 +10,8 @@ from typing import Any
 
 from cronsim import CronSim
 
-from plinth.backup.state import KINDS, Kind, Run, State
-from plinth.moments import date
+from plinth.status_files.backup_runs import KINDS, Kind, Run, State
+from plinth.system.timestamps import date
 
 # What a backup may take after it is due, on a schedule that is rarer than the promised age.
 LATE_S = 7200.0

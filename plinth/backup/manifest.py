@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from plinth.backup import cypher
-from plinth.backup.forms import (
+from plinth.backup.session import BackupError
+from plinth.backup.set_paths import (
     AnyPath,
     DumpPath,
     GlobalsPath,
@@ -22,9 +22,9 @@ from plinth.backup.forms import (
     RelationshipsPath,
     ShardPath,
 )
-from plinth.backup.sql_tokens import name_fault
-from plinth.backup.state import Result
-from plinth.backup.work import BackupError
+from plinth.backup.stores.neo4j import cypher
+from plinth.backup.stores.postgres.sql_tokens import name_fault
+from plinth.status_files.backup_runs import Result
 
 NAME = "manifest.json"
 _BLOCK, _CHUNK = 4096, 1 << 20
@@ -203,7 +203,8 @@ class Counted(_Model):
 class Statement(_Model):
     """A constraint or an index by its name, and the Cypher that makes it, as the server shows it.
 
-    It is compared with what a server shows, and never run: what :func:`plinth.backup.cypher.parse` reads in it is.
+    It is compared with what a server shows, and never run: what
+    :func:`plinth.backup.stores.neo4j.cypher.parse` reads in it is.
     """
 
     name: str

@@ -20,17 +20,22 @@ import psycopg
 import redis as redis_py
 from neo4j.exceptions import GqlError
 
-from plinth import beneath
-from plinth.backup import into_neo4j, into_postgres, into_qdrant, into_redis, neo4j, room, turns
+from plinth.backup import disk_space, store_lock
 from plinth.backup.config import Config, Stores
-from plinth.backup.launcher import current
-from plinth.backup.look import manifest_of
+from plinth.backup.inspection import manifest_of
 from plinth.backup.manifest import GrafanaPart, Manifest
-from plinth.backup.restic import Restic
-from plinth.backup.restic_output import Snapshot
-from plinth.backup.source import STORES, Source, Wish, begun
-from plinth.backup.take import newest
-from plinth.backup.work import BackupError, Say, emptied, working
+from plinth.backup.repository.restic import Restic
+from plinth.backup.repository.restic_output import Snapshot
+from plinth.backup.restore_source import STORES, Source, Wish, begun
+from plinth.backup.run import newest
+from plinth.backup.session import BackupError, Say, emptied, working
+from plinth.backup.stores.neo4j import backup as neo4j_backup
+from plinth.backup.stores.neo4j import restore as neo4j_restore
+from plinth.backup.stores.postgres import restore as postgres_restore
+from plinth.backup.stores.qdrant import restore as qdrant_restore
+from plinth.backup.stores.redis import restore as redis_restore
+from plinth.backup.temporary.launcher import current
+from plinth.system import beneath
 
 _BY_NAME = " --replace restores over what is live, --beside under new names."
 
@@ -75,7 +80,7 @@ def chosen(manifest: Manifest, wish: Wish) -> tuple[str, ...]:
 
 def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
     """Restore a set of ``source``'s repository into ``target``'s stores, which may be another environment's."""
-    with working(source, say) as work, turns.restoring(target.postgres, work.turn):
+    with working(source, say) as work, store_lock.restoring(target.postgres, work.turn):
         restic = Restic(work)
         snapshots = restic.open_and_list()
         current().clear(work.scratch)
@@ -95,7 +100,7 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
         steps = {store: _step(store, fetching, target, wish) for store in stores}
         _refuse(steps, wish)
         paths = {store: _paths(fetching, wish, store) for store in stores}
-        room.require(f"A restore of set {snapshot.short}", _needs(fetching, target, wish, paths))
+        disk_space.require(f"A restore of set {snapshot.short}", _needs(fetching, target, wish, paths))
         # Postgres takes longest: it has its files first, and restores while the others' come.
         others = [path for store, named in paths.items() if store != "postgres" for path in named]
         with fetching.fetching(paths.get("postgres", []), others):
@@ -177,10 +182,12 @@ def _paths(source: Source, wish: Wish, store: str) -> list[str]:
     """The files that a store is restored from, but for what an earlier run, which was killed, has made."""
     known, made = source.manifest, source.made()
     if store == "postgres" and known.postgres:
-        databases = [each for each in into_postgres.wanted(known.postgres, wish) if f"postgres/{each.name}" not in made]
+        databases = [
+            each for each in postgres_restore.wanted(known.postgres, wish) if f"postgres/{each.name}" not in made
+        ]
         return [known.postgres.globals_path, *(each.path for each in databases)]
     if store == "qdrant" and known.qdrant:
-        collections = [each for each in into_qdrant.wanted(known.qdrant, wish) if f"qdrant/{each.name}" not in made]
+        collections = [each for each in qdrant_restore.wanted(known.qdrant, wish) if f"qdrant/{each.name}" not in made]
         return [shard.path for each in collections for shard in each.shards]
     if store == "neo4j" and known.neo4j:
         return [known.neo4j.nodes_path, known.neo4j.relationships_path]
@@ -192,7 +199,7 @@ def _needs(source: Source, target: Stores, wish: Wish, paths: Mapping[str, Seque
     """The room for what an earlier run, which was killed, has not yet fetched and not yet begun to make."""
     known = source.manifest
     named = {path for each in paths.values() for path in each}
-    needs = room.of_restore(
+    needs = disk_space.of_restore(
         source.work.fetched,
         target.data,
         known,
@@ -206,7 +213,7 @@ def _needs(source: Source, target: Stores, wish: Wish, paths: Mapping[str, Seque
         twice=wish.replace,
     )
     if "neo4j" in paths and target.data:
-        needs[target.data] += room.graph(known)
+        needs[target.data] += disk_space.graph(known)
     if known.redis and "redis" in paths:
         # A throw-away server reads a copy of it.
         needs[source.work.scratch] = known.piece(known.redis.path).size
@@ -217,7 +224,7 @@ def _said(store: str, call: Callable[[], list[str]]) -> list[str]:
     try:
         return call()
     except (psycopg.Error, redis_py.RedisError, GqlError) as error:
-        words = neo4j.words(error)
+        words = neo4j_backup.words(error)
         raise BackupError(f"{store} was not restored: {words}; run the restore again, it goes on.") from error
 
 
@@ -225,16 +232,16 @@ def _step(store: str, source: Source, target: Stores, wish: Wish) -> Step:
     known = source.manifest
     if store == "postgres" and known.postgres and target.postgres:
         postgres = (source, known.postgres, target.postgres, wish)
-        return Step(lambda: into_postgres.refusals(*postgres), lambda: into_postgres.restore(*postgres))
+        return Step(lambda: postgres_restore.refusals(*postgres), lambda: postgres_restore.restore(*postgres))
     if store == "qdrant" and known.qdrant and target.qdrant:
         qdrant = (source, known.qdrant, target.qdrant, wish)
-        return Step(lambda: into_qdrant.refusals(*qdrant), lambda: into_qdrant.restore(*qdrant))
+        return Step(lambda: qdrant_restore.refusals(*qdrant), lambda: qdrant_restore.restore(*qdrant))
     if store == "redis" and known.redis and target.redis:
         redis = (source, known.redis, target.redis, wish)
-        return Step(lambda: into_redis.refusals(*redis), lambda: into_redis.restore(*redis))
+        return Step(lambda: redis_restore.refusals(*redis), lambda: redis_restore.restore(*redis))
     if store == "neo4j" and known.neo4j and target.neo4j:
         graph = (source, known.neo4j, target.neo4j, wish)
-        return Step(lambda: into_neo4j.refusals(*graph), lambda: into_neo4j.restore(*graph))
+        return Step(lambda: neo4j_restore.refusals(*graph), lambda: neo4j_restore.restore(*graph))
     if store == "grafana" and known.grafana:
         part = known.grafana
         return Step(list, lambda: _grafana(source, part))

@@ -75,8 +75,8 @@ def options(
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and an exit code."""
     from plinth.errors import UserError, refusal
-    from plinth.umask import close_umask
-    from plinth.visible import show_crash
+    from plinth.printable import show_crash
+    from plinth.system.umask import close_umask
 
     close_umask()
     for stream in (sys.stdout, sys.stderr):
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def _leave(sentence: str, exit_code: int) -> NoReturn:
-    from plinth.console import Terminal
+    from plinth.system.console import Terminal
 
     Terminal(stderr=True).print(f"plinth: {sentence}", style="red")
     sys.exit(exit_code)

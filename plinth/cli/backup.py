@@ -11,18 +11,18 @@ from typing import Annotated
 
 import typer
 
-from plinth.accounts import VARIABLE
 from plinth.backup.config import Config, Stores
-from plinth.backup.deployed import config_of, require_backups, stores_of, written
-from plinth.backup.launcher import passed
-from plinth.backup.prune_login import with_prune_login
-from plinth.backup.source import STORES
-from plinth.child import ended, fixed_environment, terminable
+from plinth.backup.environment_config import config_of, require_backups, stores_of, written
+from plinth.backup.repository.prune_login import with_prune_login
+from plinth.backup.restore_source import STORES
+from plinth.backup.temporary.launcher import passed
 from plinth.cli.common import Env, Json, Yes, outputs_of, stack_of
 from plinth.cli.execution import run_in_stack
 from plinth.errors import UserError
 from plinth.services.backup import ACCOUNT, NAME
 from plinth.settings import TargetName
+from plinth.system.accounts import VARIABLE
+from plinth.system.managed_process import ended, fixed_environment, terminable
 
 commands = typer.Typer(
     help="Backups: make one, see them, prove that they can be restored, restore.", no_args_is_help=True

@@ -12,16 +12,16 @@ from typing import Any
 import httpx
 
 from plinth.backup.freshness import BackupStatus, problem
-from plinth.backup.state import FILE, KINDS, Run, State, parse, read
-from plinth.certificates import Pair, trusting
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.health import Result, Status
-from plinth.http_client import client_for
+from plinth.health.status import Result, Status
 from plinth.load.slo import load_slo
 from plinth.services.backup import PROGRAM, container_of
 from plinth.services.exporters import STATE_DIRECTORY
 from plinth.settings import TargetName
-from plinth.stack import Stack
+from plinth.status_files.backup_runs import FILE, KINDS, Run, State, parse, read
+from plinth.system.http_client import client_for
+from plinth.system.tls import Pair, trusting
 
 NAME = "backup"
 TIMEOUT_S = 5.0
@@ -59,7 +59,7 @@ def _state(stack: Stack, outputs: Mapping[str, Any]) -> tuple[State, str | None]
 
 
 def _of_container(stack: Stack) -> tuple[State, str | None]:
-    from plinth.targets.docker.daemon import Daemon
+    from plinth.targets.docker.engine_api import Daemon
     from plinth.targets.docker.execution import read_file
 
     container = container_of(stack.env)
@@ -76,9 +76,9 @@ def _of_container(stack: Stack) -> tuple[State, str | None]:
 def _of_cluster(stack: Stack, outputs: Mapping[str, Any]) -> tuple[State, str | None]:
     """What the exporter tells; where there is none, when the CronJobs last succeeded."""
     # What is needed of a cluster takes a second to import, which the other targets do not pay.
-    from plinth.exporter.reading import state_of
+    from plinth.exporter.metrics import state_of
     from plinth.kubernetes.jobs import Jobs
-    from plinth.kubernetes.ways import cluster_of
+    from plinth.kubernetes.open_forwards import cluster_of
 
     jobs = Jobs(cluster_of(stack.settings))
     cronjobs = {kind: jobs.cronjob(f"backup-{job}") for kind, job in JOBS.items()}

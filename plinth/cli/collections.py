@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plinth.cli.common import Env, Json, Yes, ask, console, outputs_of, print_json, stack_of
-from plinth.collection_files import collection_specs
-from plinth.console import line
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.qdrant import state
+from plinth.qdrant import server_state
 from plinth.qdrant.apply import apply as apply_plan
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import Plan, SwitchAliases, plan, plan_aliases
 from plinth.qdrant.render import lines, to_json
 from plinth.qdrant.spec import CollectionSpec
-from plinth.stack import Stack
+from plinth.services.collection_files import collection_specs
+from plinth.system.console import line
 
 if TYPE_CHECKING:
     from plinth.backup.config import QdrantStore
@@ -51,7 +51,7 @@ def diff(env: Env, json: Json = False) -> None:
     stack = stack_of(env)
     specs, client = _specs_and_client(stack)
     with client:
-        found = plan(specs, state.read(client))
+        found = plan(specs, server_state.read(client))
     if json:
         print_json(to_json(found))
     else:
@@ -69,7 +69,7 @@ def apply(env: Env, recreate: Recreate = None, yes: Yes = False) -> None:
         return
     specs, client = _specs_and_client(stack)
     with client:
-        wanted = plan(specs, state.read(client))
+        wanted = plan(specs, server_state.read(client))
         _show(wanted, len(specs), env)
         if wanted.empty:
             return
@@ -82,7 +82,7 @@ def _carry_out(client: Qdrant, specs: Sequence[CollectionSpec], changes: Plan) -
     apply_plan(client, changes)
     for spec in specs:
         converge(client, spec)
-    apply_plan(client, plan_aliases(specs, state.read(client)))
+    apply_plan(client, plan_aliases(specs, server_state.read(client)))
     console.print("Applied.", style="green")
 
 
@@ -93,7 +93,7 @@ def _apply_anew(stack: Stack, env: str, names: Sequence[str], yes: bool) -> None
     if unknown := [name for name in names if name not in declared]:
         raise UserError(f"No file declares a collection '{unknown[0]}'; there are {', '.join(declared) or 'none'}.")
     with _qdrant_of(stack) as (store, client):
-        before = state.read(client)
+        before = server_state.read(client)
         replaced = [name for name in names if name in before.collections]
         kept = {name: each for name, each in before.collections.items() if name not in replaced}
         aliases = {alias: target for alias, target in before.aliases.items() if target not in replaced}
@@ -119,9 +119,9 @@ def _count(client: Qdrant, collection: str) -> int:
 
 def _save(stack: Stack, store: QdrantStore, collection: str) -> Path:
     """Take a snapshot of a collection that is to be dropped; its directory."""
-    from plinth.backup import one_collection
+    from plinth.backup.stores.qdrant import collection_archive
 
-    return one_collection.save(store, collection, stack.home.data / "dropped", _say)
+    return collection_archive.save(store, collection, stack.home.data / "dropped", _say)
 
 
 def _restoring(saved: Path, env: str) -> str:
@@ -169,20 +169,20 @@ def restore(
     env: Env,
 ) -> None:
     """Make a dropped collection again. Example: plinth collections restore DIRECTORY local"""
-    from plinth.backup import one_collection
+    from plinth.backup.stores.qdrant import collection_archive
 
     stack = stack_of(env)
     with _qdrant_of(stack) as (store, _):
-        aliases = one_collection.restore(store, snapshot, _say)
+        aliases = collection_archive.restore(store, snapshot, _say)
     behind = f", behind {', '.join(aliases)}" if aliases else ""
-    console.print(line((f"{one_collection.load(snapshot).collection.name} is restored{behind}.", "green")))
+    console.print(line((f"{collection_archive.load(snapshot).collection.name} is restored{behind}.", "green")))
 
 
 @contextmanager
 def _qdrant_of(stack: Stack) -> Iterator[tuple[QdrantStore, Qdrant]]:
     """Every node, and the service as a whole."""
-    from plinth.backup.deployed import qdrant_of
-    from plinth.child import terminable
+    from plinth.backup.environment_config import qdrant_of
+    from plinth.system.managed_process import terminable
 
     outputs = outputs_of(stack)
     about = outputs["qdrant"]
@@ -220,7 +220,7 @@ def show_changes(stack: Stack) -> None:
     specs, client = _specs_and_client(stack)
     try:
         with client:
-            found = plan(specs, state.read(client))
+            found = plan(specs, server_state.read(client))
     except QdrantError as error:
         console.print(f"The collections could not be compared: {error}")
         return

@@ -57,7 +57,7 @@ def show_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        from plinth.console import Terminal
+        from plinth.system.console import Terminal
 
         Terminal().print(f"plinth {version('plinth')}")
         raise typer.Exit

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from plinth.console import Terminal
-from plinth.environment import project_root
+from plinth.deployment.stack import Stack, open_stack
 from plinth.errors import UserError
 from plinth.settings import TargetName
-from plinth.stack import Stack, open_stack
+from plinth.settings.loader import project_root
+from plinth.system.console import Terminal
 
 Env = Annotated[str, typer.Argument(help="The environment: a file stacks/Pulumi.<env>.yaml.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
@@ -43,7 +43,7 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
 def reach(stack: Stack) -> None:
     """Make the addresses of a deployed environment reachable from this machine, while this process runs."""
     if stack.settings.target is TargetName.kubernetes:
-        from plinth.targets.choose import open_reach
+        from plinth.targets.factory import open_reach
 
         open_reach(stack.settings, stack.root, stack.home)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from plinth.cli.common import progress_console
-from plinth.console import line
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
 from plinth.services.backup import container_of
 from plinth.settings import TargetName
-from plinth.stack import Stack
+from plinth.system.console import line
 
 # Its pods have every store's secrets, and the claim of the repository.
 CRONJOB = "backup-run"
@@ -32,9 +32,9 @@ def json_part(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _in_the_container(stack: Stack, arguments: Sequence[str]) -> int:
     # What a target needs takes long to import, which the others do not pay.
-    from plinth.targets.docker.daemon import Daemon
+    from plinth.targets.docker.engine_api import Daemon
     from plinth.targets.docker.execution import execute
-    from plinth.targets.docker.names import CONFIG
+    from plinth.targets.docker.naming import CONFIG
 
     container = container_of(stack.env)
     argv = ["python3", "-m", "plinth.backup", "--config", f"{CONFIG}/config.yaml", *arguments]
@@ -50,7 +50,7 @@ def _in_the_container(stack: Stack, arguments: Sequence[str]) -> int:
 
 def _in_a_job(stack: Stack, command: str, arguments: Sequence[str], *, json: bool) -> int:
     from plinth.kubernetes.jobs import Jobs, job_of
-    from plinth.kubernetes.ways import cluster_of
+    from plinth.kubernetes.open_forwards import cluster_of
 
     jobs = Jobs(cluster_of(stack.settings))
     cronjob = jobs.cronjob(CRONJOB)

@@ -9,18 +9,18 @@ from typing import Annotated
 import typer
 
 from plinth.cli.common import Env, Json, console, print_json
-from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
-from plinth.files import READABLE, write_whole
-from plinth.home import home
-from plinth.images import PINS, is_built_here, pins, with_digests, without_digest
-from plinth.load.image_sets import file_name, sets_of
+from plinth.load.image_datasets import file_name, sets_of
 from plinth.load.slo import Data, load_slo
-from plinth.output_files import output_files
+from plinth.paths import home
 from plinth.settings import Settings, TargetName
-from plinth.targets.choose import image_references, images_of, to_build
-from plinth.targets.docker import own
-from plinth.targets.docker.daemon import Daemon
+from plinth.settings.loader import load_settings, project_root
+from plinth.system.atomic_files import READABLE, write_whole
+from plinth.system.output_files import output_files
+from plinth.targets.docker import plinth_image
+from plinth.targets.docker.engine_api import Daemon
+from plinth.targets.factory import image_references, images_of, to_build
+from plinth.targets.images import PINS, is_built_here, pins, with_digests, without_digest
 
 commands = typer.Typer(
     help="The container images of an environment: list, build Plinth's own, pull, save to a file, load from one.",
@@ -59,8 +59,8 @@ def build(env: Env, wheels: Wheels = None) -> None:
         daemon.version()
         sets = sets_of(load_slo(root / settings.slo.file))
         data = _data(sets, home(root, env).cache)
-        content = own.Content(root, settings.qdrant.version, sets, data, wheels)
-        reference = own.build(daemon, images_of(settings, root), content, _say)
+        content = plinth_image.Content(root, settings.qdrant.version, sets, data, wheels)
+        reference = plinth_image.build(daemon, images_of(settings, root), content, _say)
     console.print(f"Built {reference}; `plinth up {env}` runs it.")
 
 
@@ -141,7 +141,7 @@ def _data(sets: Sequence[Data], cache: Path) -> dict[str, bytes]:
     """The load gate's data sets for the image; what cannot be had here is left out, and said."""
     # What embeds is heavy, and no other command of images needs it.
     from plinth.load.dataset import dataset
-    from plinth.load.packed import packed
+    from plinth.load.dataset_files import packed
 
     found = {}
     for wanted in sets:

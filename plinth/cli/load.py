@@ -15,35 +15,35 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from plinth import machine
-from plinth.child import terminable
 from plinth.cli.common import Env, Json, console, outputs_of, print_json, progress_console, stack_of
 from plinth.cli.load_gateway import DIRECT, beside_direct, gateway_of
 from plinth.cli.load_in_stack import run_in_stack, why_from_here
-from plinth.collection_files import collection_specs
-from plinth.console import line
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.load import against as turns
 from plinth.load import baseline as baselines
-from plinth.load.annotate import annotate
+from plinth.load import interleaved as turns
+from plinth.load.collection_setup import gate_spec
 from plinth.load.dataset import dataset
-from plinth.load.fixture import gate_spec
 from plinth.load.gate import Prepared, Server, measured, run
+from plinth.load.grafana_annotation import annotate
+from plinth.load.html_report import page
 from plinth.load.own_collection import own_collection
-from plinth.load.page import page
-from plinth.load.record import ReportRecord
 from plinth.load.report import COLOURS, Report
+from plinth.load.report_schema import ReportRecord
 from plinth.load.slo import Profile, Slo, load_slo
 from plinth.load.through_gateway import GatewayServer
 from plinth.load.verdict import Verdict, lateness, soundness
-from plinth.monitoring.marks import FILE as MARKS
-from plinth.monitoring.marks import mark_load
-from plinth.output_files import output_files
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.spec import CollectionSpec
+from plinth.services.collection_files import collection_specs
 from plinth.settings import TargetName
-from plinth.stack import Stack
-from plinth.umask import users_umask
+from plinth.status_files.events import FILE as MARKS
+from plinth.status_files.events import mark_load
+from plinth.system import hardware
+from plinth.system.console import line
+from plinth.system.managed_process import terminable
+from plinth.system.output_files import output_files
+from plinth.system.umask import users_umask
 
 TUNED = "embeddings"
 Say = Callable[[str], None]
@@ -138,7 +138,7 @@ def _kind(stack: Stack, slo: Slo, options: RunOptions, say: Say, *, is_here: boo
     rate = (profile.steps or (profile.rate_per_s,))[0]
     data = dataset(profile.data, stack.home.cache, say).described
     elsewhere = None if is_here else (options.then.machine if options.then else None)
-    return baselines.Kind(options.profile, options.protocol.value, rate, data, elsewhere or machine.described())
+    return baselines.Kind(options.profile, options.protocol.value, rate, data, elsewhere or hardware.described())
 
 
 def _take_turns(stack: Stack, other: Stack, profile_name: str, protocol: Protocol, *, keep: bool) -> int:

@@ -9,18 +9,18 @@ from typing import Any
 from rich.table import Table
 
 from plinth.cli.common import console, outputs_of
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.load import added as additions
-from plinth.load import against as turns
+from plinth.load import gateway_overhead as additions
+from plinth.load import interleaved as turns
 from plinth.load.dataset import dataset
 from plinth.load.gate import Prepared, Server, measured, prepared
-from plinth.load.generator import Protocol, Schedule
+from plinth.load.locust_runner import Protocol, Schedule
 from plinth.load.slo import Profile, Slo
 from plinth.load.through_gateway import GatewayServer
 from plinth.load.verdict import Verdict, lateness, soundness
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
-from plinth.stack import Stack
 
 DIRECT = "direct"
 TOKEN_S = 24 * 3600

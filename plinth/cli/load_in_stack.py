@@ -6,19 +6,19 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.images import is_built_here
-from plinth.load.generator import Protocol
-from plinth.load.handed import Collected, Job, job_of
-from plinth.load.needs import limits
+from plinth.load.locust_runner import Protocol
+from plinth.load.remote_run import Collected, Job, job_of
 from plinth.load.report import Report
+from plinth.load.resource_needs import limits
 from plinth.load.slo import Slo
 from plinth.qdrant.spec import CollectionSpec
 from plinth.services import services
 from plinth.services.spec import OWN_IMAGE, Service
 from plinth.settings import TargetName
-from plinth.stack import Stack
-from plinth.targets.choose import images_of
+from plinth.targets.factory import images_of
+from plinth.targets.images import is_built_here
 
 Say = Callable[[str], None]
 Carry = Callable[[Callable[[str, bool], None]], int]
@@ -39,7 +39,7 @@ def why_from_here(stack: Stack) -> str | None:
     if settings.target is TargetName.kubernetes:
         name = f"push it and name it in plinth:kubernetes.images.{OWN_IMAGE}"
         return f"no registry has Plinth's image {image}; {build}, {name}" if is_built_here(image) else None
-    from plinth.targets.docker.daemon import Daemon
+    from plinth.targets.docker.engine_api import Daemon
 
     with Daemon(settings.docker.host) as daemon:
         is_there = daemon.has_image(daemon.local_name(image))
@@ -113,10 +113,10 @@ def _followed(carry: Carry, profile: str, slo: Slo, say: Say) -> Report:
 def _in_a_container(
     stack: Stack, outputs: dict[str, Any], running: dict[str, Service], run: Callable[..., Job]
 ) -> Carry:
-    from plinth.targets.docker.daemon import Daemon
-    from plinth.targets.docker.declared import Options
+    from plinth.targets.docker.container_spec import Options
+    from plinth.targets.docker.engine_api import Daemon
     from plinth.targets.docker.load import SECRETS, container_of
-    from plinth.targets.docker.names import Layout
+    from plinth.targets.docker.naming import Layout
     from plinth.targets.docker.one_run import run_once
 
     settings, names = stack.settings, Layout(stack.env, running)
@@ -141,9 +141,9 @@ def _in_a_container(
 
 def _in_a_job(stack: Stack, running: dict[str, Service], run: Callable[..., Job], say: Say) -> Carry:
     from plinth.kubernetes.jobs import Jobs
-    from plinth.kubernetes.ways import cluster_of
+    from plinth.kubernetes.open_forwards import cluster_of
     from plinth.targets.kubernetes import load as manifests
-    from plinth.targets.kubernetes.names import Layout
+    from plinth.targets.kubernetes.naming import Layout
 
     settings = stack.settings
     names = Layout(stack.env, settings.kubernetes.namespace, running, settings.managed)

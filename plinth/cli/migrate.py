@@ -14,24 +14,24 @@ import typer
 
 from plinth.cli.common import Json, console, outputs_of, print_json, progress_console, stack_of
 from plinth.cli.migration_options import PATIENCE_S, Asked, Collection, Floor, StateDir, To, asked_of
-from plinth.collection_files import collection_specs
 from plinth.errors import UserError
-from plinth.migrate import places
+from plinth.migrate import source_registry
 from plinth.migrate.checkpoint import State
+from plinth.migrate.dry_run import dry_run
 from plinth.migrate.migration import RECALL_FLOOR, Migration
-from plinth.migrate.patient import PatientQdrant
-from plinth.migrate.plan import dry_run
+from plinth.migrate.progress import telling
 from plinth.migrate.report import lines
+from plinth.migrate.retrying_client import PatientQdrant
 from plinth.migrate.sources.chroma import ChromaOptions
 from plinth.migrate.sources.files import FileOptions
 from plinth.migrate.sources.pg_connect import DSN_VARIABLE
 from plinth.migrate.sources.postgres import PostgresOptions
 from plinth.migrate.sources.qdrant import QdrantOptions
 from plinth.migrate.target import cut_over, wanted
-from plinth.migrate.told import telling
 from plinth.migrate.verify import mend
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
+from plinth.services.collection_files import collection_specs
 
 commands = typer.Typer(
     help="Move points from Postgres, Chroma, another Qdrant or files into a collection, resumable and compared.",
@@ -82,14 +82,14 @@ def postgres(
     """
     options = PostgresOptions(
         table,
-        places.absolute(dsn_file) if dsn_file else None,
+        source_registry.absolute(dsn_file) if dsn_file else None,
         tuple(key or ()),
         vector,
         tuple(sparse or ()),
         tuple(skip or ()),
         where,
     )
-    return places.kept("postgres", options)
+    return source_registry.kept("postgres", options)
 
 
 @commands.command()
@@ -107,10 +107,10 @@ def chroma(
 
     Example: plinth migrate chroma ./chroma_data --source-collection notes --to local --collection notes
     """
-    if not places.is_address(location):
-        location = places.absolute(location)
+    if not source_registry.is_address(location):
+        location = source_registry.absolute(location)
     options = ChromaOptions(location, source_collection, tenant, database, document_field, id_field, uri_field)
-    return places.kept("chroma", options)
+    return source_registry.kept("chroma", options)
 
 
 @commands.command()
@@ -123,7 +123,7 @@ def qdrant(
 
     Example: plinth migrate qdrant http://old:6333 --source-collection docs --to local --collection docs
     """
-    return places.kept("qdrant", QdrantOptions(url, source_collection))
+    return source_registry.kept("qdrant", QdrantOptions(url, source_collection))
 
 
 @commands.command()
@@ -138,8 +138,10 @@ def file(
 
     Example: plinth migrate file docs.parquet --distance cosine --to local --collection docs
     """
-    options = FileOptions(places.absolute(path), key, vector, places.absolute(payload) if payload else None)
-    return places.kept("file", options)
+    options = FileOptions(
+        source_registry.absolute(path), key, vector, source_registry.absolute(payload) if payload else None
+    )
+    return source_registry.kept("file", options)
 
 
 @commands.command()
@@ -156,8 +158,8 @@ def verify(
     Example: plinth migrate verify --to local --collection docs
     """
     client, specs = _target(to, PATIENCE_S)
-    spec = places.find_spec(specs, collection)
-    kept = State(places.state_directory(to, spec.name if spec else collection, state))
+    spec = source_registry.find_spec(specs, collection)
+    kept = State(source_registry.state_directory(to, spec.name if spec else collection, state))
     checkpoint = kept.load()
     if checkpoint is None:
         raise UserError(f"There is no checkpoint in {kept.directory}; name its --state, or migrate first.")
@@ -165,7 +167,7 @@ def verify(
     with ExitStack() as stack:
         stack.enter_context(kept.held())
         stack.enter_context(client)
-        source = stack.enter_context(places.open_source(checkpoint.source))
+        source = stack.enter_context(source_registry.open_source(checkpoint.source))
         described = source.describe()
         target = replace(wanted(collection, described, spec, distance), fixed=checkpoint.plan["set"])
         migration = Migration(source, client, target, kept, checkpoint.source, to, described)
@@ -198,10 +200,10 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
     client, specs = _target(asked.to, asked.patience_s)
     with ExitStack() as stack:
         stack.enter_context(client)
-        source = stack.enter_context(places.open_source(opened_by))
+        source = stack.enter_context(source_registry.open_source(opened_by))
         described = source.describe()
         distance = asked.distance.value.capitalize() if asked.distance else None
-        target = wanted(asked.collection, described, places.find_spec(specs, asked.collection), distance)
+        target = wanted(asked.collection, described, source_registry.find_spec(specs, asked.collection), distance)
         target = replace(target, fixed=asked.fixed)
         if opened_by["kind"] == "qdrant" and (opened_by["url"].rstrip("/"), described.identity["collection"]) == (
             client.url,
@@ -215,7 +217,7 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
             else:
                 console.print(*shown.lines(), sep="\n")
             return
-        kept = State(places.state_directory(asked.to, target.name, asked.state))
+        kept = State(source_registry.state_directory(asked.to, target.name, asked.state))
         stack.enter_context(kept.held())
         migration = Migration(source, client, target, kept, opened_by, asked.to, described)
         with telling(progress_console(json=asked.json)) as told:
@@ -234,8 +236,8 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
 
 
 def _target(to: str, patience_s: float) -> tuple[Qdrant, list[CollectionSpec]]:
-    if places.is_address(to):
-        return places.at_address(to, patience_s)
+    if source_registry.is_address(to):
+        return source_registry.at_address(to, patience_s)
     stack = stack_of(to)
     qdrant = outputs_of(stack)["qdrant"]
     client = PatientQdrant(qdrant["url"], qdrant["api_key"], patience_s, qdrant.get("ca_cert"))

@@ -11,8 +11,8 @@ import typer
 
 from plinth.cli.common import Json
 from plinth.errors import UserError
-from plinth.migrate.copying import Pace
 from plinth.migrate.migration import RECALL_FLOOR
+from plinth.migrate.transfer import Pace
 
 PATIENCE_S = 120.0
 

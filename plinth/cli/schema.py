@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from plinth.cli.common import print_json
-from plinth.environment import stack_schema
+from plinth.settings.loader import stack_schema
 
 
 def register(app: typer.Typer) -> None:

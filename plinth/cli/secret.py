@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from plinth.cli.common import Env, console
-from plinth.engine import encrypt
-from plinth.environment import NAMESPACE, project_root, refuse_value
+from plinth.deployment.automation import encrypt
 from plinth.errors import UserError
-from plinth.settings.secret import is_secret, secret_keys
+from plinth.settings.loader import NAMESPACE, project_root, refuse_value
+from plinth.settings.secret_keys import is_secret, secret_keys
 
 
 def register(app: typer.Typer) -> None:

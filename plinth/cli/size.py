@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from plinth.cli.common import Json, console, print_json
-from plinth.collection_files import collection_specs
-from plinth.console import line
-from plinth.environment import load_settings, project_root
 from plinth.errors import UserError
 from plinth.qdrant.spec import CollectionSpec, load_spec, load_specs, named
+from plinth.services.collection_files import collection_specs
 from plinth.settings import Settings
+from plinth.settings.loader import load_settings, project_root
+from plinth.settings.tiers import SIZES
 from plinth.sizing import (
     GIB,
     HEADROOM,
@@ -32,7 +32,7 @@ from plinth.sizing import (
     quantization_name,
     to_json,
 )
-from plinth.tiers import SIZES
+from plinth.system.console import line
 
 
 def register(app: typer.Typer) -> None:

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pulumi import automation
 
-from plinth.child import terminable
-from plinth.cli import deployed, ground
 from plinth.cli.common import Env, Yes, ask, console, stack_of
-from plinth.console import line
-from plinth.deploy import check
-from plinth.encrypted import refuse_plain
-from plinth.engine import forget, is_refusal, last_error, refusal, runs
+from plinth.deployment import deployed_servers, lifecycle
+from plinth.deployment.automation import forget, is_refusal, last_error, refusal, runs
+from plinth.deployment.orphaned_engine import end_orphans
+from plinth.deployment.program import check
+from plinth.deployment.progress import Progress
+from plinth.deployment.pulumi_command import Interrupted
+from plinth.deployment.pulumi_environment import forget_backend, is_local, record_backend
+from plinth.deployment.stack import Stack
+from plinth.deployment.state_lock import held_by_others, locks, release_dead
 from plinth.errors import UserError
-from plinth.home import last_deployed, remember_deployed
-from plinth.monitoring.marks import FILE as MARKS
-from plinth.monitoring.marks import mark_deploy
-from plinth.orphaned_engine import end_orphans
-from plinth.progress import Progress
-from plinth.pulumi_command import Interrupted
-from plinth.pulumi_environment import forget_backend, is_local, record_backend
-from plinth.stack import Stack
-from plinth.state_lock import held_by_others, locks, release_dead
+from plinth.paths import last_deployed, remember_deployed
+from plinth.settings.plaintext_secrets import refuse_plain
+from plinth.status_files.events import FILE as MARKS
+from plinth.status_files.events import mark_deploy
+from plinth.system.console import line
+from plinth.system.managed_process import terminable
 
 if TYPE_CHECKING:
     from plinth.load.verdict import Verdict
@@ -58,10 +58,10 @@ def up(
     stack = stack_of(env)
     refuse_plain(stack.root, env)
     outputs = stack.outputs()
-    before = deployed.before(stack, outputs.get("deployed"))
+    before = deployed_servers.before(stack, outputs.get("deployed"))
     check(stack.settings, stack.root, stack.home, before)
     _refuse_locked(stack)
-    ground.make_sure(stack, outputs, before.get("qdrant_nodes", 0), remove or ())
+    lifecycle.make_sure(stack, outputs, before.get("qdrant_nodes", 0), remove or ())
     console.print(line((f"plinth up {env}", "bold"), f"  {_describe(stack)}"))
     stack.automation  # noqa: B018  # refuses what cannot be opened before anything is recorded
     record_backend(stack.home)
@@ -89,9 +89,9 @@ def preview(env: Env) -> None:
     stack = stack_of(env)
     refuse_plain(stack.root, env)
     # No secret is looked at, and deriving their key takes as long as the rest of the reading.
-    before = deployed.before(stack, stack.masked_outputs().get("deployed"))
+    before = deployed_servers.before(stack, stack.masked_outputs().get("deployed"))
     check(stack.settings, stack.root, stack.home, before)
-    growing = ground.show_growth(stack)
+    growing = lifecycle.show_growth(stack)
     progress = Progress(console, preview=True)
     with _engine(stack, progress, again=f"plinth preview {env}", changes=False):
         stack.automation.preview(on_event=progress.on_event, exclude=growing)
@@ -108,32 +108,32 @@ def down(env: Env, yes: Yes = False) -> None:
     """Stop an environment and remove what `up` made, except the data. Example: plinth down local --yes"""
     stack = stack_of(env)
     ask(f"Stop every service of '{env}'? The data stays.", yes)
-    ground.must_answer(stack)
+    lifecycle.must_answer(stack)
     _refuse_locked(stack)
     # A run that failed may have served for long; what it was is gone with the state.
-    ran = deployed.before(stack, stack.masked_outputs().get("deployed"), forget=True)
+    ran = deployed_servers.before(stack, stack.masked_outputs().get("deployed"), forget=True)
     if ran != (last_deployed(stack.home) or {}):
         remember_deployed(stack.home, ran)
-    ground.release(stack)
+    lifecycle.release(stack)
     progress = Progress(console, down=True)
     with _engine(stack, progress, again=f"plinth down {env}"):
         # A refresh first: a process that died is nothing to stop, and what was begun is made or gone.
         stack.automation.refresh(clear_pending_creates=True)
         stack.automation.destroy(on_event=progress.on_event, run_program=False)
-    ground.clear(stack)
+    lifecycle.clear(stack)
     forget(stack)
     forget_backend(stack.home)
-    console.print(line((f"'{env}' is down.", "green"), ground.kept(stack)))
+    console.print(line((f"'{env}' is down.", "green"), lifecycle.kept(stack)))
 
 
 def refresh(env: Env) -> None:
     """Compare the state with what runs; says what is gone or drifted. Example: plinth refresh local"""
     stack = stack_of(env)
-    ground.must_answer(stack)
+    lifecycle.must_answer(stack)
     progress = Progress(console)
     with _engine(stack, progress, again=f"plinth refresh {env}"):
         # A carrier that `docker system prune` took has done its work: `up` makes it again, and nothing has drifted.
-        stack.automation.refresh(on_event=progress.on_event, exclude=ground.carriers(stack))
+        stack.automation.refresh(on_event=progress.on_event, exclude=lifecycle.carriers(stack))
     drifted = _drifted(progress)
     if not drifted:
         console.print("Nothing has drifted.")
@@ -239,7 +239,7 @@ def _engine(stack: Stack, progress: Progress, again: str, *, changes: bool = Tru
         if is_refusal(str(error)):
             raise refusal(str(error), stack.env, stack.home) from error
         failures = progress.failures or [last_error(str(error))]
-        failures += filter(None, (ground.last_words(stack, service) for service in progress.unready[:LOGS_SHOWN]))
+        failures += filter(None, (lifecycle.last_words(stack, service) for service in progress.unready[:LOGS_SHOWN]))
         after = recorded or f"Nothing was changed; mend the cause, then `{again}`."
         raise UserError(f"{' '.join(failures)} {after}", exit_code=1) from error
 

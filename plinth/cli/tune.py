@@ -10,20 +10,20 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from plinth.child import terminable
 from plinth.cli.common import Json, console, outputs_of, print_json, progress_console, stack_of
-from plinth.collection_files import collection_specs
-from plinth.environment import project_root
 from plinth.errors import UserError
-from plinth.home import home
+from plinth.paths import home
 from plinth.qdrant.client import Qdrant
+from plinth.qdrant.ephemeral import Kind, scratch
 from plinth.qdrant.spec import CollectionSpec, load_spec, load_specs, named
-from plinth.scratch import Kind, scratch
+from plinth.services.collection_files import collection_specs
+from plinth.settings.loader import project_root
 from plinth.sizing import GIB, Workload, estimate, linked_fields, quantization_name
-from plinth.tune.front import Point, settings_lines
-from plinth.tune.grid import QUANTIZATIONS, Build, builds
-from plinth.tune.recall import BANDS, WHOLE
+from plinth.system.managed_process import terminable
+from plinth.tune.pareto import Point, settings_lines
+from plinth.tune.recall_bands import BANDS, WHOLE
 from plinth.tune.sample import Sample, live, offline
+from plinth.tune.search_space import QUANTIZATIONS, Build, builds
 from plinth.tune.sweep import Tuned, sweep
 from plinth.tune.trial import Bench
 

@@ -7,9 +7,9 @@ import time
 import typer
 
 from plinth.cli.common import Env, Yes, ask, console, stack_of
+from plinth.deployment.pulumi_environment import is_local
+from plinth.deployment.state_lock import is_running, locks
 from plinth.errors import UserError
-from plinth.pulumi_environment import is_local
-from plinth.state_lock import is_running, locks
 
 
 def register(app: typer.Typer) -> None:

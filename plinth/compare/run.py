@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 import psutil
 
-from plinth.child import terminable
-from plinth.compare import claims, servers
-from plinth.compare.measure import ROOT, Measured, Run, load, search
+from plinth.compare import servers
+from plinth.compare import verdict as claims
 from plinth.compare.report import markdown
+from plinth.compare.runner import ROOT, Measured, Run, load, search
 from plinth.compare.servers import Server
 from plinth.errors import UserError
-from plinth.load.generated import generate, intrinsic_dimension
 from plinth.load.slo import Comparison, load_slo
-from plinth.machine import cpu
-from plinth.output_files import output_files
+from plinth.load.synthetic_vectors import generate, intrinsic_dimension
+from plinth.system.hardware import cpu
+from plinth.system.managed_process import terminable
+from plinth.system.output_files import output_files
 
 GRAPH = {"m": 16, "payload_m": 16, "ef_construct": 100, "full_scan_threshold": 100}
 INT8 = {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}}

@@ -14,14 +14,14 @@ from typing import Protocol
 
 import psycopg
 
-from plinth.accounts import first_account
-from plinth.child import Child, fixed_environment
-from plinth.directories import PASSAGE
 from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant
-from plinth.scratch import Memory, Scratch, free_port, memory_of
+from plinth.qdrant.ephemeral import Memory, Scratch, free_port, memory_of
 from plinth.services.qdrant import program
-from plinth.targets.local.programs import find
+from plinth.system.accounts import first_account
+from plinth.system.managed_process import Child, fixed_environment
+from plinth.system.private_directories import PASSAGE
+from plinth.targets.local.executables import find
 
 SHARED_BUFFERS = "1GB"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from plinth.compare.stores import STORES, Matrix, Store
+from plinth.compare.adapters import STORES, Matrix, Store
 
 BATCH = 500
 GO_DEADLINE_S = 180

@@ -13,9 +13,9 @@ import uvicorn
 from plinth.embedded import ENGINE
 from plinth.embedded.app import application
 from plinth.embedded.config import load
-from plinth.embedded.connections import Connection
 from plinth.errors import UserError
-from plinth.visible import log_lines, visible
+from plinth.printable import log_lines, visible
+from plinth.system.http_connections import Connection
 
 
 def main() -> None:

@@ -16,10 +16,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from plinth.embedded.config import Config
-from plinth.embedded.connections import LOGIN
-from plinth.embedded.endpoints import GRANTED, READER, Endpoint, Endpoints, json_response
 from plinth.embedded.errors import ApiError, internal
+from plinth.embedded.handlers import GRANTED, READER, Endpoint, Endpoints, json_response
 from plinth.embedded.tokens import Granted, Level, TokenError, checked, is_token
+from plinth.system.http_connections import LOGIN
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
 EVERY_METHOD = ("GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE")

@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from plinth.embedded.errors import ApiError, from_validation, refused
 from plinth.embedded.names import check_vector
-from plinth.qdrant import sections
-from plinth.qdrant.index import PayloadIndex
-from plinth.qdrant.sections import Binary, Hnsw, Product, Section, StrictMode, Wal
+from plinth.qdrant import config_sections
+from plinth.qdrant.config_sections import Binary, Hnsw, Product, Section, StrictMode, Wal
+from plinth.qdrant.payload_index import PayloadIndex
 
 Given = TypeVar("Given", bound=BaseModel)
 
@@ -31,7 +31,7 @@ def _filled(vectors: dict[str, Any]) -> dict[str, Any]:
     return vectors
 
 
-class Scalar(sections.Scalar):
+class Scalar(config_sections.Scalar):
     """One byte a dimension."""
 
     type: Literal["int8"]
@@ -60,7 +60,7 @@ class Multivector(Section):
     comparator: Literal["max_sim"]
 
 
-class Vectors(sections.Vectors):
+class Vectors(config_sections.Vectors):
     """One dense vector."""
 
     multivector_config: Multivector | None = None  # type: ignore[assignment]
@@ -76,13 +76,13 @@ class VectorsDiff(Section):
     on_disk: bool | None = None
 
 
-class SparseVectors(sections.SparseVectors):
+class SparseVectors(config_sections.SparseVectors):
     """One sparse vector."""
 
     modifier: Literal["none", "idf"] | None = None  # type: ignore[assignment]
 
 
-class Optimizers(sections.Optimizers):
+class Optimizers(config_sections.Optimizers):
     """When segments are merged, cleaned and indexed."""
 
     indexing_threshold: int | None = Field(None, ge=0)

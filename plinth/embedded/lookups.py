@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from plinth.embedded.errors import ApiError, from_validation, malformed
-from plinth.embedded.parts import STRICT, WithPayload, WithVector, unsupported
+from plinth.embedded.request_types import STRICT, WithPayload, WithVector, unsupported
 
 MARKS = (b'"lookup_from"', b'"with_lookup"')
 Call = Callable[[str, str, dict[str, Any]], Awaitable[Any]]

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from plinth.embedded import searches
 from plinth.embedded.conditions import Path, PointId, WholeFilter, shallow
 from plinth.embedded.errors import malformed
-from plinth.embedded.parts import STRICT, Checked, Ids, Payload, filled, parse, unsupported
+from plinth.embedded.request_types import STRICT, Checked, Ids, Payload, filled, parse, unsupported
 
 __all__ = ["BODIES", "parse"]
 

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from plinth.embedded.conditions import Path, PointId, WholeFilter
 from plinth.embedded.errors import refused
-from plinth.embedded.parts import (
+from plinth.embedded.request_types import (
     STRICT,
     Checked,
     Example,

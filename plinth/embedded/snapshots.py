@@ -14,12 +14,12 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from plinth.archives import UnsafeArchive, unpack
-from plinth.embedded import ENGINE, names, store
-from plinth.embedded.catalogue import Catalogue, checked
+from plinth.embedded import ENGINE, names, shard_files
+from plinth.embedded.collection_registry import Catalogue, checked
 from plinth.embedded.configurations import Recovery, check
 from plinth.embedded.errors import ApiError, malformed, refused
-from plinth.files import sha256
+from plinth.system.archives import UnsafeArchive, unpack
+from plinth.system.atomic_files import sha256
 
 FORMAT = "plinth-embedded-1"
 RECOVERING = ".recover-"
@@ -95,12 +95,12 @@ class Snapshots:
             await engine.stop()
         directory = self.catalogue.directory(name)
         directory.mkdir(parents=True, exist_ok=True)
-        old = store.current(directory)
-        path = store.following(old) if old else directory / "shard-0"
+        old = shard_files.current(directory)
+        path = shard_files.following(old) if old else directory / "shard-0"
         shutil.rmtree(path, ignore_errors=True)
         shard.rename(path)
-        store.mark_built(path, manifest["config"], manifest["indexes"])
-        store.make_current(path)
+        shard_files.mark_built(path, manifest["config"], manifest["indexes"])
+        shard_files.make_current(path)
         self.catalogue.add(name, manifest["config"], manifest["indexes"])
 
     def _located(self, location: str) -> Path:

@@ -23,7 +23,7 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from plinth.embedded import store
+from plinth.embedded import shard_files
 
 DAMAGED = "damaged-{}.wal"
 HEADER, MAGIC = 8, b"wal\0"
@@ -145,7 +145,7 @@ def _opens(entries: list[bytes], config: Mapping[str, Any], indexes: Mapping[str
     """Whether a new shard with the same configuration opens with these entries."""
     with TemporaryDirectory(prefix="plinth-wal-") as scratch:
         path = Path(scratch) / "shard-0"
-        store.create(path, config, indexes).close()
+        shard_files.create(path, config, indexes).close()
         segment = _segments(path / "wal")[0]
         content = segment.read_bytes()
         present = read(content)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
-from plinth.bounded_server import serve_metrics
 from plinth.errors import UserError
+from plinth.exporter.collector import Watch, client
 from plinth.exporter.config import load_config
-from plinth.exporter.figures import Machine, figures
-from plinth.exporter.watch import Watch, client
-from plinth.visible import log_lines, visible
+from plinth.exporter.usage_server import Machine, figures
+from plinth.printable import log_lines, visible
+from plinth.system.bounded_server import serve_metrics
 
 
 def main() -> None:

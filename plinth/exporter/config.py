@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from plinth.config_file import load
 from plinth.qdrant.spec import CollectionSpec
+from plinth.system.config_file import load
 
 
 class _Model(BaseModel):

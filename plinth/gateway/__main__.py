@@ -14,8 +14,6 @@ import psycopg
 import uvicorn
 import uvloop
 
-from plinth.bounded_server import serve_metrics
-from plinth.embedded.connections import Connection
 from plinth.errors import UserError
 from plinth.gateway.config import GatewayConfig, load_config
 from plinth.gateway.grpc_api.server import GrpcServer, Tls, serve_grpc
@@ -25,16 +23,10 @@ from plinth.gateway.jobs.worker import run_worker
 from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.metrics_page import MetricsPage, common_page
 from plinth.gateway.processes import ServerProcess, join, run_processes, shared_socket
-from plinth.gateway.server import (
-    Gateway,
-    count_failures,
-    gateway,
-    jobs_config,
-    postgres_dsn,
-    traced,
-    worker_operations,
-)
-from plinth.visible import log_lines, visible
+from plinth.gateway.server import Gateway, count_failures, gateway, jobs_config, postgres_dsn, traced, worker_operations
+from plinth.printable import log_lines, visible
+from plinth.system.bounded_server import serve_metrics
+from plinth.system.http_connections import Connection
 
 # What is in work when it is told to stop has this long to end, in seconds.
 STOP_S = 20

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from plinth.config_file import load
 from plinth.errors import UserError
 from plinth.gateway.providers.config import MiniLMProvider, Provider
 from plinth.qdrant.spec import CollectionSpec
+from plinth.system.config_file import load
 
 
 class ConfigModel(BaseModel):

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 from httptools import HttpParserError, HttpResponseParser
 
-from plinth.http_client import async_client_for, proxy_for
+from plinth.system.http_client import async_client_for, proxy_for
 
 # A server that takes longer to be connected to is away, in seconds.
 CONNECT_S = 5.0

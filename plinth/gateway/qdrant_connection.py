@@ -16,7 +16,7 @@ import orjson
 from plinth.gateway.config import QdrantServer
 from plinth.gateway.http_connections import Connections, HttpAnswer, connections_to
 from plinth.gateway.qdrant_tokens import Access, QdrantTokens
-from plinth.secret_file import read_secret
+from plinth.system.secret_file import read_secret
 
 
 class QdrantConnection:

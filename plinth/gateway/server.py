@@ -35,7 +35,7 @@ from plinth.gateway.shared_collections import reserved_names, shared_collections
 from plinth.gateway.tokens import Claims, PublicKeys, SharedKey, TokenVerifier
 from plinth.gateway.tracing import Tracing, tracing_of
 from plinth.gateway.vector_store import VectorStore
-from plinth.secret_file import read_secret
+from plinth.system.secret_file import read_secret
 
 # Connections to Postgres of a gateway, shared among its processes, and of each at least.
 POOL_MAX, POOL_MIN = 8, 3

@@ -22,7 +22,7 @@ from jwt import PyJWK, PyJWKSet
 from plinth.errors import UserError
 from plinth.gateway.caller import Caller, Scope, is_organisation, is_user
 from plinth.gateway.errors import ErrorKind, GatewayError
-from plinth.http_client import async_client_for
+from plinth.system.http_client import async_client_for
 
 TOKEN_MAX_BYTES = 8192
 KEY_MIN_BYTES = 32

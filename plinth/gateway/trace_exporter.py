@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from plinth.gateway.config import TracingConfig
-from plinth.http_client import proxy_for
-from plinth.secret_file import read_secret
+from plinth.system.http_client import proxy_for
+from plinth.system.secret_file import read_secret
 
 PATH = "/v1/traces"
 # Spans that wait for the collector, and how many are sent at once.

@@ -12,8 +12,8 @@ import urllib3
 from kubernetes import client
 
 from plinth.errors import UserError
-from plinth.kubernetes.api import TIMEOUT_S, Cluster, why_not_ready
-from plinth.targets.execution import Interruption, OnLine, ended_by_signals, lines_of
+from plinth.kubernetes.client import TIMEOUT_S, Cluster, why_not_ready
+from plinth.system.streamed_command import Interruption, OnLine, ended_by_signals, lines_of
 
 BY_HAND = {"cronjob.kubernetes.io/instantiate": "manual"}
 # What is left of a Job whose client died, the cluster removes.

@@ -1,6 +1,6 @@
 """`python -m plinth.load`: the load gate in Plinth's image, beside the stores.
 
-What to do stands in PLINTH_LOAD, and the report is its last lines (:mod:`plinth.load.handed`). Exit codes are the
+What to do stands in PLINTH_LOAD, and the report is its last lines (:mod:`plinth.load.remote_run`). Exit codes are the
 gate's: 0 pass, 1 fail, 3 void or no verdict.
 """
 
@@ -13,13 +13,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import plinth
-from plinth.child import terminable
 from plinth.errors import UserError
 from plinth.load.gate import Server, run
-from plinth.load.handed import VARIABLE, Job, refusal_lines, report_lines
+from plinth.load.remote_run import VARIABLE, Job, refusal_lines, report_lines
 from plinth.load.report import Report
 from plinth.qdrant.client import QdrantError
-from plinth.secret_file import read_secret
+from plinth.system.managed_process import terminable
+from plinth.system.secret_file import read_secret
 
 LOCUSTFILE = Path(plinth.__file__).parent.parent / "load" / "locustfile.py"
 

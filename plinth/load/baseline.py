@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from plinth.errors import UserError
-from plinth.load.record import OperationRecord, ReportRecord
+from plinth.load.report_schema import OperationRecord, ReportRecord
 from plinth.load.verdict import Verdict
 
 TOLERANCE = 1.1

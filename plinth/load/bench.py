@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 
+from plinth.load.batch_insert import insert
+from plinth.load.collection_setup import wait_indexed
 from plinth.load.dataset import LARGE_TENANT, nearest
-from plinth.load.fixture import wait_indexed
-from plinth.load.generated import Generated, generate, intrinsic_dimension
-from plinth.load.insert import insert
 from plinth.load.own_collection import own_collection
+from plinth.load.synthetic_vectors import Generated, generate, intrinsic_dimension
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, collection_path
 from plinth.qdrant.load_mark import PREFIX

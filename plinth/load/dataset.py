@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plinth.load.generated import generate, intrinsic_dimension
 from plinth.load.slo import Data
+from plinth.load.synthetic_vectors import generate, intrinsic_dimension
 from plinth.load.wordnet import Gloss, glosses
 
 TOP = 10
@@ -73,7 +73,7 @@ def dataset(wanted: Data, cache: Path | None, on_progress: Callable[[str], None]
     """The set that a profile asks for; without a cache directory it is generated, or comes with Plinth's image."""
     if wanted.source == "wordnet":
         if cache is None:
-            from plinth.load.packed import of_image
+            from plinth.load.dataset_files import of_image
 
             return of_image(wanted)
         return wordnet(wanted.points, wanted.queries, cache, on_progress)
@@ -144,7 +144,7 @@ def wordnet(points: int, queries: int, cache: Path, on_progress: Callable[[str],
 
 def _embed(sample: list[Gloss], on_progress: Callable[[str], None]) -> npt.NDArray[np.float32]:
     # What runs the model is heavy, and is not in Plinth's image.
-    from plinth.load.minilm import MiniLM
+    from plinth.gateway.providers.minilm_model import MiniLM
 
     told = -1
 

@@ -13,22 +13,22 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from plinth import machine
 from plinth.errors import UserError
-from plinth.load import generator, rounds
+from plinth.load import aggregation, locust_runner
+from plinth.load.aggregation import Result, Times
+from plinth.load.collection_setup import drop_scratch, gate_spec, measure_recall, prepare, unready
 from plinth.load.dataset import Dataset, dataset
-from plinth.load.fixture import drop_scratch, gate_spec, measure_recall, prepare, unready
-from plinth.load.generator import Aim, Protocol, Schedule
-from plinth.load.observe import Observer, ServerSide
+from plinth.load.dataset_points import BY_ROW, Stored, gateway_spec, marked_for_gateway, stored_by_gateway, unquantized
+from plinth.load.locust_runner import Aim, Protocol, Schedule
 from plinth.load.own_collection import NEW, own_collection, renew
 from plinth.load.percentiles import Latencies
 from plinth.load.report import Report, Step
-from plinth.load.rounds import Result, Times
+from plinth.load.server_metrics import Observer, ServerSide
 from plinth.load.slo import CREATE, Profile, Slo
-from plinth.load.stored import BY_ROW, Stored, gateway_spec, marked_for_gateway, stored_by_gateway, unquantized
 from plinth.load.verdict import Measured, Recall, Verdict, judge
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.spec import CollectionSpec
+from plinth.system import hardware
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Prepared:
         renew(self.client, self.spec.name, schedule)
         if self._handed_out:
             self._say(f"Waiting for {schedule.processes} worker(s) with the job in {self._handed_out}")
-        found = generator.send(self._aim, schedule, self.data, self._locustfile, self._handed_out)
+        found = locust_runner.send(self._aim, schedule, self.data, self._locustfile, self._handed_out)
         try:
             drop_scratch(self.client, self.spec, self._scratch)
             # What the run wrote may still be indexed; what was there before must be.
@@ -226,17 +226,18 @@ def measured(
     not_ready: Sequence[str],
 ) -> Measured:
     """What a verdict rests on, over the rounds that count."""
-    seconds, shares = rounds.elapsed(kept), data.shares()
+    seconds, shares = aggregation.elapsed(kept), data.shares()
     operations = {
-        name: rounds.operation(found, seconds, profile.confidence) for name, found in rounds.times(kept).items()
+        name: aggregation.operation(found, seconds, profile.confidence)
+        for name, found in aggregation.times(kept).items()
     }
     if created:
         # One at a time: their number in a second is what they took.
         spent = created.response.mean() * created.response.total / 1000
-        operations[CREATE] = rounds.operation(created, spent, profile.confidence)
-    during = rounds.recall(kept, shares)
+        operations[CREATE] = aggregation.operation(created, spent, profile.confidence)
+    during = aggregation.recall(kept, shares)
     recall = {"before the run": before, **({"during the run": during} if during else {})}
-    return Measured(operations, rounds.generator(kept), recall, tuple(not_ready))
+    return Measured(operations, aggregation.generator(kept), recall, tuple(not_ready))
 
 
 def climb(
@@ -308,6 +309,6 @@ def report(
         url=url,
         protocol=protocol,
         data=data.described,
-        machine=machine.described(),
+        machine=hardware.described(),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -14,12 +14,12 @@ from typing import Any, Self
 
 import psutil
 
-from plinth.http_client import is_path_part
-from plinth.load.generator import SLACK_S, WORKERS_WAIT_S, Schedule
+from plinth.load.locust_runner import SLACK_S, WORKERS_WAIT_S, Schedule
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.load_mark import MARK, PREFIX, is_load_gates, metadata_of
 from plinth.qdrant.spec import CollectionSpec
-from plinth.versions import numbers
+from plinth.system.http_client import is_path_part
+from plinth.system.versions import numbers
 
 # Filling the largest set, and the index.
 PREPARATION_S = 3600.0

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from plinth.load.aggregation import ROUND_BLOCKS, Times
 from plinth.load.percentiles import Latencies
 from plinth.load.report import Report
-from plinth.load.rounds import ROUND_BLOCKS, Times
 from plinth.load.slo import CREATE
 
 STYLE: dict[Any, Any] = {

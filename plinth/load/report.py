@@ -9,9 +9,9 @@ from math import isinf
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from plinth.load.observe import ServerSide
+from plinth.load.aggregation import Result, Times, times
 from plinth.load.percentiles import Estimate
-from plinth.load.record import (
+from plinth.load.report_schema import (
     GeneratorRecord,
     OperationRecord,
     RecallRecord,
@@ -21,7 +21,7 @@ from plinth.load.record import (
     ServerRecord,
     StepRecord,
 )
-from plinth.load.rounds import Result, Times, times
+from plinth.load.server_metrics import ServerSide
 from plinth.load.slo import CREATE, Profile, Slo
 from plinth.load.verdict import Measured, Operation, Verdict, below_floor
 
@@ -167,7 +167,7 @@ class Report:
         # Plinth's image measures and shows nothing.
         from rich.table import Table
 
-        from plinth.console import line
+        from plinth.system.console import line
 
         percentile = self.judged.percentile
         table = Table(title=f"Load gate '{self.profile}' on {self.engine}", title_justify="left")

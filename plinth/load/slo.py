@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plinth.errors import UserError
-from plinth.yaml_files import read_yaml
+from plinth.system.yaml_files import read_yaml
 
 CREATE = "create_collection"
 Through = Literal["qdrant", "gateway"]

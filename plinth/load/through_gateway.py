@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from plinth.certificates import trusting
 from plinth.errors import UserError
 from plinth.gateway.client import ApiError, Client
-from plinth.load.generator import Aim, Protocol
-from plinth.load.stored import organisation_of
+from plinth.load.dataset_points import organisation_of
+from plinth.load.locust_runner import Aim, Protocol
 from plinth.qdrant.spec import CollectionSpec
+from plinth.system.tls import trusting
 
 # Of the collections that are made to measure how long that takes; those of a run that was killed are dropped by it.
 MADE = "made-"

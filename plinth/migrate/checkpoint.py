@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from plinth.errors import UserError
-from plinth.files import write_whole
 from plinth.migrate.digest import added
-from plinth.migrate.rows import Key, Position
+from plinth.migrate.model import Key, Position
+from plinth.system.atomic_files import write_whole
 
 FORMAT = 1
 

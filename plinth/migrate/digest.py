@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from plinth.migrate.rows import Sparse, Vector
+from plinth.migrate.model import Sparse, Vector
 
 MODULUS = 2**128
 

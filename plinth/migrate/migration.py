@@ -8,10 +8,10 @@ from typing import Any
 
 from plinth.errors import UserError
 from plinth.migrate.checkpoint import Checkpoint, Progress, State, require_same
-from plinth.migrate.copying import Pace, copy
+from plinth.migrate.model import Described, Source
 from plinth.migrate.report import report
-from plinth.migrate.rows import Described, Source
 from plinth.migrate.target import Wanted, count, finish, inspect, prepare, put_off, wait_green
+from plinth.migrate.transfer import Pace, copy
 from plinth.migrate.verify import Verification, clash, gaps, verify
 from plinth.qdrant.client import Qdrant
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from plinth.errors import UserError
 from plinth.migrate.digest import Point
-from plinth.migrate.rows import UNNAMED, Described, VectorShape
+from plinth.migrate.model import UNNAMED, Described, VectorShape
 from plinth.migrate.vectors import from_json
 from plinth.qdrant.apply import apply, converge, refuse
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
-from plinth.qdrant.compare import schema
+from plinth.qdrant.equality import schema
 from plinth.qdrant.plan import CreateCollection, CreateIndex, Plan, SwitchAliases, plan_collection
+from plinth.qdrant.server_state import FoundCollection, read_collection
 from plinth.qdrant.spec import CollectionSpec
-from plinth.qdrant.state import FoundCollection, read_collection
 
 BATCH_SIZE = 100
 GRAPH = ("m", "payload_m")

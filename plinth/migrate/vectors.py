@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from plinth.migrate.rows import Floats, Sparse, Vector, VectorShape
+from plinth.migrate.model import Floats, Sparse, Vector, VectorShape
 
 # Qdrant leaves a vector alone whose length is this near to 1, so what is sent is what is kept.
 UNIT = 5e-7

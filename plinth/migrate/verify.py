@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from plinth.migrate.checkpoint import Checkpoint
-from plinth.migrate.copying import as_points
 from plinth.migrate.digest import Point, added, canonical, digest
-from plinth.migrate.neighbours import Query, draw, learn, overlap, searched
-from plinth.migrate.rows import Source, VectorShape
+from plinth.migrate.json_values import spelled
+from plinth.migrate.model import Source, VectorShape
+from plinth.migrate.recall_check import Query, draw, learn, overlap, searched
 from plinth.migrate.target import Wanted, count, fetch, inspect
-from plinth.migrate.values import spelled
+from plinth.migrate.transfer import as_points
+from plinth.migrate.upsert import encode, upsert
 from plinth.migrate.vectors import near
-from plinth.migrate.write import encode, upsert
 from plinth.qdrant.client import Qdrant
 
 EXAMPLES = 20

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from plinth.environment import project_root
-from plinth.monitoring.generated import generated
+from plinth.monitoring.generate import generated
+from plinth.settings.loader import project_root
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from plinth.errors import UserError
-from plinth.http_client import url_path
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import (
     CreateCollection,
@@ -16,8 +15,9 @@ from plinth.qdrant.plan import (
     plan_collection,
 )
 from plinth.qdrant.render import render
+from plinth.qdrant.server_state import read_collection
 from plinth.qdrant.spec import CollectionSpec
-from plinth.qdrant.state import read_collection
+from plinth.system.http_client import url_path
 
 
 def refuse(plan: Plan) -> None:

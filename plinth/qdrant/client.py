@@ -9,9 +9,9 @@ import httpx
 import orjson
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from plinth.certificates import trusting
 from plinth.errors import UserError
-from plinth.http_client import client_for, url_path
+from plinth.system.http_client import client_for, url_path
+from plinth.system.tls import trusting
 
 # 408, 429 and 5xx may pass by themselves; upserts, deletes and reads can be sent again (qdrant.md section 8).
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})

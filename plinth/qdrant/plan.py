@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plinth.qdrant.compare import equal, same_index, schema, shown, within
+from plinth.qdrant.equality import equal, same_index, schema, shown, within
 from plinth.qdrant.load_mark import is_load_gates
+from plinth.qdrant.server_state import Found, FoundCollection
 from plinth.qdrant.spec import CollectionSpec
-from plinth.qdrant.state import Found, FoundCollection
 
 FIXED = "Qdrant never changes it in place"
 

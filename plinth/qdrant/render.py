@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from plinth.qdrant.plan import (
-    CreateCollection,
-    CreateIndex,
-    DropIndex,
-    Plan,
-    Step,
-    SwitchAliases,
-    UpdateCollection,
-)
+from plinth.qdrant.plan import CreateCollection, CreateIndex, DropIndex, Plan, Step, SwitchAliases, UpdateCollection
 
 
 def lines(plan: Plan) -> list[str]:

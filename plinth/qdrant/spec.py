@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from plinth.errors import UserError
-from plinth.qdrant.index import PayloadIndex
-from plinth.qdrant.sections import (
+from plinth.qdrant.config_sections import (
     Hnsw,
     Optimizers,
     Quantization,
@@ -22,7 +21,8 @@ from plinth.qdrant.sections import (
     Vectors,
     Wal,
 )
-from plinth.yaml_files import read_yaml
+from plinth.qdrant.payload_index import PayloadIndex
+from plinth.system.yaml_files import read_yaml
 
 
 def _plain(name: str) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
-from plinth.certificates import AUTHORITY_DAYS, SERVER_DAYS, Pair, begins_ahead, is_due, issue, make_authority
-from plinth.directories import make_passage
-from plinth.files import locked, write_whole
 from plinth.resources.base import Provider, to_json
+from plinth.system.atomic_files import locked, write_whole
+from plinth.system.private_directories import make_passage
+from plinth.system.tls import AUTHORITY_DAYS, SERVER_DAYS, Pair, begins_ahead, is_due, issue, make_authority
 
 
 def kept_authority(directory: Path, name: str) -> Pair:
@@ -65,7 +65,7 @@ class Certificate(Resource, module="plinth", name="Certificate"):
     ) -> None:
         """``kept_in`` is the directory of the authority, beside the data.
 
-        One with a purpose, a key of :data:`plinth.certificates.PURPOSES`, is between our own services alone, and lasts
+        One with a purpose, a key of :data:`plinth.system.tls.PURPOSES`, is between our own services alone, and lasts
         as long as the authority.
         """
         super().__init__(

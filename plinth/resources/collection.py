@@ -13,8 +13,8 @@ from plinth.qdrant.apply import apply, converge
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import immutable_changes, plan_aliases, plan_collection
 from plinth.qdrant.render import render
+from plinth.qdrant.server_state import read, read_collection
 from plinth.qdrant.spec import CollectionSpec
-from plinth.qdrant.state import read, read_collection
 from plinth.resources.base import GONE, Provider, optional_secret, to_json
 
 

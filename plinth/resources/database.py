@@ -9,8 +9,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
-from plinth.errors import UserError
-from plinth.postgres import (
+from plinth.admin.postgres import (
     MONITOR_RIGHTS,
     Server,
     ensure_database,
@@ -19,6 +18,7 @@ from plinth.postgres import (
     has_role,
     owner_of,
 )
+from plinth.errors import UserError
 from plinth.resources.base import GONE, Provider, to_json
 
 

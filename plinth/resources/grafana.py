@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
-from plinth.grafana import change_password
+from plinth.admin.grafana import change_password
 from plinth.resources.base import Provider
 
 

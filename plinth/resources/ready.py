@@ -13,10 +13,10 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
-from plinth.certificates import Pair
 from plinth.errors import UserError
-from plinth.probes import Probe, ProbeFailed
+from plinth.health.probes import Probe, ProbeFailed
 from plinth.resources.base import Provider, optional_secret, to_json
+from plinth.system.tls import Pair
 
 INTERVAL_S = 0.25
 ATTEMPT_TIMEOUT_S = 5.0

@@ -14,12 +14,12 @@ import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from plinth.errors import UserError
-from plinth.kubernetes.steps import Rolled
+from plinth.kubernetes.rolling_update_plan import Rolled
 from plinth.resources.base import Provider, optional_secret, to_json
-from plinth.resources.settled import lacks
+from plinth.resources.cluster_ready import lacks
 
 if TYPE_CHECKING:
-    from plinth.kubernetes.api import Cluster
+    from plinth.kubernetes.client import Cluster
 
 
 class RolloutProvider(Provider):
@@ -82,7 +82,7 @@ class Rollout(Resource, module="plinth", name="Rollout"):
 
 
 def _roll(props: dict[str, Any]) -> None:
-    from plinth.kubernetes.roll import roll
+    from plinth.kubernetes.rolling_update import roll
 
     urls, rolled = json.loads(props["urls"]), _rolled(props)
 
@@ -102,6 +102,6 @@ def _rolled(props: dict[str, Any]) -> Rolled:
 
 def _cluster(rolled: Rolled) -> Cluster:
     # Importing the client takes a second, which every provider process of every target would pay.
-    from plinth.kubernetes.api import Cluster
+    from plinth.kubernetes.client import Cluster
 
     return Cluster(rolled.kubeconfig, rolled.context, rolled.namespace)

@@ -10,9 +10,9 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
-from plinth.directories import make_passage
-from plinth.files import locked, write_whole
 from plinth.resources.base import Provider
+from plinth.system.atomic_files import locked, write_whole
+from plinth.system.private_directories import make_passage
 
 ENTROPY_BYTES = 24
 

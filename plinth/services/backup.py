@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from plinth.backup.state import FILE
-from plinth.http_client import proxy_variables
+from plinth.programs.healthchecks import bash_tcp
 from plinth.services import neo4j as neo
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
-from plinth.services.checks import bash_tcp
 from plinth.services.exporters import PLINTH as EXPORTER
 from plinth.services.exporters import STATE
 from plinth.services.qdrant import API_KEY, tls_ca
 from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Service
 from plinth.settings import Backup, Settings, TargetName
+from plinth.status_files.backup_runs import FILE
+from plinth.system.http_client import proxy_variables
 
 NAME = "plinth-backup"
 ACCOUNT = NAME
@@ -98,7 +98,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
         # restic holds the index of its repository in memory, and a drill runs second copies of the stores.
         limits=Limits(1, 1024),
         needs=("qdrant", *taken),
-        # Root's process only serves another of that account (plinth/backup/launcher.py).
+        # Root's process only serves another of that account (plinth/backup/temporary/launcher.py).
         run_as=(ACCOUNT,),
         launcher=True,
         starts_others=True,
@@ -110,7 +110,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
 def _proxy(repository: str | None) -> dict[str, str]:
     """The way out of whoever deploys, to a repository on a server; one with a login is nothing for an environment."""
     # It needs the services, to find their programs.
-    from plinth.backup.remote import server
+    from plinth.backup.repository.reachability import server
 
     url = server(repository or "")
     variables = proxy_variables(url) if url else {}

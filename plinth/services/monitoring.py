@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from plinth.monitoring.burn import RUNBOOKS
+from plinth.monitoring.slo_rules import RUNBOOKS
+from plinth.programs.healthchecks import login, wget
 from plinth.services import mutual_tls
-from plinth.services.checks import login, wget
 from plinth.services.spec import Container, Copy, File, Health, Limits, Program, Scrape, Service
 from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
 from plinth.services.webhooks import receivers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from plinth.services.checks import bash_http
+from plinth.programs.healthchecks import bash_http
 from plinth.services.spec import Container, File, Health, Limits, Program, Service
 from plinth.settings import Settings
 

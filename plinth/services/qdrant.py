@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plinth.errors import UserError
-from plinth.services.checks import bash_http, bash_tcp
+from plinth.programs.healthchecks import bash_http, bash_tcp
 from plinth.services.spec import Container, File, Health, Limits, Peers, Program, Scrape, Service
 from plinth.settings import Settings, Tls
 

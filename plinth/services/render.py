@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from plinth.files import pattern_of
 from plinth.services.spec import Copy, File, Service
-from plinth.yaml_files import read_text
+from plinth.system.atomic_files import pattern_of
+from plinth.system.yaml_files import read_text
 
 
 class Place(Protocol):

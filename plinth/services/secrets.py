@@ -7,11 +7,7 @@ from pydantic import SecretStr
 from plinth.services.backup import PASSWORD as BACKUP_PASSWORD
 from plinth.services.backup import REST_PASSWORD, S3_KEY_ID, S3_SECRET
 from plinth.services.gateway import secrets as gateway_secrets
-from plinth.services.monitoring import (
-    GRAFANA_COPY_PASSWORD,
-    GRAFANA_PASSWORD,
-    GRAFANA_SECRET_KEY,
-)
+from plinth.services.monitoring import GRAFANA_COPY_PASSWORD, GRAFANA_PASSWORD, GRAFANA_SECRET_KEY
 from plinth.services.neo4j import PASSWORD as NEO4J_PASSWORD
 from plinth.services.postgres import MONITOR_PASSWORD, SUPERUSER_PASSWORD, database_secret
 from plinth.services.qdrant import ALT_API_KEY, API_KEY, READ_ONLY_API_KEY

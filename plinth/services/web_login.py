@@ -1,7 +1,8 @@
 """The login of Prometheus and Alertmanager, which have no accounts: every path of theirs asks for it (S1-09).
 
 The servers read a web configuration with a bcrypt hash of the password, their clients the password itself. The
-configuration is made of the password while deploying (:mod:`plinth.web_config`), so it is no secret of the settings.
+configuration is made of the password while deploying (:mod:`plinth.services.web_config`), so it is no secret of
+the settings.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One environment, typed and validated: the `plinth:` keys of stacks/Pulumi.<env>.yaml.
 
-The models say what there is to set. Reading the file is in :mod:`plinth.environment`, refusals that compare settings
-with each other or with what runs are in :mod:`plinth.preflight`.
+The models say what there is to set. Reading the file is in :mod:`plinth.settings.loader`, refusals that compare
+settings with each other or with what runs are in :mod:`plinth.deployment.preflight`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from plinth.settings.backup import Backup
+from plinth.settings.base import Model
 from plinth.settings.gateway import Gateway
-from plinth.settings.model import Model
 from plinth.settings.monitoring import Monitoring, Slo
 from plinth.settings.stores import Collections, Database, Neo4j, Postgres, Qdrant, Redis, Tls
 from plinth.settings.targets import Docker, Kubernetes, Managed, TargetName
-from plinth.tiers import SIZES, Size, Tier
+from plinth.settings.tiers import SIZES, Size, Tier
 
 __all__ = [
     "Backup",

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from plinth.cron import Cron
-from plinth.repository_address import anchored
-from plinth.settings.model import ROOT, Model, Port, ProjectPath, Secret
+from plinth.settings.base import ROOT, Model, Port, ProjectPath, Secret
+from plinth.settings.repository_address import anchored
+from plinth.system.cron import Cron
 
 
 class Retention(Model):

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from plinth.settings.model import ENCRYPTED, HeaderSecret, Model, Port, Secret, Url
+from plinth.settings.base import ENCRYPTED, HeaderSecret, Model, Port, Secret, Url
 from plinth.settings.stores import Tls
 
 # RFC 7518, section 3.2: as many bits as the hash has.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from plinth.settings.model import ENCRYPTED, HeaderSecret, Model, Port, ProjectPath, Secret, SecretUrl, Url
+from plinth.settings.base import ENCRYPTED, HeaderSecret, Model, Port, ProjectPath, Secret, SecretUrl, Url
 
 # Unreserved in addresses, so no file, shell or client reads anything into one; bcrypt hashes 72 bytes at most.
 WEB_PASSWORD = re.compile(r"[A-Za-z0-9._~-]{8,72}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from plinth.settings.model import HeaderSecret, Model, Port, ProjectPath, Secret
+from plinth.settings.base import HeaderSecret, Model, Port, ProjectPath, Secret
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^v?\d+\.\d+(\.\d+)?$")]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from plinth.settings.model import Model, ProjectPath
+from plinth.settings.base import Model, ProjectPath
 
 
 class TargetName(StrEnum):

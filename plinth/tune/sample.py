@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from plinth.errors import UserError
+from plinth.gateway.providers.minilm_model import DIMENSIONS
 from plinth.load.dataset import wordnet
-from plinth.load.generated import generate, intrinsic_dimension
-from plinth.load.minilm import DIMENSIONS
+from plinth.load.synthetic_vectors import generate, intrinsic_dimension
 from plinth.qdrant.client import Qdrant, collection_path
 from plinth.qdrant.spec import CollectionSpec
-from plinth.tune.recall import spread
+from plinth.tune.recall_bands import spread
 
 Progress = Callable[[str], None]
 # Few enough that the largest has a quarter: the graph falls apart for such a one first.

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from plinth.tune.front import Outcome, Point, choose, pareto, point
-from plinth.tune.grid import Build, Search
+from plinth.tune.pareto import Outcome, Point, choose, pareto, point
+from plinth.tune.search_space import Build, Search
 
 FIRST_PASS = 0.6
 Queries = Literal["chosen by", "held out"]

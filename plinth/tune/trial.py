@@ -9,16 +9,16 @@ from typing import Any
 
 import orjson
 
+from plinth.load.bulk_load import fill
+from plinth.load.collection_setup import FULL_SCAN_KB
 from plinth.load.dataset import TOP
-from plinth.load.fill import fill
-from plinth.load.fixture import FULL_SCAN_KB
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
+from plinth.qdrant.ephemeral import Scratch
 from plinth.qdrant.spec import CollectionSpec
-from plinth.scratch import Scratch
-from plinth.tune.front import Outcome
-from plinth.tune.grid import Build, Search, searches, spec_of
-from plinth.tune.recall import BANDS, MIN_QUERIES, WHOLE, band, by_band
+from plinth.tune.pareto import Outcome
+from plinth.tune.recall_bands import BANDS, MIN_QUERIES, WHOLE, band, by_band
 from plinth.tune.sample import Sample, scope_field
+from plinth.tune.search_space import Build, Search, searches, spec_of
 from plinth.tune.sweep import Queries
 
 NAME = "plinth_tune"

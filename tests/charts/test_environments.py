@@ -8,20 +8,21 @@ import pytest
 import yaml
 
 from plinth.backup.config import Config, LentGrafana
-from plinth.collection_files import collection_specs
-from plinth.environment import load_settings, parse
 from plinth.exporter.config import Config as ExporterConfig
-from plinth.images import images
-from plinth.load import handed
-from plinth.load.needs import limits
+from plinth.load import remote_run
+from plinth.load.resource_needs import limits
 from plinth.load.slo import load_slo
 from plinth.services import services
 from plinth.services.backup import NAME as BACKUPS
+from plinth.services.collection_files import collection_specs
 from plinth.services.secrets import secrets
 from plinth.settings import Settings
-from plinth.targets.kubernetes import KubernetesTarget, load
-from plinth.targets.kubernetes.backup import repository_ports
-from plinth.targets.kubernetes.names import object_name
+from plinth.settings.loader import load_settings, parse
+from plinth.targets.images import images
+from plinth.targets.kubernetes import load
+from plinth.targets.kubernetes.backup_values import repository_ports
+from plinth.targets.kubernetes.naming import object_name
+from plinth.targets.kubernetes.target import KubernetesTarget
 from tests.charts.rendering import VERSIONS, check, containers, needs_helm, parsed, pods, text
 from tests.charts.restricted import violations
 from tests.conftest import ROOT
@@ -206,7 +207,7 @@ def load_job(name: str) -> dict[str, Any]:
     settings = SETTINGS[name]
     profile = SLO.profile("release").model_copy(update={"processes": 8})
     shipped = next(spec for spec in collection_specs(settings, ROOT) if "embeddings" in spec.aliases)
-    job = handed.job_of("release", SLO, shipped, url="http://x", grpc=None, protocol="rest")
+    job = remote_run.job_of("release", SLO, shipped, url="http://x", grpc=None, protocol="rest")
     return load.job_of(settings, "registry.test/plinth:0.1.0", job, limits(profile))
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from plinth.environment import parse
 from plinth.gateway.config import GatewayConfig
 from plinth.services import gateway
 from plinth.services.render import files
-from plinth.targets.kubernetes import KubernetesTarget
-from plinth.targets.kubernetes.names import object_name
+from plinth.settings.loader import parse
+from plinth.targets.kubernetes.naming import object_name
+from plinth.targets.kubernetes.target import KubernetesTarget
 from tests.charts.rendering import Place, needs_helm, pods
 from tests.charts.test_environments import SETTINGS, of, secrets_read, target
 from tests.conftest import ROOT

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plinth.images import pins, without_digest
+from plinth.targets.images import pins, without_digest
 from tests.charts.rendering import (
     CHARTS,
     NAMES,

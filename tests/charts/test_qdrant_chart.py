@@ -10,7 +10,7 @@ import yaml
 from plinth.services import qdrant as qd
 from plinth.services.render import files
 from plinth.settings import Settings
-from plinth.tiers import SIZES, Tier
+from plinth.settings.tiers import SIZES, Tier
 from tests.charts.rendering import CHARTS, Object, Place, needs_helm, objects, of, one, pods, text
 from tests.conftest import ROOT
 

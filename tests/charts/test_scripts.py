@@ -15,7 +15,7 @@ import pytest
 import redis
 import yaml
 
-from plinth.postgres import MONITOR_RIGHTS
+from plinth.admin.postgres import MONITOR_RIGHTS
 from plinth.services.redis import EXPORTER_RULES
 from tests.charts.rendering import CHARTS, Object, needs_helm, objects, one
 from tests.charts.test_founding import JOINED, SCRIPT, Nodes

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import docker
 
-from plinth.environment import parse
 from plinth.services.monitoring import grafana as service
 from plinth.services.neo4j import PROGRAM as NEO4J
-from plinth.targets.local.programs import Found, find, home
+from plinth.settings.loader import parse
+from plinth.targets.local.executables import Found, find, home
 from tests.conftest import ROOT, real_qdrant
 from tests.containers.upstream import UPSTREAM
 

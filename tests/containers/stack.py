@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import redis
 
-from plinth.home import home
+from plinth.paths import home
 from tests.conftest import free_port
 from tests.containers.engine import Containers
 from tests.project import Environment

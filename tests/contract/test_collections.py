@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from plinth.errors import UserError
-from plinth.qdrant import state
+from plinth.qdrant import server_state
 from plinth.qdrant.apply import apply, converge
 from plinth.qdrant.client import Qdrant, QdrantDenied, QdrantError, QdrantUnreachable
 from plinth.qdrant.plan import plan
@@ -39,22 +39,22 @@ def specs(client: Qdrant) -> Iterator[list[CollectionSpec]]:
 def test_every_shipped_collection_is_taken_whole_drifts_and_is_mended(
     client: Qdrant, specs: list[CollectionSpec]
 ) -> None:
-    apply(client, plan(specs, state.read(client)))
-    assert plan(specs, state.read(client)).empty
+    apply(client, plan(specs, server_state.read(client)))
+    assert plan(specs, server_state.read(client)).empty
     trades = next(spec for spec in specs if spec.name.endswith("trades_v1"))
     client.call(
         "PATCH", f"/collections/{trades.name}", {"hnsw_config": {"ef_construct": 64}, "quantization_config": "Disabled"}
     )
     client.call("DELETE", f"/collections/{trades.name}/index/symbol")
     client.call("POST", "/collections/aliases", {"actions": [{"delete_alias": {"alias_name": trades.aliases[0]}}]})
-    drifted = plan(specs, state.read(client))
+    drifted = plan(specs, server_state.read(client))
     assert {type(step).__name__ for step in drifted.steps} == {"UpdateCollection", "CreateIndex", "SwitchAliases"}
     apply(client, drifted)
-    assert plan(specs, state.read(client)).empty
+    assert plan(specs, server_state.read(client)).empty
 
 
 def test_a_new_size_is_refused_and_the_blue_green_way_works(client: Qdrant, specs: list[CollectionSpec]) -> None:
-    apply(client, plan(specs, state.read(client)))
+    apply(client, plan(specs, server_state.read(client)))
     blue = next(spec for spec in specs if spec.name.endswith("trades_v1"))
     wider = blue.model_copy(update={"vectors": blue.vectors.model_copy(update={"size": 1024})})
     with pytest.raises(UserError, match="trades_v2"):
@@ -66,9 +66,9 @@ def test_a_new_size_is_refused_and_the_blue_green_way_works(client: Qdrant, spec
         green.model_copy(update={"aliases": blue.aliases}),
         *(spec for spec in specs if spec is not blue),
     ]
-    apply(client, plan(moved, state.read(client)))
+    apply(client, plan(moved, server_state.read(client)))
     assert client.aliases()[blue.aliases[0]] == green.name
-    assert plan(moved, state.read(client)).empty
+    assert plan(moved, server_state.read(client)).empty
     client.call("DELETE", f"/collections/{green.name}")
 
 

@@ -13,11 +13,11 @@ from typer.testing import CliRunner, Result
 from plinth.backup.config import QdrantStore
 from plinth.cli import app
 from plinth.cli import collections as command
-from plinth.environment import load_settings
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.home import Home
+from plinth.paths import Home
 from plinth.qdrant.client import Qdrant, QdrantError
-from plinth.stack import Stack
+from plinth.settings.loader import load_settings
 from tests.cluster import Cluster
 from tests.conftest import KEY, Server, real_qdrant
 from tests.project import Environment
@@ -47,7 +47,7 @@ def runner(place: Path, servers: Sequence[Server], monkeypatch: pytest.MonkeyPat
     stack = Stack("t", place, Home(place / ".plinth", place / ".plinth" / "t"), load_settings(place, "t"), None)  # type: ignore[arg-type]
     monkeypatch.setattr(command, "stack_of", lambda _env: stack)
     monkeypatch.setattr(command, "outputs_of", lambda _stack: {"qdrant": {"url": urls[0], "api_key": KEY}})
-    monkeypatch.setattr("plinth.backup.deployed.qdrant_of", qdrant_of)
+    monkeypatch.setattr("plinth.backup.environment_config.qdrant_of", qdrant_of)
 
     def run(*arguments: str) -> Result:
         said = CliRunner().invoke(app, ["collections", *arguments])
@@ -183,7 +183,7 @@ def test_without_a_snapshot_nothing_is_dropped(
     def fail(*_: Any) -> None:
         raise QdrantError("no space left")
 
-    monkeypatch.setattr("plinth.backup.node.Node.take", fail)
+    monkeypatch.setattr("plinth.backup.stores.qdrant.node_client.Node.take", fail)
     with pytest.raises(UserError, match=f"{NAME} was not dropped, .*no space left"):
         run("drop", NAME, "t", "--yes")
     assert NAME in client.collections()

@@ -16,13 +16,13 @@ import qdrant_edge as edge
 
 from plinth.embedded import wal
 from plinth.errors import UserError
-from plinth.health import Dependency, Policy, check
+from plinth.health.probes import Probe
+from plinth.health.status import Dependency, Policy, check
 from plinth.migrate.target import wait_green
-from plinth.probes import Probe
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.plan import plan_collection
+from plinth.qdrant.server_state import read_collection
 from plinth.qdrant.spec import CollectionSpec
-from plinth.qdrant.state import read_collection
 from tests.conftest import KEY, Server
 from tests.contract.test_embedded_engine import kill
 

@@ -22,8 +22,8 @@ from starlette.types import Message
 from plinth.embedded import names
 from plinth.embedded.app import application
 from plinth.embedded.config import OPTIMIZERS, Config
+from plinth.embedded.engine_client import EngineProxy
 from plinth.embedded.errors import ApiError
-from plinth.embedded.proxy import EngineProxy
 from tests.conftest import KEY, Server
 from tests.contract.raw import exchanged, head
 

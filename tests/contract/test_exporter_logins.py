@@ -18,8 +18,8 @@ import psycopg
 import pytest
 import redis
 
-from plinth.backup import instances
-from plinth.postgres import Server, ensure_database, ensure_monitor
+from plinth.admin.postgres import Server, ensure_database, ensure_monitor
+from plinth.backup.temporary import instances
 from tests.conftest import ROOT
 from tests.databases import enter
 from tests.standing import Stack, ports

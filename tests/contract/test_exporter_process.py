@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import yaml
 
-from plinth.backup.state import Run, record
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
+from plinth.status_files.backup_runs import Run, record
 from tests.conftest import KEY, READ_ONLY_KEY, Server, free_port
 
 TENANTS = CollectionSpec.model_validate(

@@ -15,8 +15,8 @@ import httpx
 import pytest
 import yaml
 
-from plinth.images import by_digest, pins
-from plinth.targets.docker.daemon import Daemon
+from plinth.targets.docker.engine_api import Daemon
+from plinth.targets.images import by_digest, pins
 from tests.conftest import ROOT, free_port
 from tests.containers.engine import why_not
 from tests.project import Environment

@@ -16,13 +16,13 @@ import httpx
 import pytest
 
 from plinth.errors import UserError
-from plinth.kubernetes.api import Cluster
-from plinth.kubernetes.before import make_sure
-from plinth.kubernetes.forward import Forward, Route
-from plinth.kubernetes.grow import grow, plans
-from plinth.kubernetes.growth import GIB
-from plinth.kubernetes.roll import roll
-from plinth.kubernetes.steps import Rolled
+from plinth.kubernetes.client import Cluster
+from plinth.kubernetes.port_forward import Forward, Route
+from plinth.kubernetes.preflight import make_sure
+from plinth.kubernetes.rolling_update import roll
+from plinth.kubernetes.rolling_update_plan import Rolled
+from plinth.kubernetes.volume_expansion import grow, plans
+from plinth.kubernetes.volume_expansion_plan import GIB
 from tests.conftest import free_port
 from tests.kubernetes.api import Api, serving
 from tests.kubernetes.provider import workload

@@ -17,7 +17,7 @@ import pytest
 from plinth.cli.execution import json_part
 from plinth.errors import UserError
 from plinth.kubernetes import jobs as jobs_module
-from plinth.kubernetes.api import Cluster
+from plinth.kubernetes.client import Cluster
 from plinth.kubernetes.jobs import Jobs, job_of
 from tests.conftest import ROOT
 from tests.kubernetes.api import Api, serving
@@ -120,7 +120,7 @@ def test_a_job_that_cannot_be_followed_is_a_sentence_and_is_removed(
 
 PROGRAM = """
 import sys
-from plinth.kubernetes.api import Cluster
+from plinth.kubernetes.client import Cluster
 from plinth.kubernetes.jobs import Jobs, job_of
 jobs = Jobs(Cluster(sys.argv[1], None, "vectors"))
 job = job_of(jobs.cronjob("backup-run"), "by-hand", ["run"])

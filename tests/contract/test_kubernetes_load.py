@@ -12,12 +12,12 @@ from typer.testing import CliRunner, Result
 
 from plinth.cli import app, stack
 from plinth.cli import load as command
-from plinth.environment import load_settings
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.home import home
 from plinth.kubernetes import jobs as jobs_module
-from plinth.load.handed import Job, refusal_lines, report_lines
-from plinth.stack import Stack
+from plinth.load.remote_run import Job, refusal_lines, report_lines
+from plinth.paths import home
+from plinth.settings.loader import load_settings
 from tests.conftest import KEY
 from tests.kubernetes.api import Api, serving
 from tests.kubernetes.jobs import JobController, Script

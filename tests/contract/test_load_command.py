@@ -17,12 +17,12 @@ from typer.testing import CliRunner, Result
 
 from plinth.cli import app
 from plinth.cli import load as command
-from plinth.environment import load_settings
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.home import home
 from plinth.load import gate
+from plinth.paths import home
 from plinth.qdrant.client import Qdrant
-from plinth.stack import Stack
+from plinth.settings.loader import load_settings
 from tests.conftest import KEY, Server
 from tests.project import Environment
 from tests.slo import unhurried
@@ -134,7 +134,7 @@ def test_a_run_leaves_no_collection_unless_it_is_asked_to(run: Callable[..., tup
 
 KILLED = """
 import sys, time
-from plinth.child import terminable
+from plinth.system.managed_process import terminable
 from plinth.load.own_collection import own_collection
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant

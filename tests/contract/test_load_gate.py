@@ -17,11 +17,11 @@ import pytest
 
 from plinth.errors import UserError
 from plinth.load import bench, gate
+from plinth.load.collection_setup import fitted, gate_spec, loading_spec, measure_recall, prepare, shards_of, unready
 from plinth.load.dataset import Dataset
-from plinth.load.fixture import fitted, gate_spec, loading_spec, measure_recall, prepare, shards_of, unready
-from plinth.load.generator import Protocol
+from plinth.load.html_report import page
+from plinth.load.locust_runner import Protocol
 from plinth.load.own_collection import own_collection
-from plinth.load.page import page
 from plinth.load.report import Report
 from plinth.load.slo import Slo, load_slo
 from plinth.load.workload import SCRATCH
@@ -159,7 +159,7 @@ def test_the_bench_leaves_no_collection_either(
 
 @pytest.mark.skipif(real_qdrant() is None, reason="needs a qdrant binary on PATH")
 def test_a_small_set_is_indexed_on_each_of_three_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plinth.load.fixture.INDEX_DEADLINE_S", 120)
+    monkeypatch.setattr("plinth.load.collection_setup.INDEX_DEADLINE_S", 120)
     data, cluster = dataset("nodes"), Cluster(tmp_path, 3)
     try:
         first = cluster.nodes[0]

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from plinth.backup import qdrant as backup
-from plinth.backup.node import Node
+from plinth.backup.stores.qdrant import backup
+from plinth.backup.stores.qdrant.node_client import Node
+from plinth.exporter.collector import Watch
 from plinth.exporter.config import Config, Listen, Watched
-from plinth.exporter.watch import Watch
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.load_mark import MARK
 from plinth.qdrant.plan import plan
-from plinth.qdrant.state import read
+from plinth.qdrant.server_state import read
 from tests.conftest import KEY, Server
 
 GATES = {"plinth_load_0123_aaaaaa": {MARK: {"kept": True}}, "plinth_load_0123_aaaaaa_new_0": {MARK: {"pid": 1}}}

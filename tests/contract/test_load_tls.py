@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
-from plinth.certificates import issue, make_authority
-from plinth.load import rounds
+from plinth.load import aggregation
 from plinth.load.dataset import Dataset
 from plinth.load.gate import Server
-from plinth.load.generator import Schedule, send
+from plinth.load.locust_runner import Schedule, send
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.spec import load_specs
+from plinth.system.tls import issue, make_authority
 from tests.conftest import ROOT, free_port, real_qdrant
 
 pytestmark = [
@@ -67,10 +67,10 @@ def _fill(server: Server, log: Path) -> None:
         client.call("PUT", f"/collections/{SPEC.name}/points?wait=true", {"points": points})
 
 
-def measured(server: Server) -> rounds.Operation:
+def measured(server: Server) -> aggregation.Operation:
     schedule = Schedule(rate_per_s=20, warmup_s=0.5, duration_s=3, mix={"search": 1})
     found = send(server.aim("grpc", SPEC), schedule, DATA, ROOT / "load" / "locustfile.py")
-    return rounds.operation(rounds.times([found])["search"], rounds.elapsed([found]), 0.95)
+    return aggregation.operation(aggregation.times([found])["search"], aggregation.elapsed([found]), 0.95)
 
 
 @pytest.mark.requirement("S1-07")

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from plinth.certificates import trusting
 from plinth.services import mutual_tls
+from plinth.system.tls import trusting
 from tests.standing import Stack, ports
 from tests.waiting import wait_for
 

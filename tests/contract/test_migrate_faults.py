@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from plinth.migrate import copying
+from plinth.migrate import transfer
 from plinth.migrate.checkpoint import State
 from plinth.qdrant.client import Qdrant
 from tests.conftest import KEY, Server
@@ -57,7 +57,7 @@ def test_a_full_disk_ends_it_with_a_sentence_and_it_goes_on(
     rows = vectors(3000)
     rows[::2] = np.nan
     np.save(tmp_path / "a.npy", rows)
-    monkeypatch.setattr(copying, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(transfer, "SAVE_EVERY_S", 0.0)
     whole = arguments(target, tmp_path / "a.npy", tmp_path / "s", "--max-rejects", 3000)
 
     def limited() -> Ran:

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from plinth.migrate import copying
+from plinth.migrate import transfer
 from plinth.migrate.sources import postgres
 from plinth.qdrant.client import Qdrant
 from tests.conftest import KEY, Server
@@ -322,7 +322,7 @@ def test_fifty_kills_at_any_moment_lose_and_double_nothing(
 ) -> None:
     documents(database, ROWS)
     # Many small pages: a kill finds more moments to hit.
-    monkeypatch.setattr(copying, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(transfer, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(postgres, "MOST_ROWS", 10)
     monkeypatch.setattr(postgres, "FIRST_ROWS", 10)
     drawn = random.Random(7)

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from plinth.programs.healthchecks import nc_tcp
 from plinth.services import mutual_tls
-from plinth.services.checks import nc_tcp
 from tests.conftest import free_port
 from tests.standing import Stack, ports
 from tests.waiting import wait_for

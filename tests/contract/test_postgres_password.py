@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from plinth.backup import instances
+from plinth.admin.postgres import Server, ensure_database, ensure_monitor, ensure_superuser
+from plinth.backup.temporary import instances
 from plinth.errors import UserError
-from plinth.postgres import Server, ensure_database, ensure_monitor, ensure_superuser
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("postgres") or list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))),

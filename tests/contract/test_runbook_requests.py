@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from plinth.certificates import issue, make_authority
 from plinth.qdrant.client import Qdrant, QdrantError
+from plinth.system.tls import issue, make_authority
 from tests.cluster import Cluster
 from tests.conftest import KEY, READ_ONLY_KEY, free_port, real_qdrant
 from tests.runbooks import shown, typed

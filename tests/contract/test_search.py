@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 
 from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant
-from plinth.qdrant.search import (
-    Between,
-    ensure_collection,
-    hybrid_search,
-    mock_vector,
-    point_id_for,
-    search,
-    upsert,
-)
+from plinth.qdrant.search import Between, ensure_collection, hybrid_search, mock_vector, point_id_for, search, upsert
 from plinth.qdrant.spec import CollectionSpec, load_specs
 from tests.conftest import KEY, ROOT, Server
 

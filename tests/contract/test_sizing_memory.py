@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from plinth.load.footprint import Footprint, measure, sized_spec
-from plinth.scratch import Kind
+from plinth.load.memory_footprint import Footprint, measure, sized_spec
+from plinth.qdrant.ephemeral import Kind
 from tests.conftest import ENGINES
 
 POINTS, DIMENSIONS, PAYLOAD = 20000, 256, 400

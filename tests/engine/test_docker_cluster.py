@@ -22,12 +22,12 @@ import grpc
 import httpx
 import pytest
 
-from plinth.certificates import issue, trusting
-from plinth.home import home
+from plinth.paths import home
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.cluster import unsettled
-from plinth.qdrant.observe import observe_others
+from plinth.qdrant.cluster_observer import observe_others
 from plinth.resources.certificate import kept_authority
+from plinth.system.tls import issue, trusting
 from tests.conftest import real_qdrant
 from tests.containers import built
 from tests.containers.applied import needs_containers, provided

@@ -15,7 +15,7 @@ import pytest
 from neo4j import GraphDatabase
 
 from plinth.services.neo4j import PROGRAM
-from plinth.targets.local.programs import find
+from plinth.targets.local.executables import find
 from tests.conftest import free_port
 from tests.containers import built, own
 from tests.containers.applied import needs_containers, provided

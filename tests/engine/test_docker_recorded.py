@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from plinth.home import home
+from plinth.paths import home
 from tests.containers.provider import DockerProvider
 from tests.containers.recorded import Recorded
 from tests.containers.stack import free_span
@@ -50,7 +50,7 @@ DRIVE = """
 import sys
 from pathlib import Path
 from pulumi.automation import CommandError
-from plinth.engine import runs
+from plinth.deployment.automation import runs
 from plinth.stack import open_stack
 opened = open_stack(Path.cwd(), "t")
 stack = opened.automation

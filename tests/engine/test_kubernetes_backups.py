@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from plinth.backup.state import Run, State
-from plinth.exporter.reading import Reading, families
-from plinth.home import home
+from plinth.exporter.metrics import Reading, families
+from plinth.paths import home
+from plinth.status_files.backup_runs import Run, State
 from tests.answers import Answers, close, serve
 from tests.containers.wire import in_the_clear
 from tests.kubernetes.jobs import Script

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from plinth.qdrant.rotation import Keys
+from plinth.qdrant.key_rotation import Keys
 from tests.conftest import free_port
 from tests.kubernetes.story import OFF, Story, story_of
 from tests.project import needs_pulumi

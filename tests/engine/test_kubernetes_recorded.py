@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from plinth.home import home
+from plinth.paths import home
 from tests.containers.wire import in_the_clear
 from tests.kubernetes.story import HTTP, Story, story_of
 from tests.project import needs_pulumi

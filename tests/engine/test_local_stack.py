@@ -21,7 +21,7 @@ import psycopg
 import pytest
 import yaml
 
-from plinth.home import home
+from plinth.paths import home
 from tests.conftest import ROOT, real_qdrant
 from tests.engine.project import Project, is_alive, wait_ready
 from tests.project import needs_prometheus, needs_pulumi

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from plinth.dashboards.board import expressions
+from plinth.monitoring.dashboards.builder import expressions
 from tests.conftest import ROOT, free_port, real_qdrant
 from tests.engine.project import Project
 from tests.loki import LABELS, MARKED, Loki, ask_qdrant, fail_in_postgres

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from plinth.dashboards.board import expressions
+from plinth.monitoring.dashboards.builder import expressions
 from tests.conftest import ROOT, free_port, real_qdrant
 from tests.engine.watched import (
     ABSENT,

@@ -13,17 +13,17 @@ import pulumi
 import pytest
 from pulumi import automation
 
-from plinth.checkpoint import MASK
 from plinth.cli import outputs as commands
-from plinth.environment import parse
-from plinth.home import Home
-from plinth.outputs import outputs
+from plinth.deployment.checkpoint import MASK
+from plinth.deployment.outputs import outputs
+from plinth.deployment.stack import Stack
+from plinth.paths import Home
 from plinth.services import qdrant, services
 from plinth.services.backup import CA
 from plinth.services.secrets import secrets
 from plinth.settings import Settings
-from plinth.stack import Stack
-from plinth.targets.choose import target_of
+from plinth.settings.loader import parse
+from plinth.targets.factory import target_of
 from tests.conftest import ROOT
 from tests.containers.scripted import Engine
 from tests.program.docker_declared import PINS

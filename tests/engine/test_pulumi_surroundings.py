@@ -17,8 +17,8 @@ from typing import Any
 import pulumi
 import pytest
 
-from plinth.pulumi_environment import record_backend
-from plinth.stack import Stack, open_stack
+from plinth.deployment.pulumi_environment import record_backend
+from plinth.deployment.stack import Stack, open_stack
 from tests.project import BUILT, Environment, needs_pulumi
 
 pytestmark = [pytest.mark.engine, needs_pulumi]
@@ -84,8 +84,8 @@ def test_the_outputs_are_those_that_pulumi_tells(project: Environment) -> None:
 
 
 def test_what_cannot_be_read_here_is_read_by_pulumi(project: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plinth import stack as module
-    from plinth.checkpoint import Unsupported
+    from plinth.deployment import stack as module
+    from plinth.deployment.checkpoint import Unsupported
 
     monkeypatch.setenv("PATH", f"{BUILT}{os.pathsep}{os.environ['PATH']}")
     direct = open_stack(project.root, "t")
@@ -161,8 +161,8 @@ def test_a_failed_preview_says_that_nothing_was_changed(
 ) -> None:
     """What was done so far is recorded, it said."""
     from plinth.cli import stack as commands
+    from plinth.deployment.progress import Progress
     from plinth.errors import UserError
-    from plinth.progress import Progress
 
     monkeypatch.setenv("PATH", f"{BUILT}{os.pathsep}{os.environ['PATH']}")
     stack: Stack = open_stack(project.root, "t")
@@ -181,7 +181,7 @@ def test_a_failed_preview_says_that_nothing_was_changed(
 def test_an_interrupted_run_of_the_real_engine_is_one_sentence(project: Environment) -> None:
     program = (
         "import signal, sys, threading, time, os\n"
-        "from plinth import engine\n"
+        "from plinth.deployment import automation as engine\n"
         "def slow(*_):\n"
         "    open('began', 'w').close()\n"
         "    time.sleep(30)\n"

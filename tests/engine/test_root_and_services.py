@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plinth.accounts import written_by_services
+from plinth.system.accounts import written_by_services
 from tests.accounts import needs_accounts
 from tests.engine.project import Project
 from tests.project import needs_prometheus, needs_pulumi

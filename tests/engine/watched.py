@@ -18,11 +18,11 @@ import pytest
 import redis
 from qdrant_client import QdrantClient
 
-from plinth.backup.state import FILE, Run, record
 from plinth.gateway.caller import Scope
 from plinth.gateway.tokens import issue_token
-from plinth.monitoring.marks import FILE as MARKS
-from plinth.monitoring.marks import mark_load
+from plinth.status_files.backup_runs import FILE, Run, record
+from plinth.status_files.events import FILE as MARKS
+from plinth.status_files.events import mark_load
 from plinth.vectors.v1 import vectors_pb2, vectors_pb2_grpc
 from tests.conftest import free_port
 from tests.engine.project import Project

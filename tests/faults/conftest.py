@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from plinth.backup import take
+from plinth.backup import run as backup_run
 from tests.faults.world import Backups, Live, start
 
 NEEDED = ("restic", "redis-server", "redis-cli", "redis-check-rdb", "pg_dump", "pg_restore", "psql")
@@ -53,7 +53,7 @@ def backups(place: Path, live: Live, request: pytest.FixtureRequest) -> Callable
 def stocked(place: Path, live: Live) -> Backups:
     """A repository with one good set; tests that break it take a copy."""
     made = Backups(place / "stocked", live)
-    assert take.run(made.config, made.say).manifest.complete
+    assert backup_run.run(made.config, made.say).manifest.complete
     return made
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from plinth.postgres import Server, ensure_database
+from plinth.admin.postgres import Server, ensure_database
 
 OWNER, PASSWORD = "mallory", "mallory's own"
 HONEST_ROWS = 100

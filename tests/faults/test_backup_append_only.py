@@ -15,11 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from plinth.backup import look, restore, take
-from plinth.backup.prune_login import read_login, with_prune_login
-from plinth.backup.restic import Restic
-from plinth.backup.source import Wish
-from plinth.backup.work import BackupError, working
+from plinth.backup import inspection, restore
+from plinth.backup import run as backup_run
+from plinth.backup.repository.prune_login import read_login, with_prune_login
+from plinth.backup.repository.restic import Restic
+from plinth.backup.restore_source import Wish
+from plinth.backup.session import BackupError, working
 from plinth.errors import UserError
 from tests.conftest import ROOT, free_port
 from tests.faults.world import Backups, Live
@@ -116,7 +117,7 @@ def test_who_holds_the_environment_s_login_cannot_delete_a_set_and_the_pruner_ca
     place: Path, live: Live, rest: RestServer
 ) -> None:
     made = on_server(place / "append", live, rest, keep={"daily": 1, "weekly": 0, "monthly": 0})
-    snapshots = [take.run(made.config, made.say).snapshot for _ in range(2)]
+    snapshots = [backup_run.run(made.config, made.say).snapshot for _ in range(2)]
     assert any("append-only" in line for line in made.progress)
     with working(made.config, made.say) as work:
         restic = Restic(work)
@@ -125,11 +126,11 @@ def test_who_holds_the_environment_s_login_cannot_delete_a_set_and_the_pruner_ca
         assert [snapshot.id for snapshot in restic.snapshots()] == snapshots
         restic.check(1, 1)
     with pytest.raises(BackupError, match=r"append-only.*--login"):
-        look.prune(made.config, made.say)
+        inspection.prune(made.config, made.say)
 
     # Within a day all sets stay, so the first is made older where the server keeps it.
     login = login_file(made.directory, rest)
-    look.prune(with_prune_login(made.config, login), made.say)
+    inspection.prune(with_prune_login(made.config, login), made.say)
     assert [entry["snapshot"] for entry in reversed(made.sets())] == snapshots
     assert restore.run(made.config, made.config, Wish(stores=("redis",), replace=True), made.say).done
     everything = "".join(made.progress) + made.file.read_text()
@@ -140,7 +141,7 @@ def test_a_pruner_removes_what_is_old_and_nothing_where_a_set_is_dated_ahead(
     place: Path, live: Live, rest: RestServer
 ) -> None:
     made = on_server(place / "dated", live, rest, keep={"daily": 1, "weekly": 0, "monthly": 0}, postgres=None)
-    kept = take.run(made.config, made.say).snapshot
+    kept = backup_run.run(made.config, made.say).snapshot
     pruner = with_prune_login(made.config, login_file(made.directory, rest))
 
     def add(when: str) -> None:
@@ -153,19 +154,19 @@ def test_a_pruner_removes_what_is_old_and_nothing_where_a_set_is_dated_ahead(
             )
 
     add("2020-01-01 00:00:00")
-    look.prune(pruner, made.say)
+    inspection.prune(pruner, made.say)
     assert [entry["snapshot"] for entry in made.sets()] == [kept]
     # Whoever may add sets could date one ahead, so that retention counts from it and removes the true ones.
     add("2099-01-01 00:00:00")
     with pytest.raises(BackupError, match=r"is dated 2099-01-01 00:00 UTC.*nothing was removed"):
-        look.prune(pruner, made.say)
+        inspection.prune(pruner, made.say)
     assert len(made.sets()) == 2
 
 
 def test_a_wrong_login_is_one_sentence_at_once(place: Path, live: Live, rest: RestServer) -> None:
     made = on_server(place / "wrong", live, rest, password="wrong")
     with pytest.raises(BackupError, match=r"refuses the login; correct plinth:backup\.rest") as refused:
-        take.run(made.config, made.say)
+        backup_run.run(made.config, made.say)
     assert "wrong@" not in str(refused.value)
     assert made.state.backup
     assert made.state.backup.result == "failed"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from plinth.backup import drill, restore, take
-from plinth.backup.node import Node
-from plinth.backup.source import Wish
-from plinth.backup.work import BackupError
+from plinth.backup import drill, restore
+from plinth.backup import run as backup_run
+from plinth.backup.restore_source import Wish
+from plinth.backup.session import BackupError
+from plinth.backup.stores.qdrant.node_client import Node
 from tests.cluster import Cluster
 from tests.conftest import KEY, real_qdrant
 from tests.faults.world import SIZE, Backups, Live, fill_collection
@@ -58,7 +59,7 @@ def backups_of(directory: Path, cluster: Cluster, live: Live) -> Backups:
 
 def test_a_cluster_comes_back_on_another_number_of_nodes(three: Cluster, place: Path, live: Live) -> None:
     made = backups_of(place / "cluster", three, live)
-    taken = take.run(made.config, made.say)
+    taken = backup_run.run(made.config, made.say)
     assert taken.manifest.failures == ()
     assert taken.manifest.qdrant
     shards = {each.name: [(shard.id, shard.key) for shard in each.shards] for each in taken.manifest.qdrant.collections}
@@ -111,7 +112,7 @@ def test_an_older_server_than_the_set_is_refused(
     three: Cluster, place: Path, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = backups_of(place / "older", three, live)
-    take.run(made.config, made.say)
+    backup_run.run(made.config, made.say)
     # There is one binary here; what it says of itself is all that is not real.
     monkeypatch.setattr(Node, "version", "1.17.9")
     with pytest.raises(BackupError, match=r"is 1.17.9 and the set was made by 1.18.3: an older server"):

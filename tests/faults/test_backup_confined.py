@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from plinth import confined
-from plinth.targets.local import runtime
+from plinth.programs import python_runtime
+from plinth.system import sandbox
 
 pytestmark = [
-    pytest.mark.skipif(confined.version() == 0, reason="this kernel has no Landlock"),
+    pytest.mark.skipif(sandbox.version() == 0, reason="this kernel has no Landlock"),
     pytest.mark.skipif(shutil.which("pg_dump") is None, reason="no Postgres on this machine: run `make bootstrap`"),
 ]
 SCRIPT = """
     import os, sys
     from pathlib import Path
-    from plinth.backup import instances
-    from plinth.backup.launch import Here
+    from plinth.backup.temporary import instances
+    from plinth.backup.temporary.launch import Here
 
     base = Path(sys.argv[1])
     here = Here(hidden=[base / "secret", base / "work"])
@@ -57,9 +57,9 @@ def test_a_drills_superuser_reads_no_secret_of_the_account_that_it_runs_as(place
         nobody = pwd.getpwnam("nobody")
         for path in (base, *base.rglob("*")):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        python = runtime.python(place)
+        python = python_runtime.python(place)
         if python.copy:
-            runtime.provide(Path(python.copy))
+            python_runtime.provide(Path(python.copy))
         change = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--"]
         argv, environment = [*change, python.executable], {**environment, **python.environment}
     done = subprocess.run(

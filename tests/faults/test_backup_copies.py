@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from plinth.backup import drill, look, restore, take, turns
-from plinth.backup.databases import contents
-from plinth.backup.patience import Patience
-from plinth.backup.source import Wish
-from plinth.backup.work import BackupError, Busy
-from plinth.postgres import ensure_database
+from plinth.admin.postgres import ensure_database
+from plinth.backup import drill, inspection, restore, store_lock
+from plinth.backup import run as backup_run
+from plinth.backup.restore_source import Wish
+from plinth.backup.session import BackupError, Busy
+from plinth.backup.stores.postgres.recreate import contents
+from plinth.backup.wait_limits import Patience
 from plinth.qdrant.client import collection_path
 from tests.databases import enter
 from tests.faults.world import Backups, Live, fill_collection, start_empty
@@ -40,7 +41,7 @@ def alike(place: Path) -> Iterator[Backups]:
             with enter(live.postgres, name) as connection:
                 connection.execute("CREATE TABLE t AS SELECT generate_series(1, %s) AS n", (rows,))
         made = Backups(place / "of-alike", live)
-        assert take.run(made.config, made.say).manifest.complete
+        assert backup_run.run(made.config, made.say).manifest.complete
         yield made
 
 
@@ -133,7 +134,7 @@ def test_a_store_that_has_no_name_beside_the_live_one_is_refused_where_it_is_ask
 
 
 def test_a_store_and_a_collection_of_another_are_both_restored(alike: Backups) -> None:
-    (each,) = look.sets(alike.config, alike.say)
+    (each,) = inspection.sets(alike.config, alike.say)
     assert each.manifest
     both = Wish(stores=("redis",), collections=ALIKE[:1])
     assert restore.chosen(each.manifest, both) == ("qdrant", "redis")
@@ -153,12 +154,12 @@ def test_a_backup_and_a_restore_of_the_same_stores_take_turns_whoever_runs_them(
         return at
 
     wish = Wish(collections=ALIKE[:1], beside=True)
-    backup = refused(lambda: take.run(there.config, there.say))
+    backup = refused(lambda: backup_run.run(there.config, there.say))
     restore.run(alike.config, alike.config, wish, backup)
     removed(alike)
     assert there.state.backup
     assert (there.state.backup.result, there.sets()) == ("failed", [])
-    assert take.run(there.config, refused(lambda: run(alike, wish))).manifest.complete
+    assert backup_run.run(there.config, refused(lambda: run(alike, wish))).manifest.complete
     assert copies(alike) == ({}, {})
     assert [line.partition(" is at work; wait")[0] for line in said] == [
         "A restore into these stores",
@@ -169,13 +170,13 @@ def test_a_backup_and_a_restore_of_the_same_stores_take_turns_whoever_runs_them(
 def test_a_backup_waits_for_a_restore_into_the_same_stores(alike: Backups) -> None:
     store, said = alike.config.postgres, []
     with ExitStack() as restore_of_another:
-        restore_of_another.enter_context(turns.restoring(store, Patience(0, said.append)))
+        restore_of_another.enter_context(store_lock.restoring(store, Patience(0, said.append)))
 
         def ends_it(line: str) -> None:
             said.append(line)
             restore_of_another.close()
 
-        with turns.backing_up(store, Patience(60, ends_it)):
+        with store_lock.backing_up(store, Patience(60, ends_it)):
             pass
     assert said == ["waiting for a restore into these stores, 1 minutes at most"]
 
@@ -190,7 +191,7 @@ def test_a_restore_that_was_killed_is_not_followed_by_one_of_a_newer_set_unasked
     with pytest.raises(RuntimeError):
         restore.run(alike.config, alike.config, wish, killed)
     # What the schedule takes meanwhile may be half of it.
-    second = take.run(alike.config, alike.say).snapshot[:8]
+    second = backup_run.run(alike.config, alike.say).snapshot[:8]
     with pytest.raises(
         BackupError, match=rf"of set {first} was begun .* {second} is newer; go on with --snapshot {first}"
     ):
@@ -205,9 +206,9 @@ def test_only_a_backup_makes_a_repository(alike: Backups, place: Path) -> None:
     for ask in (
         lambda: run(mistyped, Wish()),
         lambda: drill.run(mistyped.config, mistyped.say),
-        lambda: look.verify(mistyped.config, mistyped.say),
-        lambda: look.check(mistyped.config, mistyped.say),
-        lambda: look.prune(mistyped.config, mistyped.say),
+        lambda: inspection.verify(mistyped.config, mistyped.say),
+        lambda: inspection.check(mistyped.config, mistyped.say),
+        lambda: inspection.prune(mistyped.config, mistyped.say),
     ):
         with pytest.raises(BackupError, match=r"There is no repository at .*; make a first backup, or correct"):
             ask()

@@ -15,9 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from plinth.backup import drill, look, take
-from plinth.backup.restic import Restic
-from plinth.backup.work import BackupError, working
+from plinth.backup import drill, inspection
+from plinth.backup import run as backup_run
+from plinth.backup.repository.restic import Restic
+from plinth.backup.session import BackupError, working
 from tests.faults.world import Backups, Live, killed_at
 from tests.waiting import wait_for
 
@@ -33,9 +34,9 @@ PHASES = (
 )
 
 
-def run_when_free(made: Backups) -> take.Taken:
+def run_when_free(made: Backups) -> backup_run.Taken:
     """The next run; programs that outlived a killed one hold its lock until they have ended."""
-    return take.run(made.config, made.say, wait_s=60)
+    return backup_run.run(made.config, made.say, wait_s=60)
 
 
 @pytest.mark.requirement("S1-06")
@@ -49,7 +50,7 @@ def test_a_kill_at_any_step_leaves_the_last_good_set_and_the_next_run_cleans_up(
     assert after.manifest.complete
     assert made.sets()[0]["snapshot"] == after.snapshot
     assert all(each["complete"] for each in made.sets())
-    assert look.verify(made.config, made.say).problems == ()
+    assert inspection.verify(made.config, made.say).problems == ()
     assert not (made.work / "stage").exists()
     assert not (made.work / "asked.json").exists()
     with live.node as node:
@@ -82,19 +83,19 @@ def test_a_flipped_bit_in_the_repository_is_found_by_verify_drill_and_in_turn_by
     backups: Callable[..., Backups],
 ) -> None:
     made = backups()
-    take.run(made.config, made.say)
-    assert look.check(made.config, made.say).parts == 4
+    backup_run.run(made.config, made.say)
+    assert inspection.check(made.config, made.say).parts == 4
     pack = packs(made)[-1]
     content = bytearray(pack.read_bytes())
     content[len(content) // 3] ^= 1
     pack.chmod(0o600)
     pack.write_bytes(content)
     with pytest.raises(BackupError):
-        look.verify(made.config, made.say)
-    (verified,) = look.verify_all(made.config, made.say)
+        inspection.verify(made.config, made.say)
+    (verified,) = inspection.verify_all(made.config, made.say)
     assert verified.problems
     with pytest.raises(BackupError, match="is damaged"):
-        look.check(made.config, made.say, every=True)
+        inspection.check(made.config, made.say, every=True)
     # It ends at once where the bit is one of the manifest's.
     with suppress(BackupError):
         assert drill.run(made.config, made.say).result == "failed"
@@ -107,14 +108,14 @@ def test_a_missing_pack_is_found_by_a_check(stock: Backups) -> None:
     made = stock
     packs(made)[-1].unlink()
     with pytest.raises(BackupError, match=r"is damaged: .*Make a backup into another one first"):
-        look.check(made.config, made.say)
+        inspection.check(made.config, made.say)
 
 
 def test_a_wrong_password_is_said_and_makes_no_second_repository(stock: Backups) -> None:
     made = stock
     (made.directory / "password").write_text("wrong")
     with pytest.raises(BackupError, match=r"The password does not open the repository .*plinth:backup.password"):
-        take.run(made.config, made.say)
+        backup_run.run(made.config, made.say)
     assert made.state.backup
     assert made.state.backup.result == "failed"
     assert made.state.backup.succeeded_at
@@ -124,15 +125,15 @@ def test_a_wrong_password_is_said_and_makes_no_second_repository(stock: Backups)
 
 def test_a_repository_that_is_gone_or_another_one_is_refused_and_not_made_anew(stock: Backups) -> None:
     made = stock
-    look.prune(made.config, made.say)
+    inspection.prune(made.config, made.say)
     made.repository.rename(made.directory / "elsewhere")
     with pytest.raises(BackupError, match="is gone"):
-        take.run(made.config, made.say)
+        backup_run.run(made.config, made.say)
     assert not made.repository.exists()
     environment = {**os.environ, "RESTIC_PASSWORD": "correct horse"}
     subprocess.run(["restic", "-r", made.repository, "init"], env=environment, check=True, capture_output=True)
     with pytest.raises(BackupError, match="somebody has put another in its place"):
-        take.run(made.config, made.say)
+        backup_run.run(made.config, made.say)
 
 
 def test_a_stale_lock_of_a_dead_restic_is_freed(stock: Backups) -> None:
@@ -153,7 +154,7 @@ def test_a_stale_lock_of_a_dead_restic_is_freed(stock: Backups) -> None:
     child.kill()
     child.wait()
     assert list(locks.iterdir())
-    look.prune(made.config, made.say)
+    inspection.prune(made.config, made.say)
     assert not list(locks.iterdir())
 
 
@@ -191,14 +192,14 @@ def test_a_store_that_is_down_makes_the_set_incomplete_and_keeps_the_rest(
     assert made.state.drill.succeeded_at is None
     # A complete one comes beside it, and is what a drill takes.
     made.settings["redis"] = made.live.stores()["redis"]
-    complete = take.run(made.config, made.say).snapshot
+    complete = backup_run.run(made.config, made.say).snapshot
     assert drill.run(made.config, made.say).snapshot.id == complete
 
 
 def test_nothing_that_answers_is_a_failure_and_stores_nothing(backups: Callable[..., Backups]) -> None:
     made = backups(qdrant={"urls": ["http://127.0.0.1:1"]}, postgres=None, redis=None)
     with pytest.raises(BackupError, match="Qdrant answers at none of"):
-        take.run(made.config, made.say)
+        backup_run.run(made.config, made.say)
     assert made.sets() == []
 
 
@@ -208,8 +209,8 @@ def test_a_tampered_set_fails_the_drill(stock: Backups, live: Live) -> None:
     # Stored anew with another table's rows and a manifest that does not know: as a broken dump program would.
     with working(made.config, made.say) as work:
         restic = Restic(work)
-        snapshot = take.newest(restic, restic.snapshots())
-        manifest = look.manifest_of(restic, snapshot)
+        snapshot = backup_run.newest(restic, restic.snapshots())
+        manifest = inspection.manifest_of(restic, snapshot)
         for piece in manifest.pieces:
             to = work.stage / piece.path
             to.parent.mkdir(parents=True, exist_ok=True)

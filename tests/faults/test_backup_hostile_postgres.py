@@ -12,21 +12,22 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from plinth.backup import drill, look, restore, take
-from plinth.backup.databases import contents, rebuild
-from plinth.backup.instances import postgres
-from plinth.backup.look import manifest_of
+from plinth.admin.postgres import Server
+from plinth.backup import drill, inspection, restore
+from plinth.backup import run as backup_run
+from plinth.backup.inspection import manifest_of
 from plinth.backup.manifest import Table
-from plinth.backup.restic import Restic
-from plinth.backup.restored_owner import STAND_IN
-from plinth.backup.source import Wish
-from plinth.backup.take import newest
-from plinth.backup.temporary_roles import PREFIX
-from plinth.backup.work import working
+from plinth.backup.repository.restic import Restic
+from plinth.backup.restore_source import Wish
+from plinth.backup.run import newest
+from plinth.backup.session import working
+from plinth.backup.stores.postgres.recreate import contents, rebuild
+from plinth.backup.stores.postgres.restored_owner import STAND_IN
+from plinth.backup.stores.postgres.temporary_roles import PREFIX
+from plinth.backup.temporary.instances import postgres
 from plinth.errors import UserError
 from plinth.migrate.sources.pg_connect import DSN_VARIABLE
 from plinth.migrate.sources.postgres import PostgresOptions, open_postgres
-from plinth.postgres import Server
 from tests.faults.hostile import ATTACKS, HONEST_ROWS, OWNER, PASSWORD, Attack, entered, make, version
 from tests.faults.world import Backups
 
@@ -86,8 +87,8 @@ def cycle(place: Path, server: Server) -> Cycle:
     assert list(marks.iterdir()) == []
     made = Backups(place / "of-hostile", OnlyPostgres(server, place / "hostile-secret"))
     before = contents(server, DATABASE)
-    taken = take.run(made.config, made.say)
-    verified = look.verify(made.config, made.say)
+    taken = backup_run.run(made.config, made.say)
+    verified = inspection.verify(made.config, made.say)
     drilled = drill.run(made.config, made.say)
     wish = Wish(databases=(DATABASE,), beside=True)
     restored = restore.run(made.config, made.config, wish, made.say).done

@@ -15,10 +15,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from plinth.backup import drill, look, restore, take
-from plinth.backup.source import Wish
-from plinth.backup.work import BackupError
-from plinth.visible import visible
+from plinth.backup import drill, inspection, restore
+from plinth.backup import run as backup_run
+from plinth.backup.restore_source import Wish
+from plinth.backup.session import BackupError
+from plinth.printable import visible
 from tests.faults.world import Backups, Live
 
 KEY = b"ssh-ed25519 AAAA planted\n"
@@ -61,13 +62,13 @@ PLANTED = (
 @pytest.mark.parametrize("path", PLANTED)
 def test_a_planted_set_writes_nowhere(backups: Callable[..., Backups], path: str) -> None:
     made = backups(qdrant=None, redis=None)
-    take.run(made.config, made.say)
+    backup_run.run(made.config, made.say)
     plant(made, {os.path.normpath(path) if path.startswith("..") else path: KEY})
     before = everything(made.directory)
     for act in (
         lambda: drill.run(made.config, made.say),
         lambda: restore.run(made.config, made.config, Wish(beside=True), made.say),
-        lambda: look.verify(made.config, made.say),
+        lambda: inspection.verify(made.config, made.say),
     ):
         with pytest.raises(BackupError, match="is no path of"):
             act()
@@ -80,7 +81,7 @@ def everything(directory: Path) -> set[Path]:
 
 def test_links_on_the_way_are_not_followed(backups: Callable[..., Backups]) -> None:
     made = backups(qdrant=None, redis=None)
-    take.run(made.config, made.say)
+    backup_run.run(made.config, made.say)
     outside = made.directory / "outside"
     outside.mkdir()
     wish, short = Wish(stores=("postgres",), beside=True), made.sets()[0]["snapshot"][:8]
@@ -95,7 +96,7 @@ def test_links_on_the_way_are_not_followed(backups: Callable[..., Backups]) -> N
 
 def test_a_file_that_is_longer_than_its_set_says_is_left(backups: Callable[..., Backups]) -> None:
     made = backups(qdrant=None, redis=None)
-    take.run(made.config, made.say)
+    backup_run.run(made.config, made.say)
     long = b"x" * (5 << 20)
     piece = {"path": "grafana/grafana.db", "size": 10, "sha256": hashlib.sha256(long).hexdigest()}
     plant(made, {"grafana/grafana.db": long}, pieces=[piece])
@@ -224,7 +225,7 @@ def test_no_name_of_a_collection_keeps_anything_else_out(
 ) -> None:
     server = hostile("good", "", *NAMES)
     made = backups(qdrant={"urls": [server.url]})
-    taken = take.run(made.config, made.say).manifest
+    taken = backup_run.run(made.config, made.say).manifest
     assert taken.qdrant
     assert taken.stores["redis"] == taken.stores["postgres"] == "ok"
     names = {each.name for each in taken.qdrant.collections if each.shards}
@@ -235,7 +236,7 @@ def test_no_name_of_a_collection_keeps_anything_else_out(
     assert all(each.isprintable() for each in (*taken.failures, *made.progress))
     assert server.left == {}
     assert not (made.work / "asked.json").exists()
-    assert look.verify(made.config, made.say).problems == taken.failures
+    assert inspection.verify(made.config, made.say).problems == taken.failures
 
 
 @pytest.mark.parametrize("broken", ["answer", "download"])
@@ -244,7 +245,7 @@ def test_a_try_that_fails_leaves_no_snapshot(
 ) -> None:
     server = hostile("one", "two", "\x1b[2Jthree", broken=broken)
     made = backups(qdrant={"urls": [server.url]})
-    taken = take.run(made.config, made.say).manifest
+    taken = backup_run.run(made.config, made.say).manifest
     assert taken.stores == {"qdrant": "incomplete", "redis": "ok", "postgres": "ok"}
     assert len(taken.failures) == 3
     assert server.left == {}
@@ -260,7 +261,7 @@ def test_an_engine_that_takes_such_a_name_is_backed_up(backups: Callable[..., Ba
             refused = True
         try:
             made = backups(postgres=None)
-            taken = take.run(made.config, made.say).manifest
+            taken = backup_run.run(made.config, made.say).manifest
             assert taken.complete
             assert taken.qdrant
             assert refused or name in {each.name for each in taken.qdrant.collections}

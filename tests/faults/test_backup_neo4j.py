@@ -14,14 +14,17 @@ import pytest
 from neo4j import WRITE_ACCESS
 from neo4j.exceptions import Neo4jError
 
-from plinth.backup import drill, graph, instances, restore, take
-from plinth.backup import neo4j as taking
+from plinth.backup import drill, restore
+from plinth.backup import run as backup_run
 from plinth.backup.config import Neo4jStore
 from plinth.backup.manifest import Neo4jPart
-from plinth.backup.source import Wish
-from plinth.backup.work import BackupError, Work, working
+from plinth.backup.restore_source import Wish
+from plinth.backup.session import BackupError, Work, working
+from plinth.backup.stores.neo4j import backup as taking
+from plinth.backup.stores.neo4j import jsonl_format
+from plinth.backup.temporary import instances
 from plinth.services.neo4j import PROGRAM
-from plinth.targets.local.programs import find
+from plinth.targets.local.executables import find
 from tests.conftest import free_port
 from tests.faults.test_backup_restore import RESTORE
 from tests.faults.world import Backups, killed_at
@@ -96,7 +99,7 @@ def stocked_graph(graphs: tuple[Graph, Graph], place: Path, request: pytest.Fixt
     """A set of the first server, which holds rows in a ring."""
     graphs[0].run(*MANY)
     made = Backups(place / f"neo4j-{len(list(place.iterdir()))}", graphs[0])
-    assert take.run(made.config, made.say).manifest.complete
+    assert backup_run.run(made.config, made.say).manifest.complete
     return made
 
 
@@ -109,7 +112,7 @@ def test_every_type_name_and_shape_comes_back_with_the_schema(graphs: tuple[Grap
     graphs[0].run(*EVERYTHING)
     before = graphs[0].content()
     made = Backups(place / "everything", graphs[0])
-    manifest = take.run(made.config, made.say).manifest
+    manifest = backup_run.run(made.config, made.say).manifest
     assert manifest.stores == {"neo4j": "ok"}
     assert made.sets()[0]["nodes"] == 5
     assert "is as it was saved" in made.call("verify")
@@ -198,8 +201,8 @@ def test_what_is_written_meanwhile_is_read_anew_or_refused(
     assert len(set(found.values())) <= 1
 
 
-NODES = [graph.node_line(str(n), ["Row"], [["n", None, n]]) for n in range(10)]
-LINKS = [graph.relationship_line("NEXT", str(n), str((n + 1) % 10), []) for n in range(10)]
+NODES = [jsonl_format.node_line(str(n), ["Row"], [["n", None, n]]) for n in range(10)]
+LINKS = [jsonl_format.relationship_line("NEXT", str(n), str((n + 1) % 10), []) for n in range(10)]
 
 
 def saved(lost: int) -> Callable[[Work, Neo4jStore], tuple[Neo4jPart, list[str]]]:
@@ -239,7 +242,7 @@ def test_a_drill_without_a_neo4j_reads_its_files_and_says_that_this_is_all(
 ) -> None:
     monkeypatch.setattr(drill, "find", lambda program: None)
     monkeypatch.setattr(taking, "take", saved(lost=0))
-    take.run(alone.config, alone.say)
+    backup_run.run(alone.config, alone.say)
     drilled = drill.run(alone.config, alone.say)
     assert (drilled.result, drilled.problems) == ("ok", {"neo4j": ()})
     assert "10 nodes and 10 relationships as they were saved, and were restored nowhere" in drilled.unproven["neo4j"]
@@ -252,14 +255,14 @@ def test_a_drill_finds_files_that_do_not_hold_what_the_manifest_says(
     alone: Backups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(taking, "take", saved(lost=1))
-    take.run(alone.config, alone.say)
+    backup_run.run(alone.config, alone.say)
     drilled = drill.run(alone.config, alone.say)
     assert (drilled.result, drilled.problems) == ("failed", {"neo4j": ("9 nodes and not 10",)})
 
 
 def test_a_neo4j_that_is_down_makes_the_set_incomplete(alone: Backups, stock: Backups) -> None:
     stock.settings |= alone.live.stores()
-    manifest = take.run(stock.config, stock.say).manifest
+    manifest = backup_run.run(stock.config, stock.say).manifest
     assert manifest.stores == {"qdrant": "ok", "redis": "ok", "neo4j": "failed", "postgres": "ok"}
     assert f"Neo4j at 127.0.0.1:{stock.settings['neo4j']['port']} was not taken" in manifest.failures[0]
     assert not [piece for piece in manifest.pieces if piece.path.startswith("neo4j")]

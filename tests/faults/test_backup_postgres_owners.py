@@ -11,16 +11,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from plinth.backup import drill, look, restore, take
-from plinth.backup.databases import compared, contents, holds_rows, make_roles, not_compared
-from plinth.backup.instances import postgres
+from plinth.admin.postgres import Server, ensure_database
+from plinth.backup import drill, inspection, restore
+from plinth.backup import run as backup_run
 from plinth.backup.manifest import DatabasePart, Manifest, parse
-from plinth.backup.restored_owner import STAND_IN
-from plinth.backup.source import Wish
-from plinth.backup.temporary_roles import PREFIX, member, reader
-from plinth.backup.work import BackupError
+from plinth.backup.restore_source import Wish
+from plinth.backup.session import BackupError
+from plinth.backup.stores.postgres.recreate import compared, contents, holds_rows, make_roles, not_compared
+from plinth.backup.stores.postgres.restored_owner import STAND_IN
+from plinth.backup.stores.postgres.temporary_roles import PREFIX, member, reader
+from plinth.backup.temporary.instances import postgres
 from plinth.errors import UserError
-from plinth.postgres import Server, ensure_database
 from tests.databases import enter
 from tests.faults.world import Backups
 
@@ -115,7 +116,7 @@ def made(place: Path, server: Server) -> Backups:
     backups = Backups(place / "of-owners", OnlyPostgres(server, place / "owners-secret"))
     # Another machine's run is at work meanwhile.
     with reader(server, "shared"):
-        taken = take.run(backups.config, backups.say)
+        taken = backup_run.run(backups.config, backups.say)
     assert taken.manifest.complete
     assert PREFIX not in taken.manifest.model_dump_json()
     return backups
@@ -199,7 +200,7 @@ def test_an_extension_that_reaches_out_is_refused_by_name_before_anything_is_tou
     with enter(server, "linked") as connection:
         connection.execute("CREATE EXTENSION dblink; CREATE TABLE public.t AS SELECT 1 AS a")
     backups = Backups(place / "of-linked", made.live)
-    assert take.run(backups.config, backups.say).manifest.complete
+    assert backup_run.run(backups.config, backups.say).manifest.complete
     there = databases(server)
     for wish in (Wish(databases=("linked",), beside=True), Wish(replace=True)):
         with pytest.raises(BackupError, match=r"linked needs the extension dblink, .*Nothing was touched"):
@@ -210,7 +211,7 @@ def test_an_extension_that_reaches_out_is_refused_by_name_before_anything_is_tou
     with enter(server, "postgres") as connection:
         connection.execute("DROP DATABASE linked")
     # The manifest may leave it out; the dump then says it.
-    (each,) = look.sets(backups.config, backups.say)
+    (each,) = inspection.sets(backups.config, backups.say)
     assert each.manifest
     assert "dblink" in part(each.manifest, "linked").extensions
 
@@ -221,7 +222,7 @@ def part(manifest: Manifest, name: str) -> DatabasePart:
 
 
 def test_a_set_of_an_older_version_is_compared_by_its_rows_and_says_so(made: Backups, server: Server) -> None:
-    (each,) = look.sets(made.config, made.say)
+    (each,) = inspection.sets(made.config, made.say)
     assert each.manifest
     text = each.manifest.model_dump_json(exclude={"postgres": {"databases": {"__all__": {"checksum_kind"}}}})
     saved = part(parse(text, "an older set"), "shared")

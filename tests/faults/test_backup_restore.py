@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from plinth.backup import restore
-from plinth.backup.databases import contents
-from plinth.backup.redis import keyspace
-from plinth.backup.source import Wish
-from plinth.backup.work import BackupError
+from plinth.backup.restore_source import Wish
+from plinth.backup.session import BackupError
+from plinth.backup.stores.postgres.recreate import contents
+from plinth.backup.stores.redis.backup import keyspace
 from tests.databases import enter
 from tests.faults.world import KEYS, POINTS, ROWS, Backups, Live, killed_at, start_empty
 
@@ -60,7 +60,7 @@ import sys
 from pathlib import Path
 from plinth.backup import restore
 from plinth.backup.config import load_config
-from plinth.backup.source import Wish
+from plinth.backup.restore_source import Wish
 source, target = (load_config(Path(name)) for name in sys.argv[1:3])
 restore.run(source, target, Wish(stores=tuple(sys.argv[3:])), lambda line: print(line, file=sys.stderr, flush=True))
 """

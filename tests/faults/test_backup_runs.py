@@ -6,14 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from plinth.backup import drill, look, take
+from plinth.backup import drill, inspection
+from plinth.backup import run as backup_run
 from tests.faults.world import POINTS, ROWS, Backups
 
 
 @pytest.mark.requirement("S1-06")
 def test_a_run_takes_every_store_and_a_drill_brings_it_back(backups: Callable[..., Backups]) -> None:
     made = backups()
-    taken = take.run(made.config, made.say)
+    taken = backup_run.run(made.config, made.say)
     assert taken.manifest.failures == ()
     assert taken.manifest.stores == {"qdrant": "ok", "redis": "ok", "postgres": "ok"}
     known = taken.manifest
@@ -23,7 +24,7 @@ def test_a_run_takes_every_store_and_a_drill_brings_it_back(backups: Callable[..
     assert known.qdrant.aliases == {"trades": "trades_v1"}
     core = next(each for each in known.postgres.databases if each.name == "core")
     assert {table.name: table.rows for table in core.tables} == {"rows": ROWS, "keyless": ROWS}
-    verified = look.verify(made.config, made.say)
+    verified = inspection.verify(made.config, made.say)
     assert verified.problems == ()
     drilled = drill.run(made.config, made.say)
     assert drilled.problems == {"postgres": (), "qdrant": (), "redis": ()}

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from plinth.backup import drill, look, restore, take
-from plinth.backup.restic import Restic
-from plinth.backup.source import Wish
-from plinth.backup.work import BackupError, working
-from plinth.certificates import issue, make_authority
+from plinth.backup import drill, inspection, restore
+from plinth.backup import run as backup_run
+from plinth.backup.repository.restic import Restic
+from plinth.backup.restore_source import Wish
+from plinth.backup.session import BackupError, working
+from plinth.system.tls import issue, make_authority
 from tests.conftest import free_port
 from tests.faults.world import POINTS, Backups, Live
 from tests.s3 import BUCKET, KEY_ID, S3, SECRET
@@ -49,11 +50,11 @@ def test_a_set_goes_to_s3_and_comes_back_on_a_machine_that_knows_only_where_it_i
     place: Path, live: Live, s3: S3
 ) -> None:
     made = in_s3(place / "to-s3", live, s3, limit_upload_kib=20_000)
-    taken = take.run(made.config, made.say)
+    taken = backup_run.run(made.config, made.say)
     assert taken.manifest.failures == ()
     assert list((s3.directory / BUCKET / "plinth" / "snapshots").iterdir())
-    assert look.verify(made.config, made.say).problems == ()
-    look.check(made.config, made.say)
+    assert inspection.verify(made.config, made.say).problems == ()
+    inspection.check(made.config, made.say)
     # Another machine: no cache, no record of the repository.
     there = in_s3(place / "from-s3", live, s3)
     (only,) = there.sets()
@@ -81,9 +82,9 @@ def test_what_the_server_refuses_is_one_sentence_and_makes_nothing(
 ) -> None:
     made = in_s3(place / f"refused-{len(list(place.iterdir()))}", live, s3, **wrong, **region)
     with pytest.raises(BackupError, match=words) as refused:
-        take.run(made.config, made.say)
+        backup_run.run(made.config, made.say)
     with pytest.raises(BackupError, match=words):
-        look.sets(made.config, made.say)
+        inspection.sets(made.config, made.say)
     assert "\n" not in str(refused.value)
     assert made.state.backup
     assert made.state.backup.result == "failed"
@@ -103,14 +104,14 @@ def test_a_server_whose_certificate_an_own_authority_signed_is_trusted_by_its_fi
         ca.write_text(authority.cert)
         made = in_s3(place / "to-s3-tls", live, server, ca_file=str(ca))
         made.settings |= {"qdrant": None, "postgres": None}
-        assert take.run(made.config, made.say).manifest.complete
-        assert look.verify(made.config, made.say).problems == ()
+        assert backup_run.run(made.config, made.say).manifest.complete
+        assert inspection.verify(made.config, made.say).problems == ()
         unknown = in_s3(place / "s3-untrusted", live, server)
         with pytest.raises(BackupError, match=r"is not trusted \(.*name who signed for it in plinth:backup\.ca_cert"):
-            take.run(unknown.config, unknown.say)
+            backup_run.run(unknown.config, unknown.say)
         ca.write_text("no certificate")
         with pytest.raises(BackupError, match=r"No authority can be read for the server .*plinth:backup\.ca_cert"):
-            take.run(made.config, made.say)
+            backup_run.run(made.config, made.say)
     finally:
         server.stop()
 
@@ -138,4 +139,4 @@ def test_a_server_that_is_down_is_one_sentence(place: Path, live: Live, s3: S3) 
     with pytest.raises(
         BackupError, match=rf"The server of s3:{nowhere.url}/\S+ does not answer \(.*refused.*bring it back"
     ):
-        take.run(made.config, made.say)
+        backup_run.run(made.config, made.say)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from plinth.backup import drill, look, restore, take
-from plinth.backup.source import Wish
-from plinth.backup.work import BackupError
+from plinth.backup import drill, inspection, restore
+from plinth.backup import run as backup_run
+from plinth.backup.restore_source import Wish
+from plinth.backup.session import BackupError
 from tests.faults.world import Backups, Live
 
 MIB = 1 << 20
@@ -51,7 +52,7 @@ def test_what_will_not_fit_is_refused_before_anything_is_begun(stock: Backups, l
     filler = fill(small, 24 * MIB)
     refused = r"needs about \d+ MiB on the disk of .*, and 2\d MiB are free there; .* Nothing was begun\.$"
     with pytest.raises(BackupError, match=f"The backup {refused}"):
-        take.run(made.config, made.say)
+        backup_run.run(made.config, made.say)
     with pytest.raises(BackupError, match=f"A drill of set {good[:8]} {refused}"):
         drill.run(made.config, made.say)
     there = Backups(made.directory / "there", live)
@@ -65,7 +66,7 @@ def test_what_will_not_fit_is_refused_before_anything_is_begun(stock: Backups, l
     assert not [line for line in made.progress if line.startswith(("taking", "drilling", "restoring", "fetching"))]
     assert [each["snapshot"] for each in made.sets()] == [good]
     filler.unlink()
-    assert take.run(made.config, made.say).manifest.complete
+    assert backup_run.run(made.config, made.say).manifest.complete
     assert drill.run(made.config, made.say).result == "ok"
 
 
@@ -79,11 +80,11 @@ def test_a_disk_that_fills_up_meanwhile_is_said_and_the_last_good_set_stays(stoc
             fill(small, 0)
 
     with pytest.raises(BackupError):
-        take.run(made.config, say)
+        backup_run.run(made.config, say)
     assert not (small / "work" / "stage").exists()
     assert made.state.backup
     assert made.state.backup.result == "failed"
     assert "No space left on device" in made.state.backup.detail
     made.settings["directory"] = str(made.directory / "work")
     assert [each["snapshot"] for each in made.sets()] == [good]
-    assert look.verify(made.config, made.say).problems == ()
+    assert inspection.verify(made.config, made.say).problems == ()

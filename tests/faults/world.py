@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import yaml
 
+from plinth.admin.postgres import Server, ensure_database
 from plinth.backup.config import Config, load_config
-from plinth.backup.instances import postgres, redis_server
-from plinth.backup.node import Node
-from plinth.backup.state import State, read
-from plinth.postgres import Server, ensure_database
+from plinth.backup.stores.qdrant.node_client import Node
+from plinth.backup.temporary.instances import postgres, redis_server
 from plinth.qdrant.client import collection_path
-from plinth.scratch import Kind, Scratch, scratch
+from plinth.qdrant.ephemeral import Kind, Scratch, scratch
+from plinth.status_files.backup_runs import State, read
 from tests.databases import enter
 
 OWN = ("directory", "state", "repository")

@@ -13,12 +13,12 @@ from typer.testing import CliRunner, Result
 
 from plinth.cli import app, load_gateway
 from plinth.cli import load as command
-from plinth.environment import load_settings
-from plinth.home import home
-from plinth.load import added, against
+from plinth.deployment.stack import Stack
+from plinth.load import gateway_overhead, interleaved
 from plinth.load.slo import load_slo
+from plinth.paths import home
 from plinth.qdrant.client import Qdrant
-from plinth.stack import Stack
+from plinth.settings.loader import load_settings
 from tests.conftest import KEY, ROOT, Server
 from tests.gateway.conftest import METRICS_TOKEN, SIGNING_KEY, Gateway
 from tests.project import Environment
@@ -95,8 +95,8 @@ def test_every_operation_is_measured_through_the_gateway(
 def test_what_the_gateway_adds_over_rest_is_measured_in_turn_with_qdrant(
     run: Run, nothing_left: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(against, "PAIRS", 1)
-    monkeypatch.setattr(added, "IDLE_S", 0.5)
+    monkeypatch.setattr(interleaved, "PAIRS", 1)
+    monkeypatch.setattr(gateway_overhead, "IDLE_S", 0.5)
     ran = run("--against", "direct")
     assert ran.exit_code in (0, 1, 3), ran.output
     # A failed request or a wrong answer on either side would be a reason of the verdict.

@@ -14,12 +14,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from plinth.certificates import Pair, issue, make_authority
 from plinth.errors import UserError
 from plinth.gateway.audit import AuditLog
 from plinth.gateway.grpc_api.server import GrpcServer, Tls, serve_grpc
 from plinth.gateway.metrics import GatewayMetrics
 from plinth.gateway.tokens import SharedKey, TokenVerifier
+from plinth.system.tls import Pair, issue, make_authority
 from plinth.vectors.v1 import vectors_pb2 as pb
 from plinth.vectors.v1 import vectors_pb2_grpc
 from tests.gateway.clients import ApiError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from plinth.targets.docker import own
+from plinth.targets.docker import plinth_image
 from tests.conftest import ROOT
 
 PROTO = ROOT / "proto"
@@ -91,4 +91,4 @@ def test_a_wheel_holds_what_is_generated(tmp_path: Path) -> None:
 
 
 def test_plinths_own_image_gets_what_is_generated() -> None:
-    assert "package/plinth/vectors/v1/vectors_pb2.py" in own.sources(ROOT)
+    assert "package/plinth/vectors/v1/vectors_pb2.py" in plinth_image.sources(ROOT)

@@ -9,8 +9,8 @@ import grpc
 import httpx
 import pytest
 
-from plinth.certificates import issue, make_authority
-from plinth.scratch import free_port
+from plinth.qdrant.ephemeral import free_port
+from plinth.system.tls import issue, make_authority
 from plinth.vectors.v1 import vectors_pb2, vectors_pb2_grpc
 from tests.gateway.conftest import Gateway, login
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plinth.home import home
+from plinth.paths import home
 from tests.answers import Answers, close, serve
 from tests.containers.stack import is_free
 from tests.kubernetes.api import TOKEN, Api, serving

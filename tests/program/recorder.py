@@ -9,8 +9,8 @@ from typing import Any
 import pulumi
 from pulumi.runtime.stack import run_pulumi_func, wait_for_rpcs
 
-from plinth.deploy import deploy
-from plinth.home import Home
+from plinth.deployment.program import deploy
+from plinth.paths import Home
 from plinth.settings import Settings
 from tests.conftest import ROOT
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from plinth.backup.config import Config as BackupConfig
-from plinth.certificates import issue, make_authority
-from plinth.environment import load_settings, parse
 from plinth.errors import UserError
 from plinth.exporter.config import Config
+from plinth.settings.loader import load_settings, parse
+from plinth.system.tls import issue, make_authority
 from tests.conftest import ROOT
 from tests.containers.scripted import Engine
 from tests.containers.upstream import UPSTREAM

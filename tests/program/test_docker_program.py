@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 import yaml
 
-from plinth.environment import load_settings, parse
 from plinth.errors import UserError
-from plinth.images import by_digest
 from plinth.settings import Settings
+from plinth.settings.loader import load_settings, parse
 from plinth.settings.targets import Publishable
+from plinth.targets.images import by_digest
 from tests.conftest import ROOT
 from tests.containers.wire import to_plain
 from tests.program.docker_declared import ENVIRONMENTS, NODES, PINS, containers, files_of, networks_of

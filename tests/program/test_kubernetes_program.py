@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from plinth.environment import load_settings, parse
 from plinth.errors import UserError
-from plinth.targets.kubernetes import NOT_YET
+from plinth.settings.loader import load_settings, parse
 from plinth.targets.kubernetes.charts import MARK
+from plinth.targets.kubernetes.target import NOT_YET
 from tests.conftest import ROOT
 from tests.containers.wire import UNKNOWN, in_the_clear, to_plain
 from tests.program.recorder import SECRET, Recorder
@@ -225,7 +225,7 @@ def test_where_qdrant_is_published_its_collections_go(run: Run) -> None:
 
 
 def test_a_chart_that_is_missing_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plinth.targets.kubernetes.chart_of", lambda service: "nowhere")
+    monkeypatch.setattr("plinth.targets.kubernetes.target.chart_of", lambda service: "nowhere")
     with pytest.raises(UserError, match=r"There is no chart in .*charts/nowhere; take the whole clone"):
         run(parse(QDRANT_ALONE, source="x"))
 

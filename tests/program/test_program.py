@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pulumi
 import pytest
 
-from plinth.environment import parse
 from plinth.errors import UserError
+from plinth.settings.loader import parse
 from tests.program.recorder import SECRET, Recorder
 
 LOCAL = {

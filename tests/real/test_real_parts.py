@@ -52,7 +52,7 @@ ASK = """
 import json, sys
 from plinth.cli.common import stack_of
 from plinth.qdrant.client import Qdrant
-from plinth.targets.choose import open_reach
+from plinth.targets.factory import open_reach
 stack = stack_of(sys.argv[1])
 open_reach(stack.settings, stack.root, stack.home)
 where = stack.outputs()["qdrant"]

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from plinth.qdrant.client import Qdrant, QdrantError
-from plinth.qdrant.index import OPTIONS
+from plinth.qdrant.payload_index import OPTIONS
 
 HNSW = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000, "max_indexing_threads": 0, "on_disk": False}
 OPTIMIZERS = {

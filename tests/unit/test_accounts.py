@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
-from plinth import accounts
-from plinth.accounts import accounts_of, first_account
-from plinth.environment import parse
 from plinth.errors import UserError
 from plinth.services import Service, services
+from plinth.settings.loader import parse
+from plinth.system import accounts
+from plinth.system.accounts import accounts_of, first_account
 from tests.conftest import ROOT
 
 LIST = ROOT / "config" / "sysusers" / "plinth.conf"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from plinth.advisories import Advisory, load_advisories, refuse_known_holes
+from plinth.deployment.advisories import Advisory, load_advisories, refuse_known_holes
 from plinth.errors import UserError
-from plinth.images import pins
+from plinth.targets.images import pins
 from tests.conftest import ROOT
 
 LUA = Advisory(id="C-1", image="redis", fixed=("6.2.20", "7.4.6", "8.2.2"), effect="e", source="s")

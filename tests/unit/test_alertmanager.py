@@ -12,10 +12,10 @@ import httpx
 import pytest
 import yaml
 
-from plinth.environment import parse
 from plinth.services import webhooks
 from plinth.services.monitoring import alertmanager
 from plinth.services.render import files
+from plinth.settings.loader import parse
 from tests.answers import Answers, close, serve
 from tests.conftest import ROOT, free_port
 from tests.unit.test_services import Elsewhere, secret_names

@@ -11,22 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from plinth.backup import layout, probes
-from plinth.backup.deployed import require_backups
+from plinth.backup.environment_config import require_backups
 from plinth.backup.freshness import BackupStatus, problem
-from plinth.backup.look import Checked, part_of
+from plinth.backup.inspection import Checked, part_of
 from plinth.backup.manifest import Manifest, Piece, Question, Shard, differences
-from plinth.backup.plan import plan_collection
+from plinth.backup.output import checked_lines
 from plinth.backup.restore import chosen, without_aliases
-from plinth.backup.schedule import RETRY_AFTER, due
-from plinth.backup.show import checked_lines
-from plinth.backup.source import Wish
-from plinth.backup.state import KINDS, Result, Run, State
-from plinth.backup.work import BackupError
-from plinth.environment import parse
+from plinth.backup.restore_source import Wish
+from plinth.backup.scheduler import RETRY_AFTER, due
+from plinth.backup.session import BackupError
+from plinth.backup.stores.qdrant import probe_queries, shard_layout
+from plinth.backup.stores.qdrant.shard_plan import plan_collection
 from plinth.errors import UserError
-from plinth.exporter.reading import Reading, families, state_of
+from plinth.exporter.metrics import Reading, families, state_of
 from plinth.services.backup import not_taken
+from plinth.settings.loader import parse
+from plinth.status_files.backup_runs import KINDS, Result, Run, State
 
 STATES = ("Active", "Dead", "Partial", "Initializing", "Recovery")
 
@@ -125,11 +125,11 @@ def question(ids: list[int], scores: list[float]) -> Question:
 
 def test_answers_are_alike_up_to_a_rounding_and_the_order_of_ties() -> None:
     was = question([1, 2, 3], [0.9, 0.5, 0.5])
-    assert probes.alike(was, question([1, 3, 2], [0.9, 0.5, 0.50000001]))
-    assert probes.alike(was, question([1, 2, 4], [0.9, 0.5, 0.5]))
-    assert not probes.alike(was, question([4, 2, 3], [0.9, 0.5, 0.5]))
-    assert not probes.alike(was, question([1, 2, 3], [0.9, 0.5, 0.4]))
-    assert not probes.alike(was, question([1, 2], [0.9, 0.5]))
+    assert probe_queries.alike(was, question([1, 3, 2], [0.9, 0.5, 0.50000001]))
+    assert probe_queries.alike(was, question([1, 2, 4], [0.9, 0.5, 0.5]))
+    assert not probe_queries.alike(was, question([4, 2, 3], [0.9, 0.5, 0.5]))
+    assert not probe_queries.alike(was, question([1, 2, 3], [0.9, 0.5, 0.4]))
+    assert not probe_queries.alike(was, question([1, 2], [0.9, 0.5]))
 
 
 def test_shards_of_a_key_find_their_place_in_a_collection_whose_ids_have_no_gap() -> None:
@@ -137,14 +137,14 @@ def test_shards_of_a_key_find_their_place_in_a_collection_whose_ids_have_no_gap(
         Shard(id=id_, key=key, peer=1, path=f"qdrant/a/{id_}.snapshot", taken_at=0)
         for id_, key in ((1, "a"), (4, "b"), (6, "a"))
     ]
-    assert layout.shard_keys(saved) == [("a", 2), ("b", 1)]
+    assert shard_layout.shard_keys(saved) == [("a", 2), ("b", 1)]
     local = {
         0: {"local_shards": [{"shard_id": 1, "shard_key": "a"}]},
         1: {"local_shards": [{"shard_id": 2, "shard_key": "a"}, {"shard_id": 3, "shard_key": "b"}]},
     }
-    assert layout.places(saved, local) == {1: (1, 0), 6: (2, 1), 4: (3, 1)}
+    assert shard_layout.places(saved, local) == {1: (1, 0), 6: (2, 1), 4: (3, 1)}
     with pytest.raises(Exception, match="bring every node back"):
-        layout.places(saved, {0: local[0]})
+        shard_layout.places(saved, {0: local[0]})
 
 
 def test_a_store_that_someone_else_runs_is_said() -> None:

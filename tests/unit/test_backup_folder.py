@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from plinth.backup.folder import digests_of
 from plinth.backup.manifest import Measure, Piece
-from plinth.backup.restic_output import Snapshot
-from plinth.backup.work import BackupError
+from plinth.backup.repository.restic_output import Snapshot
+from plinth.backup.repository.set_folder import digests_of
+from plinth.backup.session import BackupError
 
 STAGE = "/var/lib/plinth/work/stage"
 SNAPSHOT = Snapshot("a" * 64, 0.0, STAGE, complete=True)

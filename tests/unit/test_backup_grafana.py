@@ -16,15 +16,16 @@ import httpx
 import pytest
 import yaml
 
-from plinth.backup import grafana, sqlite_copy
 from plinth.backup.config import Config, GrafanaStore, LentGrafana, Repository
-from plinth.backup.deployed import config_of
-from plinth.backup.lend import MOST_BYTES, PATH
-from plinth.backup.work import Work, working
-from plinth.environment import parse
-from plinth.home import Home
+from plinth.backup.environment_config import config_of
+from plinth.backup.session import Work, working
+from plinth.backup.stores.grafana import backup as grafana_backup
+from plinth.grafana_snapshot import sqlite_copy
+from plinth.grafana_snapshot.server import MOST_BYTES, PATH
+from plinth.paths import Home
 from plinth.services import services
 from plinth.services.render import files
+from plinth.settings.loader import parse
 from tests.conftest import ROOT, free_port
 from tests.unit.test_services import Elsewhere, secret_names
 
@@ -86,8 +87,8 @@ def taken(store: GrafanaStore | LentGrafana, tmp_path: Path) -> tuple[Path, list
 
 def _staged(work: Work, store: GrafanaStore | LentGrafana) -> tuple[Path, list[str]]:
     work.stage.mkdir()
-    part, said = grafana.take(work, store)
-    file = work.stage / grafana.PATH
+    part, said = grafana_backup.take(work, store)
+    file = work.stage / grafana_backup.PATH
     assert (part is not None) == file.exists() == (not said)
     return file, said
 
@@ -150,7 +151,7 @@ def lender(database: Path, directory: Path) -> Iterator[LentGrafana]:
     port, password = free_port(), directory / "password"
     password.write_text("the password\n")
     words = ["--database", str(database), "--password-file", str(password), "--port", str(port)]
-    argv = [sys.executable, "-m", "plinth.backup.lend", *words, "--directory", str(directory)]
+    argv = [sys.executable, "-m", "plinth.grafana_snapshot.server", *words, "--directory", str(directory)]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "lending" in process.stderr.readline()
@@ -233,17 +234,17 @@ def test_one_who_drips_or_never_ends_holds_no_backup_up(tmp_path: Path, monkeypa
             wire.sendall(b"x")
             time.sleep(0.05)
 
-    with answering(drip) as url, pytest.raises(grafana.NotLent, match="takes longer than 1 s"):
-        grafana.borrow(LentGrafana(url=url, password_file=password), tmp_path / "drip", within_s=1)
+    with answering(drip) as url, pytest.raises(grafana_backup.NotLent, match="takes longer than 1 s"):
+        grafana_backup.borrow(LentGrafana(url=url, password_file=password), tmp_path / "drip", within_s=1)
 
     def pour(wire: socket.socket) -> None:
         wire.sendall(head(1 << 40))
         while True:
             wire.sendall(bytes(1 << 16))
 
-    monkeypatch.setattr(grafana, "MOST_BYTES", 1 << 20)
-    with answering(pour) as url, pytest.raises(grafana.NotLent, match="gives more than"):
-        grafana.borrow(LentGrafana(url=url, password_file=password), tmp_path / "poured")
+    monkeypatch.setattr(grafana_backup, "MOST_BYTES", 1 << 20)
+    with answering(pour) as url, pytest.raises(grafana_backup.NotLent, match="gives more than"):
+        grafana_backup.borrow(LentGrafana(url=url, password_file=password), tmp_path / "poured")
     assert (tmp_path / "poured").stat().st_size <= 1 << 20
 
 
@@ -271,7 +272,15 @@ def answering(answer: Callable[[socket.socket], object]) -> Iterator[str]:
 def test_a_lender_without_a_password_does_not_start(database: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.write_text("\n")
-    argv = [sys.executable, "-m", "plinth.backup.lend", "--database", str(database), "--password-file", str(empty)]
+    argv = [
+        sys.executable,
+        "-m",
+        "plinth.grafana_snapshot.server",
+        "--database",
+        str(database),
+        "--password-file",
+        str(empty),
+    ]
     argv += ["--directory", str(tmp_path), "--port", "0"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from neo4j.spatial import CartesianPoint, WGS84Point
 
-from plinth.backup import graph
-from plinth.backup.into_neo4j import compared, too_old
 from plinth.backup.manifest import Neo4jPart
-from plinth.backup.neo4j import counted, tallied
+from plinth.backup.stores.neo4j import jsonl_format
+from plinth.backup.stores.neo4j.backup import counted, tallied
+from plinth.backup.stores.neo4j.restore import compared, too_old
 
 pytestmark = pytest.mark.requirement("S1-06")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -36,7 +36,7 @@ VALUES = st.one_of(
 )
 TYPED = st.sampled_from([("date", "2020-02-29"), ("durations", ["P1D", "PT-0.5S"]), ("time", {"hour": 1})])
 PROPERTIES = st.dictionaries(
-    TEXT.filter(lambda key: key != graph.KEY),
+    TEXT.filter(lambda key: key != jsonl_format.KEY),
     st.one_of(VALUES.map(lambda value: (None, value)), TYPED),
     max_size=6,
 ).map(lambda found: [[key, *about] for key, about in found.items()])
@@ -55,7 +55,9 @@ def bits(value: Any) -> Any:
 
 @given(TEXT, st.lists(TEXT, unique=True, max_size=4), PROPERTIES)
 def test_a_node_comes_back_as_it_was(id_: str, labels: list[str], properties: list[list[Any]]) -> None:
-    row = graph.row(graph.node_line(id_, [*labels, graph.MARK], [*properties, [graph.KEY, None, "x"]]))
+    row = jsonl_format.row(
+        jsonl_format.node_line(id_, [*labels, jsonl_format.MARK], [*properties, [jsonl_format.KEY, None, "x"]])
+    )
     assert (row["id"], row["labels"]) == (id_, sorted(labels))
     plain = {key: value for key, kind, value in properties if kind is None}
     assert {key: bits(value) for key, value in row["properties"].items()} == {k: bits(v) for k, v in plain.items()}
@@ -64,15 +66,15 @@ def test_a_node_comes_back_as_it_was(id_: str, labels: list[str], properties: li
 
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT, PROPERTIES), max_size=8), st.randoms())
 def test_no_order_changes_a_checksum_and_every_change_does(rows: list[Any], chance: random.Random) -> None:
-    lines = [graph.relationship_line(*row) for row in rows]
-    shuffled = [graph.relationship_line(*row[:3], chance.sample(row[3], len(row[3]))) for row in rows]
+    lines = [jsonl_format.relationship_line(*row) for row in rows]
+    shuffled = [jsonl_format.relationship_line(*row[:3], chance.sample(row[3], len(row[3]))) for row in rows]
     chance.shuffle(shuffled)
     before, after = (tallied(each, lambda _: None) for each in (lines, shuffled))
     assert (before.checksum, before.counts, before.count) == (after.checksum, after.counts, len(rows))
     if lines:
         twice = tallied([*lines, lines[0]], lambda _: None)
         other = tallied(
-            [graph.relationship_line(rows[0][0], rows[0][1] + "x", *rows[0][2:]), *lines[1:]], lambda _: None
+            [jsonl_format.relationship_line(rows[0][0], rows[0][1] + "x", *rows[0][2:]), *lines[1:]], lambda _: None
         )
         assert before.checksum not in (twice.checksum, other.checksum)
         assert counted(before) == counted(other) != counted(twice)
@@ -80,7 +82,7 @@ def test_no_order_changes_a_checksum_and_every_change_does(rows: list[Any], chan
 
 @given(st.lists(st.binary(max_size=30), max_size=60), st.integers(1, 9), st.integers(1, 90))
 def test_batches_are_all_lines_in_order_within_their_bounds(lines: list[bytes], rows: int, size: int) -> None:
-    made = list(graph.batches(lines, rows, size))
+    made = list(jsonl_format.batches(lines, rows, size))
     assert [line for batch in made for line in batch] == lines
     assert all(len(batch) <= rows and (len(batch) == 1 or sum(map(len, batch)) <= size) for batch in made)
     # None could have taken the first line of the next.
@@ -91,17 +93,17 @@ def test_batches_are_all_lines_in_order_within_their_bounds(lines: list[bytes], 
 @given(st.lists(TYPED, min_size=2, max_size=4), st.lists(TEXT, unique=True, min_size=1), st.randoms())
 def test_one_node_has_one_line(typed: list[Any], labels: list[str], chance: random.Random) -> None:
     properties = [[str(n), *about] for n, about in enumerate(typed)]
-    again = graph.node_line("1", chance.sample(labels, len(labels)), chance.sample(properties, len(properties)))
-    assert again == graph.node_line("1", labels, properties)
+    again = jsonl_format.node_line("1", chance.sample(labels, len(labels)), chance.sample(properties, len(properties)))
+    assert again == jsonl_format.node_line("1", labels, properties)
 
 
 def test_a_type_that_cannot_be_kept_is_named() -> None:
     with pytest.raises(TypeError, match="complex"):
-        graph.node_line("1", [], [["k", None, [1j]]])
+        jsonl_format.node_line("1", [], [["k", None, [1j]]])
 
 
-NODES = [graph.node_line("a", ["P"], [["n", None, 1]]), graph.node_line("b", ["P", "Q"], [])]
-LINKS = [graph.relationship_line("T", "a", "b", [])]
+NODES = [jsonl_format.node_line("a", ["P"], [["n", None, 1]]), jsonl_format.node_line("b", ["P", "Q"], [])]
+LINKS = [jsonl_format.relationship_line("T", "a", "b", [])]
 
 
 def part() -> Neo4jPart:
@@ -124,9 +126,17 @@ def part() -> Neo4jPart:
     [
         (NODES[::-1], LINKS, []),
         (NODES[:1], LINKS, ["1 nodes and not 2"]),
-        (NODES, [graph.relationship_line("U", "a", "b", [])], ["relationships under other names than they had"]),
-        (NODES, [graph.relationship_line("T", "b", "a", [])], ["relationships with other content than they had"]),
-        ([graph.node_line("a", ["P"], [["n", None, 1.0]]), NODES[1]], [], ["nodes with other content", "0 relation"]),
+        (NODES, [jsonl_format.relationship_line("U", "a", "b", [])], ["relationships under other names than they had"]),
+        (
+            NODES,
+            [jsonl_format.relationship_line("T", "b", "a", [])],
+            ["relationships with other content than they had"],
+        ),
+        (
+            [jsonl_format.node_line("a", ["P"], [["n", None, 1.0]]), NODES[1]],
+            [],
+            ["nodes with other content", "0 relation"],
+        ),
     ],
 )
 def test_what_is_not_as_it_was_saved_is_said(nodes: list[bytes], links: list[bytes], words: list[str]) -> None:

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from plinth import beneath
-from plinth.backup import cypher
-from plinth.backup.forms import folder, is_form
 from plinth.backup.manifest import parse
-from plinth.backup.node import Node, _part
-from plinth.backup.restic_output import snapshot_of
-from plinth.backup.work import BackupError
+from plinth.backup.repository.restic_output import snapshot_of
+from plinth.backup.session import BackupError
+from plinth.backup.set_paths import folder, is_form
+from plinth.backup.stores.neo4j import cypher
+from plinth.backup.stores.qdrant.node_client import Node, _part
+from plinth.printable import visible
 from plinth.qdrant.client import QdrantError, collection_path
-from plinth.visible import visible
+from plinth.system import beneath
 
 SHA = "0" * 64
 CONTROL = "\x00\x01\x1b\n\r\t\x7f\u0085\u202e\u2028"

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.backup import launcher, remote
 from plinth.backup.config import Config, GrafanaStore, QdrantStore, Repository
-from plinth.backup.launch import Here
-from plinth.backup.recipes import ACCOUNTS
-from plinth.backup.work import BackupError, working
-from plinth.environment import parse
+from plinth.backup.repository import reachability
+from plinth.backup.session import BackupError, working
+from plinth.backup.temporary import launcher
+from plinth.backup.temporary.launch import Here
+from plinth.backup.temporary.recipes import ACCOUNTS
 from plinth.services.backup import service
+from plinth.settings.loader import parse
 
 SNAPSHOTS, DATABASE = Path("/live/qdrant/snapshots"), Path("/live/grafana/grafana.db")
 
@@ -229,7 +230,7 @@ def test_restic_goes_by_a_proxy_to_a_server_that_is_elsewhere(
     for name, value in (("HTTPS_PROXY", "http://p:1"), ("HTTP_PROXY", "http://p:1"), ("NO_PROXY", no_proxy)):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/agent")
-    assert set(remote.way(location)) == names
+    assert set(reachability.way(location)) == names
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from plinth.backup import launcher
 from plinth.backup.config import Config, Repository
+from plinth.backup.temporary import launcher
 from plinth.errors import UserError
 
 NAME = "nobody"

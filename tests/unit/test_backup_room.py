@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.backup import room
+from plinth.backup import disk_space
 from plinth.backup.manifest import Collection, Manifest, Neo4jPart, Piece, QdrantPart, Range, Shard
-from plinth.backup.remote import directory, server
+from plinth.backup.repository.reachability import directory, server
 
 DIRECTORIES = [Path(f"/{name}") for name in "abcd"]
 SIZES = st.integers(0, 1 << 40)
@@ -25,11 +25,11 @@ SIZES = st.integers(0, 1 << 40)
 def test_it_fits_when_each_disk_has_room_for_all_of_its_directories(
     needs: dict[Path, int], on: list[int], free: list[int]
 ) -> None:
-    disks = {path: room.Disk(number, free[number]) for path, number in zip(DIRECTORIES, on, strict=True)}
+    disks = {path: disk_space.Disk(number, free[number]) for path, number in zip(DIRECTORIES, on, strict=True)}
     taken = {number: sum(size for path, size in needs.items() if disks[path].number == number) for number in range(3)}
     used = {disks[path].number for path in needs}
-    fits = all(int(taken[number] * room.SHARE) + room.SPARE <= free[number] for number in used)
-    assert (room.refusal("It", needs, disks) is None) == fits
+    fits = all(int(taken[number] * disk_space.SHARE) + disk_space.SPARE <= free[number] for number in used)
+    assert (disk_space.refusal("It", needs, disks) is None) == fits
 
 
 def described(points: int, **vectors: Any) -> dict[str, Any]:
@@ -57,21 +57,21 @@ def last(points: int, size: int) -> Manifest:
 def test_a_backup_needs_what_the_one_before_took_and_the_vectors_since(points: int, size: int, new: int) -> None:
     stage, repository, snapshots = DIRECTORIES[:3]
     live = {"c": described(points + new, size=4)}
-    needs = room.of_backup(stage, repository, snapshots, last(points, size), live)
+    needs = disk_space.of_backup(stage, repository, snapshots, last(points, size), live)
     assert needs == {stage: size + 16 * new + 7, repository: 16 * new, snapshots: size + 16 * new}
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**9), st.floats(0, 1))
 def test_what_was_deleted_to_make_room_is_not_asked_for(points: int, size: int, left: float) -> None:
     stage, now = DIRECTORIES[0], int(points * left)
-    needs = room.of_backup(stage, None, None, last(points, size), {"c": described(now, size=4)})
+    needs = disk_space.of_backup(stage, None, None, last(points, size), {"c": described(now, size=4)})
     assert needs == {stage: size * now // points + 7}
 
 
 @pytest.mark.parametrize(("datatype", "width"), [(None, 4), ("float32", 4), ("float16", 2), ("uint8", 1)])
 def test_a_first_backup_needs_at_least_its_vectors(datatype: str | None, width: int) -> None:
     stage, repository = DIRECTORIES[:2]
-    needs = room.of_backup(stage, repository, None, None, {"c": described(1000, size=768, datatype=datatype)})
+    needs = disk_space.of_backup(stage, repository, None, None, {"c": described(1000, size=768, datatype=datatype)})
     assert needs == {stage: 768_000 * width, repository: 768_000 * width}
 
 
@@ -90,12 +90,15 @@ def test_a_graph_is_larger_in_a_server_than_in_a_set() -> None:
     pieces = tuple(Piece(path=path, size=100, sha256="0" * 64) for path in (part.nodes_path, part.relationships_path))
     known = last(10, 1000)
     held = known.model_copy(update={"neo4j": part, "pieces": (*known.pieces, *pieces)})
-    more = room.of_drill(DIRECTORIES[0], held)[DIRECTORIES[0]] - room.of_drill(DIRECTORIES[0], known)[DIRECTORIES[0]]
-    assert more == (2 + room.GRAPH) * 200
+    more = (
+        disk_space.of_drill(DIRECTORIES[0], held)[DIRECTORIES[0]]
+        - disk_space.of_drill(DIRECTORIES[0], known)[DIRECTORIES[0]]
+    )
+    assert more == (2 + disk_space.GRAPH) * 200
 
 
 def test_a_drill_needs_its_fullest_moment() -> None:
-    assert room.of_drill(DIRECTORIES[0], last(10, 1000)) == {DIRECTORIES[0]: room.COPIES * 1000 + 2 * 7}
+    assert disk_space.of_drill(DIRECTORIES[0], last(10, 1000)) == {DIRECTORIES[0]: disk_space.COPIES * 1000 + 2 * 7}
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import pytest
 
 from plinth.backup.config import Config
 from plinth.backup.manifest import Manifest, Piece, parse
-from plinth.backup.restic_output import Snapshot
-from plinth.backup.source import COMING, Source, Turns
-from plinth.backup.work import BackupError, Done, Work, working
+from plinth.backup.repository.restic_output import Snapshot
+from plinth.backup.restore_source import COMING, Source, Turns
+from plinth.backup.session import BackupError, Done, Work, working
 
 SNAPSHOT = Snapshot("a" * 64, 0.0, "/var/lib/it's [1]/stage", complete=True)
 PATH, HELD = "redis/dump.rdb", b"saved" * 999

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
-from plinth.backup.archive import _extension, _owned
-from plinth.backup.database_settings import PRIVILEGES, properties, set_to
 from plinth.backup.manifest import DatabasePart
-from plinth.backup.roles import HARMLESS, creation, parse
-from plinth.backup.sql_tokens import name_fault, names, statements
-from plinth.backup.work import BackupError
+from plinth.backup.session import BackupError
+from plinth.backup.stores.postgres.database_settings import PRIVILEGES, properties, set_to
+from plinth.backup.stores.postgres.dump_archive import _extension, _owned
+from plinth.backup.stores.postgres.roles import HARMLESS, creation, parse
+from plinth.backup.stores.postgres.sql_tokens import name_fault, names, statements
 
 VERIFIER = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy"
 CONTEXTS = {

@@ -12,13 +12,13 @@ from typing import Any
 import orjson
 import pytest
 
-from plinth.backup import probes
 from plinth.backup.config import Config, QdrantStore, Repository
 from plinth.backup.manifest import Measure
-from plinth.backup.node import Journal, Node
-from plinth.backup.patience import Patience
-from plinth.backup.qdrant import Taking, TakingMeanwhile
-from plinth.backup.work import Work
+from plinth.backup.session import Work
+from plinth.backup.stores.qdrant import probe_queries
+from plinth.backup.stores.qdrant.backup import Taking, TakingMeanwhile
+from plinth.backup.stores.qdrant.node_client import Journal, Node
+from plinth.backup.wait_limits import Patience
 from plinth.embedded import ENGINE
 from plinth.qdrant.client import QdrantError
 
@@ -183,13 +183,13 @@ class Points:
 )
 def test_the_probe_set_asks_for_nothing_twice_and_misses_nothing(ids: list[int | str]) -> None:
     points, every = Points(ids), Points(ids)
-    body = {"limit": probes.PER_OFFSET}
+    body = {"limit": probe_queries.PER_OFFSET}
     found = {
         point["id"]
-        for offset in probes.OFFSETS
+        for offset in probe_queries.OFFSETS
         for point in every.call("POST", "", {**body, "offset": offset})["points"]
     }
-    sampled = [point["id"] for point in probes.sampled(points, "c")]  # type: ignore[arg-type]
+    sampled = [point["id"] for point in probe_queries.sampled(points, "c")]  # type: ignore[arg-type]
     assert sampled == sorted(found, key=lambda id_: (isinstance(id_, str), id_))
     # Each request but the last brings one that no other did.
     assert points.asked <= len(found) + 1

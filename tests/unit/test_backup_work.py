@@ -17,9 +17,9 @@ import pytest
 
 from plinth.backup.__main__ import parser
 from plinth.backup.config import Config
-from plinth.backup.patience import PATIENCE_S, Patience
-from plinth.backup.restic import Restic
-from plinth.backup.work import BackupError, Busy, Done, working
+from plinth.backup.repository.restic import Restic
+from plinth.backup.session import BackupError, Busy, Done, working
+from plinth.backup.wait_limits import PATIENCE_S, Patience
 
 PASSWORD = "correct horse"
 

@@ -21,7 +21,7 @@ case "$(basename "$0") $*" in
   "python3 -m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0" .venv/bin/uv ;;
   "pulumi version") echo v3.259.0 ;;
   "go build"*) echo "go: downloading a module" >&2; mkdir -p ../../.plinth/bin; cp "$0" ../../.plinth/bin/pulumi ;;
-  "python -m plinth.tools") echo "Qdrant: a line." ;;
+  "python -m plinth.targets.local.tools") echo "Qdrant: a line." ;;
   *"config get"*) echo "https://mirror.test/simple" ;;
   "uv pip install"*) env | grep -E "^(UV|SSL)_" >>"$CALLS" ;;
   "dpkg-query"*) for name in $*; do printf 'installed=%s ' "$name"; done; exit 0 ;;
@@ -156,12 +156,12 @@ def test_a_named_python_makes_the_environment_of_another_again(project: Project)
 
 def test_what_go_prints_is_not_shown_unless_it_fails(project: Project) -> None:
     (project.bin / "pulumi").unlink()
-    done = project.run("plinth.downloads")
+    done = project.run("plinth.targets.downloads")
     assert done.returncode == 0, done.stderr
     assert "built into .plinth/bin" in done.stdout
     assert "go: downloading" not in done.stdout + done.stderr
     shutil.rmtree(project.root / ".plinth")
-    failed = project.run("plinth.downloads", "go?build")
+    failed = project.run("plinth.targets.downloads", "go?build")
     assert failed.returncode == 1
     assert "go: downloading" in failed.stderr
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from plinth.backup import lend
-from plinth.bounded_server import STRANGERS_MAX, serve_metrics
+from plinth.grafana_snapshot import server as lend
+from plinth.system.bounded_server import STRANGERS_MAX, serve_metrics
 
 SLOW = 300
 PASSWORD = "of the copy"

@@ -12,9 +12,9 @@ import pulumi
 import pytest
 import yaml
 
-from plinth.by_hand import program
-from plinth.home import home, remember_deployed
-from plinth.pulumi_environment import BACKEND_URL, local_backend
+from plinth.deployment.plain_pulumi import program
+from plinth.deployment.pulumi_environment import BACKEND_URL, local_backend
+from plinth.paths import home, remember_deployed
 from tests.conftest import ROOT
 from tests.containers.scripted import Engine
 from tests.program.docker_declared import PINS

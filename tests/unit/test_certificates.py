@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from plinth.certificates import AUTHORITY_DAYS, RENEW_DAYS, SERVER_DAYS, Pair, is_due, issue, make_authority, trusting
-from plinth.environment import parse
+from plinth.deployment.preflight import refusals
 from plinth.errors import UserError
-from plinth.preflight import refusals
-from plinth.probes import Probe, ProbeFailed
+from plinth.health.probes import Probe, ProbeFailed
 from plinth.resources.certificate import CertificateProvider, kept_authority
+from plinth.settings.loader import parse
+from plinth.system.tls import AUTHORITY_DAYS, RENEW_DAYS, SERVER_DAYS, Pair, is_due, issue, make_authority, trusting
 
 AUTHORITY = make_authority("test")
 

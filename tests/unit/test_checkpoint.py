@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.checkpoint import MASK, Checkpoint, Unsupported, WrongPassphrase, read, state_file
+from plinth.deployment.checkpoint import MASK, Checkpoint, Unsupported, WrongPassphrase, read, state_file
 from plinth.errors import UserError
 
 PASSPHRASE, SALT = "of the clone", b"8 bytes."

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plinth import child
-from plinth.child import Child
 from plinth.errors import UserError
+from plinth.system import managed_process
+from plinth.system.managed_process import Child
 
 STAYS = """
 import pathlib, signal, subprocess, sys, time
@@ -38,7 +38,7 @@ def test_one_that_ends_before_it_serves_is_named_with_its_last_words(tmp_path: P
 
 
 def test_one_that_never_serves_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "START_DEADLINE_S", 0.2)
+    monkeypatch.setattr(managed_process, "START_DEADLINE_S", 0.2)
     running = python("import time; time.sleep(600)", tmp_path)
     with pytest.raises(UserError, match="The store did not start: it said nothing"):
         running.wait("The store", (tmp_path / "never").read_text, OSError)
@@ -48,7 +48,7 @@ def test_one_that_never_serves_is_ended(tmp_path: Path, monkeypatch: pytest.Monk
 def test_one_that_does_not_go_is_killed_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "STOP_DEADLINE_S", 0.2)
+    monkeypatch.setattr(managed_process, "STOP_DEADLINE_S", 0.2)
     with python(STAYS, tmp_path) as running:
         running.wait("It", (tmp_path / "started").read_text, OSError)
     started = int((tmp_path / "started").read_text())
@@ -73,7 +73,7 @@ def test_it_gets_nothing_of_its_callers_environment(tmp_path: Path, monkeypatch:
         running.wait("It", (tmp_path / "environment").read_text, OSError)
     environment = json.loads((tmp_path / "environment").read_text())
     assert environment.pop("OWN") == "named"
-    assert environment == child.fixed_environment(home=tmp_path)
+    assert environment == managed_process.fixed_environment(home=tmp_path)
 
 
 def gone(pid: int) -> bool:

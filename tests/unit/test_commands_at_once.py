@@ -8,9 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-from plinth.engine import _made_passphrase, _write_stack_file
-from plinth.home import Home
-from plinth.yaml_files import parse_yaml
+from plinth.deployment.automation import _made_passphrase, _write_stack_file
+from plinth.paths import Home
+from plinth.system.yaml_files import parse_yaml
 
 SALT = "encryptionsalt: v1:abc\n"
 

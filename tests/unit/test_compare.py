@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.compare.claims import judge, overall, table
 from plinth.compare.report import MIB, Result, Searched, Times, markdown, times
+from plinth.compare.verdict import judge, overall, table
 from plinth.load.slo import load_slo
 from plinth.load.verdict import Verdict
 from tests.conftest import ROOT

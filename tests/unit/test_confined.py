@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth import confined
+from plinth.system import sandbox
 
-needs_landlock = pytest.mark.skipif(confined.version() == 0, reason="this kernel has no Landlock")
+needs_landlock = pytest.mark.skipif(sandbox.version() == 0, reason="this kernel has no Landlock")
 
 
 def run(hide: Path, write: Path, script: str) -> list[str]:
     """The lines that a confined shell prints."""
-    argv = [sys.executable, "-I", confined.__file__, f"--hide={hide}", f"--write={write}", "--", "sh", "-c", script]
+    argv = [sys.executable, "-I", sandbox.__file__, f"--hide={hide}", f"--write={write}", "--", "sh", "-c", script]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert "not confined" not in done.stderr
     return done.stdout.split()
@@ -69,6 +69,6 @@ def test_no_path_that_is_read_leads_to_what_is_hidden(hidden: set[Path]) -> None
         def iterdir(self) -> list[Path]:  # type: ignore[override]
             return [type(self)(self, name) for name in tree.get(str(self), [])]
 
-    read = [Path(each) for each in confined.readable(sorted(hidden), Tree("/"))]
+    read = [Path(each) for each in sandbox.readable(sorted(hidden), Tree("/"))]
     for each in hidden:
         assert not any(each.is_relative_to(path) or path.is_relative_to(each) for path in read)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from plinth.dashboards.board import expressions
-from plinth.environment import parse
+from plinth.monitoring.dashboards.builder import expressions
 from plinth.services.monitoring import DASHBOARDS, OVERVIEW, grafana
 from plinth.services.mutual_tls import Identity
 from plinth.services.render import files
 from plinth.services.secrets import secrets
+from plinth.settings.loader import parse
 from tests.conftest import ROOT
 from tests.grafana_schema import complaints
 from tests.promql import selectors

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from plinth.deployed import Deployed, settled
-from plinth.environment import parse
-from plinth.preflight import refusals
+from plinth.deployment.deployed_versions import Deployed, settled
+from plinth.deployment.preflight import refusals
+from plinth.settings.loader import parse
 
 
 def ran(version: str, nodes: int = 1) -> Deployed:

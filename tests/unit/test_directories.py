@@ -12,13 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from plinth.accounts import become
-from plinth.directories import Access, give, has_access, make_volume, opened, purge, remove_tree, replace_tree
 from plinth.errors import UserError
-from plinth.files import write_whole
-from plinth.home import Home, remember_deployed
+from plinth.paths import Home, remember_deployed
 from plinth.resources.certificate import kept_authority
 from plinth.resources.secret import kept_secret
+from plinth.system.accounts import become
+from plinth.system.atomic_files import write_whole
+from plinth.system.private_directories import (
+    Access,
+    give,
+    has_access,
+    make_volume,
+    opened,
+    purge,
+    remove_tree,
+    replace_tree,
+)
 from plinth.targets.local.process import ProcessSpec, start, stop
 from tests.accounts import as_account, needs_accounts
 

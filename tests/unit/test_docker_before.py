@@ -16,23 +16,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.certificates import issue, make_authority
-from plinth.cli import docker_ground
-from plinth.environment import parse
+from plinth.deployment import docker_lifecycle
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.home import Home, home
+from plinth.paths import Home, home
 from plinth.services import services
 from plinth.settings import Settings
-from plinth.stack import Stack
-from plinth.targets.choose import target_of
-from plinth.targets.digest import digest
+from plinth.settings.loader import parse
+from plinth.system.tls import issue, make_authority
+from plinth.targets.content_digest import digest
 from plinth.targets.docker.address import DEFAULT, engine_address, plugin_variables
-from plinth.targets.docker.before import Demand, make_sure
 from plinth.targets.docker.connection import Connection
-from plinth.targets.docker.daemon import Daemon
+from plinth.targets.docker.engine_api import Daemon
 from plinth.targets.docker.leftovers import Recorded, leftovers
 from plinth.targets.docker.limits import MEMORY_KEYS, refusals, warnings
 from plinth.targets.docker.objects import Capacity, Container, Network
+from plinth.targets.docker.preflight import Demand, make_sure
+from plinth.targets.factory import target_of
 from tests.conftest import ROOT
 from tests.containers.scripted import Engine
 
@@ -68,7 +68,7 @@ def test_a_load_that_runs_is_no_leftover_and_a_down_ends_it(engine: Engine, tmp_
     assert engine.removed == []
     settings = parse({"target": "docker", "docker": {"host": engine.host}}, source="x")
     said: list[str] = []
-    docker_ground.release(Stack("t", tmp_path, home(tmp_path, "t"), settings), said.append)
+    docker_lifecycle.release(Stack("t", tmp_path, home(tmp_path, "t"), settings), said.append)
     assert said == ["ending the load run plinth-t-load-0a1b2c"]
     # By its own end, so that it drops what it has made on the server.
     assert engine.posts[-1] == "/containers/id-of-plinth-t-load-0a1b2c/stop"

@@ -14,17 +14,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.environment import load_settings
+from plinth.deployment.preflight import ports, refusals
 from plinth.errors import UserError
-from plinth.home import Home, last_deployed, remember_deployed
-from plinth.images import Images, at_version, by_digest, mirrored, pins, repository, with_digests, without_digest
 from plinth.load.slo import Data
-from plinth.preflight import ports, refusals
-from plinth.targets.docker import digest, own
-from plinth.targets.docker.before import Demand, make_sure
-from plinth.targets.docker.daemon import Daemon
-from plinth.targets.docker.declared import decimal, go_duration, initialising, outside
+from plinth.paths import Home, last_deployed, remember_deployed
+from plinth.settings.loader import load_settings
+from plinth.targets.docker import plinth_image
+from plinth.targets.docker.container_spec import decimal, go_duration, initialising, outside
+from plinth.targets.docker.engine_api import Daemon
 from plinth.targets.docker.leftovers import Recorded
+from plinth.targets.docker.preflight import Demand, make_sure
+from plinth.targets.docker.target import digest
+from plinth.targets.images import (
+    Images,
+    at_version,
+    by_digest,
+    mirrored,
+    pins,
+    repository,
+    with_digests,
+    without_digest,
+)
 from tests.conftest import ROOT, free_port
 from tests.containers.scripted import Engine
 
@@ -234,7 +244,7 @@ def read(context: bytes) -> dict[str, bytes]:
 def build(engine: Engine, wheels: Path | None = None) -> list[str]:
     said: list[str] = []
     with Daemon(engine.host) as daemon:
-        own.build(daemon, Images(pins(ROOT)), own.Content(ROOT, "1.18.3", wheels=wheels), said.append)
+        plinth_image.build(daemon, Images(pins(ROOT)), plinth_image.Content(ROOT, "1.18.3", wheels=wheels), said.append)
     return said
 
 
@@ -258,23 +268,23 @@ def test_the_own_image_is_built_of_its_sources_on_the_pinned_base(engine: Engine
 def test_an_image_of_other_sources_is_stale_and_one_that_does_not_say_is_not(engine: Engine) -> None:
     build(engine)
     built_of = json.loads(parse_qs(engine.posts[-1].partition("?")[2])["labels"][0])
-    for labels, stale in ((built_of, False), ({own.SOURCES: "other"}, True), (None, False)):
+    for labels, stale in ((built_of, False), ({plinth_image.SOURCES: "other"}, True), (None, False)):
         engine.images = {"localhost/x:1": labels}
         with Daemon(engine.host) as daemon:
-            assert own.is_stale(daemon, "localhost/x:1", ROOT) is stale
+            assert plinth_image.is_stale(daemon, "localhost/x:1", ROOT) is stale
 
 
 def test_the_own_image_holds_the_load_and_its_data_sets_and_is_stale_for_other_profiles(engine: Engine) -> None:
     here, other = (Data(source="wordnet", points=points, queries=20) for points in (300, 400))
-    content = own.Content(ROOT, "1.18.3", [here], {"wordnet-300-20.npz": b"vectors"})
+    content = plinth_image.Content(ROOT, "1.18.3", [here], {"wordnet-300-20.npz": b"vectors"})
     with Daemon(engine.host) as daemon:
-        own.build(daemon, Images(pins(ROOT)), content, lambda _: None)
+        plinth_image.build(daemon, Images(pins(ROOT)), content, lambda _: None)
         context = read(engine.bodies[-1])
         assert context["package/load/locustfile.py"] == (ROOT / "load" / "locustfile.py").read_bytes()
         assert context["package/load-data/wordnet-300-20.npz"] == b"vectors"
         built_of = json.loads(parse_qs(engine.posts[-1].partition("?")[2])["labels"][0])
         engine.images = {"localhost/x:1": built_of}
-        stale = [own.is_stale(daemon, "localhost/x:1", ROOT, sets) for sets in ([here], [other], [])]
+        stale = [plinth_image.is_stale(daemon, "localhost/x:1", ROOT, sets) for sets in ([here], [other], [])]
     assert stale == [False, True, True]
 
 
@@ -311,7 +321,7 @@ def test_a_build_that_fails_says_what_the_step_said(engine: Engine, after: tuple
 
 def test_only_the_way_to_a_package_index_is_passed_on() -> None:
     machine = {"PIP_INDEX_URL": "https://i.test", "AWS_SECRET_ACCESS_KEY": "s", "https_proxy": "", "NO_PROXY": "x"}
-    assert own.passed_on(machine) == {"PIP_INDEX_URL": "https://i.test", "NO_PROXY": "x"}
+    assert plinth_image.passed_on(machine) == {"PIP_INDEX_URL": "https://i.test", "NO_PROXY": "x"}
 
 
 def test_what_no_registry_has_is_not_pulled(engine: Engine) -> None:

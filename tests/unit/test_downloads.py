@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plinth import downloads
-from plinth.downloads import MIRROR, Patience, PinnedTool, pinned, release_of, this_platform
 from plinth.errors import UserError
+from plinth.targets import downloads
+from plinth.targets.downloads import MIRROR, Patience, PinnedTool, pinned, release_of, this_platform
 from tests.conftest import ROOT
 
 NAME = f"tool-v1.2.3-{this_platform()}.tar.gz"
@@ -254,7 +254,7 @@ def test_the_command_takes_a_mirror_and_fails_with_one_line(mirror: Mirror, tmp_
 
     def run(base: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "plinth.downloads", "tool", "bin dir"],
+            [sys.executable, "-m", "plinth.targets.downloads", "tool", "bin dir"],
             cwd=tmp_path,
             env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), MIRROR: base},
             capture_output=True,

@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.archives import UnsafeArchive, unpack
-from plinth.embedded import holes, metrics, requests, store
-from plinth.embedded.catalogue import new_config, patched
+from plinth.embedded import metrics, requests, shard_files, sparse_files
+from plinth.embedded.collection_registry import new_config, patched
 from plinth.embedded.conditions import point_id
 from plinth.embedded.config import Config, load
-from plinth.embedded.engine import Engine, as_api_error
+from plinth.embedded.engine_process import Engine, as_api_error
 from plinth.embedded.errors import ApiError
 from plinth.embedded.filters import demands, filter_of, keys_of
-from plinth.embedded.shard import points_of
+from plinth.embedded.operations import points_of
 from plinth.embedded.vectors import Vectors
 from plinth.errors import UserError
+from plinth.system.archives import UnsafeArchive, unpack
 
 DEFAULTS = Config(
     "127.0.0.1",
@@ -162,9 +162,9 @@ def test_a_full_disk_refuses_the_write_with_qdrants_words_and_keeps_what_is_ther
 def test_the_remains_of_a_rebuild_that_was_cut_off_are_removed(tmp_path: Path) -> None:
     for name in ("shard-0", "shard-1", "shard-1.source"):
         (tmp_path / name).mkdir()
-    store.make_current(tmp_path / "shard-0")
+    shard_files.make_current(tmp_path / "shard-0")
     (tmp_path / "shard-1.job.json").touch()
-    store.clean(tmp_path)
+    shard_files.clean(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"shard-0", "current"}
 
 
@@ -228,21 +228,21 @@ def test_a_file_and_its_holes_come_back_from_a_sparse_member(
     file = directory / "file"
     with file.open("wb") as made:
         for place, length in pieces:
-            made.seek(place * holes.CHUNK + 7)
+            made.seek(place * sparse_files.CHUNK + 7)
             made.write(b"x" * length * 1000)
-        made.seek(45 * holes.CHUNK)
+        made.seek(45 * sparse_files.CHUNK)
         made.write(end)
         made.truncate()
     with tarfile.open(directory / "archive", "w", format=tarfile.PAX_FORMAT) as archive:
-        holes.add(archive, directory / "file", "a/file")
+        sparse_files.add(archive, directory / "file", "a/file")
     with tarfile.open(directory / "archive", "r:") as archive:
         unpack(archive, directory / "unpacked", holes=True)
     assert (directory / "unpacked/a/file").read_bytes() == file.read_bytes()
     subprocess.run(["tar", "-C", directory, "-xf", directory / "archive"], check=True)
     assert (directory / "a/file").read_bytes() == file.read_bytes()
-    holes.copy(str(file), str(directory / "copy"))
+    sparse_files.copy(str(file), str(directory / "copy"))
     assert (directory / "copy").read_bytes() == file.read_bytes()
-    assert (directory / "archive").stat().st_size <= (len(pieces) * 2 + 2) * holes.CHUNK + 30 * 512
+    assert (directory / "archive").stat().st_size <= (len(pieces) * 2 + 2) * sparse_files.CHUNK + 30 * 512
 
 
 @pytest.mark.parametrize("realsize", ["-1", "99999999999999999999", "x"])

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from plinth.encrypted import in_the_clear, refuse_plain
-from plinth.environment import load_settings, stack_schema
 from plinth.errors import UserError
 from plinth.services.webhooks import TOKENS
 from plinth.settings import Settings
-from plinth.settings.secret import is_secret, secret_keys
+from plinth.settings.loader import load_settings, stack_schema
+from plinth.settings.plaintext_secrets import in_the_clear, refuse_plain
+from plinth.settings.secret_keys import is_secret, secret_keys
 
 SECURE = {"secure": "v1:abc:def"}
 # Every secret that can be set, with what it needs beside it.

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from plinth.engine import _workspace, last_error
-from plinth.home import Home
+from plinth.deployment.automation import _workspace, last_error
+from plinth.paths import Home
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,9 @@ def test_services_go_through_the_directory_of_files_that_lie_elsewhere(
 ) -> None:
     (tmp_path / "stacks").mkdir()
     (tmp_path / "stacks" / "Pulumi.t.yaml").write_text("config: {plinth:target: local}\n")
-    monkeypatch.setattr("plinth.engine._command", lambda _: SimpleNamespace(command="pulumi", version=None))
+    monkeypatch.setattr(
+        "plinth.deployment.automation._command", lambda _: SimpleNamespace(command="pulumi", version=None)
+    )
     place = Home(tmp_path / ".plinth", tmp_path / "var" / "project-1234" / "t")
     before = os.umask(0o077)
     try:

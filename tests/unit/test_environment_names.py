@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from plinth import cli
-from plinth.engine import forget
-from plinth.home import RESERVED, Home
+from plinth.deployment.automation import forget
+from plinth.paths import RESERVED, Home
 from tests.conftest import ROOT
 
 COMMANDS = ("up", "preview", "refresh", "outputs", "status", "down --yes", "backup list", "load", "collections diff")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plinth.system.streamed_command import Interruption, lines_of
 from plinth.targets.docker.execution import frames
-from plinth.targets.execution import Interruption, lines_of
 
 
 def cut(content: bytes, sizes: list[int]) -> list[bytes]:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from plinth.backup.state import Run, State, StateUnreadable, read, record
 from plinth.errors import UserError
 from plinth.exporter.config import load_config
-from plinth.exporter.questions import Question, moved, recall
-from plinth.exporter.reading import Reading, active_replicas_min, described, families
+from plinth.exporter.metrics import Reading, active_replicas_min, described, families
+from plinth.exporter.probe_queries import Question, moved, recall
+from plinth.status_files.backup_runs import Run, State, StateUnreadable, read, record
 
 INFO = {
     "status": "yellow",

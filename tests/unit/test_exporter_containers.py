@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.exporter.cgroups import VERSION_1, VERSION_2, Sum, families, figures, numbers, uses
+from plinth.exporter.cgroup_usage import VERSION_1, VERSION_2, Sum, families, figures, numbers, uses
 from plinth.exporter.config import Cgroups, Container
 
 REDIS, NODE = Container(service="redis", node="redis"), Container(service="qdrant", node="qdrant-1")

@@ -16,15 +16,15 @@ from typing import Any
 import psutil
 import pytest
 
-from plinth.accounts import VARIABLE
-from plinth.exporter.figures import Asked, Machine, answer, figures
+from plinth.exporter.usage_server import Asked, Machine, answer, figures
+from plinth.system.accounts import VARIABLE
 from tests.accounts import needs_accounts
 from tests.waiting import wait_for
 
 # What the page's process sees, and what it may do; then it goes on as the exporter does.
 SERVES = """
 import json, os, pathlib, sys, time
-from plinth.exporter.figures import Machine, figures
+from plinth.exporter.usage_server import Machine, figures
 port, volume, told = int(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
 pipe = os.open(told, os.O_WRONLY)
 seen = figures(Machine({"store": port}, {"store": [volume]}))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from plinth.exporter.services import families as service_families
-from plinth.exporter.services import sizes, uses
-from plinth.monitoring import marks
+from plinth.exporter.process_usage import families as service_families
+from plinth.exporter.process_usage import sizes, uses
+from plinth.status_files import events
 from tests.conftest import free_port
 
 REPORT = {
@@ -58,10 +58,10 @@ def test_a_volume_is_as_big_as_what_it_takes_on_disk(tmp_path: Path) -> None:
 
 
 def test_a_deploy_and_a_load_run_are_marked_beside_each_other(tmp_path: Path) -> None:
-    path = tmp_path / marks.FILE
-    marks.mark_load(path, REPORT)
-    marks.mark_deploy(path)
-    told = samples(list(marks.families(marks.read(path))))
+    path = tmp_path / events.FILE
+    events.mark_load(path, REPORT)
+    events.mark_deploy(path)
+    told = samples(list(events.families(events.read(path))))
     assert told[("plinth_last_deploy_timestamp_seconds",)] >= told[("plinth_load_last_timestamp_seconds",)] > 0
     assert told[("plinth_load_p95_seconds", "search")] == pytest.approx(0.06)
     assert told[("plinth_load_last_verdict", "fail")] == 1
@@ -70,10 +70,10 @@ def test_a_deploy_and_a_load_run_are_marked_beside_each_other(tmp_path: Path) ->
 
 
 def test_marks_are_a_help_and_never_in_the_way(tmp_path: Path) -> None:
-    marks.mark_deploy(tmp_path / "nobody looks here" / marks.FILE)
+    events.mark_deploy(tmp_path / "nobody looks here" / events.FILE)
     assert list(tmp_path.iterdir()) == []
-    path = tmp_path / marks.FILE
+    path = tmp_path / events.FILE
     path.write_text("{")
-    assert list(marks.families(marks.read(path))) == []
-    marks.mark_deploy(path)
-    assert marks.read(path).deployed_at is not None
+    assert list(events.families(events.read(path))) == []
+    events.mark_deploy(path)
+    assert events.read(path).deployed_at is not None

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plinth.backup.freshness import BackupStatus
-from plinth.backup.state import State
 from plinth.cli.backup_status import with_backups
 from plinth.errors import UserError
-from plinth.health import Dependency, Policy, Result, Status, check, dependencies, remembered
-from plinth.probes import Probe
+from plinth.health.probes import Probe
+from plinth.health.status import Dependency, Policy, Result, Status, check, dependencies, remembered
+from plinth.status_files.backup_runs import State
 from tests.conftest import free_port
 
 pytestmark = pytest.mark.requirement("S0-03")
@@ -148,7 +148,7 @@ def test_redis_is_asked_as_often_as_the_policy_says_and_no_more() -> None:
 
 def test_what_asks_is_imported_before_the_latency_is_taken() -> None:
     script = (
-        "import sys\nfrom plinth.probes import Probe\nassert not {'redis', 'psycopg'} & set(sys.modules)\n"
+        "import sys\nfrom plinth.health.probes import Probe\nassert not {'redis', 'psycopg'} & set(sys.modules)\n"
         "for kind in ('redis', 'postgres', 'http'): Probe(kind, 'h', 1).load_client()\n"
         "assert {'redis', 'psycopg'} <= set(sys.modules)"
     )

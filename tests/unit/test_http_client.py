@@ -10,9 +10,9 @@ import httpx
 import psutil
 import pytest
 
-from plinth import http_client
 from plinth.errors import UserError
-from plinth.http_client import client_for, exempt_loopback, goes_direct, grpc_options, is_local, proxy_for
+from plinth.system import http_client
+from plinth.system.http_client import client_for, exempt_loopback, goes_direct, grpc_options, is_local, proxy_for
 from tests.proxy import EXEMPTIONS, VARIABLES
 
 PROXY = "http://proxy.example.com:3128"
@@ -39,7 +39,7 @@ def test_this_machine_and_its_containers_are_local(host: str) -> None:
 
 
 def test_an_address_of_an_interface_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plinth.http_client._own_addresses", lambda: frozenset({"10.20.30.40", "fe80::1"}))
+    monkeypatch.setattr("plinth.system.http_client._own_addresses", lambda: frozenset({"10.20.30.40", "fe80::1"}))
     assert is_local("10.20.30.40")
     assert is_local("fe80::1%eth0")
     assert not is_local("10.20.30.41")

@@ -7,7 +7,17 @@ from dataclasses import replace
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from plinth.kubernetes.growth import GIB, Claim, Expand, Growth, Orphan, Remake, Templates, plan, plan_alone
+from plinth.kubernetes.volume_expansion_plan import (
+    GIB,
+    Claim,
+    Expand,
+    Growth,
+    Orphan,
+    Remake,
+    Templates,
+    plan,
+    plan_alone,
+)
 
 SIZES = st.integers(1, 500).map(lambda gib: gib * GIB)
 WANTED = st.fixed_dictionaries({"storage": SIZES, "snapshots": SIZES})

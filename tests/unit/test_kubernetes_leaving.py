@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.environment import parse
-from plinth.kubernetes.leaving import refusal, setting
+from plinth.kubernetes.removed_services import refusal, setting
+from plinth.settings.loader import parse
 
 NAMES = st.sampled_from(["qdrant", "postgres", "redis", "prometheus", "alertmanager", "grafana"])
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.kubernetes.steps import Done, Lower, Pod, Wait, Workload, next_step
+from plinth.kubernetes.rolling_update_plan import Done, Lower, Pod, Wait, Workload, next_step
 
 REVISIONS = st.sampled_from(["old", "new"])
 

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, validators
 
-from plinth.environment import load_settings, parse
-from plinth.images import images, pins
 from plinth.services import services
 from plinth.services.secrets import CHECKSUM_KEY, secrets
 from plinth.settings import Settings
-from plinth.targets.digest import keyed
-from plinth.targets.kubernetes import KubernetesTarget
-from plinth.targets.kubernetes.values import image
+from plinth.settings.loader import load_settings, parse
+from plinth.targets.content_digest import keyed
+from plinth.targets.images import images, pins
+from plinth.targets.kubernetes.store_values import image
+from plinth.targets.kubernetes.target import KubernetesTarget
 from tests.conftest import ROOT
 
 ENVIRONMENTS = ["staging", "prod"]

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plinth.errors import UserError
+from plinth.load.aggregation import recall_of
+from plinth.load.arrivals import arrivals
 from plinth.load.gate import judged_rounds
-from plinth.load.generator import Schedule
+from plinth.load.locust_runner import Schedule
 from plinth.load.percentiles import Estimate
-from plinth.load.rounds import recall_of
-from plinth.load.schedule import arrivals
 from plinth.load.slo import load_slo
 from plinth.load.verdict import GeneratorHealth, Measured, Operation, Recall, Verdict, judge
 from tests.conftest import ROOT

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from plinth.load.added import Added, Cpu, verdict
+from plinth.load.dataset_points import organisation_of, stored_by_gateway
+from plinth.load.gateway_overhead import Added, Cpu, verdict
 from plinth.load.slo import load_slo
-from plinth.load.stored import organisation_of, stored_by_gateway
 from plinth.load.verdict import Verdict
 from tests.conftest import ROOT
 

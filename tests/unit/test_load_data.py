@@ -46,7 +46,7 @@ def test_without_wordnet_the_package_is_named(tmp_path: Path) -> None:
 
 
 def test_the_model_puts_like_meanings_together_as_its_authors_publish() -> None:
-    from plinth.load.minilm import MiniLM
+    from plinth.gateway.providers.minilm_model import MiniLM
 
     # The sentences and scores of the model's page.
     vectors = MiniLM().embed(

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from plinth.errors import UserError
-from plinth.load import handed, needs
+from plinth.load import remote_run, resource_needs
+from plinth.load.aggregation import Times
 from plinth.load.dataset import Dataset, dataset
-from plinth.load.handed import Collected, Job, job_of, refusal_lines, report_lines
-from plinth.load.image_sets import file_name, sets_of
-from plinth.load.packed import of_image, packed, unpacked
-from plinth.load.page import page
+from plinth.load.dataset_files import of_image, packed, unpacked
+from plinth.load.html_report import page
+from plinth.load.image_datasets import file_name, sets_of
 from plinth.load.percentiles import Latencies
+from plinth.load.remote_run import Collected, Job, job_of, refusal_lines, report_lines
 from plinth.load.report import Report
-from plinth.load.rounds import Times
 from plinth.load.slo import Data
 from plinth.load.verdict import Verdict
 from plinth.qdrant.spec import load_specs
@@ -104,7 +104,7 @@ def test_why_there_is_no_report_comes_home(exit_code: int) -> None:
 def others() -> Iterator[list[str]]:
     yield ["plinth-load 1/1 aGVsbG8="]
     for document in ({"run": {"version": 2}}, {"run": {"steps": []}}, {}, {"refusal": {"words": 1}}):
-        yield list(handed._lines(document))
+        yield list(remote_run._lines(document))
     yield [line[:-8] for line in report_lines(report())]
 
 
@@ -197,4 +197,4 @@ def test_a_run_gets_a_core_for_each_worker_and_memory_for_its_data(
     profile: str, processes: int, limits: Limits
 ) -> None:
     asked = SLO.profile(profile).model_copy(update={"processes": processes})
-    assert needs.limits(asked) == limits
+    assert resource_needs.limits(asked) == limits

@@ -20,13 +20,13 @@ import numpy as np
 import psutil
 import pytest
 
-from plinth.child import terminable
-from plinth.load import generator, rounds
+from plinth.load import aggregation, locust_runner
+from plinth.load.aggregation import Result
 from plinth.load.dataset import Dataset
-from plinth.load.generator import Aim, Schedule, send
-from plinth.load.rounds import Result
+from plinth.load.locust_runner import Aim, Schedule, send
 from plinth.load.verdict import Operation
-from plinth.scratch import free_port
+from plinth.qdrant.ephemeral import free_port
+from plinth.system.managed_process import terminable
 from tests.conftest import ROOT
 
 LOCUSTFILE = ROOT / "load" / "locustfile.py"
@@ -97,7 +97,7 @@ DATA = Dataset(
 def load_against(url: str, **changes: object) -> tuple[Operation, list[Result]]:
     schedule = Schedule(**{"rate_per_s": 60, "warmup_s": 0.5, "duration_s": 6, "mix": {"search": 1}, **changes})  # type: ignore[arg-type]
     found = send(Aim("rest", url, "k", "c", {}), schedule, DATA, LOCUSTFILE)
-    return rounds.operation(rounds.times([found])["search"], rounds.elapsed([found]), 0.95), found
+    return aggregation.operation(aggregation.times([found])["search"], aggregation.elapsed([found]), 0.95), found
 
 
 def test_a_known_delay_is_reported_within_five_percent(stub: Callable[..., str]) -> None:
@@ -113,14 +113,16 @@ def test_a_known_delay_is_reported_within_five_percent(stub: Callable[..., str])
 
     measured, found = load_against(stub(answer), duration_s=10)
     assert measured.errors == 0
-    assert rounds.generator([found]).achieved == rounds.generator([found]).planned
+    assert aggregation.generator([found]).achieved == aggregation.generator([found]).planned
     cuts = statistics.quantiles(told, n=100)
     assert measured.p50_ms == pytest.approx(cuts[49], rel=0.2)
     assert measured.p95.value == pytest.approx(cuts[94], rel=0.05)
     assert measured.p99.value == pytest.approx(cuts[98], rel=0.05)
     assert measured.p95.low <= 400 * 1.05
     # Little's law holds between two figures that are counted apart.
-    assert rounds.generator([found]).in_flight == pytest.approx(measured.rps * measured.service_mean_ms / 1000, rel=0.3)
+    assert aggregation.generator([found]).in_flight == pytest.approx(
+        measured.rps * measured.service_mean_ms / 1000, rel=0.3
+    )
 
 
 def test_a_stall_is_charged_to_all_who_would_have_come_meanwhile(stub: Callable[..., str]) -> None:
@@ -207,7 +209,7 @@ def test_a_generator_that_stood_still_is_late_and_charges_the_server_with_no_err
 
     # Twice as many come meanwhile as may be in flight at once, and this server takes half a second for each.
     measured, found = load_against(stub(answer), rate_per_s=100, duration_s=8)
-    health = rounds.generator([found])
+    health = aggregation.generator([found])
     assert (measured.errors, measured.first_error) == (0, None)
     # What found no place is missing among the sent, and the lateness is in the planned time, not in the server's.
     assert 200 < health.achieved < health.planned
@@ -224,7 +226,7 @@ def test_what_finds_no_place_long_after_is_the_servers_error(stub: Callable[...,
         return 200, "t"
 
     measured, found = load_against(stub(answer), warmup_s=0, rate_per_s=100, duration_s=5)
-    health = rounds.generator([found])
+    health = aggregation.generator([found])
     assert measured.errors == health.planned - health.achieved > 100
     assert "200 requests waited" in (measured.first_error or "")
 
@@ -236,7 +238,7 @@ def generators() -> set[int]:
 
 def test_two_workers_share_the_rate_and_what_they_saw_adds_up(stub: Callable[..., str]) -> None:
     measured, found = load_against(stub(lambda _: (200, "t")), rate_per_s=100, duration_s=5, processes=2)
-    health = rounds.generator([found])
+    health = aggregation.generator([found])
     assert (len(found), health.processes) == (2, 2)
     assert health.planned == pytest.approx(500, rel=0.25)
     assert measured.count == health.achieved == health.planned
@@ -249,7 +251,7 @@ def test_workers_of_other_machines_find_the_job_where_it_is_handed_out(
     stub: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared, started, port = tmp_path / "shared", [], free_port()
-    monkeypatch.setattr(generator, "MASTER_PORT", port)
+    monkeypatch.setattr(locust_runner, "MASTER_PORT", port)
     shared.mkdir()
     data = replace(DATA, query_parts=("verb",) * 8)
 
@@ -284,18 +286,18 @@ def test_more_workers_than_cores_can_send_no_more() -> None:
         return {**sent, "host": host, "cores": 2, "recall": {}, "operations": {}}
 
     # 1 ms of a core a request.
-    assert rounds.generator([[worker("a")]]).ceiling_per_s == pytest.approx(1000)
-    assert rounds.generator([[worker("a")] * 8]).ceiling_per_s == pytest.approx(2000)
-    assert rounds.generator([[worker("a"), *[worker("b")] * 3]]).ceiling_per_s == pytest.approx(3000)
+    assert aggregation.generator([[worker("a")]]).ceiling_per_s == pytest.approx(1000)
+    assert aggregation.generator([[worker("a")] * 8]).ceiling_per_s == pytest.approx(2000)
+    assert aggregation.generator([[worker("a"), *[worker("b")] * 3]]).ceiling_per_s == pytest.approx(3000)
 
 
 def test_the_ceiling_is_what_the_generator_can_send(stub: Callable[..., str]) -> None:
     url = stub(lambda _: (200, "t"))
     _, found = load_against(url, rate_per_s=40, duration_s=5)
-    health = rounds.generator([found])
+    health = aggregation.generator([found])
     assert health.headroom > 3
     # At three times the rate all is still sent, as a headroom of three promises.
     _, tripled = load_against(url, rate_per_s=120, duration_s=5)
-    more = rounds.generator([tripled])
+    more = aggregation.generator([tripled])
     assert more.achieved == more.planned
     assert more.rate_per_s > 2 * health.rate_per_s

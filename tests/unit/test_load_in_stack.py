@@ -11,16 +11,16 @@ import pytest
 from plinth.cli import load as command
 from plinth.cli import load_in_stack
 from plinth.cli.load import RunOptions
-from plinth.environment import parse
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.home import home
-from plinth.load.handed import job_of
-from plinth.load.needs import limits
+from plinth.load.remote_run import job_of
+from plinth.load.resource_needs import limits
 from plinth.load.slo import load_slo
+from plinth.paths import home
 from plinth.qdrant.spec import load_specs
 from plinth.services.spec import Limits
-from plinth.stack import Stack
-from plinth.targets.docker.declared import Options
+from plinth.settings.loader import parse
+from plinth.targets.docker.container_spec import Options
 from plinth.targets.docker.load import SECRETS, container_of
 from tests.conftest import ROOT
 
@@ -89,7 +89,7 @@ def test_the_load_comes_from_beside_the_stores_wherever_plinths_image_is(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("plinth.targets.docker.daemon.Daemon", Engine(*on_engine))
+    monkeypatch.setattr("plinth.targets.docker.engine_api.Daemon", Engine(*on_engine))
     stack = stack_of(settings, tmp_path)
     found = load_in_stack.why_from_here(stack)
     assert found is None if why is None else why in (found or "")

@@ -15,20 +15,20 @@ import numpy as np
 import psutil
 import pytest
 
-from plinth.backup.node import Node
-from plinth.backup.qdrant import Taking
+from plinth.backup.stores.qdrant.backup import Taking
+from plinth.backup.stores.qdrant.node_client import Node
 from plinth.errors import UserError
+from plinth.load.collection_setup import fitted, gate_spec, shards_of
 from plinth.load.dataset import Dataset
-from plinth.load.fixture import fitted, gate_spec, shards_of
-from plinth.load.generator import Schedule
+from plinth.load.locust_runner import Schedule
 from plinth.load.own_collection import Lease, own_collection, renew
 from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, QdrantError
+from plinth.qdrant.cluster_observer import observe
 from plinth.qdrant.load_mark import MARK
-from plinth.qdrant.observe import observe
 from plinth.qdrant.plan import plan
+from plinth.qdrant.server_state import read
 from plinth.qdrant.spec import CollectionSpec, load_specs
-from plinth.qdrant.state import read
 from tests.conftest import ROOT
 from tests.unit.qdrant_server import InMemoryQdrant
 

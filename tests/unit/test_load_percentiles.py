@@ -10,8 +10,8 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plinth.load.aggregation import times
 from plinth.load.percentiles import Latencies, latencies, ranks
-from plinth.load.rounds import times
 
 MICROSECONDS = st.lists(st.integers(1, 59_000_000), min_size=1, max_size=200)
 

@@ -14,15 +14,16 @@ import pytest
 from hdrh.histogram import HdrHistogram
 
 from plinth.errors import UserError
-from plinth.load import against, baseline, rounds
-from plinth.load.annotate import annotate
+from plinth.load import aggregation, baseline
+from plinth.load import interleaved as against
+from plinth.load.aggregation import Result
 from plinth.load.gate import climb
-from plinth.load.generator import Schedule
-from plinth.load.observe import Sample, ServerSide, bracket, difference, search_buckets
-from plinth.load.page import page
-from plinth.load.record import ReportRecord
+from plinth.load.grafana_annotation import annotate
+from plinth.load.html_report import page
+from plinth.load.locust_runner import Schedule
 from plinth.load.report import Report
-from plinth.load.rounds import Result
+from plinth.load.report_schema import ReportRecord
+from plinth.load.server_metrics import Sample, ServerSide, bracket, difference, search_buckets
 from plinth.load.slo import Profile, load_slo
 from plinth.load.verdict import Measured, Recall, Verdict
 from tests.answers import Answers, close, serve
@@ -60,9 +61,11 @@ def result(schedule: Schedule, milliseconds: float) -> Result:
 
 
 def measure(kept: Any, profile: Profile) -> Measured:
-    seconds = rounds.elapsed(kept)
-    operations = {name: rounds.operation(t, seconds, profile.confidence) for name, t in rounds.times(kept).items()}
-    return Measured(operations, rounds.generator(kept), {"before the run": RECALL, "during the run": RECALL})
+    seconds = aggregation.elapsed(kept)
+    operations = {
+        name: aggregation.operation(t, seconds, profile.confidence) for name, t in aggregation.times(kept).items()
+    }
+    return Measured(operations, aggregation.generator(kept), {"before the run": RECALL, "during the run": RECALL})
 
 
 def report(name: str = "smoke", latency: Callable[[float], float] = lambda _: 3.0) -> Report:

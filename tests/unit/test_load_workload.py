@@ -9,10 +9,10 @@ import orjson
 import pytest
 from qdrant_client import grpc
 
-from plinth.load.wire.gateway_grpc import GatewayGrpc
-from plinth.load.wire.gateway_rest import GatewayRest
-from plinth.load.wire.grpc import Grpc
-from plinth.load.wire.rest import Rest
+from plinth.load.protocols.gateway_grpc import GatewayGrpc
+from plinth.load.protocols.gateway_rest import GatewayRest
+from plinth.load.protocols.grpc import Grpc
+from plinth.load.protocols.rest import Rest
 from plinth.load.workload import BATCH, FIRST_SCRATCH_ID, QUERIES, SCRATCH, Answer, Queries, Workload
 
 TENANTS, PARTS, WORDS = ["a", "b"], ["noun", "verb"], ["cat", "run"]

@@ -16,15 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plinth.environment import parse
 from plinth.errors import UserError
 from plinth.resources.secret import kept_secret
 from plinth.services import services
 from plinth.services.spec import Program
+from plinth.settings.loader import parse
+from plinth.system.ports import refuse_taken
+from plinth.targets.local.executables import Found, find, home, locate
 from plinth.targets.local.process import ProcessSpec, running, start, stop
-from plinth.targets.local.programs import Found, find, home, locate
 from plinth.targets.local.supervisor import ProgramFailed, Supervisor
-from plinth.targets.ports import refuse_taken
 from tests.conftest import ROOT, free_port
 from tests.waiting import wait_for
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lupa.luajit21 import LuaRuntime
 
-from plinth.environment import parse
+from plinth.deployment.preflight import ports, refusals
 from plinth.gateway.audit import AuditRecord
-from plinth.preflight import ports, refusals
 from plinth.services import logs, services
 from plinth.services.render import files
 from plinth.settings import Settings
-from plinth.targets.local.programs import locate
+from plinth.settings.loader import parse
+from plinth.targets.local.executables import locate
 from tests.conftest import ROOT
 from tests.unit.test_services import Elsewhere, secret_names
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
-from plinth.environment import parse
 from plinth.errors import UserError
 from plinth.migrate.sources.pg_connect import DSN_VARIABLE, connect, conninfo
+from plinth.settings.loader import parse
 
 SECRET = "tops3cret"
 AT = "127.0.0.1:1/app"

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plinth.migrate.digest import Point, added, digest
-from plinth.migrate.ids import point_id
-from plinth.migrate.neighbours import agreement
-from plinth.migrate.rows import VectorShape
-from plinth.migrate.values import document, moment, number, whole
+from plinth.migrate.json_values import document, moment, number, whole
+from plinth.migrate.model import VectorShape
+from plinth.migrate.point_ids import point_id
+from plinth.migrate.recall_check import agreement
+from plinth.migrate.upsert import BATCH_BYTES, batches, encode
 from plinth.migrate.vectors import Unfit, near, prepared, sparse
 from plinth.migrate.verify import compare, difference
-from plinth.migrate.write import BATCH_BYTES, batches, encode
 
 COSINE = {"": VectorShape(3, "Cosine")}
 part = st.one_of(st.integers(), st.text(max_size=12), st.uuids().map(str))

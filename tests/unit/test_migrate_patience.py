@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from plinth.migrate.patient import PatientQdrant
+from plinth.migrate.retrying_client import PatientQdrant
 from plinth.qdrant.client import QdrantError, QdrantUnreachable
 from tests.answers import Answers, close, serve
 from tests.conftest import free_port

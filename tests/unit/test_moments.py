@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.backup import take
+from plinth.backup import run as backup_run
 from plinth.backup.config import Schedule
 from plinth.backup.freshness import BackupStatus, problem
-from plinth.backup.schedule import _since, plan
-from plinth.backup.show import drilled_lines
-from plinth.backup.state import KINDS, Kind, Run, State, read, record
-from plinth.certificates import begins_ahead, is_due, make_authority
-from plinth.moments import SKEW_S, past
-from plinth.monitoring import marks
+from plinth.backup.output import drilled_lines
+from plinth.backup.scheduler import _since, plan
 from plinth.resources import certificate
+from plinth.status_files import events
+from plinth.status_files.backup_runs import KINDS, Kind, Run, State, read, record
+from plinth.system.timestamps import SKEW_S, past
+from plinth.system.tls import begins_ahead, is_due, make_authority
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 AT = NOW.timestamp()
@@ -104,20 +104,20 @@ def test_marks_ahead_of_the_clock_are_none(tmp_path: Path, ahead: float) -> None
     file = tmp_path / "marks.json"
     load = {"at": ahead, "verdict": "pass", "operations": {}}
     file.write_text(json.dumps({"version": 1, "deployed_at": ahead, "load": load}))
-    assert marks.read(file, AT) == marks.Marks()
-    assert not list(marks.families(marks.read(file, AT)))
+    assert events.read(file, AT) == events.Marks()
+    assert not list(events.families(events.read(file, AT)))
     file.write_text(json.dumps({"version": 1, "deployed_at": JUST, "load": {**load, "at": JUST}}))
-    assert marks.read(file, AT).deployed_at == JUST
-    assert marks.read(file, AT).load is not None
+    assert events.read(file, AT).deployed_at == JUST
+    assert events.read(file, AT).load is not None
 
 
 def test_the_newest_set_is_none_that_is_dated_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plinth.backup.take.time", SimpleNamespace(time=lambda: AT))
+    monkeypatch.setattr("plinth.backup.run.time", SimpleNamespace(time=lambda: AT))
 
     def newest(*moments: float) -> float:
         sets = [SimpleNamespace(id=str(moment), at=moment, complete=True) for moment in sorted(moments)]
         restic: Any = SimpleNamespace(snapshots=lambda: sets, location="r")
-        return take.newest(restic, restic.snapshots()).at
+        return backup_run.newest(restic, restic.snapshots()).at
 
     assert newest(JUST - 9, JUST, AHEAD[1], AHEAD[2]) == JUST
     assert newest(AHEAD[1], AHEAD[2]) == AHEAD[2]
@@ -125,7 +125,7 @@ def test_the_newest_set_is_none_that_is_dated_ahead(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("ahead", AHEAD[1:4])
 def test_a_drill_tells_no_negative_age(monkeypatch: pytest.MonkeyPatch, ahead: float) -> None:
-    monkeypatch.setattr("plinth.backup.show.time", SimpleNamespace(time=lambda: AT))
+    monkeypatch.setattr("plinth.backup.output.time", SimpleNamespace(time=lambda: AT))
     drilled: Any = SimpleNamespace(
         manifest=SimpleNamespace(ended_at=ahead, failures=()), snapshot=SimpleNamespace(short="s"), result="ok", told={}
     )

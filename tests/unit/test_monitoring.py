@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from plinth.embedded.metrics import BUCKETS
-from plinth.environment import load_settings, parse
 from plinth.load.slo import load_slo
-from plinth.monitoring.burn import EDGES, rule_groups
-from plinth.monitoring.generated import generated
+from plinth.monitoring.generate import generated
+from plinth.monitoring.slo_rules import EDGES, rule_groups
 from plinth.services import services
 from plinth.services.render import files
+from plinth.settings.loader import load_settings, parse
 from tests.conftest import ROOT
 from tests.unit.test_services import Elsewhere, secret_names
 

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plinth.backup.config import Config
-from plinth.environment import load_settings, parse
 from plinth.errors import UserError
-from plinth.health import Policy, check, dependencies
+from plinth.health.status import Policy, check, dependencies
 from plinth.services import services
 from plinth.services.neo4j import PASSWORD, credential
 from plinth.services.neo4j import service as neo4j
 from plinth.services.render import command, files
 from plinth.services.secrets import secrets
+from plinth.settings.loader import load_settings, parse
 from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
 from tests.unit.test_services import Elsewhere, secret_names

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plinth import orphaned_engine
-from plinth.orphaned_engine import end_orphans, is_orphan
-from plinth.state_lock import Lock
+from plinth.deployment import orphaned_engine
+from plinth.deployment.orphaned_engine import end_orphans, is_orphan
+from plinth.deployment.state_lock import Lock
 from tests.waiting import wait_for
 
 

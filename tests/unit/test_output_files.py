@@ -12,7 +12,7 @@ import pytest
 from plinth import cli
 from plinth.compare import run as comparison
 from plinth.errors import UserError
-from plinth.output_files import output_files
+from plinth.system.output_files import output_files
 
 OPTIONS = ("--json-out", "--html-out", "--junit-out")
 closed = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -12,14 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from plinth import plugins
-from plinth.downloads import MIRROR, PinnedTool, pinned, this_platform
-from plinth.engine import _workspace, forget, last_error
+from plinth.deployment import plugins
+from plinth.deployment.automation import _workspace, forget, last_error
+from plinth.deployment.pulumi_environment import pulumi_home
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.home import Home
-from plinth.pulumi_environment import pulumi_home
+from plinth.paths import Home
 from plinth.settings import TargetName
-from plinth.stack import Stack
+from plinth.targets.downloads import MIRROR, PinnedTool, pinned, this_platform
 from tests.conftest import ROOT
 from tests.unit.test_downloads import Mirror, archive, gives, mirror
 
@@ -156,7 +156,9 @@ def test_the_engine_downloads_no_plugin_by_itself(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
     (tmp_path / "stacks").mkdir()
     (tmp_path / "stacks" / "Pulumi.t.yaml").write_text("config: {plinth:target: docker}\n")
-    monkeypatch.setattr("plinth.engine._command", lambda _: SimpleNamespace(command="pulumi", version=None))
+    monkeypatch.setattr(
+        "plinth.deployment.automation._command", lambda _: SimpleNamespace(command="pulumi", version=None)
+    )
     options = _workspace(tmp_path, "t", Home(tmp_path / ".plinth", tmp_path / ".plinth" / "t"))
     assert options.env_vars
     assert options.env_vars["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.deployed import Deployed
-from plinth.environment import parse
+from plinth.deployment.deployed_versions import Deployed
+from plinth.deployment.preflight import ports, preflight, refusals
 from plinth.errors import UserError
-from plinth.preflight import ports, preflight, refusals
 from plinth.settings import Settings
+from plinth.settings.loader import parse
 
 
 def settings(**values: Any) -> Settings:

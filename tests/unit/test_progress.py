@@ -11,7 +11,7 @@ from pulumi.automation import DiagnosticEvent, EngineEvent, OpType
 from pulumi.automation.events import ResourcePreEvent, ResOutputsEvent, StepEventMetadata
 from rich.console import Console
 
-from plinth.progress import Progress, failure_sentence
+from plinth.deployment.progress import Progress, failure_sentence
 
 TRACEBACK = """error: Exception calling application: x
 Traceback (most recent call last):

@@ -23,23 +23,24 @@ import websocket
 import yaml
 from neo4j.exceptions import DriverError, Neo4jError
 
-from plinth.backup import grafana as lent
-from plinth.backup import neo4j, remote
+from plinth.admin.grafana import change_password
 from plinth.backup.config import LentGrafana, Neo4jStore
-from plinth.backup.node import Node
+from plinth.backup.repository import reachability
+from plinth.backup.stores.grafana import backup as lent
+from plinth.backup.stores.neo4j import backup as neo4j_backup
+from plinth.backup.stores.qdrant.node_client import Node
 from plinth.errors import UserError
 from plinth.gateway.config import QdrantServer
 from plinth.gateway.http_connections import ConnectionLostError
 from plinth.gateway.qdrant_connection import QdrantConnection
 from plinth.gateway.trace_exporter import session_for
-from plinth.grafana import change_password
-from plinth.kubernetes import forward
-from plinth.kubernetes.api import Cluster
-from plinth.load.annotate import annotate
+from plinth.health.probes import Probe, ProbeFailed
+from plinth.kubernetes import port_forward as forward
+from plinth.kubernetes.client import Cluster
+from plinth.load.grafana_annotation import annotate
 from plinth.migrate.sources.chroma import ChromaOptions, open_chroma
-from plinth.probes import Probe, ProbeFailed
 from plinth.qdrant.client import Qdrant
-from plinth.targets.docker.daemon import Daemon
+from plinth.targets.docker.engine_api import Daemon
 from tests.conftest import ROOT
 from tests.proxy import EXEMPTIONS, VARIABLES, Proxy, listening
 
@@ -81,7 +82,7 @@ def grafana_database(url: str, directory: Path) -> None:
 
 
 def repository(url: str, _: Path) -> None:
-    remote.silence(f"rest:{url}/repository", "it", None)
+    reachability.silence(f"rest:{url}/repository", "it", None)
 
 
 def chroma(url: str, _: Path) -> None:
@@ -135,7 +136,7 @@ def bolt(url: str, directory: Path) -> None:
     password, parts = directory / "password", httpx.URL(url)
     password.write_text(KEY)
     store = Neo4jStore(host=parts.host, port=parts.port or 80, password_file=password)
-    with neo4j.connect(store) as session:
+    with neo4j_backup.connect(store) as session:
         session.run("RETURN 1").consume()
 
 
@@ -261,7 +262,7 @@ def test_the_runbooks_commands_do_not_either(host: str, proxy: Proxy, tmp_path: 
 
 ENGINE = """
 import os, sys
-from plinth.http_client import exempt_loopback
+from plinth.system.http_client import exempt_loopback
 exempt_loopback(os.environ)
 import grpc
 for host in ("127.0.0.1", "localhost", "[::1]"):
@@ -282,7 +283,11 @@ def test_no_client_is_made_elsewhere() -> None:
     made = ("httpx.Client(", "httpx.AsyncClient(", "httpx.get(", "httpx.post(", "httpx.head(", "httpx.stream(")
     others = ("urllib.request", "import requests", "urlopen(", "aiohttp", "new_client_from_config(")
     # A socket of this machine knows no proxy, and the exporter of traces has a session of its own library.
-    allowed = {"plinth/http_client.py", "plinth/targets/docker/connection.py", "plinth/gateway/trace_exporter.py"}
+    allowed = {
+        "plinth/system/http_client.py",
+        "plinth/targets/docker/connection.py",
+        "plinth/gateway/trace_exporter.py",
+    }
     files = [*(ROOT / "plinth").rglob("*.py"), *(ROOT / "load").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]
     named = {
         f"{path.relative_to(ROOT)}: {word}"

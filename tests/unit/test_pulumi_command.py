@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from plinth.deployment.pulumi_command import Command
 from plinth.errors import UserError
-from plinth.pulumi_command import Command
 from tests.waiting import wait_for
 
 # The engine as it ends at a SIGINT, with a plugin that it waits for. `obeys` ends by itself, `hangs` only when the
@@ -44,8 +44,8 @@ while True:
 CALLER = """
 import sys
 from pathlib import Path
-from plinth import pulumi_command
-from plinth.child import terminable
+from plinth.deployment import pulumi_command
+from plinth.system.managed_process import terminable
 pulumi_command.GRACE_S, pulumi_command.END_S = 0.5, 1.0
 command = pulumi_command.Command(sys.argv[1])
 try:

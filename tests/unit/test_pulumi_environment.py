@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plinth.errors import UserError
-from plinth.home import Home
-from plinth.pulumi_environment import (
+from plinth.deployment.pulumi_environment import (
     BACKEND_URL,
     PASSPHRASE,
     PASSPHRASE_FILE,
@@ -20,6 +18,8 @@ from plinth.pulumi_environment import (
     refuse_other_backend,
     refuse_overrides,
 )
+from plinth.errors import UserError
+from plinth.paths import Home
 
 OTHER = {BACKEND_URL: "s3://states/plinth"}
 

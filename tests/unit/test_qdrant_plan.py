@@ -21,8 +21,8 @@ from plinth.qdrant.plan import (
     plan_collection,
 )
 from plinth.qdrant.render import render, to_json
+from plinth.qdrant.server_state import Found, FoundCollection
 from plinth.qdrant.spec import CollectionSpec
-from plinth.qdrant.state import Found, FoundCollection
 
 NAMES = ("a_v1", "b_v1", "c_v1")
 INDEXES = st.sampled_from(["keyword", "integer", "datetime", "bool"]).map(lambda kind: {"type": kind}) | st.just(

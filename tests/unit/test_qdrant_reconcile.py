@@ -14,8 +14,8 @@ from plinth.qdrant.apply import apply, converge
 from plinth.qdrant.client import QdrantError, collection_path
 from plinth.qdrant.plan import CreateCollection, SwitchAliases, plan
 from plinth.qdrant.render import render, to_json
+from plinth.qdrant.server_state import read
 from plinth.qdrant.spec import CollectionSpec
-from plinth.qdrant.state import read
 from tests.unit.qdrant_server import InMemoryQdrant
 
 NAMES = ("a_v1", "b_v1", "c_v1")

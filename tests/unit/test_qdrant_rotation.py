@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.qdrant.rotation import Keys, steps
+from plinth.qdrant.key_rotation import Keys, steps
 
 NAMES = st.sampled_from(["one", "two", "three", "four"])
 KEYS = st.builds(Keys, NAMES, st.none() | NAMES)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.backup.remote import with_login
-from plinth.environment import parse
+from plinth.backup.repository.reachability import with_login
+from plinth.deployment.preflight import preflight
 from plinth.errors import UserError
-from plinth.preflight import preflight
-from plinth.repository_address import holds_secret, login_in, masked
+from plinth.settings.loader import parse
+from plinth.settings.repository_address import holds_secret, login_in, masked
 from tests.conftest import ROOT
 
 SECRETS = {

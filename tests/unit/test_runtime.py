@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from plinth.targets.local import runtime
-from plinth.targets.local.runtime import provide, python, reachable
+from plinth.programs import python_runtime
+from plinth.programs.python_runtime import provide, python, reachable
 from tests.accounts import as_account, needs_accounts
 
 
@@ -25,9 +25,9 @@ def open_path() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def looked_at_again() -> Iterator[None]:
-    runtime._parts.cache_clear()
+    python_runtime._parts.cache_clear()
     yield
-    runtime._parts.cache_clear()
+    python_runtime._parts.cache_clear()
 
 
 def test_what_lies_behind_a_closed_directory_or_a_link_to_one_is_out_of_reach(open_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_what_lies_behind_a_closed_directory_or_a_link_to_one_is_out_of_reach(op
 
 
 def test_where_all_is_within_reach_nothing_is_copied(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "reachable", lambda _: True)
+    monkeypatch.setattr(python_runtime, "reachable", lambda _: True)
     used = python(open_path)
     assert (used.executable, dict(used.environment), used.copy) == (sys.executable, {}, "")
 
@@ -58,9 +58,9 @@ def test_an_account_runs_plinth_from_a_copy(open_path: Path, closed: str, monkey
     real = reachable
 
     def as_if_closed(path: Path) -> bool:
-        return False if closed == "everything" or path.is_relative_to(runtime.PACKAGE) else real(path)
+        return False if closed == "everything" or path.is_relative_to(python_runtime.PACKAGE) else real(path)
 
-    monkeypatch.setattr(runtime, "reachable", as_if_closed)
+    monkeypatch.setattr(python_runtime, "reachable", as_if_closed)
     used = python(open_path)
     assert list(open_path.iterdir()) == []
     provide(Path(used.copy))
@@ -79,9 +79,9 @@ def test_changed_sources_are_another_copy_and_the_one_before_stays(
     open_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = open_path / "closed" / "plinth"
-    shutil.copytree(runtime.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(python_runtime.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     package.parent.chmod(0o700)
-    monkeypatch.setattr(runtime, "PACKAGE", package)
+    monkeypatch.setattr(python_runtime, "PACKAGE", package)
     copies = []
     for number in range(3):
         (package / "new.py").write_text(f"number = {number}")

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from plinth.environment import load_settings, parse
 from plinth.services import gateway, services
 from plinth.services.mutual_tls import Identity, identities
 from plinth.services.render import command, files
 from plinth.services.secrets import secrets
 from plinth.services.web_login import web_logins
 from plinth.settings import Settings
+from plinth.settings.loader import load_settings, parse
 from tests.conftest import ROOT
 
 

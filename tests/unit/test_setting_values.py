@@ -11,17 +11,17 @@ from pydantic import BaseModel, SecretStr
 
 from plinth import cli
 from plinth.backup.config import Schedule, secret
-from plinth.deploy import check
-from plinth.environment import load_settings, parse, refuse_value
+from plinth.deployment.preflight import refusals
+from plinth.deployment.program import check
 from plinth.errors import UserError
+from plinth.exporter.collector import client
 from plinth.exporter.config import Config as ExporterConfig
-from plinth.exporter.watch import client
-from plinth.home import Home
-from plinth.preflight import refusals
-from plinth.secret_file import read_secret
+from plinth.paths import Home
 from plinth.services import services
 from plinth.settings import Settings
-from plinth.settings.secret import secret_keys
+from plinth.settings.loader import load_settings, parse, refuse_value
+from plinth.settings.secret_keys import secret_keys
+from plinth.system.secret_file import read_secret
 from tests.conftest import ROOT
 
 SCHEDULES = ("schedule", "check_schedule", "drill_schedule")

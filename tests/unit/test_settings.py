@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.environment import ENCRYPTED, load_settings, parse, settings_of_program
+from plinth.deployment.preflight import preflight
 from plinth.errors import UserError
-from plinth.preflight import preflight
 from plinth.settings import Settings, TargetName
-from plinth.tiers import SIZES, Tier
+from plinth.settings.loader import ENCRYPTED, load_settings, parse, settings_of_program
+from plinth.settings.tiers import SIZES, Tier
 from tests.conftest import ROOT
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from plinth.cli import app
 from plinth.errors import UserError
 from plinth.qdrant.spec import load_specs
+from plinth.settings.tiers import SIZES, Tier
 from plinth.sizing import (
     MIB,
     QUANTIZATIONS,
@@ -25,7 +26,6 @@ from plinth.sizing import (
     parts,
     quantization_name,
 )
-from plinth.tiers import SIZES, Tier
 from tests.conftest import ROOT
 
 workloads = st.builds(

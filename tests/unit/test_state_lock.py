@@ -18,8 +18,8 @@ import pytest
 from typer.testing import CliRunner
 
 from plinth.cli import app
-from plinth.home import home
-from plinth.state_lock import Lock, held_by_others, locks, release_dead, started_at
+from plinth.deployment.state_lock import Lock, held_by_others, locks, release_dead, started_at
+from plinth.paths import home
 from tests.conftest import ROOT
 
 HERE = socket.gethostname()

@@ -12,12 +12,12 @@ from tests.conftest import ROOT
 STARTS = {"run", "Popen", "call", "check_call", "check_output"}
 # What starts a program with this process's own environment, and why it may.
 EXCEPTIONS = {
-    "plinth/engine.py": "Pulumi, which finds its backend and its plugins by it",
-    "plinth/pulumi_command.py": "likewise",
+    "plinth/deployment/automation.py": "Pulumi, which finds its backend and its plugins by it",
+    "plinth/deployment/pulumi_command.py": "likewise",
     "plinth/gateway/processes.py": "a part of the gateway, which has the fixed one already",
-    "plinth/embedded/proxy.py": "a part of the engine, which has the fixed one already",
-    "plinth/embedded/engine.py": "likewise",
-    "plinth/targets/local/programs.py": "asked for its version by whoever runs Plinth, with PATH alone",
+    "plinth/embedded/engine_client.py": "a part of the engine, which has the fixed one already",
+    "plinth/embedded/engine_process.py": "likewise",
+    "plinth/targets/local/executables.py": "asked for its version by whoever runs Plinth, with PATH alone",
 }
 
 
@@ -35,7 +35,11 @@ def starts() -> Iterator[tuple[str, str]]:
 
 def test_there_are_some() -> None:
     files = {where.partition(":")[0] for where, _ in starts()}
-    assert {"plinth/child.py", "plinth/targets/local/supervisor.py", "plinth/backup/restic.py"} <= files
+    assert {
+        "plinth/system/managed_process.py",
+        "plinth/targets/local/supervisor.py",
+        "plinth/backup/repository/restic.py",
+    } <= files
     assert files >= EXCEPTIONS.keys()
 
 

@@ -19,22 +19,22 @@ from pulumi.automation import DiagnosticEvent, EngineEvent, OpType
 from rich.table import Table
 
 from plinth.backup import __main__ as backup
-from plinth.backup import show
+from plinth.backup import output
 from plinth.backup.freshness import BackupStatus
-from plinth.backup.look import Set, Verified
+from plinth.backup.inspection import Set, Verified
 from plinth.backup.manifest import Manifest
 from plinth.backup.restore import Restored
-from plinth.backup.state import Run, State
-from plinth.backup.take import Taken
+from plinth.backup.run import Taken
 from plinth.cli import collections, load, main, migrate, status, tune
 from plinth.cli.common import console, print_json
+from plinth.deployment.progress import Progress
 from plinth.errors import UserError
-from plinth.health import Result, Status
+from plinth.health.status import Result, Status
 from plinth.load.verdict import Verdict
-from plinth.migrate.plan import DryRun
-from plinth.migrate.told import telling
-from plinth.progress import Progress
+from plinth.migrate.dry_run import DryRun
+from plinth.migrate.progress import telling
 from plinth.qdrant.plan import Change, CreateIndex, DropIndex, Plan, Refusal, SwitchAliases, UpdateCollection
+from plinth.status_files.backup_runs import Run, State
 from tests.conftest import ROOT
 
 # As they are called, and as they are shown.
@@ -102,16 +102,16 @@ def _printed(lines: list[str]) -> None:
 
 def backup_run(name: str) -> None:
     backup._say("plain")(f"taking {name}")
-    _printed(show.taken_lines(Taken("0" * 64, _manifest(name), 1, 1.0)))
+    _printed(output.taken_lines(Taken("0" * 64, _manifest(name), 1, 1.0)))
 
 
 def backup_list(name: str) -> None:
-    _printed([show.set_line(Set(_snapshot(name), _manifest(name)))])
+    _printed([output.set_line(Set(_snapshot(name), _manifest(name)))])
 
 
 def backup_verify(name: str) -> None:
     backup._print(
-        show.verified_lines(Verified(_snapshot(name), _manifest(name), (f"{name} is missing",))), None, as_json=False
+        output.verified_lines(Verified(_snapshot(name), _manifest(name), (f"{name} is missing",))), None, as_json=False
     )
 
 
@@ -125,12 +125,14 @@ def backup_drill(name: str) -> None:
         seconds={name: 1.0},
         unproven={},
     )
-    _printed(show.drilled_lines(drilled))
+    _printed(output.drilled_lines(drilled))
 
 
 def backup_restore(name: str) -> None:
     backup._print(
-        show.restored_lines(Restored(_snapshot(name), _manifest(name), [name], {name: 1.0}), name), None, as_json=False
+        output.restored_lines(Restored(_snapshot(name), _manifest(name), [name], {name: 1.0}), name),
+        None,
+        as_json=False,
     )
 
 
@@ -236,7 +238,7 @@ def test_an_error_too(name: str, capsys: pytest.CaptureFixture[str], monkeypatch
 
 
 def test_a_crash_controls_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    from plinth.visible import show_crash
+    from plinth.printable import show_crash
 
     try:
         raise ValueError("a\x1b[2J\x9b1m")
@@ -289,7 +291,7 @@ def test_what_the_runbooks_show_of_others_is_visible(name: str, tmp_path: Path) 
 
 @given(st.text())
 def test_what_is_visible_is_printable_and_stays_so(text: str) -> None:
-    from plinth.visible import visible
+    from plinth.printable import visible
 
     shown = visible(text)
     assert shown.isprintable()
@@ -299,7 +301,7 @@ def test_what_is_visible_is_printable_and_stays_so(text: str) -> None:
 
 def test_no_command_makes_a_console_of_its_own() -> None:
     made = ("Console(", "typer.echo(", "typer.secho(", "from rich import print", "from_markup", "rich.print(")
-    allowed = {"plinth/console.py": "Console(", "plinth/cli/common.py": "typer.echo("}
+    allowed = {"plinth/system/console.py": "Console(", "plinth/cli/common.py": "typer.echo("}
     named = {
         f"{path.relative_to(ROOT)}: {word}"
         for path in (ROOT / "plinth").rglob("*.py")
@@ -322,7 +324,7 @@ def _only_printable(text: str) -> bool:
 
 @contextmanager
 def _logging() -> Iterator[logging.Logger]:
-    from plinth.visible import log_lines
+    from plinth.printable import log_lines
 
     root, before = logging.getLogger(), logging.getLogger().handlers[:]
     root.handlers[:] = []

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plinth import home as homes
-from plinth.downloads import MIRROR, Patience, pinned, this_platform
-from plinth.images import pins
+from plinth import paths as homes
 from plinth.services.qdrant import program
-from plinth.targets.local import programs
-from plinth.tools import TOOLS, Tool, provide
+from plinth.targets.downloads import MIRROR, Patience, pinned, this_platform
+from plinth.targets.images import pins
+from plinth.targets.local import executables
+from plinth.targets.local.tools import TOOLS, Tool, provide
 from tests.conftest import ROOT
 from tests.unit.test_downloads import Answer, Mirror, archive, cut_short, gives, link, mirror, silent
 
@@ -64,8 +64,8 @@ def test_a_server_is_installed_from_a_mirror_and_then_it_is_there(
         f"Qdrant: 1.2.3 installed from {mirror.url}/qdrant.tar.gz, whose SHA-256 is "
         f"{hashlib.sha256(content).hexdigest()}."
     )
-    monkeypatch.setattr(programs, "CLONE", project)
-    server = programs.find(program("server"), environment(mirror))
+    monkeypatch.setattr(executables, "CLONE", project)
+    server = executables.find(program("server"), environment(mirror))
     assert server
     path = server.argv[0]
     assert Path(path).read_bytes() == SERVER

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from plinth.qdrant.spec import CollectionSpec, load_specs, named
 from plinth.sizing import quantization_name
-from plinth.tune.front import Outcome, Point, choose, pareto, point, settings_lines
-from plinth.tune.grid import Build, Search, builds, searches, shipped, spec_of
-from plinth.tune.recall import certain, spread
+from plinth.tune.pareto import Outcome, Point, choose, pareto, point, settings_lines
+from plinth.tune.recall_bands import certain, spread
+from plinth.tune.search_space import Build, Search, builds, searches, shipped, spec_of
 from plinth.tune.sweep import Queries, Tuned, sweep
 from tests.conftest import ROOT
 

@@ -10,13 +10,13 @@ import pytest
 
 from plinth.cli import stack as commands
 from plinth.cli import status
-from plinth.environment import load_settings
 from plinth.errors import UserError
-from plinth.health import Dependency, Result, Status
-from plinth.home import Home, home
+from plinth.health.probes import Probe
+from plinth.health.status import Dependency, Result, Status
 from plinth.load.verdict import Verdict, Word
-from plinth.probes import Probe
+from plinth.paths import Home, home
 from plinth.settings import Settings
+from plinth.settings.loader import load_settings
 from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.versions import numbers
+from plinth.system.versions import numbers
 
 
 @pytest.mark.parametrize(

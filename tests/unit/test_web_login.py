@@ -16,12 +16,12 @@ import bcrypt
 import httpx
 import pytest
 
-from plinth.environment import parse
 from plinth.errors import UserError
-from plinth.health import Policy, check, dependencies
-from plinth.probes import Probe, ProbeFailed
-from plinth.services.checks import login as login_check
-from plinth.web_config import web_config
+from plinth.health.probes import Probe, ProbeFailed
+from plinth.health.status import Policy, check, dependencies
+from plinth.programs.healthchecks import login as login_check
+from plinth.services.web_config import web_config
+from plinth.settings.loader import parse
 from tests.waiting import wait_for
 from tests.web import NEWER, PASSWORDS, login, needs_servers, running, settings
 

@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
-from plinth.deploy import check
-from plinth.environment import parse
+from plinth.deployment.preflight import preflight
+from plinth.deployment.program import check
 from plinth.errors import UserError
-from plinth.home import home
-from plinth.preflight import preflight
+from plinth.paths import home
 from plinth.services.webhooks import TOKENS, image_refusals, version_refusals
 from plinth.settings import Settings
-from plinth.targets.local.programs import Found, version
+from plinth.settings.loader import parse
+from plinth.targets.local.executables import Found, version
 from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
 from tests.waiting import wait_for

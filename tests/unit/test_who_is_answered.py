@@ -7,12 +7,12 @@ from typing import get_args
 import pytest
 import yaml
 
-from plinth.environment import parse
 from plinth.services import services
 from plinth.services.render import command, files
+from plinth.settings.loader import parse
 from plinth.settings.targets import Publishable
-from plinth.targets.docker.declared import LOOPBACK, Options, declare
-from plinth.targets.docker.names import Layout
+from plinth.targets.docker.container_spec import LOOPBACK, Options, declare
+from plinth.targets.docker.naming import Layout
 from tests.conftest import ROOT
 from tests.unit.test_services import Elsewhere, secret_names
 

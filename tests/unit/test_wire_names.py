@@ -12,15 +12,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from plinth.backup.node import Journal, Node
+from plinth.backup.stores.qdrant.node_client import Journal, Node
 from plinth.errors import UserError
-from plinth.load.wire.rest import Rest
+from plinth.load.protocols.rest import Rest
 from plinth.migrate.sources.chroma import ChromaOptions, open_chroma
-from plinth.qdrant import state
+from plinth.qdrant import server_state
 from plinth.qdrant.apply import apply
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import DropIndex, Plan
-from plinth.targets.docker.daemon import Daemon
+from plinth.targets.docker.engine_api import Daemon
 from tests.answers import Answers, close, serve
 
 NAMES = (
@@ -118,7 +118,7 @@ def test_a_name_that_no_address_holds_is_refused_before_it_is_sent(
 def test_one_such_name_keeps_no_other_collection_from_being_compared(server: Server) -> None:
     server.names, server.result = ["..", "."], {"aliases": []}
     with Qdrant(f"http://127.0.0.1:{server.port}") as client:
-        assert state.read(client).collections == {}
+        assert server_state.read(client).collections == {}
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)

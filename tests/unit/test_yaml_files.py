@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from plinth import cli
-from plinth.deploy import check
-from plinth.environment import load_settings, parse
+from plinth.deployment.program import check
 from plinth.errors import UserError
-from plinth.home import home
 from plinth.load.slo import load_slo
+from plinth.paths import home
 from plinth.qdrant.spec import load_spec, load_specs
 from plinth.services.monitoring import RULES
-from plinth.yaml_files import dump_yaml, parse_yaml
+from plinth.settings.loader import load_settings, parse
+from plinth.system.yaml_files import dump_yaml, parse_yaml
 from tests.conftest import ROOT
 
 SETTINGS = "config:\n  plinth:target: local\n"

@@ -8,7 +8,7 @@
   command:
     - python3
     - -m
-    - plinth.backup.lend
+    - plinth.grafana_snapshot.server
     - --database=/var/lib/grafana/grafana.db
     - --password-file=/etc/plinth-secrets/copy-password
     - --directory=/var/lib/plinth/copy

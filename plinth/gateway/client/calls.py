@@ -22,7 +22,7 @@ from plinth.gateway.errors import ErrorKind
 from plinth.gateway.jobs.model import EmbedItem, Job
 from plinth.gateway.model import Collection, Hit, Hnsw, Page, Point, Search, StoredPoint
 from plinth.gateway.rest_api.headers import IDEMPOTENCY_KEY
-from plinth.http_client import url_path
+from plinth.system.http_client import url_path
 
 Result = TypeVar("Result")
 Vector = Sequence[float] | npt.NDArray[np.floating[Any]]

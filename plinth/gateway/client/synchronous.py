@@ -15,7 +15,7 @@ from plinth.gateway.client.errors import JobFailedError, transport_errors
 from plinth.gateway.client.exchange import Exchange, Token, describe, result
 from plinth.gateway.client.retries import RetryPolicy, polls
 from plinth.gateway.jobs.model import Job, JobStatus
-from plinth.http_client import client_for
+from plinth.system.http_client import client_for
 
 Result = TypeVar("Result")
 Given = ParamSpec("Given")

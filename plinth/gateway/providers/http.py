@@ -22,12 +22,12 @@ from pydantic import BaseModel, Field, ValidationError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from plinth.certificates import trusting
 from plinth.errors import UserError
 from plinth.gateway.errors import ErrorKind, GatewayError, timed_out
 from plinth.gateway.providers.circuit_breaker import CircuitBreaker
 from plinth.gateway.providers.config import HttpProvider
-from plinth.http_client import async_client_for
+from plinth.system.http_client import async_client_for
+from plinth.system.tls import trusting
 
 # Texts of one request (S2-05).
 BATCH_MAX = 50

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from plinth.gateway.errors import timed_out
-from plinth.load.minilm import DIMENSIONS, MiniLM
+from plinth.gateway.providers.minilm_model import DIMENSIONS, MiniLM
 
 MODEL, VERSION = "all-MiniLM-L6-v2", "v1"
 

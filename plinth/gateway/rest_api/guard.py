@@ -10,7 +10,6 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from plinth.embedded.connections import LOGIN
 from plinth.gateway.audit import AuditLog, AuditRecord
 from plinth.gateway.errors import ErrorKind, GatewayError, internal, invalid
 from plinth.gateway.metrics import GatewayMetrics
@@ -21,6 +20,7 @@ from plinth.gateway.rest_api.headers import DEADLINE
 from plinth.gateway.rest_api.problems import problem
 from plinth.gateway.tokens import TokenVerifier
 from plinth.gateway.tracing import TRACEPARENT, Tracing, fail
+from plinth.system.http_connections import LOGIN
 
 OPEN_PATHS = frozenset({"/readyz", "/healthz", "/livez", "/docs", "/openapi.json"})
 METRICS_PATH = "/metrics"
@@ -102,7 +102,7 @@ class Guard:
             duration = (time.monotonic() - began) * 1000
             self._audit.write(AuditRecord("refused", request_id, None, None, 0, error.kind.value, duration, "rest"))
             raise
-        # A connection that has shown a token is no stranger's (plinth.embedded.connections).
+        # A connection that has shown a token is no stranger's (plinth.system.http_connections).
         if log_in := scope["state"].get(LOGIN):
             log_in()
         scope["state"]["call"] = Call(caller, request_id, deadline, "rest")

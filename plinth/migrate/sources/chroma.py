@@ -15,9 +15,9 @@ import numpy as np
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from plinth.errors import UserError
-from plinth.http_client import client_for, url_path
-from plinth.migrate.rows import UNNAMED, Described, Position, Row, VectorShape
+from plinth.migrate.model import UNNAMED, Described, Position, Row, VectorShape
 from plinth.migrate.sources.chroma_server import serve
+from plinth.system.http_client import client_for, url_path
 
 KEY_VARIABLE = "CHROMA_API_KEY"
 PARTS = ("embeddings", "documents", "metadatas", "uris")

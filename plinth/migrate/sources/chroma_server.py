@@ -13,10 +13,10 @@ from pathlib import Path
 
 import httpx
 
-from plinth.child import Child
 from plinth.errors import UserError
-from plinth.http_client import client_for
-from plinth.scratch import free_port
+from plinth.qdrant.ephemeral import free_port
+from plinth.system.http_client import client_for
+from plinth.system.managed_process import Child
 
 VARIABLE = "PLINTH_CHROMA"
 LIBRARY = "chromadb_rust_bindings"

@@ -15,9 +15,9 @@ import numpy as np
 import orjson
 
 from plinth.errors import UserError
-from plinth.migrate.rows import ROUNDED, UNNAMED, Described, Floats, Key, Position, Row, VectorShape
-from plinth.migrate.values import document as exact
-from plinth.migrate.values import python_value
+from plinth.migrate.json_values import document as exact
+from plinth.migrate.json_values import python_value
+from plinth.migrate.model import ROUNDED, UNNAMED, Described, Floats, Key, Position, Row, VectorShape
 
 PAGE_ROWS = 250
 FLOAT_BYTES = 4

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
-from plinth.migrate.rows import Floats, Vector
-from plinth.migrate.values import binary, document, each, moment, number, real
+from plinth.migrate.json_values import binary, document, each, moment, number, real
+from plinth.migrate.model import Floats, Vector
 from plinth.migrate.vectors import Unfit, sparse
 
 # pgvector's operator classes, and the distance that each serves.

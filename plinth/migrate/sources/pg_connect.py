@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from plinth.errors import UserError
 from plinth.migrate.sources.pg_catalog import Connection
-from plinth.yaml_files import read_text
+from plinth.system.yaml_files import read_text
 
 DSN_VARIABLE = "PLINTH_SOURCE_DSN"
 CONNECT_TIMEOUT_S = 15

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from plinth.errors import UserError
-from plinth.migrate.rows import ROUNDED, UNNAMED, Described, Key, Position, Row, Vector, VectorShape
+from plinth.migrate.model import ROUNDED, UNNAMED, Described, Key, Position, Row, Vector, VectorShape
 from plinth.migrate.sources.pg_catalog import Connection, Table, extension_schema, read_table
 from plinth.migrate.sources.pg_columns import (
     ARRAYS,

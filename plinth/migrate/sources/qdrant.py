@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from plinth.errors import UserError
-from plinth.migrate.rows import Described, Position, Row, VectorShape
+from plinth.migrate.model import Described, Position, Row, VectorShape
 from plinth.migrate.target import count, shapes
 from plinth.migrate.vectors import from_json
 from plinth.qdrant.client import Qdrant, collection_path
-from plinth.qdrant.state import FoundCollection, read_collection
+from plinth.qdrant.server_state import FoundCollection, read_collection
 
 KEY_VARIABLE = "PLINTH_SOURCE_API_KEY"
 MOST_ROWS, PAGE_BYTES, FLOAT_BYTES, PAYLOAD_BYTES = 500, 8 * 2**20, 12, 2000

@@ -15,7 +15,7 @@ from typing import Any, Self
 import httpx
 
 from plinth.errors import UserError
-from plinth.http_client import client_for
+from plinth.system.http_client import client_for
 from plinth.targets.docker.address import SETTING, Address, engine_address
 
 # What Go's server answers in the clear on a port that speaks TLS.

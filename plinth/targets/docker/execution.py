@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from plinth.errors import UserError
-from plinth.targets.docker.daemon import Daemon
-from plinth.targets.execution import LineBuffer, OnLine, ended_by_signals
+from plinth.system.streamed_command import LineBuffer, OnLine, ended_by_signals
+from plinth.targets.docker.engine_api import Daemon
 
 # Marks a command among the processes of its container: the engine has no call that ends one.
 MARK = "PLINTH_EXECUTION"

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from plinth.errors import UserError
-from plinth.targets.digest import digest
-from plinth.targets.docker.daemon import Daemon
-from plinth.targets.docker.names import CONFIG
+from plinth.targets.content_digest import digest
+from plinth.targets.docker.engine_api import Daemon
+from plinth.targets.docker.naming import CONFIG
 from plinth.targets.docker.objects import Container, Network
 
 NEVER_STARTED = "created"

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from plinth.services import Service
-from plinth.targets.docker.daemon import STACK_LABEL, Daemon
-from plinth.targets.docker.names import node_names
+from plinth.targets.docker.engine_api import STACK_LABEL, Daemon
+from plinth.targets.docker.naming import node_names
 from plinth.targets.docker.objects import Capacity
 
 MIB = 1 << 20

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from plinth.load.handed import VARIABLE, Job
+from plinth.load.remote_run import VARIABLE, Job
 from plinth.services.spec import Container, Limits
-from plinth.targets.docker.declared import KEPT, Options, tmpfs_options
-from plinth.targets.docker.names import LOAD_LABEL
+from plinth.targets.docker.container_spec import KEPT, Options, tmpfs_options
+from plinth.targets.docker.naming import LOAD_LABEL
 
 SECRETS = "/etc/plinth-secrets"
 STOP_GRACE_S = 60

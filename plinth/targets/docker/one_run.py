@@ -10,11 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from plinth.errors import UserError
-from plinth.http_client import url_path
-from plinth.targets.docker.daemon import Daemon
+from plinth.system.http_client import url_path
+from plinth.system.streamed_command import Interruption, LineBuffer, OnLine, ended_by_signals
+from plinth.targets.docker.engine_api import Daemon
 from plinth.targets.docker.execution import frames
 from plinth.targets.docker.objects import Container
-from plinth.targets.execution import Interruption, LineBuffer, OnLine, ended_by_signals
 
 
 def run_once(

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import pulumi
 import pulumi_docker as docker
 
-from plinth.targets.docker.declared import Declared, decimal, go_duration
-from plinth.targets.docker.names import CONFIG
+from plinth.targets.docker.container_spec import Declared, decimal, go_duration
+from plinth.targets.docker.naming import CONFIG
 
 # A stop takes the service's own grace and a little more for the engine.
 GRACE_MARGIN_S = 5

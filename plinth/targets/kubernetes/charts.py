@@ -9,14 +9,14 @@ from typing import Any
 
 import pulumi
 
-from plinth.images import Images
 from plinth.services import gateway as gw
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
 from plinth.settings import Settings
-from plinth.targets.kubernetes import backup, gateway, monitoring, values
-from plinth.targets.kubernetes.names import Layout
+from plinth.targets.images import Images
+from plinth.targets.kubernetes import backup_values, gateway, monitoring_values, store_values
+from plinth.targets.kubernetes.naming import Layout
 
 Secrets = Mapping[str, Mapping[str, str]]
 """Secrets by name: what is under which key, by the name of a secret, or of a file of a service (`service/file`)."""
@@ -50,17 +50,17 @@ class Chart:
 
 def _qdrant_values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
     service = names.services["qdrant"]
-    return values.qdrant(settings, service, names, images.reference(service.program), root)
+    return store_values.qdrant(settings, service, names, images.reference(service.program), root)
 
 
 def _qdrant_secrets(settings: Settings) -> Secrets:
     found: dict[str, Mapping[str, str]] = {}
     if settings.qdrant.auth:
         beside = {"alt-api-key": qd.ALT_API_KEY} if settings.qdrant.alt_api_key else {}
-        found[values.KEYS] = {"api-key": qd.API_KEY, "read-only-api-key": qd.READ_ONLY_API_KEY, **beside}
+        found[store_values.KEYS] = {"api-key": qd.API_KEY, "read-only-api-key": qd.READ_ONLY_API_KEY, **beside}
     if settings.qdrant.tls:
         parts = {qd.TLS_CERT: "tls.crt", qd.TLS_KEY: "tls.key", qd.TLS_CA: "ca.crt"}
-        found[values.TLS] = {parts[name]: name for name in qd.tls_files(settings.qdrant.tls)}
+        found[store_values.TLS] = {parts[name]: name for name in qd.tls_files(settings.qdrant.tls)}
     return found
 
 
@@ -76,17 +76,17 @@ def _by_mount(marks: Marks) -> dict[str, Any]:
 
 def _postgres_values(settings: Settings, names: Layout, images: Images, _root: Path) -> dict[str, Any]:
     service = names.services["postgres"]
-    return values.postgres(settings, service, images.reference(service.program))
+    return store_values.postgres(settings, service, images.reference(service.program))
 
 
 def _redis_values(settings: Settings, names: Layout, images: Images, _root: Path) -> dict[str, Any]:
     service = names.services["redis"]
-    return values.redis(settings, service, images.reference(service.program))
+    return store_values.redis(settings, service, images.reference(service.program))
 
 
 def _redis_secrets(settings: Settings) -> Secrets:
-    exporter = {values.EXPORTER_KEY: rd.EXPORTER_PASSWORD} if rd.is_exported(settings) else {}
-    return {values.REDIS: {"redis-password": rd.PASSWORD, **exporter}}
+    exporter = {store_values.EXPORTER_KEY: rd.EXPORTER_PASSWORD} if rd.is_exported(settings) else {}
+    return {store_values.REDIS: {"redis-password": rd.PASSWORD, **exporter}}
 
 
 CHARTS: dict[str, Chart] = {
@@ -94,7 +94,7 @@ CHARTS: dict[str, Chart] = {
     "postgres": Chart(
         {"postgres": "server"},
         _postgres_values,
-        lambda _: {values.POSTGRES: {"postgres-password": pg.SUPERUSER_PASSWORD}},
+        lambda _: {store_values.POSTGRES: {"postgres-password": pg.SUPERUSER_PASSWORD}},
         _on_pods,
     ),
     "redis": Chart({"redis": "server"}, _redis_values, _redis_secrets, _on_pods),
@@ -106,8 +106,8 @@ CHARTS: dict[str, Chart] = {
     ),
     "backup": Chart(
         {},
-        lambda settings, names, images, _: backup.values(settings, names, images),
-        backup.secrets,
+        lambda settings, names, images, _: backup_values.values(settings, names, images),
+        backup_values.secrets,
         _on_pods,
         # A claim gets its volume when the first pod comes, and that is by schedule.
         awaited=False,
@@ -124,8 +124,8 @@ CHARTS: dict[str, Chart] = {
                 "plinth-exporter",
             )
         },
-        monitoring.values,
-        monitoring.secrets,
+        monitoring_values.values,
+        monitoring_values.secrets,
         _by_mount,
         behind=("backup",),
     ),

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from plinth.collection_files import collections_declared
-from plinth.images import Images
 from plinth.services import gateway as gw
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
+from plinth.services.collection_files import collections_declared
 from plinth.settings import GATEWAY_DATABASE, Managed, Settings
 from plinth.settings.gateway import GatewayTracing
-from plinth.targets.kubernetes.names import Layout
-from plinth.targets.kubernetes.values import GRACE_MARGIN_S, MONITORING, image, resources
+from plinth.targets.images import Images
+from plinth.targets.kubernetes.naming import Layout
+from plinth.targets.kubernetes.store_values import GRACE_MARGIN_S, MONITORING, image, resources
 
 # Secrets of its own: of the stores for both parts, and what admits callers for the server alone.
 STORES, CALLERS, TLS = "gateway-stores", "gateway-callers", "gateway-tls"

@@ -10,12 +10,12 @@ import secrets
 from typing import Any
 
 from plinth.kubernetes.jobs import BY_HAND, REMOVED_AFTER_S
-from plinth.load.handed import VARIABLE, Job
+from plinth.load.remote_run import VARIABLE, Job
 from plinth.services import qdrant as qd
 from plinth.services.spec import Container, Limits
 from plinth.settings import Settings
-from plinth.targets.kubernetes.names import object_name
-from plinth.targets.kubernetes.values import KEYS, SCRATCH_REQUEST, TLS
+from plinth.targets.kubernetes.naming import object_name
+from plinth.targets.kubernetes.store_values import KEYS, SCRATCH_REQUEST, TLS
 
 NAME = "load"
 SECRETS = "/etc/plinth-secrets"

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from plinth.kubernetes.api import STACK_LABEL
+from plinth.kubernetes.client import STACK_LABEL
 
 STATEFUL_SET = "kubernetes:apps/v1:StatefulSet"
 CLAIM = "kubernetes:core/v1:PersistentVolumeClaim"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from plinth.directories import FLAGS
+from plinth.system.private_directories import FLAGS
 
 CREDENTIALS = struct.Struct("3i")
 

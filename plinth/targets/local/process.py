@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plinth.child import fixed_environment
-from plinth.directories import Access, give, has_access, make_volume, opened, remove_tree, replace_tree
-from plinth.targets.local.runtime import provide
+from plinth.programs.python_runtime import provide
+from plinth.system.managed_process import fixed_environment
+from plinth.system.private_directories import Access, give, has_access, make_volume, opened, remove_tree, replace_tree
 from plinth.targets.local.supervisor import Instance, ProgramFailed, ProgramSpec, Supervisor
 
 INITIALISE_DEADLINE_S = 120

@@ -22,11 +22,11 @@ from typing import Any
 
 import psutil
 
-from plinth.accounts import first_account
-from plinth.child import fixed_environment
-from plinth.directories import PASSAGE, PRIVATE, opened, purge, remove_tree
 from plinth.errors import UserError
-from plinth.files import EXCLUSIVE, write_whole
+from plinth.system.accounts import first_account
+from plinth.system.atomic_files import EXCLUSIVE, write_whole
+from plinth.system.managed_process import fixed_environment
+from plinth.system.private_directories import PASSAGE, PRIVATE, opened, purge, remove_tree
 from plinth.targets.local.control import Control
 from plinth.targets.local.strays import ENVIRONMENT, described, end, of_environment
 

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pulumi
 
-from plinth.accounts import VARIABLE, accounts_of
-from plinth.child import PATH
 from plinth.errors import UserError
-from plinth.home import Home
+from plinth.paths import Home
+from plinth.programs.python_runtime import Python, python, reachable
 from plinth.services import Service
 from plinth.services.render import command, files
 from plinth.services.webhooks import URL_FILES_SINCE
+from plinth.system.accounts import VARIABLE, accounts_of
+from plinth.system.managed_process import PATH
+from plinth.targets.base import Node, Placed
+from plinth.targets.local.executables import Found, beside, home, locate, version
 from plinth.targets.local.process import ProcessSpec
-from plinth.targets.local.programs import Found, beside, home, locate, version
 from plinth.targets.local.resource import Process
-from plinth.targets.local.runtime import Python, python, reachable
 from plinth.targets.local.supervisor import Supervisor
-from plinth.targets.placed import Node, Placed
 
 
 class LocalTarget:

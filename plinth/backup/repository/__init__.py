@@ -1,0 +1,1 @@
+"""The restic repository: its sets, its reachability, its output."""

@@ -1,0 +1,1 @@
+"""Grafana's database in a backup set."""

@@ -1,0 +1,1 @@
+"""Postgres in a backup set."""

@@ -1,0 +1,1 @@
+"""Qdrant in a backup set."""

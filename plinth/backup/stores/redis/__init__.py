@@ -1,0 +1,1 @@
+"""Redis in a backup set."""

@@ -1,0 +1,1 @@
+"""Temporary stores, for a drill and for reading a saved Redis."""

@@ -1,0 +1,1 @@
+"""A server beside Grafana that hands out a copy of its database."""

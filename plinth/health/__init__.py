@@ -1,0 +1,1 @@
+"""Readiness probes, and the status of an environment."""

@@ -1,0 +1,27 @@
+"""The open ways into an environment's cluster, one set for a process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plinth.kubernetes.client import Cluster
+from plinth.kubernetes.port_forward import Forward, Route
+from plinth.paths import Home
+from plinth.settings import Settings
+
+_OPEN: set[tuple[str, str]] = set()
+
+
+def cluster_of(settings: Settings) -> Cluster:
+    """The cluster and namespace of an environment."""
+    wanted = settings.kubernetes
+    return Cluster(wanted.kubeconfig, wanted.context, wanted.namespace)
+
+
+def open_ways(settings: Settings, home: Home, routes: Sequence[Route]) -> None:
+    """Open this machine's ports that lead into the cluster, unless this process has done so."""
+    key = (str(home.base), home.env)
+    if key in _OPEN:
+        return
+    Forward(cluster_of(settings), routes, home.run / "forward").open()
+    _OPEN.add(key)

@@ -1,0 +1,160 @@
+"""A run that is carried out elsewhere: what is handed in, and how its report comes back as lines of a log.
+
+A log is what every engine and cluster gives out, also of a container that has ended. Lines are short, for engines and
+readers of logs cut long ones, and a log that is read again from its beginning gives each line once.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from plinth.errors import UserError
+from plinth.load.aggregation import Times
+from plinth.load.locust_runner import Protocol
+from plinth.load.percentiles import Latencies
+from plinth.load.report import Report, Step
+from plinth.load.server_metrics import ServerSide
+from plinth.load.slo import Slo
+from plinth.qdrant.spec import CollectionSpec
+
+VARIABLE = "PLINTH_LOAD"
+WORDS_A_LINE = 4000
+_LINE = re.compile(r"plinth-load (\d+)/(\d+) ([A-Za-z0-9+/=]+)")
+
+
+class Job(BaseModel):
+    """A run of the load gate, whole; what is secret of it lies in files where it is carried out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str
+    slo: Slo
+    shipped: CollectionSpec
+    url: str
+    grpc: str | None
+    protocol: Protocol
+    keep: bool = False
+    api_key_file: Path | None = None
+    ca_file: Path | None = None
+
+    def text(self) -> str:
+        """As one environment variable: it names every setting, so that an image need not know the project's files."""
+        return json.dumps(self.model_dump(mode="json", exclude_unset=True), separators=(",", ":"))
+
+
+def job_of(profile: str, slo: Slo, shipped: CollectionSpec, **others: Any) -> Job:
+    """A run of one profile; the others, and what only `make compare` asks for, stay at home."""
+    own = slo.model_copy(update={"profiles": {profile: slo.profile(profile)}, "comparison": None})
+    return Job(profile=profile, slo=own, shipped=shipped, **others)
+
+
+class _Created(BaseModel):
+    """How long collections took to be made."""
+
+    values: list[float]
+    counts: list[list[int]]
+    blocks: tuple[int, ...]
+
+
+class _Run(BaseModel):
+    """A report without what the reader has: the profile and its targets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    steps: tuple[Step, ...]
+    server: ServerSide
+    created: _Created | None
+    engine: str
+    url: str
+    protocol: str
+    data: str
+    machine: str
+    at: str
+
+
+class _Refusal(BaseModel):
+    """Why there is no report."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sentence: str
+    exit_code: int
+
+
+def report_lines(report: Report) -> Iterator[str]:
+    """The lines that bring a report home."""
+    made = report.created.response if report.created else None
+    created = _Created(values=made.values.tolist(), counts=made.counts.tolist(), blocks=made.blocks) if made else None
+    others = {name: getattr(report, name) for name in ("engine", "url", "protocol", "data", "machine", "at")}
+    run = _Run(steps=report.steps, server=report.server, created=created, **others)
+    return _lines({"run": run.model_dump()})
+
+
+def refusal_lines(error: UserError) -> Iterator[str]:
+    """The lines that bring home why there is none."""
+    return _lines({"refusal": {"sentence": str(error), "exit_code": error.exit_code}})
+
+
+class Collected:
+    """What comes home of a run, line by line."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, str] = {}
+        self._count = 0
+
+    def add(self, line: str) -> bool:
+        """Take a line; whether it was one of these."""
+        found = _LINE.fullmatch(line.strip())
+        if found is None:
+            return False
+        self._parts[int(found[1])], self._count = found[3], int(found[2])
+        return True
+
+    def report(self, profile: str, slo: Slo) -> Report | None:
+        """The report; None where not all of it came. Raises what the run was refused with."""
+        if not self._count or set(self._parts) != set(range(1, self._count + 1)):
+            return None
+        packed = "".join(self._parts[number] for number in range(1, self._count + 1))
+        try:
+            document = json.loads(gzip.decompress(base64.b64decode(packed)))
+            if "refusal" in document:
+                refused = _Refusal.model_validate(document["refusal"])
+                raise UserError(refused.sentence, exit_code=refused.exit_code)
+            return _report(_Run.model_validate(document["run"]), profile, slo)
+        except (ValidationError, ValueError, KeyError, TypeError, EOFError, OSError) as error:
+            raise UserError(
+                "The run's report is none of this version: Plinth's image is another than this installation. "
+                "`plinth images build` makes it anew; push it where a registry has it.",
+                exit_code=3,
+            ) from error
+
+
+def _report(run: _Run, profile: str, slo: Slo) -> Report:
+    made = run.created
+    found = made and Latencies(np.array(made.values), np.array(made.counts, dtype=np.int64), made.blocks)
+    return Report(
+        profile=profile,
+        judged=slo.profile(profile),
+        slo=slo,
+        steps=run.steps,
+        server=run.server,
+        created=Times(found, found, {}, None) if found else None,
+        **{name: getattr(run, name) for name in ("engine", "url", "protocol", "data", "machine", "at")},
+    )
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    packed = base64.b64encode(gzip.compress(json.dumps(document).encode(), mtime=0)).decode()
+    parts = [packed[start : start + WORDS_A_LINE] for start in range(0, len(packed), WORDS_A_LINE)]
+    for number, part in enumerate(parts, start=1):
+        yield f"plinth-load {number}/{len(parts)} {part}"

@@ -1,0 +1,215 @@
+"""The host with what each service takes of it, backups, load runs."""
+
+from __future__ import annotations
+
+from plinth.load.slo import Slo
+from plinth.monitoring.dashboards.builder import Board, Limits, graph, number
+
+DISK = 'fstype!~"tmpfs|overlay|squashfs"'
+
+
+def host(_slo: Slo) -> Board:
+    """The machine, and what each service takes of it (S0-05)."""
+    return Board(
+        "plinth-host",
+        "Plinth / Host",
+        "The machine, and what each service takes of it.",
+        (
+            (
+                "By service",
+                (
+                    graph(
+                        "Processor",
+                        "short",
+                        ("rate(plinth_service_cpu_seconds_total[2m])", "{{node}}"),
+                        about="Cores.",
+                        stacked=True,
+                    ),
+                    graph(
+                        "Memory",
+                        "bytes",
+                        ("plinth_service_resident_bytes", "{{node}}"),
+                        ("plinth_service_working_set_bytes", "{{node}}"),
+                        about="Of a process what is resident, with shared pages; of a container its working set.",
+                        stacked=True,
+                    ),
+                    graph(
+                        "Memory of the limit",
+                        "percentunit",
+                        ("plinth_service_unreclaimable_bytes / plinth_service_memory_limit_bytes", "{{node}}"),
+                        about="Of containers: what the kernel cannot take back. It ends the process at the limit.",
+                        limits=Limits(0.8, 0.9),
+                    ),
+                    graph(
+                        "Held back",
+                        "percentunit",
+                        ("rate(plinth_service_cpu_throttled_periods_total[5m]) / 10", "{{node}}"),
+                        about="Of containers: time in which a share of the processors was used up too soon.",
+                        limits=Limits(0.25, 0.5),
+                    ),
+                    graph("Disk, written", "Bps", ("rate(plinth_service_written_bytes_total[2m])", "{{node}}")),
+                    graph("Disk, read", "Bps", ("rate(plinth_service_read_bytes_total[2m])", "{{node}}")),
+                    graph(
+                        "Data on disk",
+                        "bytes",
+                        ("plinth_service_disk_bytes", "{{node}}"),
+                        stacked=True,
+                    ),
+                ),
+            ),
+            (
+                "Machine",
+                (
+                    graph(
+                        "Cores busy",
+                        "percentunit",
+                        ('1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m]))', "{{instance}}"),
+                        limits=Limits(0.7, 0.9),
+                    ),
+                    graph(
+                        "Memory that is left",
+                        "percentunit",
+                        ("node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", "{{instance}}"),
+                        limits=Limits(0.2, 0.1, falling=True),
+                    ),
+                    graph(
+                        "Disk that is left",
+                        "percentunit",
+                        (
+                            f"node_filesystem_avail_bytes{{{DISK}}} / node_filesystem_size_bytes{{{DISK}}}",
+                            "{{mountpoint}}",
+                        ),
+                        limits=Limits(0.3, 0.15, falling=True),
+                    ),
+                    graph(
+                        "Disk in four hours, in two weeks",
+                        "bytes",
+                        (f"predict_linear(node_filesystem_avail_bytes{{{DISK}}}[6h], 4 * 3600)", "4 h {{mountpoint}}"),
+                        (
+                            f"predict_linear(node_filesystem_avail_bytes{{{DISK}}}[3d], 14 * 86400)",
+                            "14 d {{mountpoint}}",
+                        ),
+                        about="What would be left at the present pace; below nothing is full.",
+                    ),
+                    graph(
+                        "Disk",
+                        "Bps",
+                        ("sum by (instance) (rate(node_disk_read_bytes_total[5m]))", "read"),
+                        ("sum by (instance) (rate(node_disk_written_bytes_total[5m]))", "written"),
+                    ),
+                    graph(
+                        "Inodes that are left",
+                        "percentunit",
+                        (
+                            f"node_filesystem_files_free{{{DISK}}} / (node_filesystem_files{{{DISK}}} > 0)",
+                            "{{mountpoint}}",
+                        ),
+                        limits=Limits(0.2, 0.1, falling=True),
+                    ),
+                    graph("Load", "short", ("node_load5", "{{instance}}")),
+                    graph(
+                        "Processes killed for memory",
+                        "short",
+                        ("increase(node_vmstat_oom_kill[1h])", "{{instance}}"),
+                        limits=Limits(None, 1),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+def backups(slo: Slo) -> Board:
+    """Backups, checks of the repository, restore drills."""
+    age = Limits(slo.promises.backup_age_h * 3600, 2 * slo.promises.backup_age_h * 3600)
+    drill = Limits(slo.promises.drill_age_days * 86400, 2 * slo.promises.drill_age_days * 86400)
+    since = "time() - (plinth_{}_last_success_timestamp_seconds > 0)"
+    return Board(
+        "plinth-backups",
+        "Plinth / Backups",
+        "How old the last good ones are, and how the last ones went.",
+        (
+            (
+                "Age",
+                (
+                    number("Last good backup", "s", since.format("backup"), limits=age, zero="never"),
+                    number("Last good check", "s", since.format("check"), zero="never"),
+                    number("Last good drill", "s", since.format("drill"), limits=drill, zero="never"),
+                    number(
+                        "State can be read",
+                        "short",
+                        "min(plinth_backup_state_readable)",
+                        limits=Limits(1, 1, falling=True),
+                    ),
+                    graph("Age of the last good backup", "s", (since.format("backup"), "backup"), limits=age, width=8),
+                ),
+            ),
+            (
+                "Last run",
+                (
+                    graph(
+                        "Result",
+                        "short",
+                        ("plinth_backup_last_result == 1", "backup {{result}}"),
+                        ("plinth_check_last_result == 1", "check {{result}}"),
+                        ("plinth_drill_last_result == 1", "drill {{result}}"),
+                    ),
+                    graph(
+                        "Stores",
+                        "short",
+                        ("plinth_backup_store_ok", "backup {{store}}"),
+                        ("plinth_drill_store_ok", "drill {{store}}"),
+                    ),
+                    graph(
+                        "Duration",
+                        "s",
+                        ("plinth_backup_last_duration_seconds", "backup"),
+                        ("plinth_drill_last_duration_seconds", "drill"),
+                        ("plinth_check_last_duration_seconds", "check"),
+                    ),
+                    graph("Size", "bytes", ("plinth_backup_last_size_bytes", "backup")),
+                ),
+            ),
+        ),
+    )
+
+
+def load(slo: Slo) -> Board:
+    """The load gate's last run, and what the server looked like meanwhile."""
+    return Board(
+        "plinth-load",
+        "Plinth / Load runs",
+        "What the load gate measured, run after run. A run is a mark on every dashboard.",
+        (
+            (
+                "Last run",
+                (
+                    number("Since", "s", "time() - plinth_load_last_timestamp_seconds"),
+                    number(
+                        "Passed", "short", 'plinth_load_last_verdict{verdict="pass"}', limits=Limits(1, 1, falling=True)
+                    ),
+                    number(
+                        "Recall",
+                        "percentunit",
+                        "plinth_load_recall_ratio",
+                        limits=Limits(slo.recall.overall, slo.recall.overall, True),
+                    ),
+                ),
+            ),
+            (
+                "By operation",
+                (
+                    graph(
+                        "p95 against its target",
+                        "percentunit",
+                        ("plinth_load_p95_seconds / plinth_load_target_seconds", "{{operation}}"),
+                        limits=Limits(0.8, 1),
+                    ),
+                    graph("p95", "s", ("plinth_load_p95_seconds", "{{operation}}")),
+                    graph("p99", "s", ("plinth_load_p99_seconds", "{{operation}}")),
+                    graph("Rate", "reqps", ("plinth_load_rate", "{{operation}}")),
+                    graph("Errors", "short", ("plinth_load_errors", "{{operation}}"), limits=Limits(None, 1)),
+                ),
+            ),
+        ),
+    )

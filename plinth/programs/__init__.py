@@ -1,0 +1,1 @@
+"""The programs of services: what is run, and where its executable is."""

@@ -1,0 +1,1 @@
+"""Files that one program of Plinth writes and another reads."""

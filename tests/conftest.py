@@ -17,7 +17,7 @@ import pytest
 import yaml
 from hypothesis import settings
 
-from plinth.qdrant.ephemeral import free_port
+from plinth.system.ports import free_port
 
 # What a shell starts in the background ignores a Ctrl-C, and so would all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

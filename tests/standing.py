@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 
+from plinth.programs.executables import find
 from plinth.services import Service, mutual_tls, services
 from plinth.services.render import command, files
 from plinth.settings.loader import parse
 from plinth.system.tls import Pair, issue, make_authority, trusting
-from plinth.targets.local.executables import find
 from tests.conftest import ROOT, free_port
 
 

@@ -38,11 +38,11 @@ from plinth.backup.stores.redis.backup import connect, digest, keyspace
 from plinth.backup.temporary import instances
 from plinth.backup.temporary.launcher import current
 from plinth.errors import UserError
+from plinth.programs.executables import find
+from plinth.programs.neo4j import PROGRAM as NEO4J
 from plinth.qdrant.client import collection_path
-from plinth.services.neo4j import PROGRAM as NEO4J
 from plinth.status_files.backup_runs import Result, Run, record
 from plinth.system import beneath
-from plinth.targets.local.executables import find
 
 
 @dataclass(frozen=True)

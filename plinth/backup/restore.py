@@ -23,19 +23,19 @@ from neo4j.exceptions import GqlError
 from plinth.backup import disk_space, store_lock
 from plinth.backup.config import Config, Stores
 from plinth.backup.inspection import manifest_of
-from plinth.backup.manifest import GrafanaPart, Manifest
+from plinth.backup.manifest import Manifest
 from plinth.backup.repository.restic import Restic
 from plinth.backup.repository.restic_output import Snapshot
 from plinth.backup.restore_source import STORES, Source, Wish, begun
 from plinth.backup.run import newest
 from plinth.backup.session import BackupError, Say, emptied, working
+from plinth.backup.stores.grafana import restore as grafana_restore
 from plinth.backup.stores.neo4j import backup as neo4j_backup
 from plinth.backup.stores.neo4j import restore as neo4j_restore
 from plinth.backup.stores.postgres import restore as postgres_restore
 from plinth.backup.stores.qdrant import restore as qdrant_restore
 from plinth.backup.stores.redis import restore as redis_restore
 from plinth.backup.temporary.launcher import current
-from plinth.system import beneath
 
 _BY_NAME = " --replace restores over what is live, --beside under new names."
 
@@ -244,19 +244,8 @@ def _step(store: str, source: Source, target: Stores, wish: Wish) -> Step:
         return Step(lambda: neo4j_restore.refusals(*graph), lambda: neo4j_restore.restore(*graph))
     if store == "grafana" and known.grafana:
         part = known.grafana
-        return Step(list, lambda: _grafana(source, part))
+        return Step(list, lambda: grafana_restore.restore(source, part))
     raise BackupError(f"The target has no {store} to restore into; leave it out by naming the others with --store.")
-
-
-def _grafana(source: Source, part: GrafanaPart) -> list[str]:
-    file, _ = source.fetch(part.path)
-    directory, name = source.work.config.directory, f"grafana-{source.snapshot.short}.db"
-    beneath.remove(directory, name)
-    with file.open("rb") as fetched, beneath.create(directory, name) as copy:
-        shutil.copyfileobj(fetched, copy)
-    return [
-        f"grafana: its database is in {directory / name}; docs/backup.md has the command that puts it into Grafana."
-    ]
 
 
 def _refuse_unknown(what: str, wanted: Sequence[str], there: Sequence[str]) -> None:

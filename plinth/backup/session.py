@@ -18,10 +18,10 @@ from plinth.backup.config import Config
 from plinth.backup.wait_limits import Patience
 from plinth.errors import UserError
 from plinth.printable import visible
-from plinth.services.postgres import PROGRAM as POSTGRES
-from plinth.services.spec import Program
+from plinth.programs.executables import find
+from plinth.programs.postgres import PROGRAM as POSTGRES
+from plinth.programs.spec import Program
 from plinth.system.managed_process import fixed_environment
-from plinth.targets.local.executables import find
 
 if TYPE_CHECKING:
     from plinth.backup.manifest import Piece

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plinth.cli.common import Env, Json, Yes, ask, console, outputs_of, print_json, stack_of
+from plinth.cli.common import Env, Json, Yes, ask, outputs_of, print_json, stack_of
 from plinth.deployment.stack import Stack
 from plinth.errors import UserError
 from plinth.qdrant import server_state
@@ -22,7 +22,7 @@ from plinth.qdrant.plan import Plan, SwitchAliases, plan, plan_aliases
 from plinth.qdrant.render import lines, to_json
 from plinth.qdrant.spec import CollectionSpec
 from plinth.services.collection_files import collection_specs
-from plinth.system.console import line
+from plinth.system.console import console, line
 
 if TYPE_CHECKING:
     from plinth.backup.config import QdrantStore

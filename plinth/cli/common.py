@@ -8,17 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from plinth.deployment.reach import reach
 from plinth.deployment.stack import Stack, open_stack
 from plinth.errors import UserError
-from plinth.settings import TargetName
 from plinth.settings.loader import project_root
-from plinth.system.console import Terminal
+from plinth.system.console import Terminal, console
 
 Env = Annotated[str, typer.Argument(help="The environment: a file stacks/Pulumi.<env>.yaml.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; the only way past a question without a terminal.")]
-
-console = Terminal()
 
 
 def progress_console(*, json: bool) -> Terminal:
@@ -38,14 +36,6 @@ def outputs_of(stack: Stack) -> dict[str, Any]:
         raise UserError(f"'{stack.env}' is not deployed; run `plinth up {stack.env}` first.", exit_code=1)
     reach(stack)
     return outputs
-
-
-def reach(stack: Stack) -> None:
-    """Make the addresses of a deployed environment reachable from this machine, while this process runs."""
-    if stack.settings.target is TargetName.kubernetes:
-        from plinth.targets.factory import open_reach
-
-        open_reach(stack.settings, stack.root, stack.home)
 
 
 def ask(question: str, yes: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plinth.cli.common import Env, Json, console, print_json
+from plinth.cli.common import Env, Json, print_json
 from plinth.errors import UserError
 from plinth.load.image_datasets import file_name, sets_of
 from plinth.load.slo import Data, load_slo
@@ -16,6 +16,7 @@ from plinth.paths import home
 from plinth.settings import Settings, TargetName
 from plinth.settings.loader import load_settings, project_root
 from plinth.system.atomic_files import READABLE, write_whole
+from plinth.system.console import console
 from plinth.system.output_files import output_files
 from plinth.targets.docker import plinth_image
 from plinth.targets.docker.engine_api import Daemon

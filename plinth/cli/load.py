@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from plinth.cli.common import Env, Json, console, outputs_of, print_json, progress_console, stack_of
+from plinth.cli.common import Env, Json, outputs_of, print_json, progress_console, stack_of
 from plinth.cli.load_gateway import DIRECT, beside_direct, gateway_of
 from plinth.cli.load_in_stack import run_in_stack, why_from_here
 from plinth.deployment.stack import Stack
@@ -40,7 +40,7 @@ from plinth.settings import TargetName
 from plinth.status_files.events import FILE as MARKS
 from plinth.status_files.events import mark_load
 from plinth.system import hardware
-from plinth.system.console import line
+from plinth.system.console import console, line
 from plinth.system.managed_process import terminable
 from plinth.system.output_files import output_files
 from plinth.system.umask import users_umask

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from plinth.cli.common import console, outputs_of
+from plinth.cli.common import outputs_of
 from plinth.deployment.stack import Stack
 from plinth.errors import UserError
 from plinth.load import gateway_overhead as additions
@@ -21,6 +21,7 @@ from plinth.load.through_gateway import GatewayServer
 from plinth.load.verdict import Verdict, lateness, soundness
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
+from plinth.system.console import console
 
 DIRECT = "direct"
 TOKEN_S = 24 * 3600

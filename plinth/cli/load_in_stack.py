@@ -13,9 +13,10 @@ from plinth.load.remote_run import Collected, Job, job_of
 from plinth.load.report import Report
 from plinth.load.resource_needs import limits
 from plinth.load.slo import Slo
+from plinth.programs.spec import OWN_IMAGE
 from plinth.qdrant.spec import CollectionSpec
 from plinth.services import services
-from plinth.services.spec import OWN_IMAGE, Service
+from plinth.services.spec import Service
 from plinth.settings import TargetName
 from plinth.targets.factory import images_of
 from plinth.targets.images import is_built_here

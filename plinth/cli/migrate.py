@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from plinth.cli.common import Json, console, outputs_of, print_json, progress_console, stack_of
+from plinth.cli.common import Json, outputs_of, print_json, progress_console, stack_of
 from plinth.cli.migration_options import PATIENCE_S, Asked, Collection, Floor, StateDir, To, asked_of
 from plinth.errors import UserError
-from plinth.migrate import source_registry
+from plinth.migrate import connection, source_registry
 from plinth.migrate.checkpoint import State
 from plinth.migrate.dry_run import dry_run
 from plinth.migrate.migration import RECALL_FLOOR, Migration
@@ -32,6 +32,7 @@ from plinth.migrate.verify import mend
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
 from plinth.services.collection_files import collection_specs
+from plinth.system.console import console
 
 commands = typer.Typer(
     help="Move points from Postgres, Chroma, another Qdrant or files into a collection, resumable and compared.",
@@ -107,7 +108,7 @@ def chroma(
 
     Example: plinth migrate chroma ./chroma_data --source-collection notes --to local --collection notes
     """
-    if not source_registry.is_address(location):
+    if not connection.is_address(location):
         location = source_registry.absolute(location)
     options = ChromaOptions(location, source_collection, tenant, database, document_field, id_field, uri_field)
     return source_registry.kept("chroma", options)
@@ -158,8 +159,8 @@ def verify(
     Example: plinth migrate verify --to local --collection docs
     """
     client, specs = _target(to, PATIENCE_S)
-    spec = source_registry.find_spec(specs, collection)
-    kept = State(source_registry.state_directory(to, spec.name if spec else collection, state))
+    spec = connection.find_spec(specs, collection)
+    kept = State(connection.state_directory(to, spec.name if spec else collection, state))
     checkpoint = kept.load()
     if checkpoint is None:
         raise UserError(f"There is no checkpoint in {kept.directory}; name its --state, or migrate first.")
@@ -203,7 +204,7 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
         source = stack.enter_context(source_registry.open_source(opened_by))
         described = source.describe()
         distance = asked.distance.value.capitalize() if asked.distance else None
-        target = wanted(asked.collection, described, source_registry.find_spec(specs, asked.collection), distance)
+        target = wanted(asked.collection, described, connection.find_spec(specs, asked.collection), distance)
         target = replace(target, fixed=asked.fixed)
         if opened_by["kind"] == "qdrant" and (opened_by["url"].rstrip("/"), described.identity["collection"]) == (
             client.url,
@@ -217,7 +218,7 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
             else:
                 console.print(*shown.lines(), sep="\n")
             return
-        kept = State(source_registry.state_directory(asked.to, target.name, asked.state))
+        kept = State(connection.state_directory(asked.to, target.name, asked.state))
         stack.enter_context(kept.held())
         migration = Migration(source, client, target, kept, opened_by, asked.to, described)
         with telling(progress_console(json=asked.json)) as told:
@@ -236,8 +237,8 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
 
 
 def _target(to: str, patience_s: float) -> tuple[Qdrant, list[CollectionSpec]]:
-    if source_registry.is_address(to):
-        return source_registry.at_address(to, patience_s)
+    if connection.is_address(to):
+        return connection.at_address(to, patience_s)
     stack = stack_of(to)
     qdrant = outputs_of(stack)["qdrant"]
     client = PatientQdrant(qdrant["url"], qdrant["api_key"], patience_s, qdrant.get("ca_cert"))

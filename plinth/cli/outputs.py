@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from plinth.cli.common import Env, Json, console, print_json, stack_of
+from plinth.cli.common import Env, Json, print_json, stack_of
 from plinth.cli.output_rows import rows
 from plinth.errors import UserError
+from plinth.system.console import console
 
 
 def register(app: typer.Typer) -> None:

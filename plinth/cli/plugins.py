@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from plinth.cli.common import console
 from plinth.deployment import plugins
 from plinth.deployment.pulumi_environment import pulumi_home
 from plinth.settings.loader import project_root
+from plinth.system.console import console
 
 commands = typer.Typer(
     help="Pulumi's plugins for the targets docker and kubernetes: list, install by digest.", no_args_is_help=True

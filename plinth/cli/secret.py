@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from plinth.cli.common import Env, console
+from plinth.cli.common import Env
 from plinth.deployment.automation import encrypt
 from plinth.errors import UserError
 from plinth.settings.loader import NAMESPACE, project_root, refuse_value
 from plinth.settings.secret_keys import is_secret, secret_keys
+from plinth.system.console import console
 
 
 def register(app: typer.Typer) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from plinth.cli.common import Json, console, print_json
+from plinth.cli.common import Json, print_json
 from plinth.errors import UserError
 from plinth.qdrant.spec import CollectionSpec, load_spec, load_specs, named
 from plinth.services.collection_files import collection_specs
@@ -32,7 +32,7 @@ from plinth.sizing import (
     quantization_name,
     to_json,
 )
-from plinth.system.console import line
+from plinth.system.console import console, line
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pulumi import automation
 
-from plinth.cli.common import Env, Yes, ask, console, stack_of
+from plinth.cli.common import Env, Yes, ask, stack_of
 from plinth.deployment import deployed_servers, lifecycle
 from plinth.deployment.automation import forget, is_refusal, last_error, refusal, runs
 from plinth.deployment.orphaned_engine import end_orphans
@@ -25,7 +25,7 @@ from plinth.paths import last_deployed, remember_deployed
 from plinth.settings.plaintext_secrets import refuse_plain
 from plinth.status_files.events import FILE as MARKS
 from plinth.status_files.events import mark_deploy
-from plinth.system.console import line
+from plinth.system.console import console, line
 from plinth.system.managed_process import terminable
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from rich.table import Table
 
 from plinth.backup.freshness import BackupStatus
 from plinth.cli.backup_status import backup_status, with_backups
-from plinth.cli.common import Env, Json, console, outputs_of, print_json, stack_of
+from plinth.cli.common import Env, Json, outputs_of, print_json, stack_of
 from plinth.deployment.stack import Stack
 from plinth.health.probes import CLIENTS, HTTP_CLIENT
 from plinth.health.status import Policy, Status, check, dependencies, remembered
 from plinth.qdrant.cluster import describe
 from plinth.qdrant.cluster_observer import observe_others
 from plinth.settings import Settings, TargetName
-from plinth.system.console import line
+from plinth.system.console import console, line
 
 PEERS_TIMEOUT_S = 3.0
 # Of an `up` that has just deployed.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from plinth.cli.common import Json, console, outputs_of, print_json, progress_console, stack_of
+from plinth.cli.common import Json, outputs_of, print_json, progress_console, stack_of
 from plinth.errors import UserError
 from plinth.paths import home
 from plinth.qdrant.client import Qdrant
@@ -19,6 +19,7 @@ from plinth.qdrant.spec import CollectionSpec, load_spec, load_specs, named
 from plinth.services.collection_files import collection_specs
 from plinth.settings.loader import project_root
 from plinth.sizing import GIB, Workload, estimate, linked_fields, quantization_name
+from plinth.system.console import console
 from plinth.system.managed_process import terminable
 from plinth.tune.pareto import Point, settings_lines
 from plinth.tune.recall_bands import BANDS, WHOLE

@@ -6,10 +6,11 @@ import time
 
 import typer
 
-from plinth.cli.common import Env, Yes, ask, console, stack_of
+from plinth.cli.common import Env, Yes, ask, stack_of
 from plinth.deployment.pulumi_environment import is_local
 from plinth.deployment.state_lock import is_running, locks
 from plinth.errors import UserError
+from plinth.system.console import console
 
 
 def register(app: typer.Typer) -> None:

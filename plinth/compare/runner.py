@@ -17,8 +17,8 @@ import psutil
 from plinth.compare.report import BY_CHANCE, SEARCHES, Result, Searched, times
 from plinth.compare.servers import Server
 from plinth.errors import UserError
-from plinth.qdrant.ephemeral import Memory
 from plinth.system.managed_process import fixed_environment
+from plinth.system.memory import Memory
 
 ROOT = Path(__file__).parent.parent.parent
 WORKER = ("-m", "plinth.compare.worker")

@@ -15,13 +15,15 @@ from typing import Protocol
 import psycopg
 
 from plinth.errors import UserError
+from plinth.programs.executables import find
+from plinth.programs.qdrant import program
 from plinth.qdrant.client import Qdrant
-from plinth.qdrant.ephemeral import Memory, Scratch, free_port, memory_of
-from plinth.services.qdrant import program
+from plinth.qdrant.ephemeral import Scratch
 from plinth.system.accounts import first_account
 from plinth.system.managed_process import Child, fixed_environment
+from plinth.system.memory import Memory, memory_of
+from plinth.system.ports import free_port
 from plinth.system.private_directories import PASSAGE
-from plinth.targets.local.executables import find
 
 SHARED_BUFFERS = "1GB"
 

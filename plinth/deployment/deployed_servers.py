@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, cast
 
-from plinth.cli.common import reach
 from plinth.deployment.deployed_versions import Deployed, settled
+from plinth.deployment.reach import reach
 from plinth.deployment.stack import Stack
 from plinth.errors import UserError
 from plinth.paths import last_deployed

@@ -8,16 +8,15 @@ from contextlib import suppress
 
 import typer
 
-from plinth.cli.common import console
 from plinth.deployment.preflight import ports
 from plinth.deployment.stack import Stack
 from plinth.errors import UserError
 from plinth.load.image_datasets import sets_of
 from plinth.load.slo import load_slo
 from plinth.printable import visible
+from plinth.programs.spec import OWN_IMAGE
 from plinth.services import services
-from plinth.services.spec import OWN_IMAGE
-from plinth.system.console import line
+from plinth.system.console import console, line
 from plinth.targets.docker import plinth_image, resources
 from plinth.targets.docker import preflight as before
 from plinth.targets.docker.engine_api import Daemon

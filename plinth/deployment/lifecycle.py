@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from plinth.cli.common import console
 from plinth.deployment import docker_lifecycle
 from plinth.deployment.plugins import refuse_missing
 from plinth.deployment.preflight import ports
@@ -16,6 +15,7 @@ from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.cluster import refuse_removal
 from plinth.qdrant.cluster_observer import observe
 from plinth.settings import TargetName
+from plinth.system.console import console
 from plinth.system.ports import refuse_taken
 from plinth.targets.docker.engine_api import Daemon
 from plinth.targets.factory import leaving_hosts, open_reach

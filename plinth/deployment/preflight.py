@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 from plinth.deployment.deployed_versions import Deployed
 from plinth.errors import UserError
 from plinth.services import webhooks
-from plinth.services.spec import NODE_PORT_STEP
 from plinth.settings import Settings, TargetName
 from plinth.settings.backup import Backup
 from plinth.settings.base import ENCRYPTED
 from plinth.settings.gateway import SIGNING_KEY_MIN
 from plinth.settings.repository_address import directory, holds_secret
+from plinth.settings.targets import NODE_PORT_STEP
 from plinth.system.versions import numbers
 
 HIGHEST_PORT = 65535

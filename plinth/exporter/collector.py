@@ -17,9 +17,9 @@ from plinth.exporter.config import Config
 from plinth.exporter.metrics import CollectionReading, Reading, described, families
 from plinth.exporter.probe_queries import Question, body, choose, nobody, recall
 from plinth.exporter.usage_server import Figures, Machine
-from plinth.monitoring.slo_rules import EDGES
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.load_mark import is_load_gates, metadata_of
+from plinth.qdrant.metric_names import EDGES
 from plinth.qdrant.spec import CollectionSpec
 from plinth.status_files import events
 from plinth.status_files.backup_runs import State, StateUnreadable, read

@@ -7,7 +7,6 @@ alone, so it is the same on every run until they change.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from plinth.qdrant.client import Qdrant, collection_path
+from plinth.qdrant.probe_vectors import moved
 from plinth.qdrant.spec import CollectionSpec
 
 TOP = 10
 SCOPES = 3
 QUESTIONS = 6
 LARGE = 0.05
-MOVED = 0.3
 NOBODY = "plinth-probe"
 
 
@@ -67,14 +66,6 @@ def body(spec: CollectionSpec, question: Question, *, exact: bool = False) -> di
 def within(scope: tuple[str, Any] | None) -> dict[str, Any] | None:
     """Qdrant's filter for a scope."""
     return {"must": [{"key": scope[0], "match": {"value": scope[1]}}]} if scope else None
-
-
-def moved(vector: Sequence[float], seed: str) -> tuple[float, ...]:
-    """The vector with noise of a third of its length, the same for the same seed."""
-    values = np.asarray(vector, dtype=np.float64)
-    noise = np.random.default_rng(zlib.crc32(seed.encode())).normal(size=len(values))
-    length = float(np.linalg.norm(values)) or 1.0
-    return tuple((values + noise / np.linalg.norm(noise) * length * MOVED).tolist())
 
 
 def recall(shares: Sequence[tuple[Question, float]]) -> dict[str, float]:

@@ -22,8 +22,8 @@ from plinth.load.aggregation import Result
 from plinth.load.dataset import TOP, Dataset
 from plinth.load.slo import Through
 from plinth.load.workload import SCRATCH
-from plinth.qdrant.ephemeral import free_port
 from plinth.system.managed_process import fixed_environment
+from plinth.system.ports import free_port
 
 Protocol = Literal["rest", "grpc"]
 IN_FLIGHT_MAX = 200

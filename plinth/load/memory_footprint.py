@@ -11,9 +11,10 @@ import numpy as np
 from plinth.load.bulk_load import fill
 from plinth.load.synthetic_vectors import Generated, generate
 from plinth.qdrant.client import Qdrant, collection_path
-from plinth.qdrant.ephemeral import Kind, Memory, scratch
+from plinth.qdrant.ephemeral import Kind, scratch
 from plinth.qdrant.spec import CollectionSpec
 from plinth.sizing import Workload, estimate, quantization_name
+from plinth.system.memory import Memory
 
 TENANT = "tenant"
 SEARCHES = 300

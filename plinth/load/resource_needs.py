@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plinth.load.slo import Profile
-from plinth.services.spec import Limits
+from plinth.programs.spec import Limits
 
 # The interpreter with numpy and what is sent; each worker of Locust's with the queries.
 GATE_MIB, WORKER_MIB = 512, 192

@@ -11,7 +11,18 @@ from typing import Any
 import yaml
 
 from plinth.load.slo import load_slo
-from plinth.monitoring.dashboards import gateway, host, logs, overview, postgres_redis, qdrant
+from plinth.monitoring.dashboards import (
+    backups,
+    cluster,
+    collections,
+    gateway,
+    host,
+    load,
+    logs,
+    overview,
+    postgres_redis,
+    qdrant,
+)
 from plinth.monitoring.dashboards.builder import to_json
 from plinth.monitoring.slo_rules import rule_groups
 
@@ -19,14 +30,14 @@ DASHBOARDS = "monitoring/grafana/dashboards"
 BOARDS = (
     overview.overview,
     qdrant.qdrant,
-    qdrant.collections,
-    qdrant.cluster,
+    collections.collections,
+    cluster.cluster,
     postgres_redis.postgres,
     postgres_redis.redis,
     gateway.gateway,
     host.host,
-    host.backups,
-    host.load,
+    backups.backups,
+    load.load,
     logs.logs,
 )
 RULES = "monitoring/prometheus/rules/slo.yml"

@@ -12,37 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from plinth.load.slo import Slo
+from plinth.qdrant.metric_names import APIS, EDGES, Api
 from plinth.system.timestamps import SKEW_S
 
-# Seconds. Qdrant's histograms, REST and gRPC, count answers below these and no others (v1.18).
-EDGES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10, 50)
 MIN_RATE = 0.1
 RUNBOOKS = "monitoring/runbooks"
 
 Rule = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Api:
-    """How one of Qdrant's two APIs names a search and an error.
-
-    Batches and groups are not searches: one request of them holds many. 408 and 4 are timeouts; what a client did wrong
-    (400, 404, 429) is no error of the server's.
-    """
-
-    name: str
-    search: str
-    errors: str
-
-
-APIS = (
-    Api(
-        "rest",
-        r'endpoint=~"/collections/\\{collection_name\\}/points/(query|search)",method="POST"',
-        'status=~"5..|408"',
-    ),
-    Api("grpc", r'endpoint=~"/qdrant\\.Points/(Query|Search)"', 'status=~"2|4|9|13|14|15"'),
-)
 
 
 @dataclass(frozen=True)

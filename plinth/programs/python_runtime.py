@@ -19,7 +19,7 @@ from pathlib import Path
 
 from plinth.system.private_directories import make_passage
 
-PACKAGE = Path(__file__).parent.parent.parent
+PACKAGE = Path(__file__).parent.parent
 SKIPPED = {"site-packages", "test", "idlelib", "__pycache__"}
 READ, ENTER = stat.S_IROTH, stat.S_IXOTH
 

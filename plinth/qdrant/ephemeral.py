@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import os
-import random
 import secrets
 import shutil
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import httpx
-import psutil
 import yaml
 
 from plinth.errors import UserError
-from plinth.services.qdrant import program
+from plinth.programs.executables import find
+from plinth.programs.qdrant import program
 from plinth.system.http_client import client_for
 from plinth.system.managed_process import Child
-from plinth.targets.local.executables import find
+from plinth.system.memory import Memory, memory_of
+from plinth.system.ports import free_port
 
 Kind = Literal["auto", "server", "embedded"]
-PORTS = range(20_000, 30_000)
-
-
-class Memory(NamedTuple):
-    """What a process and its children hold, in bytes; a page that several share counts in parts (PSS).
-
-    ``anonymous`` cannot be given back; ``files`` are mapped pages, which the kernel takes when it needs memory.
-    """
-
-    anonymous: int
-    files: int
-
-    @property
-    def total(self) -> int:
-        """Both."""
-        return self.anonymous + self.files
 
 
 @dataclass
@@ -131,36 +114,6 @@ def scratch(kind: Kind, directory: Path, peer_port: int | None = None) -> Iterat
     finally:
         engine.stop()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def memory_of(pid: int) -> Memory:
-    """What a process and all that it started hold."""
-    own = psutil.Process(pid)
-    parts = [_memory(process.pid) for process in (own, *own.children(recursive=True))]
-    return Memory(sum(part.anonymous for part in parts), sum(part.files for part in parts))
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now.
-
-    It is none of those that the kernel gives to outgoing connections (32768 and up by default): one of them may have it
-    again before the server binds.
-    """
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise UserError(f"Every port of 127.0.0.1 from {PORTS.start} to {PORTS.stop - 1} is taken; end what listens there.")
-
-
-def _memory(pid: int) -> Memory:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    except OSError:
-        return Memory(0, 0)  # it ended meanwhile
-    kilobytes = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)}
-    anonymous = kilobytes["Pss_Anon"] * 1024
-    return Memory(anonymous, kilobytes["Pss"] * 1024 - anonymous)
 
 
 def available() -> tuple[Kind, ...]:

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 
 from plinth.programs.healthchecks import bash_tcp
+from plinth.programs.spec import OWN_IMAGE, Container, Limits, Program
 from plinth.services import neo4j as neo
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
 from plinth.services.exporters import PLINTH as EXPORTER
 from plinth.services.exporters import STATE
 from plinth.services.qdrant import API_KEY, tls_ca
-from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Service
+from plinth.services.spec import File, Health, Service
 from plinth.settings import Backup, Settings, TargetName
 from plinth.status_files.backup_runs import FILE
 from plinth.system.http_client import proxy_variables
@@ -110,7 +111,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
 def _proxy(repository: str | None) -> dict[str, str]:
     """The way out of whoever deploys, to a repository on a server; one with a login is nothing for an environment."""
     # It needs the services, to find their programs.
-    from plinth.backup.repository.reachability import server
+    from plinth.settings.repository_address import server
 
     url = server(repository or "")
     variables = proxy_variables(url) if url else {}

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from plinth.programs.healthchecks import bash_tcp, nc_tcp
+from plinth.programs.spec import OWN_IMAGE, Container, Limits, Program
 from plinth.services import mutual_tls
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
 from plinth.services.collection_files import collections_declared
 from plinth.services.qdrant import READ_ONLY_API_KEY, tls_ca
-from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Scrape, Service
+from plinth.services.spec import File, Health, Scrape, Service
 from plinth.settings import Settings, TargetName
 from plinth.status_files.backup_runs import FILE as BACKUP_STATE
 from plinth.status_files.events import FILE as MARKS

@@ -10,12 +10,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from plinth.programs.healthchecks import bash_http, bash_tcp
+from plinth.programs.spec import OWN_IMAGE, Container, Limits, Program
 from plinth.services.collection_files import collections_declared
 from plinth.services.postgres import database_secret
 from plinth.services.qdrant import API_KEY
 from plinth.services.qdrant import tls_ca as qdrant_ca
 from plinth.services.redis import PASSWORD as REDIS_PASSWORD
-from plinth.services.spec import OWN_IMAGE, Container, File, Health, Limits, Program, Scrape, Service
+from plinth.services.spec import File, Health, Scrape, Service
 from plinth.settings import GATEWAY_DATABASE, Settings, Tls
 from plinth.settings.tiers import Tier
 

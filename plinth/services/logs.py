@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from plinth.programs.qdrant import AUDIT
+from plinth.programs.spec import Container, Limits, Program
 from plinth.services import gateway
 from plinth.services.mutual_tls import CA, Identity
-from plinth.services.qdrant import AUDIT
-from plinth.services.spec import Container, Copy, File, Health, Intake, Limits, Program, Scrape, Service
+from plinth.services.spec import Copy, File, Health, Intake, Scrape, Service
 from plinth.settings import Settings
 
 LOKI, AGENT = "loki", "fluent-bit"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from plinth.monitoring.slo_rules import RUNBOOKS
 from plinth.programs.healthchecks import login, wget
+from plinth.programs.spec import Container, Limits, Program
 from plinth.services import mutual_tls
-from plinth.services.spec import Container, Copy, File, Health, Limits, Program, Scrape, Service
+from plinth.services.spec import Copy, File, Health, Scrape, Service
 from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
 from plinth.services.webhooks import receivers
 from plinth.settings import Settings

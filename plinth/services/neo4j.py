@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import hashlib
 
-from plinth.programs.healthchecks import bash_http
-from plinth.services.spec import Container, File, Health, Limits, Program, Service
+from plinth.programs.neo4j import PROGRAM
+from plinth.programs.spec import Limits
+from plinth.services.spec import File, Health, Service
 from plinth.settings import Settings
 
 USER = "neo4j"
 PASSWORD = "neo4j_password"  # noqa: S105 - the secret's name
 ROUNDS = 1024
 SALT_BYTES = 16
-
-PROGRAM = Program(
-    image="neo4j",
-    binaries=("neo4j",),
-    package="",
-    variable="PLINTH_NEO4J",
-    calls=("java",),
-    container=Container(
-        entrypoint=("neo4j",),
-        user="7474:7474",
-        volumes={"data": "/data"},
-        # The image names /logs a volume; the server prints to its output.
-        tmpfs=("/tmp", "/logs"),  # noqa: S108 - paths inside a container of its own
-        check=bash_http("http", "/"),
-    ),
-)
 
 
 def service(settings: Settings) -> Service:

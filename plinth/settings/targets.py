@@ -91,3 +91,7 @@ class Kubernetes(Model):
         description="Where the deployed Qdrant's REST is published, such as an ingress; a port-forward when absent.",
     )
     managed: Managed = Managed()
+
+
+# Node n of a service is published this many ports above node n - 1.
+NODE_PORT_STEP = 10

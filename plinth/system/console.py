@@ -44,3 +44,6 @@ def line(*parts: str | tuple[str, str]) -> Text:
 
 def _without_controls(text: str) -> str:
     return text if text == "\n" else "\n".join(visible(part) for part in text.split("\n"))
+
+
+console = Terminal()

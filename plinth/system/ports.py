@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 import psutil
 
@@ -58,3 +60,19 @@ def _name(pid: int | None) -> str:
         return f"{process.name()} (pid {pid}, user {process.username()})"
     except psutil.Error:
         return f"pid {pid}"
+
+
+PORTS = range(20_000, 30_000)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now.
+
+    It is none of those that the kernel gives to outgoing connections (32768 and up by default): one of them may have it
+    again before the server binds.
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise UserError(f"Every port of 127.0.0.1 from {PORTS.start} to {PORTS.stop - 1} is taken; end what listens there.")

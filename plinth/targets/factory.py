@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from plinth.errors import UserError
 from plinth.paths import Home
+from plinth.programs.spec import OWN_IMAGE
 from plinth.services import Service, qdrant, services, webhooks
-from plinth.services.spec import OWN_IMAGE
 from plinth.settings import Settings, TargetName
 from plinth.targets.base import Target
 from plinth.targets.docker.container_spec import Options

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from plinth.errors import UserError
-from plinth.services.spec import Program, Service
+from plinth.programs.spec import Program
+from plinth.services.spec import Service
 from plinth.system.yaml_files import read_yaml
 
 PINS = Path("config") / "images.yaml"

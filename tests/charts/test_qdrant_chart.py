@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from plinth.programs import qdrant
 from plinth.services import qdrant as qd
 from plinth.services.render import files
 from plinth.settings import Settings
@@ -37,7 +38,7 @@ class Pod(Place):
         return self.files[name]
 
     def volume(self, service: str, name: str) -> str:
-        return qd.CONTAINER.volumes[name]
+        return qdrant.CONTAINER.volumes[name]
 
 
 def configured(found: list[Object]) -> dict[str, Any]:

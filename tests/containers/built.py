@@ -21,10 +21,10 @@ from pathlib import Path
 
 import docker
 
+from plinth.programs.executables import Found, find, home
+from plinth.programs.neo4j import PROGRAM as NEO4J
 from plinth.services.monitoring import grafana as service
-from plinth.services.neo4j import PROGRAM as NEO4J
 from plinth.settings.loader import parse
-from plinth.targets.local.executables import Found, find, home
 from tests.conftest import ROOT, real_qdrant
 from tests.containers.upstream import UPSTREAM
 

@@ -14,8 +14,8 @@ import docker
 import pytest
 from neo4j import GraphDatabase
 
-from plinth.services.neo4j import PROGRAM
-from plinth.targets.local.executables import find
+from plinth.programs.executables import find
+from plinth.programs.neo4j import PROGRAM
 from tests.conftest import free_port
 from tests.containers import built, own
 from tests.containers.applied import needs_containers, provided

@@ -23,8 +23,8 @@ from plinth.backup.session import BackupError, Work, working
 from plinth.backup.stores.neo4j import backup as taking
 from plinth.backup.stores.neo4j import jsonl_format
 from plinth.backup.temporary import instances
-from plinth.services.neo4j import PROGRAM
-from plinth.targets.local.executables import find
+from plinth.programs.executables import find
+from plinth.programs.neo4j import PROGRAM
 from tests.conftest import free_port
 from tests.faults.test_backup_restore import RESTORE
 from tests.faults.world import Backups, killed_at

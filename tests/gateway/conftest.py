@@ -23,7 +23,7 @@ import yaml
 
 from plinth.gateway.caller import Scope
 from plinth.gateway.tokens import issue_token
-from plinth.qdrant.ephemeral import free_port
+from plinth.system.ports import free_port
 from tests.conftest import KEY, Server, make_server, real_qdrant
 from tests.gateway.collector import Collector
 from tests.migrated import postgres_server

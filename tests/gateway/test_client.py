@@ -28,7 +28,7 @@ from plinth.gateway.client import (
     Search,
 )
 from plinth.gateway.tokens import issue_token
-from plinth.qdrant.ephemeral import free_port
+from plinth.system.ports import free_port
 from tests.gateway.conftest import SIGNING_KEY, Gateway, SilentServer
 
 QUICK = RetryPolicy(attempts=4, backoff_s=0.01, backoff_max_s=0.02)

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from plinth.gateway.metrics_page import merged
-from plinth.qdrant.ephemeral import free_port
+from plinth.system.ports import free_port
 from tests.gateway.conftest import METRICS_TOKEN, Gateway, login
 
 PROCESSES = 2

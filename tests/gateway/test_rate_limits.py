@@ -10,7 +10,7 @@ import pytest
 from plinth.gateway.caller import Caller, Scope
 from plinth.gateway.errors import ErrorKind, GatewayError
 from plinth.gateway.rate_limits import RateLimits
-from plinth.qdrant.ephemeral import free_port
+from plinth.system.ports import free_port
 from tests.gateway.conftest import RedisServer
 
 

@@ -9,7 +9,7 @@ import grpc
 import httpx
 import pytest
 
-from plinth.qdrant.ephemeral import free_port
+from plinth.system.ports import free_port
 from plinth.system.tls import issue, make_authority
 from plinth.vectors.v1 import vectors_pb2, vectors_pb2_grpc
 from tests.gateway.conftest import Gateway, login

@@ -16,7 +16,7 @@ from plinth.gateway.errors import GatewayError, collection_not_found, unavailabl
 from plinth.gateway.qdrant_connection import QdrantConnection
 from plinth.gateway.tracing import Tracing, current_traceparent, tracing_of
 from plinth.gateway.vector_store import VectorStore
-from plinth.qdrant.ephemeral import free_port
+from plinth.system.ports import free_port
 from plinth.vectors.v1 import vectors_pb2 as pb
 from plinth.vectors.v1 import vectors_pb2_grpc
 from tests.answers import Answers, close, serve

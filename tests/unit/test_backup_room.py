@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from plinth.backup import disk_space
 from plinth.backup.manifest import Collection, Manifest, Neo4jPart, Piece, QdrantPart, Range, Shard
-from plinth.backup.repository.reachability import directory, server
+from plinth.backup.repository.reachability import directory
+from plinth.settings.repository_address import server
 
 DIRECTORIES = [Path(f"/{name}") for name in "abcd"]
 SIZES = st.integers(0, 1 << 40)

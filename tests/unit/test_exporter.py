@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 from plinth.errors import UserError
 from plinth.exporter.config import load_config
 from plinth.exporter.metrics import Reading, active_replicas_min, described, families
-from plinth.exporter.probe_queries import Question, moved, recall
+from plinth.exporter.probe_queries import Question, recall
+from plinth.qdrant.probe_vectors import moved
 from plinth.status_files.backup_runs import Run, State, StateUnreadable, read, record
 
 INFO = {

@@ -24,8 +24,8 @@ from plinth.load.remote_run import Collected, Job, job_of, refusal_lines, report
 from plinth.load.report import Report
 from plinth.load.slo import Data
 from plinth.load.verdict import Verdict
+from plinth.programs.spec import Limits
 from plinth.qdrant.spec import load_specs
-from plinth.services.spec import Limits
 from tests.conftest import ROOT
 from tests.unit.test_load_report import SLO, report
 

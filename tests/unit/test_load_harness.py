@@ -25,8 +25,8 @@ from plinth.load.aggregation import Result
 from plinth.load.dataset import Dataset
 from plinth.load.locust_runner import Aim, Schedule, send
 from plinth.load.verdict import Operation
-from plinth.qdrant.ephemeral import free_port
 from plinth.system.managed_process import terminable
+from plinth.system.ports import free_port
 from tests.conftest import ROOT
 
 LOCUSTFILE = ROOT / "load" / "locustfile.py"

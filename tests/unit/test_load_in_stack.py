@@ -17,8 +17,8 @@ from plinth.load.remote_run import job_of
 from plinth.load.resource_needs import limits
 from plinth.load.slo import load_slo
 from plinth.paths import home
+from plinth.programs.spec import Limits
 from plinth.qdrant.spec import load_specs
-from plinth.services.spec import Limits
 from plinth.settings.loader import parse
 from plinth.targets.docker.container_spec import Options
 from plinth.targets.docker.load import SECRETS, container_of

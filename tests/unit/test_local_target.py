@@ -17,12 +17,13 @@ import psutil
 import pytest
 
 from plinth.errors import UserError
+from plinth.programs.executables import Found, find, home
+from plinth.programs.spec import Program
 from plinth.resources.secret import kept_secret
 from plinth.services import services
-from plinth.services.spec import Program
 from plinth.settings.loader import parse
 from plinth.system.ports import refuse_taken
-from plinth.targets.local.executables import Found, find, home, locate
+from plinth.targets.local.executables import locate
 from plinth.targets.local.process import ProcessSpec, running, start, stop
 from plinth.targets.local.supervisor import ProgramFailed, Supervisor
 from tests.conftest import ROOT, free_port

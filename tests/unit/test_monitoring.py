@@ -14,7 +14,8 @@ import yaml
 from plinth.embedded.metrics import BUCKETS
 from plinth.load.slo import load_slo
 from plinth.monitoring.generate import generated
-from plinth.monitoring.slo_rules import EDGES, rule_groups
+from plinth.monitoring.slo_rules import rule_groups
+from plinth.qdrant.metric_names import EDGES
 from plinth.services import services
 from plinth.services.render import files
 from plinth.settings.loader import load_settings, parse

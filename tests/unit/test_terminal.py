@@ -26,7 +26,7 @@ from plinth.backup.manifest import Manifest
 from plinth.backup.restore import Restored
 from plinth.backup.run import Taken
 from plinth.cli import collections, load, main, migrate, status, tune
-from plinth.cli.common import console, print_json
+from plinth.cli.common import print_json
 from plinth.deployment.progress import Progress
 from plinth.errors import UserError
 from plinth.health.status import Result, Status
@@ -35,6 +35,7 @@ from plinth.migrate.dry_run import DryRun
 from plinth.migrate.progress import telling
 from plinth.qdrant.plan import Change, CreateIndex, DropIndex, Plan, Refusal, SwitchAliases, UpdateCollection
 from plinth.status_files.backup_runs import Run, State
+from plinth.system.console import console
 from tests.conftest import ROOT
 
 # As they are called, and as they are shown.

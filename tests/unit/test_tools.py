@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from plinth import paths as homes
-from plinth.services.qdrant import program
+from plinth.programs import executables
+from plinth.programs.qdrant import program
 from plinth.targets.downloads import MIRROR, Patience, pinned, this_platform
 from plinth.targets.images import pins
-from plinth.targets.local import executables
 from plinth.targets.local.tools import TOOLS, Tool, provide
 from tests.conftest import ROOT
 from tests.unit.test_downloads import Answer, Mirror, archive, cut_short, gives, link, mirror, silent

@@ -13,10 +13,10 @@ from plinth.deployment.preflight import preflight
 from plinth.deployment.program import check
 from plinth.errors import UserError
 from plinth.paths import home
+from plinth.programs.executables import Found, version
 from plinth.services.webhooks import TOKENS, image_refusals, version_refusals
 from plinth.settings import Settings
 from plinth.settings.loader import parse
-from plinth.targets.local.executables import Found, version
 from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
 from tests.waiting import wait_for

@@ -16,26 +16,18 @@ from urllib.parse import quote
 import httpx
 
 from plinth.backup.session import Done, Work
-from plinth.settings.repository_address import login_in
+from plinth.settings.repository_address import server
 from plinth.system.http_client import client_for, proxy_variables
 from plinth.system.managed_process import fixed_environment
 
 ANSWER_S = 10.0
 REGION = "AWS_DEFAULT_REGION"
-_SERVER = re.compile(r"^(?:s3:(?:(https?):)?(?://)?|rest:(https?)://)([^/@]+)")
 _KEY_REFUSED = re.compile(
     r"request signature we calculated|SignatureDoesNotMatch|InvalidAccessKeyId|Access Key Id|Access ?Denied",
     re.IGNORECASE,
 )
 _LOGIN_REFUSED = re.compile(r"\b401\b|unauthorized", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"specified bucket does not exist|NoSuchBucket", re.IGNORECASE)
-
-
-def server(location: str) -> str | None:
-    """The URL of the server that a repository is on; None for one in a directory, and for what speaks no HTTP."""
-    login = login_in(location)
-    found = _SERVER.match(location.replace(f"{login}@", "") if login else location)
-    return f"{found[1] or found[2] or 'https'}://{found[3]}" if found else None
 
 
 def with_login(location: str, environment: Mapping[str, str]) -> str:

@@ -17,12 +17,13 @@ import yaml
 
 from plinth.backup.session import tool
 from plinth.errors import UserError
-from plinth.qdrant.ephemeral import Scratch, free_port
-from plinth.services.neo4j import PROGRAM as NEO4J
+from plinth.programs.executables import find
+from plinth.programs.neo4j import PROGRAM as NEO4J
+from plinth.programs.qdrant import program
+from plinth.qdrant.ephemeral import Scratch
 from plinth.services.neo4j import credential
-from plinth.services.qdrant import program
 from plinth.system.atomic_files import pattern_of
-from plinth.targets.local.executables import find
+from plinth.system.ports import free_port
 
 Kind = Literal["postgres", "redis", "neo4j", "server", "embedded"]
 HOST = "127.0.0.1"

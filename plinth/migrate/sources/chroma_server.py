@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 
 from plinth.errors import UserError
-from plinth.qdrant.ephemeral import free_port
 from plinth.system.http_client import client_for
 from plinth.system.managed_process import Child
+from plinth.system.ports import free_port
 
 VARIABLE = "PLINTH_CHROMA"
 LIBRARY = "chromadb_rust_bindings"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plinth.load.slo import Slo
-from plinth.monitoring.dashboards.builder import Board, Limits, graph, number
+from plinth.monitoring.dashboards.builder import Board, Limits, graph
 
 DISK = 'fstype!~"tmpfs|overlay|squashfs"'
 
@@ -113,102 +113,6 @@ def host(_slo: Slo) -> Board:
                         ("increase(node_vmstat_oom_kill[1h])", "{{instance}}"),
                         limits=Limits(None, 1),
                     ),
-                ),
-            ),
-        ),
-    )
-
-
-def backups(slo: Slo) -> Board:
-    """Backups, checks of the repository, restore drills."""
-    age = Limits(slo.promises.backup_age_h * 3600, 2 * slo.promises.backup_age_h * 3600)
-    drill = Limits(slo.promises.drill_age_days * 86400, 2 * slo.promises.drill_age_days * 86400)
-    since = "time() - (plinth_{}_last_success_timestamp_seconds > 0)"
-    return Board(
-        "plinth-backups",
-        "Plinth / Backups",
-        "How old the last good ones are, and how the last ones went.",
-        (
-            (
-                "Age",
-                (
-                    number("Last good backup", "s", since.format("backup"), limits=age, zero="never"),
-                    number("Last good check", "s", since.format("check"), zero="never"),
-                    number("Last good drill", "s", since.format("drill"), limits=drill, zero="never"),
-                    number(
-                        "State can be read",
-                        "short",
-                        "min(plinth_backup_state_readable)",
-                        limits=Limits(1, 1, falling=True),
-                    ),
-                    graph("Age of the last good backup", "s", (since.format("backup"), "backup"), limits=age, width=8),
-                ),
-            ),
-            (
-                "Last run",
-                (
-                    graph(
-                        "Result",
-                        "short",
-                        ("plinth_backup_last_result == 1", "backup {{result}}"),
-                        ("plinth_check_last_result == 1", "check {{result}}"),
-                        ("plinth_drill_last_result == 1", "drill {{result}}"),
-                    ),
-                    graph(
-                        "Stores",
-                        "short",
-                        ("plinth_backup_store_ok", "backup {{store}}"),
-                        ("plinth_drill_store_ok", "drill {{store}}"),
-                    ),
-                    graph(
-                        "Duration",
-                        "s",
-                        ("plinth_backup_last_duration_seconds", "backup"),
-                        ("plinth_drill_last_duration_seconds", "drill"),
-                        ("plinth_check_last_duration_seconds", "check"),
-                    ),
-                    graph("Size", "bytes", ("plinth_backup_last_size_bytes", "backup")),
-                ),
-            ),
-        ),
-    )
-
-
-def load(slo: Slo) -> Board:
-    """The load gate's last run, and what the server looked like meanwhile."""
-    return Board(
-        "plinth-load",
-        "Plinth / Load runs",
-        "What the load gate measured, run after run. A run is a mark on every dashboard.",
-        (
-            (
-                "Last run",
-                (
-                    number("Since", "s", "time() - plinth_load_last_timestamp_seconds"),
-                    number(
-                        "Passed", "short", 'plinth_load_last_verdict{verdict="pass"}', limits=Limits(1, 1, falling=True)
-                    ),
-                    number(
-                        "Recall",
-                        "percentunit",
-                        "plinth_load_recall_ratio",
-                        limits=Limits(slo.recall.overall, slo.recall.overall, True),
-                    ),
-                ),
-            ),
-            (
-                "By operation",
-                (
-                    graph(
-                        "p95 against its target",
-                        "percentunit",
-                        ("plinth_load_p95_seconds / plinth_load_target_seconds", "{{operation}}"),
-                        limits=Limits(0.8, 1),
-                    ),
-                    graph("p95", "s", ("plinth_load_p95_seconds", "{{operation}}")),
-                    graph("p99", "s", ("plinth_load_p99_seconds", "{{operation}}")),
-                    graph("Rate", "reqps", ("plinth_load_rate", "{{operation}}")),
-                    graph("Errors", "short", ("plinth_load_errors", "{{operation}}"), limits=Limits(None, 1)),
                 ),
             ),
         ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from plinth.load.slo import Slo
 from plinth.monitoring.dashboards.builder import Board, Limits, graph, number
-from plinth.monitoring.slo_rules import APIS, late
+from plinth.monitoring.slo_rules import late
+from plinth.qdrant.metric_names import APIS
 
 _PROBED = "rate(plinth_probe_search_duration_seconds_bucket[5m])"
 _DISK = (

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from plinth.services.render import command
-from plinth.services.spec import NODE_PORT_STEP, Service
+from plinth.services.spec import Service
+from plinth.settings.targets import NODE_PORT_STEP
 from plinth.targets.docker.naming import CGROUPS, READ_CGROUPS, Layout, node_names
 
 LOOPBACK = "127.0.0.1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plinth.load.remote_run import VARIABLE, Job
-from plinth.services.spec import Container, Limits
+from plinth.programs.spec import Container, Limits
 from plinth.targets.docker.container_spec import KEPT, Options, tmpfs_options
 from plinth.targets.docker.naming import LOAD_LABEL
 

@@ -16,7 +16,7 @@ from plinth.errors import UserError
 from plinth.load.image_datasets import DIRECTORY as DATA
 from plinth.load.image_datasets import file_name
 from plinth.load.slo import Data
-from plinth.services.spec import OWN_IMAGE
+from plinth.programs.spec import OWN_IMAGE
 from plinth.targets.docker.engine_api import Daemon
 from plinth.targets.images import BASE, Images
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from plinth.kubernetes.jobs import BY_HAND, REMOVED_AFTER_S
 from plinth.load.remote_run import VARIABLE, Job
+from plinth.programs.spec import Container, Limits
 from plinth.services import qdrant as qd
-from plinth.services.spec import Container, Limits
 from plinth.settings import Settings
 from plinth.targets.kubernetes.naming import object_name
 from plinth.targets.kubernetes.store_values import KEYS, SCRATCH_REQUEST, TLS

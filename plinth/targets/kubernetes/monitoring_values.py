@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from plinth.grafana_snapshot.server import PATH as LENT
+from plinth.programs.spec import Limits
 from plinth.services import backup, exporters, gateway, webhooks
 from plinth.services import monitoring as mon
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
-from plinth.services.spec import Limits, Service
+from plinth.services.spec import Service
 from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
 from plinth.settings import Settings
 from plinth.targets.images import Images

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from plinth.programs.qdrant import AUDIT
 from plinth.services.backup import NAME as BACKUPS
 from plinth.services.exporters import STATE
 from plinth.services.gateway import NAME as GATEWAY
 from plinth.services.gateway import WORKER
-from plinth.services.qdrant import AUDIT
-from plinth.services.spec import NODE_PORT_STEP, Service
+from plinth.services.spec import Service
 from plinth.settings import Managed
+from plinth.settings.targets import NODE_PORT_STEP
 
 CONFIG = "/etc/plinth"
 # The chart of the backups, which its objects are called after.

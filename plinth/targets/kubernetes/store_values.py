@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
+from plinth.programs.spec import Limits
 from plinth.services import redis as rd
 from plinth.services.render import files
-from plinth.services.spec import Limits, Service
+from plinth.services.spec import Service
 from plinth.settings import Settings
 from plinth.targets.kubernetes.naming import Layout, claims_of, object_name
 

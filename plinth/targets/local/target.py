@@ -14,6 +14,7 @@ import pulumi
 
 from plinth.errors import UserError
 from plinth.paths import Home
+from plinth.programs.executables import Found, beside, home, version
 from plinth.programs.python_runtime import Python, python, reachable
 from plinth.services import Service
 from plinth.services.render import command, files
@@ -21,7 +22,7 @@ from plinth.services.webhooks import URL_FILES_SINCE
 from plinth.system.accounts import VARIABLE, accounts_of
 from plinth.system.managed_process import PATH
 from plinth.targets.base import Node, Placed
-from plinth.targets.local.executables import Found, beside, home, locate, version
+from plinth.targets.local.executables import locate
 from plinth.targets.local.process import ProcessSpec
 from plinth.targets.local.resource import Process
 from plinth.targets.local.supervisor import Supervisor

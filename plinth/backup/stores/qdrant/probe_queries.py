@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 
 from plinth.backup.manifest import Question, Sample
-from plinth.exporter.probe_queries import moved
 from plinth.qdrant.client import Qdrant, collection_path
+from plinth.qdrant.probe_vectors import moved
 
 TOP = 10
 PLAIN, FILTERED = 4, 2

@@ -34,6 +34,7 @@ lint: plinth/vectors/v1/vectors_pb2.py
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
 
 test: bootstrap lint
 	@scripts/test

@@ -21,7 +21,7 @@ from plinth.errors import UserError
 from plinth.health.probes import Probe
 from plinth.paths import Home
 from plinth.resources.certificate import Certificate
-from plinth.resources.cluster_ready import Settled
+from plinth.resources.cluster_ready import ClusterReady
 from plinth.resources.collection import Aliases, Collection
 from plinth.resources.database import Database, MonitorRole, Superuser
 from plinth.resources.grafana import Admin
@@ -199,7 +199,7 @@ def _stand_up_node(
     )
     if service.peers is None or service.peers.count == 1:
         return answers
-    return Settled(
+    return ClusterReady(
         node.name,
         [qdrant_url(settings, target, peer.number) for peer in target.nodes(service)],
         node.number,

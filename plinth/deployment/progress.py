@@ -98,14 +98,14 @@ class Progress:
         word = VERBS[operation][tense]
         if kind in ("Process", "Container") and operation is OpType.CREATE and tense:
             word = "started"
-        elif kind == "Settled":
-            word = ("settling", "settled")[tense]
+        elif kind == "ClusterReady":
+            word = ("joining", "joined")[tense]
         elif kind in MADE and operation is OpType.CREATE:
             word = ("creating", "created")[tense]
         elif kind == "Collection" and operation is OpType.DELETE and self._begun.get(urn) is not OpType.REFRESH:
             # One that a refresh does not find is gone indeed.
             word, seconds = self._left(metadata, tense), ""
-        shown = name.removesuffix("-ready").removesuffix("-settled")
+        shown = name.removesuffix("-cluster-ready").removesuffix("-ready")
         self.console.print(line("  ", _mark(operation), f" {shown:<30} {word:<10}{seconds}"))
 
     def _left(self, metadata: StepEventMetadata, tense: int) -> str:

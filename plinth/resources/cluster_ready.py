@@ -1,4 +1,4 @@
-"""`Settled`: the gate between one node of a cluster and the next.
+"""`ClusterReady`: the gate between one node of a cluster and the next.
 
 A node that answers may still be catching up. Whoever comes after waits until every replica is active as another node
 sees it, so that a change goes through the cluster without ever taking two copies of a shard away.
@@ -60,7 +60,7 @@ def lacks(
     return unsettled(own, others, expected=expected)
 
 
-class SettledProvider(Provider):
+class ClusterReadyProvider(Provider):
     """Polls the cluster whenever a node was started anew."""
 
     compared = ("urls", "node", "instance")
@@ -76,7 +76,7 @@ class SettledProvider(Provider):
         return UpdateResult(_news)
 
 
-class Settled(Resource, module="plinth", name="Settled"):
+class ClusterReady(Resource, module="plinth", name="ClusterReady"):
     """Exists once a node is in its cluster and every replica is active."""
 
     def __init__(
@@ -93,8 +93,8 @@ class Settled(Resource, module="plinth", name="Settled"):
     ) -> None:
         """``urls`` are all nodes' addresses in their order, ``node`` the number of this one; ``deadline_s`` seconds."""
         super().__init__(
-            SettledProvider(),
-            f"{name}-settled",
+            ClusterReadyProvider(),
+            f"{name}-cluster-ready",
             {
                 "name": name,
                 "urls": to_json(list(urls)),

@@ -150,7 +150,9 @@ def test_tls_is_on_for_clients_and_peers_and_for_everyone_who_asks(run: Run) -> 
     node = containers(recorder)["qdrant-1"]
     assert node["command"][2:] == ["--bootstrap", "https://qdrant-0.peers:6335", "--uri", "https://qdrant-1.peers:6335"]
     assert json.loads(recorder.of("Ready")["qdrant-1-ready"]["probe"])["tls"] is True
-    assert all(url.startswith("https://") for url in json.loads(recorder.of("Settled")["qdrant-0-settled"]["urls"]))
+    assert all(
+        url.startswith("https://") for url in json.loads(recorder.of("ClusterReady")["qdrant-0-cluster-ready"]["urls"])
+    )
     assert {inputs["url"] for inputs in recorder.of("Collection").values()} == {"https://127.0.0.1:6333"}
     hosts = json.loads(recorder.of("Certificate")["qdrant-certificate"]["hosts"])
     assert {"127.0.0.1", "qdrant", "qdrant-2", "qdrant-2.peers", "plinth-test-qdrant-2"} <= set(hosts)

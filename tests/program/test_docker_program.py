@@ -33,7 +33,9 @@ def test_every_service_is_a_container_behind_a_gate(run: Run, env: str, preview:
     exporters = {"node-exporter", "redis-exporter", "postgres-exporter", "plinth-exporter", "plinth-backup"}
     assert set(containers(recorder)) == nodes | others | exporters
     assert set(recorder.of("Ready")) == {f"{name}-ready" for name in containers(recorder)}
-    assert set(recorder.of("Settled")) == ({f"{name}-settled" for name in nodes} if len(nodes) > 1 else set())
+    assert set(recorder.of("ClusterReady")) == (
+        {f"{name}-cluster-ready" for name in nodes} if len(nodes) > 1 else set()
+    )
     assert set(recorder.of("Database")) == {"database-digi_core", "database-lernmi", "database-beep_boop"}
     assert len(recorder.of("Collection")) == 9
 

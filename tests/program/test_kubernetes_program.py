@@ -83,7 +83,7 @@ def test_a_cluster_is_one_chart_behind_gates(run: Run, preview: bool) -> None:
     assert set(recorder.of("Secret")) == {"secret-qdrant-keys"}
     assert set(recorder.of("Rollout")) == {"qdrant-rollout"}
     assert set(recorder.of("Ready")) == {f"qdrant-{n}-ready" for n in range(3)}
-    assert set(recorder.of("Settled")) == {f"qdrant-{n}-settled" for n in range(3)}
+    assert set(recorder.of("ClusterReady")) == {f"qdrant-{n}-cluster-ready" for n in range(3)}
     assert len(recorder.of("Collection")) == 9
 
 
@@ -103,7 +103,7 @@ def test_secrets_are_in_secrets_alone_and_those_are_marked(run: Run) -> None:
     assert contents["secret-qdrant-keys"]["stringData"] == {"api-key": SECRET, "read-only-api-key": SECRET}
     assert set(contents["secret-qdrant-tls"]["stringData"]) == {"tls.crt", "tls.key", "ca.crt"}
     for name, (kind, inputs) in recorder.resources.items():
-        if kind in ("Secret", "Chart", "Namespace", "Ready", "Settled", "Rollout"):
+        if kind in ("Secret", "Chart", "Namespace", "Ready", "ClusterReady", "Rollout"):
             assert SECRET not in json.dumps(in_the_clear(inputs)), name
     assert SECRET not in json.dumps(to_plain(recorder.of("Chart")))
 

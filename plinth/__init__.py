@@ -1,1 +1,1 @@
-"""Plinth: the base that a vector stack stands on."""
+"""Plinth: deploy, verify and operate a Qdrant-based vector stack."""

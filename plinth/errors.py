@@ -1,4 +1,4 @@
-"""The one error a person sees: a sentence that names the thing, what was expected and the next step."""
+"""Errors for the user: each names the thing, what was expected and the next step."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from plinth.printable import visible
 
 
 class UserError(Exception):
-    """A mistake or a state that the person at the keyboard can mend; printed without a traceback.
+    """A mistake or a state that the user can correct; printed without a traceback.
 
-    What servers and names say in it is visible: it stays one line wherever it goes.
-    ``exit_code`` is 2 for wrong use (a bad key, a taken port) and 1 where the run went well and the answer is no.
+    Text of servers and names in it is escaped, so that it stays one line wherever it is printed.
+    ``exit_code`` is 2 for wrong use (a bad key, a taken port) and 1 where the run succeeded and the answer is no.
     """
 
     exit_code: int
@@ -22,7 +22,7 @@ class UserError(Exception):
 
 
 def refusal(error: Any) -> str | None:
-    """What a model of pydantic or a decoder of text refused, as a sentence; None for any other error."""
+    """Return what a pydantic model or a text decoder rejected, as a sentence; None for any other error."""
     if isinstance(error, UnicodeError):
         return visible(f"Text that was read is not {error.args[0]} ({error.args[-1]}); save the file as UTF-8.")
     if type(error).__module__.startswith("pydantic") and hasattr(error, "errors"):

@@ -1,4 +1,4 @@
-"""Where one environment keeps its generated files: everything is under `.plinth/`, which git ignores."""
+"""Paths of one environment's generated files: all are under `.plinth/`, which git ignores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plinth.errors import UserError
 from plinth.system.atomic_files import write_whole
 from plinth.system.private_directories import make_passage
 
-# Where a clone that other accounts cannot enter keeps what services need.
+# Files of services go here when the clone is in a directory that other accounts cannot enter.
 OUTSIDE = Path("/var/lib/plinth")
 # What Plinth itself has where each environment of a clone has a directory. A later one begins with a dot, which no name
 # of an environment does.
@@ -42,17 +42,17 @@ class Home:
 
     @property
     def run(self) -> Path:
-        """Configs, sockets and logs: gone after `down`."""
+        """Configs, sockets and logs; removed by `down`."""
         return self.place / "run"
 
     @property
     def removed(self) -> tuple[Path, ...]:
-        """What a `down` removes, whatever lies in it."""
+        """All that `down` removes, whatever is in it."""
         return self.run, self.engine, self.backend, self.pulumi
 
     @property
     def data(self) -> Path:
-        """Volumes and the secrets that open them: kept after `down`."""
+        """Volumes and the secrets that open them; `down` keeps them."""
         return self.place / "data"
 
     @property
@@ -62,22 +62,22 @@ class Home:
 
     @property
     def deployed(self) -> Path:
-        """What was last deployed over the data, kept with it."""
+        """The record of the last deployment over the data, kept with it."""
         return self.data / "deployed.json"
 
     @property
     def watched(self) -> Path:
-        """What the command line leaves for the exporter, which only reads there: its volume on the local target."""
+        """Files that the command line writes and the exporter only reads: its volume on the local target."""
         return self.data / "plinth-exporter" / "state"
 
     @property
     def backups(self) -> Path:
-        """What belongs to the backups: staging, and the repository where it is local."""
+        """The backups' files: staging, and the repository where it is local."""
         return self.data / "plinth-backup"
 
     @property
     def backup_state(self) -> Path:
-        """What backups leave for the exporter and for `status`, which only read there."""
+        """The status that backups write for the exporter and for `status`, which only read it."""
         return self.backups / "state"
 
     @property
@@ -102,17 +102,17 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """What can be made again: data sets, probe results."""
+        """Files that can be re-created: data sets, probe results."""
         return self.base / "cache"
 
 
 def base_of(root: Path) -> Path:
-    """What the environments of a clone share."""
+    """Return the directory that the environments of a clone share."""
     return root / ".plinth"
 
 
 def refuse_name(root: Path, env: str) -> None:
-    """Raise :class:`UserError` for a name that no environment can have: Plinth's own directories would be its."""
+    """Raise :class:`UserError` for a name that would collide with Plinth's own directories."""
     if not _NAME.fullmatch(env):
         raise UserError(
             f"'{env}' is no name of an environment; it has letters, digits, '.', '_' and '-', a letter or digit first."
@@ -131,11 +131,11 @@ def refuse_name(root: Path, env: str) -> None:
 
 
 def home(root: Path, env: str) -> Home:
-    """The paths of an environment of the project at ``root``.
+    """Return the paths of an environment of the project at ``root``.
 
-    Postgres refuses to run as root, so for root its files must lie where another user can go. Where the project is
-    out of their reach (a clone under /root), they go to /var/lib/plinth. Once there is data its place stays, whatever
-    becomes of the directories above it.
+    Postgres refuses to run as root, so for root its files must be where another user can reach them. Where the project
+    is out of their reach (a clone under /root), they go to /var/lib/plinth. Once there is data the location stays, even
+    if the permissions of the directories above it change.
     """
     base = base_of(root)
     within, outside = base / env, OUTSIDE / _outside_name(root) / env
@@ -146,7 +146,7 @@ def home(root: Path, env: str) -> Home:
 
 
 def tools_of(root: Path) -> Path:
-    """Where the programs are that bootstrap downloads: within reach of the services' accounts where root runs them."""
+    """Return the directory of downloaded programs; the services' accounts can reach it when run by root."""
     if os.geteuid() != 0 or _others_can_enter(root):
         return base_of(root) / "bin"
     return OUTSIDE / "tools" / _outside_name(root)
@@ -157,13 +157,13 @@ def _outside_name(root: Path) -> str:
 
 
 def remember_deployed(place: Home, deployed: Mapping[str, Any]) -> None:
-    """Keep with the data what was deployed over it: Pulumi's state is gone after `down`, and the data is not."""
+    """Record with the data what was deployed over it: `down` removes Pulumi's state, and keeps the data."""
     make_passage(place.deployed.parent)
     write_whole(place.deployed, json.dumps(dict(deployed), indent=2) + "\n")
 
 
 def last_deployed(place: Home) -> Any:
-    """What was last deployed over the data, or None."""
+    """Return the record of the last deployment over the data, or None."""
     try:
         return json.loads(place.deployed.read_text())
     except (OSError, ValueError):

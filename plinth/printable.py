@@ -1,4 +1,4 @@
-"""Text of others on a terminal and in a log: shown, never obeyed."""
+"""Foreign text on a terminal and in a log: displayed, never interpreted."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def visible(text: str) -> str:
-    r"""The text on one line, with each character that does something or shows as nothing as its escape, such as `\x1b`.
+    r"""Return the text on one line, with control and invisible characters as escapes such as `\x1b`.
 
     Those are control characters of both ranges, line and paragraph separators, bidirectional controls, zero-width
-    characters, lone surrogates, and every space but U+0020: two names that look alike are told apart.
+    characters, lone surrogates, and every space but U+0020: two names that look alike become distinct.
     """
     if text.isprintable():
         return text
@@ -21,25 +21,25 @@ def visible(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """One record, one line; the lines of a traceback are indented, so that no message passes for a record."""
+    """One line for each record; the lines of a traceback are indented, so that no message looks like another record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line, without what a terminal would obey or a reader take for another record."""
+        """Return the line, with each character escaped that would control a terminal or begin another record."""
         return visible(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:
-        """The traceback, line by line."""
+        """Return the traceback, each line escaped and indented."""
         return "\n".join(f"    {visible(line)}" for line in super().formatException(ei).splitlines())
 
 
 def log_lines(level: int | str = logging.INFO, layout: str = "%(asctime)s %(levelname)s %(message)s") -> None:
-    """Log to standard error as a daemon does: a line for each record."""
+    """Log to standard error as a daemon does: one line for each record."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter(layout))
     logging.basicConfig(handlers=[handler], level=level)
 
 
 def show_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """For sys.excepthook: a traceback whose messages cannot control the terminal."""
+    """Print a traceback whose messages cannot control the terminal; for sys.excepthook."""
     lines = "".join(traceback.format_exception(kind, error, trace)).splitlines()
     sys.stderr.write("\n".join([*(visible(line) for line in lines), ""]))

@@ -1,4 +1,4 @@
-"""How much memory and disk a collection needs, which tier holds it, and until when. Pure arithmetic, in bytes.
+"""Memory and disk that a collection needs, the tier that holds it, and until when. Pure arithmetic, in bytes.
 
 Each part is a formula with its numbers, so that a person can check it; docs/sizing.md compares the sums with the memory
 of real loads. Sources: Qdrant's capacity planning page and its storage formats (encoded_vectors_u8.rs: a quantized
@@ -20,7 +20,7 @@ MIB = 1024**2
 GIB = 1024**3
 
 DATATYPES = {"float32": 4.0, "float16": 2.0, "uint8": 1.0}
-# Bytes a dimension beside the originals; int8 has padding and is computed apart.
+# Bytes per dimension in addition to the originals; int8 has padding and is computed separately.
 QUANTIZATIONS: dict[str, float] = {
     "none": 0.0,
     "int8": 1.0,
@@ -38,7 +38,7 @@ INDEX_OVERHEAD = 2.0
 # A server without a point, its code in memory: measured, docs/sizing.md.
 PROCESS_BYTES = 128 * MIB
 HEADROOM = 1.2
-# An optimizer writes the new segment beside the old one, which goes when the new one is complete.
+# An optimizer writes the new segment next to the old one, and deletes the old one when the new one is complete.
 REBUILD = 2.0
 # A log of three files of wal_capacity_mb each for every shard.
 WAL_BYTES = 3 * 32 * MIB
@@ -48,10 +48,10 @@ FULL_SCAN_BYTES = 10000 * 1024
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be stored, and on how many nodes.
+    """The data to store, and the number of nodes.
 
     ``m`` and ``payload_m`` are the graph's links, ``linked_fields`` the indexed fields that payload_m links within,
-    ``indexed_bytes`` the bytes of indexed fields a point. ``growth`` is points a month. ``cold_vectors`` leaves the
+    ``indexed_bytes`` the bytes of indexed fields per point. ``growth`` is points per month. ``cold_vectors`` leaves the
     originals on disk and reads them for rescoring only.
     """
 
@@ -73,9 +73,9 @@ class Workload:
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that takes room: bytes of one copy of all the data, and how they come about.
+    """One consumer of memory and disk: the bytes of one copy of all the data, and their formula.
 
-    ``hot`` is touched by every search and stays in memory; the rest is cached while there is room. ``ram`` may differ
+    ``hot`` is touched by every search and stays in memory; the rest is cached while memory is free. ``ram`` may differ
     from ``disk``.
     """
 
@@ -88,7 +88,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Need:
-    """What the fullest node needs, in bytes. ``ram`` and ``disk`` are what its limits must allow."""
+    """The needs of the fullest node, in bytes. ``ram`` and ``disk`` are what its limits must allow."""
 
     hot: float
     total: float
@@ -98,9 +98,9 @@ class Need:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The answer. ``tier`` None: no tier holds it on this number of nodes, and ``nodes_needed`` of the largest do.
+    """The result. ``tier`` None: no tier holds it on this number of nodes, and ``nodes_needed`` of the largest do.
 
-    ``months`` is how long the tier lasts; None where nothing grows.
+    ``months`` is how long the tier lasts; None without growth.
     """
 
     workload: Workload
@@ -118,7 +118,7 @@ class Estimate:
 
 
 def parts(load: Workload) -> tuple[Part, ...]:
-    """Everything that takes room, for one copy of the data."""
+    """Return every consumer of memory and disk, for one copy of the data."""
     n, d = load.vectors, load.dimensions
     width = DATATYPES[load.datatype]
     originals = n * d * width
@@ -142,7 +142,7 @@ def parts(load: Workload) -> tuple[Part, ...]:
 
 
 def need(load: Workload, shard_number: int) -> Need:
-    """What the node with the most shards needs."""
+    """Return the needs of the node with the most shards."""
     shards = math.ceil(shard_number * load.replicas / load.nodes)
     share = shards / shard_number
     all_parts = parts(load)
@@ -158,7 +158,7 @@ def need(load: Workload, shard_number: int) -> Need:
 
 
 def estimate(load: Workload, sizes: Mapping[Tier, Size] = SIZES) -> Estimate:
-    """The smallest tier that holds the workload, and the rest of the answer."""
+    """Return the smallest tier that holds the workload, with the parts, shards and nodes behind it."""
     largest = list(sizes.values())[-1]
     in_a_year = nodes_needed(replace(load, vectors=load.vectors + 12 * load.growth), largest)
     shards = shard_number(load, in_a_year)
@@ -176,12 +176,12 @@ def estimate(load: Workload, sizes: Mapping[Tier, Size] = SIZES) -> Estimate:
 
 
 def fits(wanted: Need, size: Size) -> bool:
-    """Whether a node of this size is enough."""
+    """Return whether a node of this size is enough."""
     return wanted.ram <= size.memory_mib * MIB and wanted.disk <= size.disk_gib * GIB
 
 
 def shard_number(load: Workload, later_nodes: int) -> int:
-    """Shards: a number that a collection keeps for life.
+    """Return the number of shards, which a collection cannot change later.
 
     Two for each node there is or will be in a year, one on a node that stays alone; a multiple of the nodes, so that
     each has as many.
@@ -192,7 +192,7 @@ def shard_number(load: Workload, later_nodes: int) -> int:
 
 
 def nodes_needed(load: Workload, size: Size) -> int:
-    """Nodes of a size that hold the workload: as many as replicas at least, and never two, which have no majority."""
+    """Return the nodes of a size that hold the workload: at least the replicas; never two, which have no majority."""
     spare_ram = size.memory_mib * MIB - PROCESS_BYTES
     spare_disk = size.disk_gib * GIB - SHARDS_PER_NODE * WAL_BYTES
     ram = sum(part.ram for part in parts(load)) * load.replicas * HEADROOM
@@ -202,7 +202,7 @@ def nodes_needed(load: Workload, size: Size) -> int:
 
 
 def months_until_full(load: Workload, shards: int, size: Size) -> int | None:
-    """Whole months of growth that still fit; None where nothing grows. 0: the next month's does not."""
+    """Return the whole months of growth that still fit; None without growth. 0: the next month's does not."""
     if load.growth <= 0:
         return None
 
@@ -220,7 +220,7 @@ def months_until_full(load: Workload, shards: int, size: Size) -> int | None:
 
 
 def quantization_name(config: Quantization | None) -> str:
-    """The name in :data:`QUANTIZATIONS` of a collection file's section."""
+    """Return the name in :data:`QUANTIZATIONS` of a collection file's section."""
     if config is None:
         return "none"
     if config.scalar:
@@ -234,13 +234,13 @@ def quantization_name(config: Quantization | None) -> str:
 
 
 def linked_fields(spec: CollectionSpec) -> int:
-    """Indexed fields whose values get links of their own where payload_m is set."""
+    """Return the number of indexed fields whose values get links of their own where payload_m is set."""
     indexes = spec.payload_indexes.values()
     return sum(index.type != "text" and index.enable_hnsw is not False for index in indexes)
 
 
 def to_json(found: Estimate) -> dict[str, Any]:
-    """The estimate for a machine to read; bytes are whole numbers."""
+    """Return the estimate as a JSON document; bytes are whole numbers."""
     return {
         "workload": found.workload.__dict__,
         "parts": [

@@ -1,1 +1,1 @@
-"""What is changed on a running server outside of Pulumi: databases, roles, passwords."""
+"""Administration of running servers outside of Pulumi: databases, roles, passwords."""

@@ -1,4 +1,4 @@
-"""Grafana's admin: its first start alone takes the password of the settings, its API changes it. No Pulumi here."""
+"""Grafana's admin: only its first start uses the password of the settings; later the API changes it. Free of Pulumi."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ TIMEOUT_S = 10
 
 
 def change_password(url: str, before: str, after: str) -> None:
-    """Make ``after`` the admin's password, where it is ``before`` or is so already.
+    """Set the admin's password to ``after`` where it is ``before`` or already ``after``.
 
-    Raises :class:`UserError` where Grafana takes neither, or refuses the new one.
+    Raises :class:`UserError` where Grafana rejects both, or refuses the new one.
     """
     try:
         with client_for(url, timeout=TIMEOUT_S) as client:
-            # By hand, or by a run that was cut short. Asked first: a wrong one brings Grafana's lockout nearer.
+            # Changed by hand, or by an interrupted run. Tried first: a wrong password counts towards Grafana's lockout.
             if client.get("/api/user", auth=(USER, after)).is_success:
                 return
             body = {"oldPassword": before, "newPassword": after, "confirmNew": after}

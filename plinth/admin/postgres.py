@@ -1,4 +1,4 @@
-"""Databases and roles on a Postgres server; made when absent, set right when present. No Pulumi here."""
+"""Databases and roles on a Postgres server: created when absent, corrected when present. Free of Pulumi."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plinth.errors import UserError
 
 CONNECT_TIMEOUT_S = 10
 INTERVAL_S = 0.25
-# In the server's words, which speaks English here (initdb's locale is C).
+# As the server writes it: in English, for initdb's locale is C.
 REFUSED = "password authentication failed"
 # A database's owner may set another one for whoever enters, whose functions and operators would then be its owner's.
 SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
@@ -38,10 +38,10 @@ MONITOR_RIGHTS = (
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server is, and a login: its superuser's, where nothing else is said.
+    """A server's address and a login, by default its superuser's.
 
-    A superuser enters no database whose owner is another role and may have put something into it: what is evaluated
-    there would be evaluated with every right (:mod:`plinth.backup.stores.postgres.temporary_roles`).
+    The superuser must not connect to a database whose owner is another role and may have put something into it: what is
+    evaluated there would run with every right (:mod:`plinth.backup.stores.postgres.temporary_roles`).
     """
 
     host: str
@@ -50,9 +50,9 @@ class Server:
     password: str
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
-        """An autocommit connection that finds only what is Postgres' own by name without a schema.
+        """Return an autocommit connection that resolves names without a schema to Postgres' own objects only.
 
-        Raises :class:`UserError` naming the server when it cannot be had.
+        Raises :class:`UserError` naming the server when it cannot connect.
         """
         try:
             connection = psycopg.connect(
@@ -76,9 +76,9 @@ class Server:
 
 
 def ensure_superuser(server: Server, before: str | None, deadline_s: float) -> None:
-    """Wait until the superuser can log in; where the server still has the password ``before``, change it first.
+    """Wait until the superuser can log in; if the server still has the password ``before``, change it first.
 
-    Raises :class:`UserError` when it lets nobody in.
+    Raises :class:`UserError` when the server rejects both passwords.
     """
     end = time.monotonic() + deadline_s
     while True:
@@ -114,7 +114,7 @@ def _change_password(server: Server, before: str | None) -> None:
 
 
 def ensure_database(server: Server, name: str, owner: str, password: str) -> None:
-    """A database that its owner, and nobody else but the superuser, can enter; and the owner no other (S1-01)."""
+    """Create or correct a database that only its owner and the superuser enter; its owner enters no other (S1-01)."""
     with server.connect() as connection:
         _lock(connection)
         _ensure_role(connection, owner, password)
@@ -127,7 +127,7 @@ def ensure_database(server: Server, name: str, owner: str, password: str) -> Non
 
 
 def ensure_monitor(server: Server, role: str, password: str) -> None:
-    """A role that may read the server's statistics and nothing else: it enters the database `postgres` alone."""
+    """Create or correct a role that may read the server's statistics only, and enter the database `postgres` only."""
     with server.connect() as connection:
         _lock(connection)
         _ensure_role(connection, role, password)
@@ -136,15 +136,15 @@ def ensure_monitor(server: Server, role: str, password: str) -> None:
 
 
 def _lock(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """One change of rights at a time, until the connection ends: two at once of one database are refused by the server.
+    """Serialise changes of rights until the connection ends: Postgres refuses two at once on the same database.
 
-    Pulumi makes several databases and the monitor role at once, and each closes the server's own databases.
+    Pulumi creates several databases and the monitor role at once, and each closes the server's own databases.
     """
     connection.execute("SELECT pg_advisory_lock(%s)", (RIGHTS_LOCK,))
 
 
 def owner_of(server: Server, name: str) -> str | None:
-    """A database's owner, or None when there is no such database."""
+    """Return a database's owner, or None when there is no such database."""
     with server.connect() as connection:
         row = connection.execute(
             "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = %s", (name,)
@@ -153,7 +153,7 @@ def owner_of(server: Server, name: str) -> str | None:
 
 
 def has_role(server: Server, role: str) -> bool:
-    """Whether a role exists."""
+    """Return whether a role exists."""
     with server.connect() as connection:
         return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is not None
 
@@ -168,5 +168,5 @@ def _ensure_role(connection: psycopg.Connection[tuple[object, ...]], role: str, 
 
 
 def verifier(connection: psycopg.Connection[tuple[object, ...]], role: str, password: str) -> sql.Literal:
-    """What the server keeps of a password; computed here, so that the password is in no statement that it may log."""
+    """Return a password's SCRAM verifier, computed here so that the password is in no statement that may be logged."""
     return sql.Literal(connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode())

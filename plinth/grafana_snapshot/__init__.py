@@ -1,1 +1,1 @@
-"""A server beside Grafana that hands out a copy of its database."""
+"""A server next to Grafana that serves a snapshot of its database."""

@@ -1,8 +1,8 @@
-"""`python -m plinth.grafana_snapshot.server`: give a copy of a database, of one moment, to who knows the password.
+"""`python -m plinth.grafana_snapshot.server`: serve a consistent snapshot of a database to clients with the password.
 
-It runs beside Grafana in its pod: a volume is on one machine at a time, and backups must not wait for that machine. It
-reads the database, writes to a directory of its own and answers one request.
-:mod:`plinth.backup.stores.grafana.backup` asks it.
+It runs next to Grafana in its pod: a volume is on one machine at a time, and backups must not wait for that machine. It
+reads the database, writes to a directory of its own and answers one request. Its client is
+:mod:`plinth.backup.stores.grafana.backup`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from plinth.system.bounded_server import BoundedHTTPServer, Handler
 from plinth.system.secret_file import read_secret
 
 PATH = "/database"
-# What the directory of the copy has room for; Grafana's own is a hundredth of it.
+# The size of the snapshot's directory; Grafana's own database is a hundredth of it.
 MOST_BYTES = 960 << 20
 
 log = logging.getLogger("plinth.grafana_snapshot.server")
 
 
 class TooLarge(Exception):
-    """A database that is not copied for its size."""
+    """The database is too large for a snapshot."""
 
 
 class Lender(BoundedHTTPServer):
-    """The server. ``directory`` is for its copies, which are made one after another."""
+    """The server. ``directory`` holds its snapshots, which are made one after another."""
 
     def __init__(self, address: tuple[str, int], database: Path, password: str, directory: Path) -> None:
         super().__init__(address, _Asked)
@@ -45,7 +45,7 @@ class Lender(BoundedHTTPServer):
         self._database, self._place = database, directory / "copy"
 
     def copied(self) -> Path:
-        """A new copy; raises :class:`TooLarge`, OSError or :class:`sqlite3.Error`."""
+        """Make a new snapshot and return its path; raises :class:`TooLarge`, OSError or :class:`sqlite3.Error`."""
         self.forget()
         self._place.mkdir()
         size = self._database.stat().st_size
@@ -56,7 +56,7 @@ class Lender(BoundedHTTPServer):
         return to
 
     def forget(self) -> None:
-        """Remove the copy, one of a killed run too."""
+        """Remove the snapshot, including that of a killed run."""
         shutil.rmtree(self._place, ignore_errors=True)
 
 
@@ -64,7 +64,7 @@ class _Asked(Handler):
     server: Lender
 
     def do_GET(self) -> None:
-        """The copy, for its path and the password alone."""
+        """Send the snapshot, if the path and the password are right."""
         given = self.headers.get("Authorization", "").encode()
         if not hmac.compare_digest(given, self.server.authorization):
             self._answer(HTTPStatus.UNAUTHORIZED, "the password is another")
@@ -99,7 +99,7 @@ class _Asked(Handler):
 
 
 def main() -> None:
-    """Lend until it is stopped."""
+    """Serve until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m plinth.grafana_snapshot.server")
     parser.add_argument("--database", type=Path, required=True)
     parser.add_argument("--password-file", type=Path, required=True)
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()
     log_lines()
-    # Process 1 of a container hears no signal that it does not listen for.
+    # Process 1 of a container gets no signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         password = read_secret(given.password_file)
@@ -120,7 +120,7 @@ def main() -> None:
             try:
                 lender.serve_forever()
             finally:
-                # Who lent it may be ended before it has taken the copy away.
+                # The server may be ended before it has removed the snapshot.
                 lender.forget()
     except (OSError, UserError) as error:
         sys.exit(f"plinth.grafana_snapshot.server: {error}")

@@ -1,7 +1,7 @@
-"""Copying an SQLite database that is written meanwhile. The standard library alone: a small container runs this.
+"""Copying an SQLite database while it is written. Standard library only: a small container runs this.
 
-`python -m plinth.grafana_snapshot.sqlite_copy DATABASE` writes the copy to standard output, as whoever the
-database is of.
+`python -m plinth.grafana_snapshot.sqlite_copy DATABASE` writes the copy to standard output, as the user that owns the
+database.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Whoever writes it holds the lock for as long as one write takes.
+# A writer holds the lock for as long as one write takes.
 LOCKED_S = 60.0
 # Often: between two writes there may be little time.
 TRIED_AGAIN_S = 0.02
@@ -23,8 +23,8 @@ TRIED_AGAIN_S = 0.02
 def copy(database: Path, to: Path, locked_s: float = LOCKED_S) -> None:
     """Copy a database, and check the copy; raises :class:`sqlite3.Error`.
 
-    The original is only read: its directory may be mounted read-only. One that is locked is waited for, ``locked_s``
-    seconds.
+    The original is only read: its directory may be mounted read-only. A locked database is waited for, up to
+    ``locked_s`` seconds.
     """
     end = time.monotonic() + locked_s
 
@@ -41,7 +41,7 @@ def copy(database: Path, to: Path, locked_s: float = LOCKED_S) -> None:
 
 
 def check(database: Path) -> None:
-    """Read a whole database, and raise :class:`sqlite3.Error` where it is none or is damaged."""
+    """Read a whole database; raises :class:`sqlite3.Error` where it is damaged or not a database."""
     with closing(sqlite3.connect(database)) as opened:
         found = opened.execute("PRAGMA integrity_check").fetchone()[0]
     if found != "ok":
@@ -49,7 +49,7 @@ def check(database: Path) -> None:
 
 
 def main() -> None:
-    """Copy the database that is named to standard output."""
+    """Copy the database given as argument to standard output."""
     try:
         with TemporaryDirectory() as directory:
             copied = Path(directory) / "copy"

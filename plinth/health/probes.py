@@ -1,4 +1,4 @@
-"""One question to one service: does it serve? Used while deploying and by `plinth status`."""
+"""A readiness probe of one service, used while deploying and by `plinth status`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ NEO4J_PATH = "/db/neo4j/tx/commit"
 
 
 class ProbeFailed(Exception):
-    """The service did not answer as it should; the message says how, on one line and without a secret."""
+    """The service did not answer as expected; the message gives the reason, on one line and without a secret."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Where and how to ask. ``http``: GET answers 200, as ``user`` or with a key. ``qdrant``: no collection is red.
+    """Address and method of a probe.
 
-    The others: a login and a command.
+    ``http``: GET returns 200, as ``user`` or with a key. ``qdrant``: no collection is red. The other kinds log in and
+    run a command.
     """
 
     kind: Literal["http", "qdrant", "postgres", "redis", "neo4j"]
@@ -39,17 +40,17 @@ class Probe:
     tls: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
+        """Return plain data, for JSON."""
         return asdict(self)
 
     def load_client(self) -> None:
-        """Import what asks: that takes longer than an answer, and is none of its latency."""
+        """Import the client library: that takes longer than a response, and must not count as latency."""
         import_module(CLIENTS.get(self.kind, HTTP_CLIENT))
 
     def run(
         self, password: str | None, *, timeout_s: float, ca_cert: str | None = None, client: Pair | None = None
     ) -> None:
-        """Ask once; raises :class:`ProbeFailed`. Without a user ``password`` is an API key; ``ca_cert`` is PEM."""
+        """Probe once; raises :class:`ProbeFailed`. Without a user ``password`` is an API key; ``ca_cert`` is PEM."""
         if self.kind == "http":
             self._http(password, timeout_s, trusting(ca_cert, client) if self.tls else None)
         elif self.kind == "qdrant":
@@ -77,7 +78,7 @@ class Probe:
             raise ProbeFailed(f"{url} answered {answer.status_code}: {_one_line(words)}")
 
     def _qdrant(self, key: str | None, timeout_s: float, context: ssl.SSLContext | None) -> None:
-        """The list of collections proves the key; each of them says whether it opens."""
+        """List the collections, which proves the key, and fail where one of them is red."""
         url = self._url("https" if self.tls else "http", "/collections")
         broken = []
         try:
@@ -87,7 +88,7 @@ class Probe:
                     raise ProbeFailed(f"{url} answered {answer.status_code}: {_one_line(answer.text[:200])}")
                 for name in (entry["name"] for entry in answer.json()["result"]["collections"]):
                     described = client.get(f"{url}/{quote(name, safe='')}")
-                    # One that is dropped meanwhile is not there.
+                    # A collection that was dropped in between is absent.
                     if described.status_code == 200 and described.json()["result"]["status"] == "red":
                         broken.append((name, described.json()["result"]["optimizer_status"]))
         except (httpx.HTTPError, UserError) as error:
@@ -145,7 +146,7 @@ class Probe:
             ssl=self.tls,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            # Whoever asks counts the attempts; the library's own come on top of them, with pauses.
+            # The caller counts the attempts; the library's own retries would come on top of them, with pauses.
             retry=Retry(NoBackoff(), 0),
         )
         try:

@@ -1,7 +1,7 @@
-"""Is it well? Every dependency probed at once, with a time limit, retries and a short memory (S0-03).
+"""Status of an environment: every dependency probed at once, with a time limit, retries and a short cache (S0-03).
 
 The semantics are those of a `/readyz`: PROBE_TIMEOUT_MS (300), PROBE_RETRIES (2), PROBE_CACHE_SEC (10), and
-ENABLE_QDRANT=false (or any other dependency's name) to leave one out.
+ENABLE_QDRANT=false (or any other dependency's name) to exclude one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from plinth.system.tls import Pair
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient a probe is: milliseconds for one attempt, further attempts, seconds for which a result holds."""
+    """Limits of a probe: milliseconds for one attempt, further attempts, seconds for which a result is cached."""
 
     timeout_ms: int = 300
     retries: int = 2
@@ -34,12 +34,12 @@ class Policy:
 
     @property
     def patience_s(self) -> float:
-        """Seconds for all attempts together: what `status` takes at most, whatever is dead."""
+        """Seconds for all attempts together: the longest that `status` takes, whatever is down."""
         return self.timeout_ms * (self.retries + 1) / 1000
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Policy:
-        """The policy of PROBE_TIMEOUT_MS, PROBE_RETRIES and PROBE_CACHE_SEC."""
+        """Return the policy of PROBE_TIMEOUT_MS, PROBE_RETRIES and PROBE_CACHE_SEC."""
         return cls(
             timeout_ms=_whole(environment, "PROBE_TIMEOUT_MS", cls.timeout_ms),
             retries=_whole(environment, "PROBE_RETRIES", cls.retries),
@@ -49,7 +49,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Dependency:
-    """A service to probe. One that is left out has the reason and no probe."""
+    """A service to probe. An excluded service has a reason and no probe."""
 
     name: str
     probe: Probe | None = None
@@ -62,7 +62,7 @@ class Dependency:
 
 @dataclass(frozen=True)
 class Result:
-    """One dependency's answer; ``ok`` is None when it was not asked."""
+    """One dependency's result; ``ok`` is None when it was not probed."""
 
     enabled: bool
     ok: bool | None
@@ -74,26 +74,26 @@ class Result:
 
 @dataclass(frozen=True)
 class Status:
-    """Every answer, and what follows from them."""
+    """The results of all dependencies, and the overall status."""
 
     service: str
     deps: Mapping[str, Result]
 
     @property
     def ready(self) -> bool:
-        """Whether everything that was asked is well; nothing asked is nothing known."""
+        """Whether every probed dependency is ready; false when no dependency was probed."""
         asked = [result.ok for result in self.deps.values() if not result.skipped]
         return bool(asked) and all(asked)
 
     @property
     def summary(self) -> str:
-        """`ok`, or what is wrong with those that are not well."""
+        """`ok`, or the failures of the dependencies that are not ready."""
         asked = {name: result for name, result in self.deps.items() if not result.skipped}
         wrong = [f"{name}: {result.detail}" for name, result in asked.items() if not result.ok]
         return "; ".join(wrong) or ("ok" if asked else "nothing was asked")
 
     def to_json(self) -> dict[str, Any]:
-        """The shape of S0-03."""
+        """Return the JSON document of S0-03."""
         return {
             "service": self.service,
             "ready": self.ready,
@@ -113,18 +113,18 @@ PAGES = {
     "loki": "/ready",
     "fluent_bit": "/api/v1/health",
 }
-# Those that answer with nothing but their metrics: the name, and the key of an output that has the address.
+# Services that serve only their metrics: the name, and the key of the output that has the address.
 METRICS_PAGES = (
     ("gateway_worker", "worker_metrics_url", "gateway"),
     ("backup", "metrics_url", "backup"),
 )
-# Those whose page asks for the login that is in the outputs.
+# Services whose page requires the login that is in the outputs.
 LOGINS = ("prometheus", "alertmanager")
 CORE = ("enabled", "ok", "skipped", "latency_ms")
 
 
 def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> list[Dependency]:
-    """What a deployed environment consists of, from its outputs."""
+    """Return the services of a deployed environment, from its outputs."""
     found = _qdrant(outputs["qdrant"])
     stores: tuple[tuple[str, Literal["postgres", "redis"]], ...] = (("pg", "postgres"), ("redis", "redis"))
     for name, key in stores:
@@ -162,7 +162,7 @@ def dependencies(outputs: Mapping[str, Any], environment: Mapping[str, str] = os
 
 
 def check(service: str, wanted: Sequence[Dependency], policy: Policy) -> Status:
-    """Probe all at once; the slowest costs its time limit once for each attempt, and no more."""
+    """Probe all dependencies at once; it takes as long as the slowest, at most its time limit for each attempt."""
     with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as pool:
         results = pool.map(lambda dependency: _ask(dependency, policy), wanted)
         return Status(service, dict(zip((dependency.name for dependency in wanted), results, strict=True)))
@@ -171,14 +171,14 @@ def check(service: str, wanted: Sequence[Dependency], policy: Policy) -> Status:
 def remembered(
     path: Path, policy: Policy, names: Sequence[str], ask: Callable[[], Status], now: float | None = None
 ) -> Status:
-    """The last status of these dependencies while it is young enough; else a new one, remembered at ``path``."""
+    """Return the cached status of these dependencies while it is young enough; else a new one, cached at ``path``."""
     moment = time.time() if now is None else now
     try:
         known = json.loads(path.read_text())
         if 0 <= moment - known["at"] < policy.cache_sec and list(known["deps"]) == list(names):
             return Status(known["service"], {name: Result(**found) for name, found in known["deps"].items()})
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no memory, or one of another version: ask
+        pass  # no cache, or one of another version: probe
     status = ask()
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {"at": moment, "service": status.service, "deps": {n: asdict(r) for n, r in status.deps.items()}}
@@ -215,10 +215,10 @@ def _ask(dependency: Dependency, policy: Policy) -> Result:
 
 
 def _within(seconds: float, ask: Callable[[], None]) -> None:
-    """Ask, and wait no longer; raises :class:`TimeoutError`.
+    """Probe within a time limit; raises :class:`TimeoutError`.
 
-    A name server, a TLS handshake or libpq's shortest wait of two seconds takes longer than a probe may, and heeds no
-    time limit of ours: it is left behind, in a thread that no exit waits for.
+    A name server, a TLS handshake or libpq's shortest wait of two seconds takes longer than a probe may, and ignores
+    our time limit: its thread is abandoned, and no exit waits for it.
     """
     outcome: SimpleQueue[Exception | None] = SimpleQueue()
 
@@ -240,9 +240,9 @@ def _within(seconds: float, ask: Callable[[], None]) -> None:
 
 
 def _qdrant(where: Mapping[str, Any]) -> list[Dependency]:
-    # The first node answers for the whole under the service's own name; the others are asked beside it.
+    # The first node stands for the cluster under the service's own name; the others are probed in addition.
     first, *others = where.get("nodes", {"qdrant": where["url"]}).items()
-    # The collections, not /readyz: that proves the key too, and tells of one that does not open.
+    # The collections, not /readyz: that proves the key too, and shows a collection that fails to load.
     return [
         Dependency(
             name, replace(_http(url, ""), kind="qdrant"), where["api_key"], url=url, ca_cert=where.get("ca_cert")
@@ -252,7 +252,7 @@ def _qdrant(where: Mapping[str, Any]) -> list[Dependency]:
 
 
 def _certificates(where: Mapping[str, Any]) -> dict[str, Any]:
-    """What a service that asks for a certificate is asked with."""
+    """Return the certificates to probe a service with, as arguments of :class:`Dependency`."""
     client = Pair(where["client_cert"], where["client_key"]) if "client_key" in where else None
     return {"ca_cert": where.get("ca_cert"), "client": client}
 

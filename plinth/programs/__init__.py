@@ -1,1 +1,1 @@
-"""The programs of services: what is run, and where its executable is."""
+"""The programs of services: their command lines and executables."""

@@ -1,4 +1,4 @@
-"""Executables on this machine: where they are and which version they have."""
+"""Executables on this machine: their paths and versions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CLONE = Path(__file__).parent.parent.parent
 
 @dataclass(frozen=True)
 class Found:
-    """The argument vector that starts a program; ``substitute`` when something else serves in its place."""
+    """The argument vector that starts a program; ``substitute`` when another program serves in its place."""
 
     argv: tuple[str, ...]
     substitute: bool = False
 
 
 def find(program: Program, environment: Mapping[str, str] = os.environ) -> Found | None:
-    """The program's executable: by its variable, in its directories, on PATH, of bootstrap, or its substitute.
+    """Return the program's executable: by its variable, in its directories, on PATH, of bootstrap, or its substitute.
 
     Raises :class:`UserError` when the variable names something that cannot be executed.
     """
@@ -54,7 +54,7 @@ def find(program: Program, environment: Mapping[str, str] = os.environ) -> Found
 
 
 def version(found: Found) -> tuple[int, ...] | None:
-    """What a program calls its version when asked with --version; None where it says none."""
+    """Return the version that a program prints for --version; None where it prints none."""
     try:
         result = subprocess.run(
             [*found.argv, "--version"],
@@ -73,13 +73,13 @@ def version(found: Found) -> tuple[int, ...] | None:
 
 
 def home(program: Program, found: Found) -> str:
-    """Where a program has what it reads beside itself: above its executable where it was unpacked as a whole."""
+    """Return the directory of the files that a program reads: above its executable where it was unpacked as a whole."""
     unpacked = Path(found.argv[0]).resolve().parent.parent
     return str(unpacked) if program.landmark and (unpacked / program.landmark).exists() else program.home
 
 
 def beside(program: Found, tool: str) -> str:
-    """A tool that ships with a program, such as `initdb` with `postgres`."""
+    """Return the path of a tool that ships with a program, such as `initdb` with `postgres`."""
     sibling = Path(program.argv[0]).with_name(tool)
     if sibling.exists():
         return str(sibling)

@@ -1,13 +1,13 @@
 """Health commands for containers, by what the images have: bash, busybox' wget, or the service's own client.
 
-Templates; a target fills the port in. The words are an argument vector, so no shell reads them unless one is named.
+They are templates; a target fills in the port. Each is an argument vector, so no shell reads it unless one is named.
 """
 
 from __future__ import annotations
 
 
 def bash_http(port: str, path: str) -> tuple[str, ...]:
-    """GET over bash's /dev/tcp, for an image without curl or wget: healthy when the first line says 200."""
+    """Return a GET over bash's /dev/tcp, for an image without curl or wget: healthy when the first line says 200."""
     request = f"GET {path} HTTP/1.0\\r\\n\\r\\n"
     return (
         "bash",
@@ -18,12 +18,12 @@ def bash_http(port: str, path: str) -> tuple[str, ...]:
 
 
 def bash_tcp(port: str) -> tuple[str, ...]:
-    """A connection over bash's /dev/tcp, where the port speaks TLS and bash does not."""
+    """Return a connection over bash's /dev/tcp, for a port that speaks TLS, which bash does not."""
     return ("bash", "-c", ": >/dev/tcp/127.0.0.1/{{ port('" + port + "') }}")
 
 
 def nc_tcp(port: str) -> tuple[str, ...]:
-    """A connection by busybox' nc, where the port speaks TLS and asks for a certificate."""
+    """Return a connection by busybox' nc, for a port that speaks TLS and requires a certificate."""
     return ("sh", "-c", 'nc -w 4 127.0.0.1 "$1" </dev/null', "nc", "{{ port('" + port + "') }}")
 
 
@@ -36,10 +36,10 @@ _LOGIN = (
 
 
 def login(port: str, path: str, user: str, password_file: str) -> tuple[str, ...]:
-    """GET as a user whose password is in a file, by busybox' shell and nc."""
+    """Return a GET as a user whose password is in a file, by busybox' shell and nc."""
     return ("sh", "-c", _LOGIN, "login", user, password_file, "{{ port('" + port + "') }}", path)
 
 
 def wget(port: str, path: str) -> tuple[str, ...]:
-    """GET by busybox' wget."""
+    """Return a GET by busybox' wget."""
     return ("wget", "-q", "-O", "/dev/null", "http://127.0.0.1:{{ port('" + port + "') }}" + path)

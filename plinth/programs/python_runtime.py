@@ -1,7 +1,7 @@
-"""A Python for services under accounts of their own, where they cannot reach the one that Plinth runs from.
+"""A Python for services under accounts of their own, which cannot reach the Python that Plinth runs from.
 
-A clone or a Python under /root is closed to everybody else. What cannot be reached is linked (or copied, from another
-disk) to where it can: the interpreter with its library, the installed packages, and Plinth itself.
+A clone or a Python under /root is closed to other accounts. The parts out of reach are linked (or copied, from another
+disk) to a directory within reach: the interpreter with its library, the installed packages, and Plinth itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ READ, ENTER = stat.S_IROTH, stat.S_IXOTH
 
 @dataclass(frozen=True)
 class Python:
-    """How to start Python: its executable, what it needs in its environment, and the copy that it is of, if any."""
+    """A Python installation: its executable, the environment it needs, and the copy that it belongs to, if any."""
 
     executable: str
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Python:
 
 
 def python(within: Path) -> Python:
-    """The Python that any account can run; a copy is of a directory in ``within``, to be made by :func:`provide`."""
+    """Return a Python that any account can run; its copy is a directory in ``within`` that :func:`provide` creates."""
     closed = [part for part, reachable in _parts().items() if not reachable]
     if not closed:
         return Python(sys.executable)
@@ -48,7 +48,7 @@ def python(within: Path) -> Python:
 
 
 def provide(copy: Path) -> None:
-    """Make the copy, unless it is there; of older ones the last stays, for what still runs from it."""
+    """Create the copy, unless it exists; the last older copy stays, for the processes that still run from it."""
     if copy.is_dir():
         return
     partial = copy.with_name(f"{copy.name}.partial")
@@ -65,7 +65,7 @@ def provide(copy: Path) -> None:
 
 
 def reachable(path: Path) -> bool:
-    """Whether every account can go to a path, by its name and past its links, and read what is there."""
+    """Return whether every account can reach a path, by its name and past its links, and read what is there."""
     return all(_reachable(way) for way in {path.absolute(), path.resolve()})
 
 
@@ -90,7 +90,7 @@ def _source(part: str) -> Path:
 
 
 def _fingerprint() -> str:
-    """Changes with the interpreter, the installed packages and Plinth's sources."""
+    """Return a hash that changes with the interpreter, the installed packages and Plinth's sources."""
     seen = [sys.base_prefix, sys.version, *sorted(path.name for path in _source("packages").glob("*.dist-info"))]
     seen += [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(PACKAGE.rglob("*.py"))]
     return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""The programs that serve Qdrant's API: its own binary, and the embedded engine."""
+"""The programs that serve Qdrant's API: its own binary, and the embedded server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTAINER = Container(
 
 
 def program(engine: str, version: str | None = None, *, tls: bool = False) -> Program:
-    """What serves Qdrant's API: `auto` prefers a binary, `server` insists on one, `embedded` passes it over."""
+    """Return the program for Qdrant's API: `auto` prefers a binary, `server` requires one, `embedded` ignores it."""
     return Program(
         image="qdrant",
         binaries=() if engine == "embedded" else ("qdrant",),
@@ -33,6 +33,6 @@ def program(engine: str, version: str | None = None, *, tls: bool = False) -> Pr
         variable=None if engine == "embedded" else "PLINTH_QDRANT",
         substitute=() if engine == "server" else EMBEDDED,
         version=version,
-        # Bash speaks no TLS; the port opens once every collection is loaded, which is most of what /readyz says.
+        # Bash has no TLS; the port opens once every collection is loaded, which is most of what /readyz reports.
         container=replace(CONTAINER, check=bash_tcp("http")) if tls else CONTAINER,
     )

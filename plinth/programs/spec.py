@@ -11,10 +11,10 @@ OWN_IMAGE = "plinth"
 
 @dataclass(frozen=True)
 class Container:
-    """What the upstream image of a program fixes, for targets that run containers.
+    """The properties of a program's upstream image, for targets that run containers.
 
     ``entrypoint`` comes before the service's arguments; ``user`` is `uid:gid`. ``volumes`` are mount points by volume,
-    directories that the image gives to that account. ``tmpfs`` are the other places it writes to; everything else is
+    directories that the image gives to that account. ``tmpfs`` are the other paths it writes to; everything else is
     read-only. ``check`` is the health command, a template; empty where the image has nothing to run one with.
     """
 
@@ -28,13 +28,14 @@ class Container:
 
 @dataclass(frozen=True)
 class Program:
-    """What runs: a key of config/images.yaml for containers, executables to look for on a machine.
+    """A program to run: a key of config/images.yaml for containers, executables to look for on a machine.
 
-    ``version`` is the one to run where it is not the pinned one. ``variable`` is an environment variable that names the
-    executable; ``search`` holds directory globs beside PATH; ``package`` is the Debian package to name when nothing is
-    found; ``substitute`` is the argument vector of what serves instead. ``home`` is where packages and images have what
-    the program reads beside itself, and ``landmark`` a file there: one that was unpacked elsewhere has it there.
-    ``calls`` are other programs that it starts by their names.
+    ``version`` is the one to run instead of the pinned one. ``variable`` is an environment variable that names the
+    executable; ``search`` holds directory globs that are searched in addition to PATH; ``package`` is the Debian
+    package to name when there is no executable; ``substitute`` is the argument vector of the program that serves
+    instead. ``home`` is where packages and images have the files that the program reads, and ``landmark`` one of those
+    files: an installation that was unpacked elsewhere has it there. ``calls`` are other programs that it starts by
+    their names.
     """
 
     image: str
@@ -52,7 +53,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Limits:
-    """Cores and MiB that a container or pod may take; 0 is unlimited. Processes share the machine."""
+    """Cores and MiB that a container or pod may use; 0 is unlimited. Processes share the machine."""
 
     cpus: float = 0.0
     memory_mib: int = 0

@@ -1,1 +1,1 @@
-"""Pulumi resources: thin providers over the rooms that do the work."""
+"""Pulumi resources: thin providers over the packages that do the work."""

@@ -1,4 +1,4 @@
-"""What Plinth's dynamic providers share.
+"""The base of Plinth's dynamic providers.
 
 Inputs are strings: structured ones travel as JSON text, since Pulumi hands a dynamic provider every number as a float.
 A provider lives in this installed package and is never renamed: Pulumi stores its import path and runs today's code to
@@ -24,15 +24,15 @@ class Provider(ResourceProvider):
     compared: ClassVar[tuple[str, ...]] = ()
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        """Changed when a declared input differs from the one last applied."""
+        """Report a change when a declared input differs from the one last applied."""
         return DiffResult(changes=any(_olds.get(key) != _news.get(key) for key in self.compared))
 
 
 def optional_secret(value: pulumi.Input[str] | None) -> pulumi.Output[str] | None:
-    """A value that the state encrypts, or none."""
+    """Return the value as a secret, which the state encrypts, or None."""
     return None if value is None else pulumi.Output.secret(value)
 
 
 def to_json(value: Any) -> str:
-    """JSON text that is the same for equal values."""
+    """Return JSON text that is the same for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""A server's certificate from the environment's own authority, issued again before it ends."""
+"""A server's certificate, issued by the environment's own CA and renewed before it expires."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from plinth.system.tls import AUTHORITY_DAYS, SERVER_DAYS, Pair, begins_ahead, i
 
 
 def kept_authority(directory: Path, name: str) -> Pair:
-    """The authority of a directory, made when there is none; it outlives Pulumi's state, as the data does."""
+    """Return the CA of a directory, created when there is none; it outlives Pulumi's state, as the data does."""
     make_passage(directory.parent)
     directory.mkdir(mode=0o700, exist_ok=True)
     path = directory / "authority.json"
@@ -30,7 +30,7 @@ def kept_authority(directory: Path, name: str) -> Pair:
 
 
 class CertificateProvider(Provider):
-    """Issues; a refresh finds one that ends soon, and the next up issues it again."""
+    """Issues certificates; a refresh reports one that expires soon, and the next up renews it."""
 
     compared = ("name", "hosts", "kept_in", "due", "purpose")
 
@@ -39,12 +39,12 @@ class CertificateProvider(Provider):
         return CreateResult(props["name"], _issued(props))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """Whether it is due."""
+        """Report whether the certificate is due for renewal."""
         due = is_due(props["cert"]) or begins_ahead(props["ca_cert"])
         return ReadResult(id_, {**props, "due": "yes" if due else ""})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Issue it again."""
+        """Renew the certificate."""
         return UpdateResult(_issued(_news))
 
 
@@ -63,10 +63,10 @@ class Certificate(Resource, module="plinth", name="Certificate"):
         purpose: str | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``kept_in`` is the directory of the authority, beside the data.
+        """Declare a certificate; ``kept_in`` is the directory of the CA, next to the data.
 
-        One with a purpose, a key of :data:`plinth.system.tls.PURPOSES`, is between our own services alone, and lasts
-        as long as the authority.
+        A certificate with a purpose, a key of :data:`plinth.system.tls.PURPOSES`, is for our own services alone, and is
+        valid as long as the CA.
         """
         super().__init__(
             CertificateProvider(),

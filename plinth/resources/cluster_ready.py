@@ -1,7 +1,7 @@
 """`ClusterReady`: the gate between one node of a cluster and the next.
 
-A node that answers may still be catching up. Whoever comes after waits until every replica is active as another node
-sees it, so that a change goes through the cluster without ever taking two copies of a shard away.
+A node that answers may still be catching up. The next node waits until every replica is active as another node sees it,
+so that a change goes through the cluster without ever taking two copies of a shard away.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMEOUT_S = 10.0
 def wait_settled(
     name: str, urls: Sequence[str], node: int, api_key: str | None, deadline_s: float, ca_cert: str | None = None
 ) -> None:
-    """Poll until the node is well in its cluster; past the deadline raise with what it lacks."""
+    """Poll until the node is ready in its cluster; past the deadline raise with the reason why it is not."""
     end = time.monotonic() + deadline_s
     while True:
         # Nodes start in their order: this one has all those before it for peers.
@@ -46,7 +46,7 @@ def wait_settled(
 def lacks(
     urls: Sequence[str], node: int, api_key: str | None, ca_cert: str | None = None, *, expected: int
 ) -> str | None:
-    """What a node lacks of being well in its cluster of ``expected`` peers at the least, or None."""
+    """Return why a node is not ready in its cluster of at least ``expected`` peers, or None."""
     try:
         with Qdrant(urls[node], api_key, TIMEOUT_S, ca_cert) as client:
             own = observe(client)
@@ -55,23 +55,23 @@ def lacks(
     rest = [url for number, url in enumerate(urls) if number != node]
     others = observe_others(rest, api_key, TIMEOUT_S, ca_cert)
     if not others and not any(listens(url) for url in rest):
-        # The whole cluster was stopped. The others start after this one, so there is nobody to wait for yet.
+        # The whole cluster was stopped. The others start after this one, so there is no node to wait for yet.
         return None
     return unsettled(own, others, expected=expected)
 
 
 class ClusterReadyProvider(Provider):
-    """Polls the cluster whenever a node was started anew."""
+    """Polls the cluster whenever a node was restarted."""
 
     compared = ("urls", "node", "instance")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Wait until the node is settled."""
+        """Wait until the node is ready."""
         _wait(props)
         return CreateResult(props["name"], props)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Wait until the new instance is settled."""
+        """Wait until the new instance is ready."""
         _wait(_news)
         return UpdateResult(_news)
 
@@ -91,7 +91,10 @@ class ClusterReady(Resource, module="plinth", name="ClusterReady"):
         ca_cert: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``urls`` are all nodes' addresses in their order, ``node`` the number of this one; ``deadline_s`` seconds."""
+        """Declare the gate of one node.
+
+        ``urls`` are all nodes' addresses in their order, ``node`` the number of this one; ``deadline_s`` is in seconds.
+        """
         super().__init__(
             ClusterReadyProvider(),
             f"{name}-cluster-ready",

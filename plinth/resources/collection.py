@@ -1,4 +1,4 @@
-"""Collections and aliases as Pulumi resources over :mod:`plinth.qdrant`; the logic is all there."""
+"""Collections and aliases as Pulumi resources over :mod:`plinth.qdrant`, which has all the logic."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from plinth.resources.base import GONE, Provider, optional_secret, to_json
 
 
 class CollectionProvider(Provider):
-    """Refuses what can't be done in place before the server is asked; ``drift`` is what a refresh found different."""
+    """Refuses what can't be done in place before it calls the server; ``drift`` is what a refresh found different."""
 
     compared = ("url", "server", "api_key", "spec", "drift")
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Refuse a change of size, distance or sharding, naming the blue/green way."""
+        """Refuse a change of size, distance or sharding, and point to the blue/green procedure."""
         before, after = _olds.get("spec"), news.get("spec")
         if not (isinstance(before, str) and isinstance(after, str)):
             return CheckResult(news, [])
@@ -32,25 +32,25 @@ class CollectionProvider(Provider):
         return CheckResult(news, [CheckFailure("spec", refusal.sentence) for refusal in refused])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Make the collection, or bring one that is there to its spec."""
+        """Create the collection, or bring an existing one to its spec."""
         spec = _spec(props["spec"])
         with _client(props) as client:
             converge(client, spec)
         return CreateResult(spec.name, {**props, "drift": ""})
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """Gone when the collection is; else what differs from the spec."""
+        """Report a deleted collection as gone; else report what differs from the spec."""
         spec = _spec(props["spec"])
         try:
             with _client(props) as client:
                 found = read_collection(client, spec.name)
         except QdrantError:
-            # The server is down, which its own resource says; that is no word about the data.
+            # The server is down, which its own resource reports; that tells nothing about the data.
             return ReadResult(id_, props)
         return ReadResult(id_, {**props, "drift": render(plan_collection(spec, found))}) if found else GONE
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Change in place."""
+        """Change the collection in place."""
         with _client(_news) as client:
             converge(client, _spec(_news["spec"]))
         return UpdateResult({**_news, "drift": ""})
@@ -73,7 +73,7 @@ class AliasesProvider(Provider):
         return CreateResult("aliases", {**props, "drift": ""})
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """What differs."""
+        """Report what differs from the declared aliases."""
         try:
             with _client(props) as client:
                 found = read(client)
@@ -82,7 +82,7 @@ class AliasesProvider(Provider):
         return ReadResult(id_, {**props, "drift": render(plan_aliases(_specs(props), found))})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Point the aliases anew."""
+        """Point the aliases again."""
         self._switch(_news)
         return UpdateResult({**_news, "drift": ""})
 
@@ -105,7 +105,10 @@ class Collection(Resource, module="plinth", name="Collection"):
         deletion_policy: Literal["keep", "delete"],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``server`` is what serves ``url``: another one is asked anew. ``api_key`` is kept as a secret."""
+        """Declare a collection, which is checked again when ``server``, the process behind ``url``, changes.
+
+        ``api_key`` is kept as a secret.
+        """
         super().__init__(
             CollectionProvider(),
             f"collection-{spec.name}",
@@ -135,7 +138,10 @@ class Aliases(Resource, module="plinth", name="Aliases"):
         ca_cert: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``server`` is what serves ``url``: another one is asked anew. ``api_key`` is kept as a secret."""
+        """Declare the aliases, which are checked again when ``server``, the process behind ``url``, changes.
+
+        ``api_key`` is kept as a secret.
+        """
         super().__init__(
             AliasesProvider(),
             "aliases",

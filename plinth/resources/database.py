@@ -23,20 +23,20 @@ from plinth.resources.base import GONE, Provider, to_json
 
 
 class DatabaseProvider(Provider):
-    """Makes a database and its owner; delete keeps the data."""
+    """Creates a database and its owner; delete keeps the data."""
 
     compared = ("server", "database", "owner", "password", "found_owner")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Make the database, or take over one that is there."""
+        """Create the database, or adopt an existing one."""
         return CreateResult(props["database"], self._ensure(props))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """Gone when the database is; an owner that was changed shows as a difference."""
+        """Report a deleted database as gone, and a changed owner as a difference."""
         try:
             owner = owner_of(_server(props), props["database"])
         except UserError:
-            # The server is down, which its own resource says; that is no word about the data.
+            # The server is down, which its own resource reports; that tells nothing about the data.
             return ReadResult(id_, props)
         return ReadResult(id_, {**props, "found_owner": owner}) if owner else GONE
 
@@ -50,17 +50,17 @@ class DatabaseProvider(Provider):
 
 
 class MonitorRoleProvider(Provider):
-    """Makes the role that monitoring reads with."""
+    """Creates the role that monitoring reads with."""
 
     compared = ("server", "role", "password", "rights")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Make the role."""
+        """Create the role."""
         ensure_monitor(_server(props), props["role"], props["password"])
         return CreateResult(props["role"], props)
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """Gone when the role is."""
+        """Report a deleted role as gone."""
         try:
             return ReadResult(id_, props) if has_role(_server(props), props["role"]) else GONE
         except UserError:
@@ -73,7 +73,7 @@ class MonitorRoleProvider(Provider):
 
 
 class SuperuserProvider(Provider):
-    """Follows a password that was changed in the settings: initdb sets the first one alone."""
+    """Applies a password that was changed in the settings: initdb sets only the first one."""
 
     compared = ("server", "instance")
 
@@ -83,13 +83,13 @@ class SuperuserProvider(Provider):
         return CreateResult(_server(props).user, props)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Change the password with the one before."""
+        """Change the password, logging in with the previous one."""
         ensure_superuser(_server(_news), _server(_olds).password, float(_news["deadline_s"]))
         return UpdateResult(_news)
 
 
 class Superuser(Resource, module="plinth", name="Superuser"):
-    """The superuser's login, which is the settings' whatever the data was made with."""
+    """The superuser's login, as in the settings, whatever the data was created with."""
 
     def __init__(
         self,
@@ -99,7 +99,10 @@ class Superuser(Resource, module="plinth", name="Superuser"):
         deadline_s: float,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``server`` is kept as a secret; ``instance`` changes whenever it was started anew, ``deadline_s`` seconds."""
+        """Declare the login; ``server`` is kept as a secret.
+
+        ``instance`` changes whenever the server was restarted; ``deadline_s`` is in seconds.
+        """
         super().__init__(
             SuperuserProvider(),
             "postgres-superuser",
@@ -119,7 +122,7 @@ class Database(Resource, module="plinth", name="Database"):
         password: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``server`` and ``password`` are kept as secrets."""
+        """Declare a database; ``server`` and ``password`` are kept as secrets."""
         super().__init__(
             DatabaseProvider(),
             f"database-{database}",
@@ -144,7 +147,7 @@ class MonitorRole(Resource, module="plinth", name="MonitorRole"):
         password: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``server`` and ``password`` are kept as secrets."""
+        """Declare the role; ``server`` and ``password`` are kept as secrets."""
         super().__init__(
             MonitorRoleProvider(),
             f"role-{role}",

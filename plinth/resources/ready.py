@@ -30,7 +30,7 @@ def wait_ready(
     ca_cert: str | None = None,
     client: Pair | None = None,
 ) -> None:
-    """Poll until the probe passes; past the deadline raise with its last words."""
+    """Poll until the probe passes; past the deadline raise with its last error."""
     end = time.monotonic() + deadline_s
     while True:
         try:
@@ -64,7 +64,7 @@ class ReadyProvider(Provider):
 
 
 class Ready(Resource, module="plinth", name="Ready"):
-    """Exists once a service answers; what needs the service depends on this."""
+    """Exists once a service is ready; resources that need the service depend on this."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Ready(Resource, module="plinth", name="Ready"):
         client_key: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``deadline_s`` is in seconds; ``instance`` changes whenever the service was started anew."""
+        """Declare the gate; ``deadline_s`` is in seconds; ``instance`` changes whenever the service was restarted."""
         super().__init__(
             ReadyProvider(),
             f"{service}-ready",

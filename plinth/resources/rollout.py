@@ -1,7 +1,7 @@
-"""`Rollout`: a StatefulSet's pods changed one by one, each once the cluster of its nodes is well again.
+"""`Rollout`: a StatefulSet's pods updated one by one, each once the cluster of its nodes is ready again.
 
-The chart holds every pod at its old revision with the partition. This lowers it pod by pod, and puts it back up at the
-end and after a failure, so that nothing that restarts by itself slips through.
+The chart holds every pod at its old revision with the partition. This lowers it pod by pod, and raises it again at the
+end and after a failure, so that no pod that restarts by itself is updated out of order.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
 
 
 class RolloutProvider(Provider):
-    """Rolls whenever the chart's values changed, or a refresh found pods of an old revision."""
+    """Rolls the pods whenever the chart's values changed, or a refresh found pods of an old revision."""
 
     compared = ("rolled", "urls", "instance", "drift")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Wait until the nodes are settled, and roll those of an old revision."""
+        """Wait until the nodes are ready, and roll the pods of an old revision."""
         _roll(props)
         return CreateResult(_rolled(props).workload, {**props, "drift": ""})
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """Which pods run an old revision."""
+        """Report which pods run an old revision."""
         rolled = _rolled(props)
         try:
             seen = _cluster(rolled).workload(rolled.workload, rolled.selector)
         except UserError:
-            # The cluster is out of reach, which its own resources say; that is no word about the pods.
+            # The cluster is unreachable, which its own resources report; that tells nothing about the pods.
             return ReadResult(id_, props)
         outdated = seen.outdated if seen else []
         drift = f"pods {', '.join(map(str, outdated))} run an old revision" if outdated else ""
         return ReadResult(id_, {**props, "drift": drift})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Roll."""
+        """Roll the pods of an old revision."""
         _roll(_news)
         return UpdateResult({**_news, "drift": ""})
 
 
 class Rollout(Resource, module="plinth", name="Rollout"):
-    """Exists once every pod of a StatefulSet runs the last revision and its nodes are settled."""
+    """Exists once every pod of a StatefulSet runs the last revision and its nodes are ready."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Rollout(Resource, module="plinth", name="Rollout"):
         ca_cert: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """``urls`` are the nodes' addresses in their order; ``deadline_s`` is for each pod, in seconds."""
+        """Declare the rollout; ``urls`` are the nodes' addresses in order; ``deadline_s`` is in seconds per pod."""
         super().__init__(
             RolloutProvider(),
             f"{rolled.workload}-rollout",

@@ -18,7 +18,7 @@ ENTROPY_BYTES = 24
 
 
 def kept_secret(path: Path, name: str, known_value: str | None = None) -> str:
-    """The secret of that name in the file; when it is not there the known one, else one that is made.
+    """Return the secret of that name in the file; if absent, store the known value, or else a generated one.
 
     The file outlives Pulumi's state on purpose: a Postgres volume kept over `down` opens with its old password only.
     """
@@ -32,17 +32,17 @@ def kept_secret(path: Path, name: str, known_value: str | None = None) -> str:
 
 
 class GeneratedSecretProvider(Provider):
-    """Create reads or makes the secret; delete leaves it with the data."""
+    """Reads or generates the secret on create; delete leaves it with the data."""
 
     compared = ("kept_in", "secret")
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Make the secret, or take the kept one."""
+        """Generate the secret, or load the existing one."""
         value = kept_secret(Path(props["kept_in"]), props["secret"])
         return CreateResult(props["secret"], {**props, "value": value})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Follow a moved file, as on another machine that shares the state: the secret stays what it was."""
+        """Follow a moved file, as on another machine that shares the state: the secret stays unchanged."""
         value = kept_secret(Path(_news["kept_in"]), _news["secret"], _olds.get("value"))
         return UpdateResult({**_news, "value": value})
 
@@ -53,7 +53,7 @@ class GeneratedSecret(Resource, module="plinth", name="GeneratedSecret"):
     value: pulumi.Output[str]
 
     def __init__(self, name: str, kept_in: Path, opts: pulumi.ResourceOptions | None = None) -> None:
-        """``name`` is the secret's; ``kept_in`` the 0600 file that holds it beside the data."""
+        """Declare the secret ``name``; ``kept_in`` is the 0600 file that holds it next to the data."""
         super().__init__(
             GeneratedSecretProvider(),
             name,

@@ -1,7 +1,7 @@
 """One environment, typed and validated: the `plinth:` keys of stacks/Pulumi.<env>.yaml.
 
-The models say what there is to set. Reading the file is in :mod:`plinth.settings.loader`, refusals that compare
-settings with each other or with what runs are in :mod:`plinth.deployment.preflight`.
+The models define the settings. :mod:`plinth.settings.loader` reads the file; checks that compare settings with each
+other or with what runs are in :mod:`plinth.deployment.preflight`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GATEWAY_DATABASE = "plinth_gateway"
 
 
 class Settings(Model):
-    """One environment, whole."""
+    """The settings of one environment."""
 
     target: TargetName
     tier: Tier = Tier.small
@@ -71,23 +71,23 @@ class Settings(Model):
 
     @property
     def databases(self) -> tuple[Database, ...]:
-        """Every database of Postgres: those that are asked for, and the gateway's."""
+        """Every database of Postgres: those of the settings, and the gateway's."""
         own = (Database(name=GATEWAY_DATABASE),) if self.gateway.enabled else ()
         return (*self.postgres.databases, *own)
 
     @property
     def managed(self) -> Managed:
-        """The stores that someone else runs; the kubernetes target alone takes any."""
+        """The stores that are externally managed; only the kubernetes target supports them."""
         return self.kubernetes.managed if self.target is TargetName.kubernetes else Managed()
 
     @property
     def published(self) -> Mapping[str, str]:
-        """Where containers' ports listen, by service; those of all others listen on loopback."""
+        """The addresses that containers' ports listen on, by service; all others listen on loopback."""
         return dict.fromkeys(self.docker.publish, self.bind_address)
 
     @property
     def size(self) -> Size:
-        """The tier's numbers, with what is set alone in their place."""
+        """The tier's resources, with those of the settings in their place."""
         base = SIZES[self.tier]
         return Size(
             cpus=self.qdrant.cpus or base.cpus,

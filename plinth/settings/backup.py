@@ -1,4 +1,4 @@
-"""Backups: where they go, when, and how many are kept."""
+"""Backups: their repository, their schedule, and their retention."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Retention(Model):
 
 
 class S3(Model):
-    """What opens a repository in S3: `repository: s3:https://host/bucket/prefix`."""
+    """The credentials of a repository in S3: `repository: s3:https://host/bucket/prefix`."""
 
     access_key_id: Secret
     secret_access_key: Secret
@@ -46,7 +46,7 @@ def _repository(address: str, info: ValidationInfo) -> str:
 
 
 class Backup(Model):
-    """Where backups go, when, and how many are kept."""
+    """Backups: their repository, their schedule, and their retention."""
 
     enabled: bool = True
     name: str = Field(

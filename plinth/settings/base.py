@@ -1,4 +1,4 @@
-"""What all settings are made of."""
+"""The base of all settings: the model, and the types of their values."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
 
-# What stands in the place of a secret where only its ciphertext is known.
+# Replaces a secret where only its ciphertext is known.
 ENCRYPTED = "(encrypted)"
 Port = Annotated[int, Field(ge=1, le=65535)]
-# Where the context of a validation holds the project's directory.
+# The key of the project's directory in the context of a validation.
 ROOT = "root"
 _URL = re.compile(r"https?://(?:[^ \\%]|%[0-9A-Fa-f]{2})+", re.IGNORECASE)
 _HOST = re.compile(r"[^\s{}|^`%\\]+")
@@ -20,7 +20,7 @@ _LOGIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:%@-]*")
 
 
 def _is_line(value: SecretStr) -> SecretStr:
-    """What every program reads alike: some of them trim a password, and a line's end ends one."""
+    """Accept a secret that every program reads alike: some trim a password, and a newline ends one."""
     text = value.get_secret_value()
     if text != text.strip() or not text.isprintable():
         raise ValueError("a secret is one line without a space at its beginning or end, and without control characters")
@@ -34,11 +34,11 @@ def _is_header(value: SecretStr) -> SecretStr:
 
 
 def _is_url(text: str) -> str:
-    """What Go's reader of addresses takes too: Prometheus and Alertmanager start with no other."""
+    """Accept a URL that Go's parser accepts too: Prometheus and Alertmanager start with no other."""
     try:
         parts = urlsplit(text)
         login, _, _ = parts.netloc.rpartition("@")
-        # Reading a port is what finds one that is no number.
+        # Reading the port raises ValueError where it is not a number.
         good = _URL.fullmatch(text) and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
     except ValueError:
         good = None
@@ -52,14 +52,14 @@ def _is_url(text: str) -> str:
 
 def _is_secret_url(value: SecretStr, info: ValidationInfo) -> SecretStr:
     text = _is_line(value).get_secret_value()
-    # Settings that are read have a context; in a model that is filled by hand any text stands for an address.
+    # Settings from a file have a context; a model that is built in code accepts any text as an address.
     if info.context is not None and text != ENCRYPTED:
         _is_url(text)
     return value
 
 
 def _anchored(path: str, info: ValidationInfo) -> str:
-    """The path from the project on, where it is known (:data:`ROOT` of the context); `~` is who calls."""
+    """Return the path below the project, where it is known (:data:`ROOT` of the context); `~` is the caller's home."""
     if not path.strip() or "\0" in path:
         raise ValueError("name a file or a directory")
     root = (info.context or {}).get(ROOT)
@@ -71,13 +71,13 @@ def _anchored(path: str, info: ValidationInfo) -> str:
 
 Secret = Annotated[SecretStr, AfterValidator(_is_line)]
 Url = Annotated[str, AfterValidator(_is_url)]
-# In the settings of a project it is absolute, whoever reads it and wherever they are.
+# In the settings of a project it is absolute, for every reader and from every working directory.
 ProjectPath = Annotated[str, AfterValidator(_anchored)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_is_header)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_is_secret_url)]
 
 
 class Model(BaseModel):
-    """Some keys that belong together; an unknown one is an error."""
+    """A group of keys; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""The gateway: what applications ask instead of Qdrant."""
+"""The gateway: the API that applications use instead of Qdrant's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNING_KEY_MIN = 32
 
 
 class GatewayTokens(Model):
-    """Whose tokens the gateway takes.
+    """The issuer of the tokens that the gateway accepts.
 
     Without ``jwks`` the stack has a key of its own, which signs tokens for development (`plinth gateway token`).
     """
@@ -29,7 +29,7 @@ class GatewayTokens(Model):
     @field_validator("signing_key")
     @classmethod
     def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
-        """As long as HS256 asks for; of one whose ciphertext alone is known nobody can tell."""
+        """Require the length that HS256 needs; a secret known only by its ciphertext is not checked."""
         text = key.get_secret_value() if key else ENCRYPTED
         if text != ENCRYPTED and len(text) < SIGNING_KEY_MIN:
             raise ValueError(f"a key that signs tokens has {SIGNING_KEY_MIN} characters or more")
@@ -37,7 +37,7 @@ class GatewayTokens(Model):
 
 
 class EmbeddingProvider(Model):
-    """What makes vectors of texts: `mock` without meaning, `minilm` here, `http` an address like OpenAI's."""
+    """The provider of text embeddings: `mock` without meaning, `minilm` in-process, `http` an OpenAI-compatible API."""
 
     name: Literal["mock", "minilm", "http"] = "minilm"
     dimension: int = Field(384, ge=1, le=65535, description="Values of a vector.")
@@ -55,7 +55,7 @@ class EmbeddingProvider(Model):
 
 
 class GatewayTracing(Model):
-    """Traces by OpenTelemetry to a collector that takes OTLP over HTTP."""
+    """Traces by OpenTelemetry to a collector that accepts OTLP over HTTP."""
 
     endpoint: Url = Field(description="The collector's address; spans go to /v1/traces below it.")
     sample_ratio: float = Field(
@@ -68,7 +68,7 @@ class GatewayTracing(Model):
     @field_validator("headers")
     @classmethod
     def _named(cls, headers: SecretStr | None) -> SecretStr | None:
-        """Each with a name; of what is encrypted nobody can tell."""
+        """Require a name for each header; an encrypted value is not checked."""
         text = headers.get_secret_value() if headers else ENCRYPTED
         if text != ENCRYPTED and not all(pair.partition("=")[0].strip() and "=" in pair for pair in text.split(",")):
             raise ValueError("headers are name=value, several with commas between them")

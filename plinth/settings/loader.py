@@ -1,4 +1,4 @@
-"""Reading one environment: from its file for the command line, from Pulumi's config inside a program."""
+"""Loading one environment's settings: from its file for the command line, from Pulumi's config inside a program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMESPACE = "plinth"
 
 
 def project_root() -> Path:
-    """The directory of Pulumi.yaml: the working directory or the nearest one above it."""
+    """Return the directory of Pulumi.yaml: the working directory or the nearest one above it."""
     here = Path.cwd()
     for directory in (here, *here.parents):
         if (directory / "Pulumi.yaml").is_file() and (directory / "stacks").is_dir():
@@ -33,7 +33,7 @@ def project_root() -> Path:
 
 
 def settings_file(root: Path, env: str) -> Path:
-    """Where an environment's settings are; refuses one that does not exist, naming those that do."""
+    """Return the path of an environment's settings; refuses one that does not exist, and lists the existing ones."""
     refuse_name(root, env)
     path = root / "stacks" / f"Pulumi.{env}.yaml"
     if not path.is_file():
@@ -43,7 +43,7 @@ def settings_file(root: Path, env: str) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The `config:` mapping of a Pulumi stack file, keys as written."""
+    """Return the `config:` mapping of a Pulumi stack file, keys as written."""
     document = read_yaml(path) or {}
     config = document.get("config") if isinstance(document, dict) else None
     if not isinstance(config, dict):
@@ -52,7 +52,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def load_settings(root: Path, env: str) -> Settings:
-    """One environment's settings, with encrypted values left as :data:`ENCRYPTED`."""
+    """Load one environment's settings, with encrypted values left as :data:`ENCRYPTED`."""
     path = settings_file(root, env)
     config = read_config(path)
     stray = [key for key in config if not key.startswith((f"{NAMESPACE}:", "pulumi:", "docker:", "kubernetes:"))]
@@ -62,13 +62,13 @@ def load_settings(root: Path, env: str) -> Settings:
 
 
 def settings_of_program(config: Mapping[str, str], root: Path | None = None) -> Settings:
-    """Settings from Pulumi's runtime config (full keys, values as text or JSON), secrets decrypted."""
+    """Return the settings in Pulumi's runtime config (full keys, values as text or JSON), with secrets decrypted."""
     values = {key: _decode(value) for key, value in _own_keys(config).items()}
     return parse(values, source="Pulumi's config", root=root)
 
 
 def parse(values: Mapping[str, Any], *, source: str, root: Path | None = None) -> Settings:
-    """Validate settings; an error names the source, the key and what is allowed.
+    """Validate settings; an error names the source, the key and the allowed values.
 
     With ``root``, the project's directory, their paths are absolute.
     """
@@ -79,7 +79,7 @@ def parse(values: Mapping[str, Any], *, source: str, root: Path | None = None) -
 
 
 def refuse_value(key: str, value: Any) -> None:
-    """Raise :class:`UserError` for a value that one setting cannot have, such as `postgres.databases[0].password`."""
+    """Raise :class:`UserError` for the invalid value of one setting, such as `postgres.databases[0].password`."""
     parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
     values: Any = value
     for part in reversed(parts):
@@ -94,7 +94,7 @@ def refuse_value(key: str, value: Any) -> None:
 
 
 def stack_schema() -> dict[str, Any]:
-    """The JSON schema of a stack file, so that an editor completes and checks it."""
+    """Return the JSON schema of a stack file, for completion and checks in an editor."""
     settings = _encrypted(Settings.model_json_schema())
     keys = {f"{NAMESPACE}:{name}": schema for name, schema in settings["properties"].items()}
     return {
@@ -108,7 +108,7 @@ def stack_schema() -> dict[str, Any]:
 
 
 def _encrypted(node: Any) -> Any:
-    """A schema in which a secret is what Pulumi makes of it in a file."""
+    """Return a schema in which each secret has the form that Pulumi gives it in a file."""
     if isinstance(node, list):
         return [_encrypted(inner) for inner in node]
     if not isinstance(node, dict):
@@ -153,7 +153,7 @@ def _sentence(error: Any) -> str:
         return f"unknown key {key}; {hint}allowed here: {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{key} is missing; set it"
-    # The login of a URL is not what is asked for, and may be a password.
+    # A URL has no place for a login here, and the login may hold a password.
     shown = "a value that is not shown" if is_secret(path) else re.sub(r"://.*@", "://***@", repr(error["input"]))
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]}, got {shown}"

@@ -1,4 +1,4 @@
-"""What watches the stack, and the targets that it is held to."""
+"""The monitoring of the stack, and its latency targets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WebPassword = Annotated[SecretStr, AfterValidator(_is_web_password)]
 
 
 class Prometheus(Model):
-    """Prometheus and how long it keeps what it scraped."""
+    """Prometheus and how long it retains what it scraped."""
 
     enabled: bool = True
     port: Port = 9090
@@ -34,7 +34,7 @@ class Prometheus(Model):
 
 
 class Alertmanager(Model):
-    """Alertmanager; without a webhook alerts stay in its own page."""
+    """Alertmanager; without a webhook alerts are shown only in its own page."""
 
     enabled: bool = True
     port: Port = 9093
@@ -57,7 +57,7 @@ class Alertmanager(Model):
 
 
 class Grafana(Model):
-    """Grafana, run where a binary or an image of it exists; else reported as left out."""
+    """Grafana, run where a binary or an image of it exists; else reported as skipped."""
 
     enabled: bool = True
     port: Port = 3000
@@ -69,7 +69,7 @@ class Grafana(Model):
 
 
 class Loki(Model):
-    """Loki and Fluent Bit, which brings it what every service prints, and Qdrant's audit log; off unless asked for."""
+    """Loki and Fluent Bit, which collects every service's output and Qdrant's audit log; off by default."""
 
     enabled: bool = False
     port: Port = 3100
@@ -79,7 +79,7 @@ class Loki(Model):
 
 
 class Exporters(Model):
-    """Prometheus exporters for what does not speak its format."""
+    """Prometheus exporters for services that do not serve metrics in its format."""
 
     enabled: bool = True
     node_port: Port = 9100
@@ -89,7 +89,7 @@ class Exporters(Model):
 
 
 class Monitoring(Model):
-    """What watches the stack."""
+    """The monitoring of the stack."""
 
     prometheus: Prometheus = Prometheus()
     alertmanager: Alertmanager = Alertmanager()
@@ -103,6 +103,6 @@ class Monitoring(Model):
 
 
 class Slo(Model):
-    """Where the latency targets are."""
+    """The file of the latency targets."""
 
     file: ProjectPath = Field("load/slo.yaml", description="Relative to the project.")

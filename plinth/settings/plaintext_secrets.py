@@ -1,4 +1,4 @@
-"""Secrets that a stack file holds in the clear: finding and refusing them."""
+"""Secrets that a stack file holds in plain text: detected and refused."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from plinth.settings.secret_keys import is_secret
 
 
 def in_the_clear(config: Mapping[str, Any]) -> Iterator[str]:
-    """The secrets that a stack file's `config:` spells out, by their keys."""
+    """Yield the keys of the secrets that a stack file's `config:` holds in plain text."""
     for name, value in config.items():
         yield from (key for key in _spelled(value, name.removeprefix(f"{NAMESPACE}:")) if is_secret(key))
 
 
 def refuse_plain(root: Path, env: str) -> None:
-    """Raise :class:`UserError` where an environment's file holds a secret in the clear.
+    """Raise :class:`UserError` where an environment's file holds a secret in plain text.
 
-    Whoever reads the repository would read it, and Pulumi would keep it so in its history.
+    Every reader of the repository would see it, and Pulumi would keep it in plain text in its history.
     """
     path = settings_file(root, env)
     found = list(in_the_clear(read_config(path)))

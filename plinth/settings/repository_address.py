@@ -1,10 +1,10 @@
-"""Addresses of restic repositories, and the secrets that people put into them: found, hidden, refused.
+"""Addresses of restic repositories, and secrets in them: detected, masked, refused.
 
     /srv/backups, local:/srv/backups, sftp:user@host:/srv/backups, sftp://user@host:22//srv/backups
     rest:https://[USER:PASSWORD@]host:8000/name, s3:https://host/bucket/prefix, s3:[KEY:SECRET@]host/bucket
     b2:bucket:prefix, azure:container:/, gs:bucket:/, swift:container:/, rclone:remote[,pass=SECRET]:path
 
-restic takes a login from the address for `rest:` alone, but prints and stores what it was given of every kind.
+restic reads a login from the address for `rest:` alone, but prints and stores the whole address of every kind.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _QUERY = re.compile(r"\?.*")
 
 
 def masked(address: str) -> str:
-    """The address for people: `***` for a login, for rclone's options and for a query."""
+    """Return the address for display: `***` for a login, for rclone's options and for a query."""
     span = _secret(address)
     return address if span is None else f"{address[: span[0]]}{HIDDEN}{address[span[1] :]}"
 
 
 def holds_secret(address: str) -> bool:
-    """Whether an address has a login, a key, a token or options in it; a user of sftp is none."""
+    """Return whether an address holds a login, a key, a token or options; the user of sftp is not a secret."""
     return _secret(address) is not None
 
 
 def directory(address: str) -> str | None:
-    """The path of a repository in a directory; None for one on a server."""
+    """Return the path of a repository in a directory; None for a repository on a server."""
     kind = _KIND.match(address)
     if kind:
         return address[kind.end() :] if kind[1] == "local" else None
@@ -42,13 +42,13 @@ def directory(address: str) -> str | None:
 
 
 def anchored(address: str, root: Path) -> str:
-    """The address with a directory's path from ``root`` on, `~` expanded; raises RuntimeError for nobody's `~name`."""
+    """Return the address, a directory's path made absolute from ``root``; raises RuntimeError for unknown `~name`."""
     path = directory(address)
     return address if path is None else str(root / Path(path).expanduser())
 
 
 def login_in(address: str) -> str | None:
-    """What :func:`masked` hides of an address."""
+    """Return the part of an address that :func:`masked` hides."""
     span = _secret(address)
     return None if span is None else address[span[0] : span[1]]
 
@@ -74,7 +74,7 @@ _SERVER = re.compile(r"^(?:s3:(?:(https?):)?(?://)?|rest:(https?)://)([^/@]+)")
 
 
 def server(location: str) -> str | None:
-    """The URL of the server that a repository is on; None for one in a directory, and for what speaks no HTTP."""
+    """Return the URL of a repository's server; None for a directory, and for a protocol other than HTTP."""
     login = login_in(location)
     found = _SERVER.match(location.replace(f"{login}@", "") if login else location)
     return f"{found[1] or found[2] or 'https'}://{found[3]}" if found else None

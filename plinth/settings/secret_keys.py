@@ -1,4 +1,4 @@
-"""Which settings are secret, by their keys."""
+"""The keys of the settings that are secret."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from plinth.settings import Settings
 
 @cache
 def secret_keys() -> frozenset[str]:
-    """Every setting that is a secret, an entry of a list as `[]`: `postgres.databases[].password`."""
+    """Return every setting that is a secret, an entry of a list as `[]`: `postgres.databases[].password`."""
     schema = Settings.model_json_schema()
     return frozenset(_secret(schema, schema["$defs"], ""))
 
 
 def is_secret(key: str) -> bool:
-    """Whether a setting such as `postgres.databases[0].password` is one."""
+    """Return whether a setting such as `postgres.databases[0].password` is a secret."""
     return re.sub(r"\[\d+\]", "[]", key) in secret_keys()
 
 

@@ -1,4 +1,4 @@
-"""The stores, and what Qdrant holds."""
+"""The stores, and Qdrant's collections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Version = Annotated[str, StringConstraints(pattern=r"^v?\d+\.\d+(\.\d+)?$")]
 
 
 class Tls(Model):
-    """TLS on every port. Files are PEM, relative to the project; `{}` has certificates issued by an own authority."""
+    """TLS on every port. Files are PEM, relative to the project; `{}` has certificates of the environment's own CA."""
 
     cert: ProjectPath | None = Field(
         None, description="The server's certificate; issued by an own authority when absent."
@@ -33,7 +33,7 @@ class Tls(Model):
 
     @property
     def names_signer(self) -> bool:
-        """Whether clients have a file of who signed it; else the machine's authorities did."""
+        """Whether clients need a CA certificate file; false where the system trust store verifies the server."""
         return self.cert is None or self.ca_cert is not None
 
 
@@ -79,7 +79,7 @@ class Qdrant(Model):
 
 
 class Collections(Model):
-    """Which collection files an environment takes, and what it changes in them."""
+    """The collection files that an environment uses, and its overrides of them."""
 
     directory: ProjectPath = Field("config/collections", description="Relative to the project.")
     only: tuple[str, ...] | None = Field(None, description="Names to take; all when absent.")
@@ -130,7 +130,7 @@ class Redis(Model):
 
 
 class Neo4j(Model):
-    """Neo4j 5, off unless asked for (S1-02)."""
+    """Neo4j 5, off by default (S1-02)."""
 
     enabled: bool = False
     http_port: Port = 7474

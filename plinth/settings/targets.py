@@ -1,4 +1,4 @@
-"""Where an environment runs."""
+"""The targets, and their settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plinth.settings.base import Model, ProjectPath
 
 
 class TargetName(StrEnum):
-    """Where an environment runs."""
+    """The platform that an environment runs on."""
 
     local = "local"
     docker = "docker"
@@ -45,7 +45,7 @@ class Docker(Model):
 
 
 class Managed(Model):
-    """Stores that someone else runs: named here, they are used and not deployed.
+    """Externally managed stores: those named here are used and not deployed.
 
     Their passwords are set in plinth:qdrant, plinth:postgres and plinth:redis.
     """

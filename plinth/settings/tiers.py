@@ -1,4 +1,4 @@
-"""Tiers: one word that sets limits, volumes and tuning together (S1-11)."""
+"""Tiers: one name that sets limits, volumes and tuning together (S1-11)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Tier(StrEnum):
-    """How big an environment is."""
+    """The size of an environment."""
 
     small = "small"
     medium = "medium"
@@ -16,7 +16,7 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True)
 class Size:
-    """What a tier gives to Qdrant, and what the other services take beside it.
+    """A tier's resources for Qdrant, and those of the other services in addition.
 
     CPUs are cores, memory is MiB, disk is GiB.
     """

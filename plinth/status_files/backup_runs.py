@@ -1,4 +1,4 @@
-"""What backups leave behind for monitoring: one small JSON file, written by them and read by the exporter.
+"""The status of backups for monitoring: one small JSON file, written by backups and read by the exporter.
 
     {"version": 1,
      "backup": {"attempted_at": 1795249337.0, "succeeded_at": 1795249337.0, "result": "ok", "duration_s": 12.5,
@@ -29,7 +29,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class StateUnreadable(UserError):
-    """The file is there and cannot be taken as a state."""
+    """The status file exists and cannot be parsed."""
 
 
 class Run(BaseModel):
@@ -57,7 +57,7 @@ class State(BaseModel):
     drill: Run | None = None
 
     def ahead(self, now: float) -> dict[Kind, float]:
-        """The kinds that have a moment ahead of the clock, each with its last."""
+        """Return the kinds that have a time ahead of the clock, each with its latest."""
         found: dict[Kind, float] = {}
         for kind in KINDS:
             run: Run | None = getattr(self, kind)
@@ -67,7 +67,7 @@ class State(BaseModel):
         return found
 
     def as_of(self, now: float) -> State:
-        """The state without moments ahead of the clock: a run that has no other never was."""
+        """Return the status without times ahead of the clock; a run that has no other time is dropped."""
         return self.model_copy(update={kind: _as_of(getattr(self, kind), now) for kind in self.ahead(now)})
 
 
@@ -81,7 +81,7 @@ def _as_of(run: Run, now: float) -> Run | None:
 
 
 def read(path: Path) -> State:
-    """The state; an empty one where no file is yet. Raises :class:`StateUnreadable`."""
+    """Read the status file; empty when the file is missing. Raises :class:`StateUnreadable`."""
     try:
         with beneath.read(path.parent, path.name) as file:
             return parse(file.read(LARGEST), str(path))
@@ -92,7 +92,7 @@ def read(path: Path) -> State:
 
 
 def parse(text: bytes, where: str) -> State:
-    """The state that a file holds; raises :class:`StateUnreadable` with ``where`` it is."""
+    """Parse the content of a status file; raises :class:`StateUnreadable` naming ``where``, its source."""
     try:
         return State.model_validate_json(text)
     except ValidationError as error:
@@ -104,7 +104,7 @@ def _unreadable(where: str, reason: str | None) -> StateUnreadable:
 
 
 def record(path: Path, kind: Kind, run: Run) -> None:
-    """Keep a run's result, whole or not at all; the time of the last success stays when this one failed."""
+    """Write a run's result atomically; the time of the last success stays when this run failed."""
     try:
         state = read(path)
     except StateUnreadable:

@@ -1,10 +1,10 @@
-"""What the command line did to an environment, left for the exporter: the last deploy, and the last load run.
+"""Events of an environment, written by the command line for the exporter: the last deploy, and the last load run.
 
     {"version": 1, "deployed_at": 1795249337.0,
      "load": {"at": 1795249400.0, "verdict": "pass", "recall": 0.99,
               "operations": {"search": {"p95_ms": 4.2, "p99_ms": 6.6, "target_ms": 50.0, "rps": 22.5, "errors": 0}}}}
 
-Dashboards mark both on every graph. On another machine than the exporter's there are no marks.
+Dashboards mark both on every graph. There are no marks when the command ran on another machine than the exporter.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Marks(BaseModel):
 
 
 def read(path: Path, now: float | None = None) -> Marks:
-    """The marks; none where the file is missing or damaged, or ahead of the clock: they are only a help to the eye."""
+    """Read the events; empty where the file is missing, damaged or ahead of the clock: they only annotate graphs."""
     now = time.time() if now is None else now
     try:
         marks = Marks.model_validate_json(path.read_bytes())
@@ -70,12 +70,12 @@ def read(path: Path, now: float | None = None) -> Marks:
 
 
 def mark_deploy(path: Path) -> None:
-    """Remember that a deploy ended now."""
+    """Record that a deploy ended now."""
     _write(path, read(path).model_copy(update={"deployed_at": time.time()}))
 
 
 def mark_load(path: Path, report: Mapping[str, Any]) -> None:
-    """Remember a load run by its report (`plinth load --json`)."""
+    """Record a load run by its report (`plinth load --json`)."""
     run = LoadRun(
         at=time.time(),
         verdict=report["verdict"],
@@ -86,7 +86,7 @@ def mark_load(path: Path, report: Mapping[str, Any]) -> None:
 
 
 def families(marks: Marks) -> Iterator[Metric]:
-    """The metrics; of what never happened there are none."""
+    """Yield the metrics of the recorded events."""
     if marks.deployed_at is not None:
         yield GaugeMetricFamily(
             "plinth_last_deploy_timestamp_seconds", "When `up` last ended.", value=marks.deployed_at
@@ -115,6 +115,6 @@ def families(marks: Marks) -> Iterator[Metric]:
 
 
 def _write(path: Path, marks: Marks) -> None:
-    # Only where an exporter keeps its state: elsewhere nobody would read it.
+    # Only in the directory of an exporter: elsewhere no program would read it.
     if path.parent.is_dir():
         write_whole(path, marks.model_dump_json(indent=2, exclude_none=True), READABLE)

@@ -1,1 +1,1 @@
-"""Backups, and what they leave behind for monitoring."""
+"""Back up and restore the stores, and record each run for monitoring."""

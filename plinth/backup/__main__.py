@@ -1,4 +1,4 @@
-"""`python -m plinth.backup --config FILE COMMAND`: what the schedule's service and other schedulers run."""
+"""The command `python -m plinth.backup --config FILE COMMAND`, which the backup scheduler and other schedulers run."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ COMMANDS = {
     "restore": "restore a set into the stores that it came from: all of it, or what is named",
     "schedule": "run backups, checks and drills by schedule until stopped",
 }
-# What starts throw-away stores.
+# Commands that start temporary stores.
 STARTING = ("drill", "restore", "schedule")
 EVERY = {"verify": "every set", "check": "read all of the data, and not this week's part"}
-# A person waits for a list; and one who restores has not asked for the set that is being taken just now.
+# A person waits for a list, and a restore does not need the set that is being written now.
 WAIT = "how long another run is waited for (3600); a list and a restore begin at once or not at all"
 PROGRESS = ("log", "plain", "none")
-# What reads one set.
+# Commands that read one set.
 OF_A_SET = ("verify", "drill", "restore")
 SNAPSHOT = "a set by the beginning of its id; the newest otherwise"
 
 
 def main() -> None:
-    """Run one command; exit 0 yes, 1 no, 2 wrong use."""
+    """Run one command. Exit 0 for success, 1 for failure, 2 for wrong use."""
     given = parser().parse_args()
     log_lines()
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # What was begun is cleaned up: throw-away instances would outlive this otherwise.
+    # Clean up what was started: temporary instances would outlive this process otherwise.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if given.launcher is not None:
         launcher.use(given.launcher)
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What may be asked."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(prog="python -m plinth.backup")
     made.add_argument("--config", type=Path, required=True)
     made.add_argument("--json", action="store_true", help="print JSON on standard output, and progress on stderr")
@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     for name, what in COMMANDS.items():
         command = commands.add_parser(name, help=what, description=what)
         if name in OF_A_SET:
-            # After the command too, where `restore --help` looks for it.
+            # Accept it after the command too, where `restore --help` lists it.
             command.add_argument("--snapshot", default=argparse.SUPPRESS, help=SNAPSHOT)
         if name == "restore":
             _add_wish(command)
@@ -111,7 +111,7 @@ def _say(progress: str) -> Say:
 def _run(
     config: Config, command: str, snapshot: str | None, wait_s: float, say: Say, *, every: bool, as_json: bool
 ) -> int:
-    # Not where root only starts another: they are slow to import, and are not root's to have.
+    # Not imported where root only starts another process: they are slow to import, and root does not need them.
     from plinth.backup import drill, inspection, output, scheduler
     from plinth.backup import run as backup_run
 

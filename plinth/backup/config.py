@@ -1,4 +1,4 @@
-"""The configuration of backups: one YAML file. Secrets are paths of files that only their reader can open."""
+"""The configuration of backups: one YAML file. Secrets are given as paths of files that only their reader can open."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Model(BaseModel):
 
 
 class Repository(_Model):
-    """The restic repository, and what opens it."""
+    """The restic repository, with its password and credentials."""
 
     location: str = Field(description="A directory, or what restic takes with -r: s3:https://host/bucket/prefix ...")
     password_file: Path
@@ -32,7 +32,7 @@ class Repository(_Model):
 
 
 class QdrantStore(_Model):
-    """Every node of Qdrant by its REST address: a shard is taken where it lies."""
+    """Every node of Qdrant by its REST address: a shard is backed up from the node that holds it."""
 
     urls: tuple[str, ...] = Field(min_length=1)
     api_key_file: Path | None = None
@@ -43,7 +43,7 @@ class QdrantStore(_Model):
 
 
 class PostgresStore(_Model):
-    """A Postgres server, by its superuser."""
+    """A Postgres server, with the login of its superuser."""
 
     host: str
     port: int
@@ -63,7 +63,7 @@ class RedisStore(_Model):
 
 
 class Neo4jStore(_Model):
-    """A Neo4j server, by Bolt."""
+    """A Neo4j server, reached over Bolt."""
 
     host: str
     port: int
@@ -72,20 +72,20 @@ class Neo4jStore(_Model):
 
 
 class GrafanaStore(_Model):
-    """Grafana's own database: an SQLite file."""
+    """The database of Grafana: an SQLite file."""
 
     database: Path
 
 
 class LentGrafana(_Model):
-    """The same database, from who lends a copy of it (:mod:`plinth.grafana_snapshot.server`)."""
+    """The database of Grafana, fetched from its snapshot server (:mod:`plinth.grafana_snapshot.server`)."""
 
     url: str
     password_file: Path
 
 
 class Keep(_Model):
-    """How many sets of each age are kept."""
+    """How many sets of each age are retained."""
 
     daily: int = Field(7, ge=1)
     weekly: int = Field(4, ge=0)
@@ -93,7 +93,7 @@ class Keep(_Model):
 
 
 class Schedule(_Model):
-    """When, as cron expressions in UTC. ``check_parts``: so many checks in a row read every byte once."""
+    """The cron expressions of each job, in UTC. ``check_parts`` checks in a row read every byte once."""
 
     backup: Cron = "0 3 * * *"
     check: Cron = "0 4 * * 6"
@@ -102,14 +102,14 @@ class Schedule(_Model):
 
 
 class Listen(_Model):
-    """Where the schedule says that it is alive."""
+    """The address at which the scheduler serves its liveness."""
 
     host: str
     port: int
 
 
 class Stores(_Model):
-    """Where an environment's stores are: what a restore needs of the one that it goes into."""
+    """The stores of an environment: what a restore needs to know of its target."""
 
     qdrant: QdrantStore | None = None
     postgres: PostgresStore | None = None
@@ -120,7 +120,7 @@ class Stores(_Model):
 
 
 class Config(Stores):
-    """The whole file."""
+    """The whole configuration file."""
 
     name: str = Field("plinth", pattern=NAME, description="What its sets are called in the repository.")
     directory: Path = Field(description="The backups' own: staging, cache, lock. On a disk, with room for a copy.")
@@ -135,10 +135,10 @@ class Config(Stores):
 
 
 def load_config(path: Path) -> Config:
-    """Read the file; raises :class:`UserError` naming the key that is wrong."""
+    """Read the file. Raises :class:`UserError` with the name of the key that is wrong."""
     return load(path, Config)
 
 
 def secret(path: Path | None) -> str | None:
-    """What a secret's file holds; None without a file."""
+    """Return the content of a secret's file, or None without a file."""
     return None if path is None else read_secret(path)

@@ -1,4 +1,4 @@
-"""Room on disk, asked for before anything is begun: by the sizes that are known, and a margin for what is not."""
+"""Check the free disk space before a job starts: the known sizes, and a margin for the unknown ones."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import Any
 from plinth.backup.manifest import Collection, DatabasePart, Manifest
 from plinth.backup.session import BackupError
 
-# For what grows meanwhile, and for the packs and the index that restic holds.
+# For data that grows during the job, and for the packs and the index of restic.
 SHARE, SPARE = 1.1, 32 << 20
-# What a database takes for each byte of its dump, where the set does not say: its indexes are not in the dump.
+# Bytes of a database per byte of its dump, where the set does not say: indexes are not in the dump.
 UNPACKED = 2
-# A snapshot is fetched, put where the engine finds it, and unpacked there.
+# A snapshot is fetched, copied to where Qdrant reads it, and unpacked there.
 COPIES = 3
-# A throw-away Postgres with nothing in it, and its log.
+# An empty temporary Postgres and its WAL.
 EMPTY_POSTGRES = 96 << 20
-# What a Neo4j takes for each byte of its lines, with its log.
+# Bytes of a Neo4j per byte of its JSON lines, with its log.
 GRAPH = 3
 _BYTES = {"float16": 2, "uint8": 1}
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk by its number, and the bytes that are free on it."""
+    """A disk by its device number, and the bytes that are free on it."""
 
     number: int
     free: int
 
 
 def require(what: str, needs: Mapping[Path, int]) -> None:
-    """Raise :class:`BackupError` where a disk lacks the bytes that its directories are to take."""
+    """Raise :class:`BackupError` where a disk has fewer free bytes than its directories need."""
     if said := refusal(what, needs, {path: disk(path) for path in needs}):
         raise BackupError(said)
 
 
 def refusal(what: str, needs: Mapping[Path, int], disks: Mapping[Path, Disk]) -> str | None:
-    """A sentence for the first disk that lacks room; directories on one disk add up."""
+    """Return a message for the first disk with too little free space, or None. Directories on one disk add up."""
     for first in needs:
         shared = [path for path in needs if disks[path].number == disks[first].number]
         needed, free = int(sum(needs[path] for path in shared) * SHARE) + SPARE, disks[first].free
@@ -52,21 +52,21 @@ def refusal(what: str, needs: Mapping[Path, int], disks: Mapping[Path, Disk]) ->
 
 
 def disk(path: Path) -> Disk:
-    """The disk of a directory, which need not exist yet."""
+    """Return the disk of a directory, which need not exist yet."""
     there = next(each for each in (path, *path.parents) if each.exists())
     return Disk(there.stat().st_dev, shutil.disk_usage(there).free)
 
 
 def vectors(described: Mapping[str, Any], points: int) -> int:
-    """The bytes that the vectors of so many points take at least: every point has the vector without a name."""
+    """Return the least bytes that the vectors of so many points take. Every point has the vector without a name."""
     wanted = described["config"]["params"].get("vectors") or {}
     return points * int(wanted["size"]) * _BYTES.get(str(wanted.get("datatype")), 4) if "size" in wanted else 0
 
 
 def of_collection(described: Mapping[str, Any], saved: Collection | None, size: int) -> int:
-    """The bytes that a collection will take in a set, at least: ``size`` is what it took when it was ``saved``.
+    """Estimate the least bytes that a collection takes in a set; ``size`` is what it took when it was ``saved``.
 
-    The logs that each shard keeps do not grow with the points, so what is new counts by its vectors alone.
+    The logs that each shard keeps do not grow with the points, so new points count by their vectors alone.
     """
     points = int(described.get("points_count") or 0)
     known = saved.points.low if saved and saved.points else 0
@@ -74,17 +74,17 @@ def of_collection(described: Mapping[str, Any], saved: Collection | None, size: 
 
 
 def held(manifest: Manifest, collection: Collection) -> int:
-    """The bytes of a collection's files in a set."""
+    """Return the bytes of a collection's files in a set."""
     return sum(manifest.piece(shard.path).size for shard in collection.shards)
 
 
 def unpacked(manifest: Manifest, database: DatabasePart) -> int:
-    """The bytes that a database takes in a server."""
+    """Return the bytes that a database takes in a server."""
     return database.live_bytes or UNPACKED * manifest.piece(database.path).size
 
 
 def graph(manifest: Manifest) -> int:
-    """The bytes that the set's Neo4j takes in a server."""
+    """Return the bytes that the Neo4j of a set takes in a server."""
     part = manifest.neo4j
     return GRAPH * sum(manifest.piece(path).size for path in (part.nodes_path, part.relationships_path)) if part else 0
 
@@ -96,9 +96,10 @@ def of_backup(
     last: Manifest | None,
     live: Mapping[str, Mapping[str, Any]],
 ) -> dict[Path, int]:
-    """What a backup takes: ``live`` are the answers of `GET /collections/{name}` by name, ``last`` is the set before.
+    """Return the bytes that a backup needs, by directory.
 
-    Qdrant makes a snapshot beside its data before it is fetched: ``snapshots``, where that is on this machine.
+    ``live`` are the answers of `GET /collections/{name}` by name, ``last`` is the previous set. Qdrant writes a
+    snapshot next to its data before it is downloaded: ``snapshots`` is that directory where it is on this machine.
     """
     before = {saved.name: saved for saved in last.qdrant.collections} if last and last.qdrant else {}
     sizes = []
@@ -116,7 +117,7 @@ def of_backup(
 
 
 def of_drill(scratch: Path, manifest: Manifest) -> dict[Path, int]:
-    """What a drill takes at its fullest: one database or one collection at a time, and the small stores beside it."""
+    """Return the bytes that a drill needs at most: one database or one collection at a time, and the small stores."""
     databases = manifest.postgres.databases if manifest.postgres else ()
     collections = manifest.qdrant.collections if manifest.qdrant else ()
     fullest = [
@@ -137,9 +138,10 @@ def of_restore(
     *,
     twice: bool,
 ) -> dict[Path, int]:
-    """What a restore takes: the set's files where they are fetched, and what they become in ``data`` where it is here.
+    """Return the bytes that a restore needs, by directory.
 
-    A collection that takes the place of a live one is there ``twice`` for a while.
+    They are the files of the set where they are fetched, and the restored data in ``data`` where that is on this
+    machine. A collection that replaces a live one takes its space ``twice`` for a while.
     """
     needs = {fetched: sum(manifest.piece(path).size for path in paths)}
     if data:

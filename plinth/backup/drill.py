@@ -1,7 +1,7 @@
-"""The drill: the newest set into throw-away instances, compared with what was saved. A checksum is no drill.
+"""The restore drill: the newest set is restored into temporary instances and compared with what was saved.
 
-What it restores into is this machine's own: a real qdrant or the embedded engine, Postgres, Redis. A store whose
-program is not here fails the drill; but for Neo4j, which few machines have: its files are read, and it is said.
+The instances are programs of this machine: a real qdrant or the embedded engine, Postgres, Redis. A store whose program
+is not installed fails the drill, except Neo4j, which few machines have: its files are read, and the result says so.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from plinth.system import beneath
 
 @dataclass(frozen=True)
 class Drilled:
-    """A drill: seconds from nothing to compared data by store, and what was not as it was saved."""
+    """The result of a drill: seconds of each store from empty to compared, and each difference from the saved data."""
 
     snapshot: Snapshot
     manifest: Manifest
@@ -57,21 +57,21 @@ class Drilled:
 
     @property
     def result(self) -> Result:
-        """`ok` when every store of a complete set came back as it was."""
+        """Return `ok` when every store of a complete set came back as it was saved."""
         return "failed" if any(self.problems.values()) else "ok" if self.manifest.complete else "incomplete"
 
     def result_of(self, store: str) -> Result:
-        """Of one store; `incomplete` where only its files were read."""
+        """Return the result of one store, `incomplete` where only its files were read."""
         return "failed" if self.problems[store] else "incomplete" if store in self.unproven else "ok"
 
     @property
     def told(self) -> dict[str, tuple[str, ...]]:
-        """What is to be said of each store: what was not as it was saved, or is not proven."""
+        """Return the messages of each store: what differs from the saved data, and what is untested."""
         return {s: said or tuple(filter(None, (self.unproven.get(s),))) for s, said in self.problems.items()}
 
 
 class Drill:
-    """One set, restored store by store into instances that end with it."""
+    """A drill of one set, restored store by store into temporary instances."""
 
     def __init__(self, work: Work, restic: Restic, snapshot: Snapshot, manifest: Manifest) -> None:
         self._work, self._restic, self._snapshot, self._manifest = work, restic, snapshot, manifest
@@ -79,7 +79,7 @@ class Drill:
         self.unproven: dict[str, str] = {}
 
     def stores(self) -> dict[str, Callable[[], list[str]]]:
-        """What is in the set, by store."""
+        """Return the restore of each store in the set, by the name of the store."""
         known = self._manifest
         found: dict[str, Callable[[], list[str]]] = {}
         if known.postgres:
@@ -95,7 +95,7 @@ class Drill:
         return found
 
     def fetch(self, path: str) -> tuple[Path, Piece]:
-        """A file of the set, compared with its checksum."""
+        """Fetch a file of the set and compare it with its checksum."""
         piece = self._manifest.piece(path)
         fetched = self._work.scratch / "set"
         with beneath.create(fetched, path) as file:
@@ -179,7 +179,7 @@ class Drill:
 
 
 def run(config: Config, say: Say, wanted: str | None = None, *, wait_s: float = 0.0) -> Drilled:
-    """Drill the newest complete set, or the one named; the result goes to the state's file."""
+    """Drill the newest complete set, or the one named, and record the result in the status file."""
     with working(config, say, wait_s=wait_s) as work:
         began_at, began = time.time(), time.monotonic()
         try:

@@ -1,4 +1,4 @@
-"""The configuration of backups for a deployed environment, from its settings and outputs."""
+"""Build the backup configuration of a deployed environment from its settings and outputs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def require_backups(env: str, outputs: Mapping[str, Any]) -> None:
 def config_of(
     settings: Settings, outputs: Mapping[str, Any], home: Home, revision: str | None = None
 ) -> Iterator[Config]:
-    """The configuration of an environment that has backups; the files of its secrets are gone after the block."""
+    """Yield the configuration of an environment that has backups.
+
+    The files of its secrets are removed after the block.
+    """
     with _secrets() as secrets:
         about = outputs["backup"]
         keys = {
@@ -78,21 +81,24 @@ def config_of(
 
 @contextmanager
 def stores_of(settings: Settings, outputs: Mapping[str, Any], home: Home) -> Iterator[Stores]:
-    """An environment's stores, which need no backups of their own to be restored into; its secrets' files likewise."""
+    """Yield the stores of an environment as a target of restores.
+
+    It needs no backups of its own. The files of its secrets are removed after the block.
+    """
     with _secrets() as secrets:
         yield _stores(settings, outputs, home, secrets)
 
 
 @contextmanager
 def qdrant_of(settings: Settings, outputs: Mapping[str, Any], home: Home) -> Iterator[QdrantStore]:
-    """Every node of an environment's Qdrant."""
+    """Yield the connection settings of every node of an environment's Qdrant."""
     with _secrets() as secrets:
         yield _qdrant(outputs["qdrant"], settings, home, secrets)
 
 
 @contextmanager
 def written(model: Stores) -> Iterator[Path]:
-    """A configuration in a file, as `python -m plinth.backup` reads it, for as long as the block."""
+    """Write a configuration to a file that `python -m plinth.backup` reads, and remove it after the block."""
     with _secrets() as files:
         yield files.file(model.model_dump_json(exclude_none=True))
 
@@ -110,7 +116,7 @@ def _stores(settings: Settings, outputs: Mapping[str, Any], home: Home, secrets:
 
 @contextmanager
 def _secrets() -> Iterator[_Secrets]:
-    """Files of one secret each; root's are read by the account that makes the backups."""
+    """Yield a writer of secret files; files of root are readable by the account that runs the backups."""
     reader = group_of(ACCOUNT) if os.geteuid() == 0 else None
     with TemporaryDirectory(prefix="plinth-") as directory:
         if reader is not None:

@@ -1,4 +1,4 @@
-"""How old the last good backup may be, and how the last backup, check and drill read in `plinth status`."""
+"""How old the last good backup may be, and the last backup, check and drill as `plinth status` shows them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from cronsim import CronSim
 from plinth.status_files.backup_runs import KINDS, Kind, Run, State
 from plinth.system.timestamps import date
 
-# What a backup may take after it is due, on a schedule that is rarer than the promised age.
+# How long a backup may take after it is due, on a schedule that is rarer than the promised age.
 LATE_S = 7200.0
 
 
 @dataclass(frozen=True)
 class BackupStatus:
-    """What backups left behind; ``problem`` is a sentence where an environment is not ready because of them."""
+    """The last runs of the backup jobs. ``problem`` is a message where they make an environment not ready."""
 
     state: State
     problem: str | None = None
 
     def to_json(self, now: float | None = None) -> dict[str, Any]:
-        """The last backup, check and drill, each with its age in seconds; null for what never ran, or is ahead."""
+        """Return the last backup, check and drill with their ages in seconds.
+
+        The age is null for a job that never ran, and for a time in the future.
+        """
         moment = time.time() if now is None else now
         timely, ahead = self.state.as_of(moment), self.state.ahead(moment)
         runs: dict[str, Run | None] = {kind: getattr(timely, kind) for kind in KINDS}
@@ -36,7 +39,7 @@ class BackupStatus:
         }
 
     def rows(self, now: float | None = None) -> Iterator[tuple[str, str, str, str]]:
-        """Kind, result, age of the last good one, and what else is to be said."""
+        """Yield kind, result, age of the last good run and remarks of each job."""
         moment = time.time() if now is None else now
         timely, ahead = self.state.as_of(moment), self.state.ahead(moment)
         for kind in KINDS:
@@ -51,7 +54,7 @@ class BackupStatus:
 
 
 def problem(state: State, schedule: str, promised_h: float, now: float) -> str | None:
-    """Why an environment cannot rely on its backups; None where it can, and before the first one is due."""
+    """Return why an environment cannot rely on its backups; None where it can, and before the first one is due."""
     run, ahead = state.as_of(now).backup, state.ahead(now)
     if run is None:
         return _is_ahead("backup", ahead["backup"]) if "backup" in ahead else None
@@ -70,7 +73,7 @@ def _is_ahead(kind: Kind, at: float) -> str:
 
 
 def _age_s(run: Run, now: float) -> float | None:
-    """Seconds since the last good one; None where there is none."""
+    """Return the seconds since the last good run, or None without one."""
     return None if run.succeeded_at is None else round(max(now - run.succeeded_at, 0), 1)
 
 
@@ -79,7 +82,7 @@ def _old(at: float, now: float) -> str:
 
 
 def _length(seconds: float) -> str:
-    """A length of time in a unit that reads well."""
+    """Format a duration in a readable unit."""
     if seconds < 3600:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"

@@ -1,4 +1,4 @@
-"""What is in the repository, and whether it can be trusted: list, verify, check, prune."""
+"""List, verify, check and prune the sets of the repository."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from plinth.backup.run import newest
 from plinth.backup.session import BackupError, Say, Work, working
 from plinth.status_files.backup_runs import Run, record
 
-# How far the clocks of two machines may differ.
+# The largest clock difference between two machines.
 CLOCK_SKEW_S = 3600.0
 
 
 @dataclass(frozen=True)
 class Set:
-    """A set of the repository with its manifest; None where this version cannot read it."""
+    """A set of the repository with its manifest, which is None where this version cannot read it."""
 
     snapshot: Snapshot
     manifest: Manifest | None
@@ -30,7 +30,7 @@ class Set:
 
 @dataclass(frozen=True)
 class Verified:
-    """A set that was read whole; ``problems`` are sentences. Without a manifest there was nothing to compare with."""
+    """A set of which every byte was read. ``problems`` are messages. Without a manifest nothing was compared."""
 
     snapshot: Snapshot
     manifest: Manifest | None
@@ -39,7 +39,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class Checked:
-    """A check that found nothing wrong: it read one of so many parts of the data; ``packs`` is restic's word on it."""
+    """A check without findings, of one of ``parts`` parts of the data; ``packs`` is what restic reports as read."""
 
     part: int
     parts: int
@@ -47,14 +47,14 @@ class Checked:
 
     @property
     def share(self) -> str:
-        """What was read of the data."""
+        """Return how much of the data was read."""
         if self.parts == 1:
             return "all of the data was read"
         return f"part {self.part} of {self.parts} of the data was read{f' ({self.packs})' if self.packs else ''}"
 
 
 def sets(config: Config, say: Say) -> list[Set]:
-    """Every set, newest first."""
+    """Return every set, newest first."""
     with working(config, say) as work:
         restic = Restic(work)
         if not restic.is_there():
@@ -63,7 +63,7 @@ def sets(config: Config, say: Say) -> list[Set]:
 
 
 def manifest_of(restic: Restic, snapshot: Snapshot) -> Manifest:
-    """The manifest of a set."""
+    """Return the manifest of a set."""
     return parse(restic.manifest(snapshot), f"set {snapshot.short}")
 
 
@@ -101,7 +101,7 @@ def _verified(work: Work, restic: Restic, snapshot: Snapshot) -> Verified:
     pieces = [piece for piece in manifest.pieces if piece.path in listed]
     folders = sorted({piece.path.partition("/")[0] for piece in pieces if "/" in piece.path})
     digests: dict[str, str] = {}
-    # A folder that holds what it should is read from one start of restic.
+    # A folder with the expected content is read by one start of restic.
     for folder in folders if not wrong else ():
         work.say(f"reading {folder} of set {snapshot.short}")
         within = [piece for piece in pieces if piece.path.startswith(f"{folder}/")]
@@ -115,7 +115,10 @@ def _verified(work: Work, restic: Restic, snapshot: Snapshot) -> Verified:
 
 
 def check(config: Config, say: Say, *, wait_s: float = 0.0, every: bool = False) -> Checked:
-    """Check the repository, and read this week's part of its data or all; the result goes to the state's file."""
+    """Check the repository, and read this week's part of its data or all of it.
+
+    Record the result in the status file.
+    """
     with working(config, say, wait_s=wait_s) as work:
         began_at, began = time.time(), time.monotonic()
 
@@ -134,7 +137,7 @@ def check(config: Config, say: Say, *, wait_s: float = 0.0, every: bool = False)
 
 
 def prune(config: Config, say: Say, *, wait_s: float = 0.0) -> None:
-    """Let old sets go by the settings' retention, and free what no set needs."""
+    """Delete expired sets by the retention settings, and free the data that no set uses."""
     if config.append_only:
         raise BackupError(
             f"The repository of '{config.name}' is append-only: the environment's login deletes nothing; run `plinth "
@@ -150,7 +153,7 @@ def prune(config: Config, say: Say, *, wait_s: float = 0.0) -> None:
 
 
 def _refuse_future_sets(snapshots: Sequence[Snapshot]) -> None:
-    """Refuse where a set is dated ahead: retention counts from the newest, and would remove all the true ones."""
+    """Refuse sets with a future date: retention counts from the newest one, and would delete all the others."""
     ahead = [snapshot for snapshot in snapshots if snapshot.at > time.time() + CLOCK_SKEW_S]
     if ahead:
         when = datetime.fromtimestamp(ahead[-1].at, UTC)
@@ -161,7 +164,7 @@ def _refuse_future_sets(snapshots: Sequence[Snapshot]) -> None:
 
 
 def part_of(now: datetime, parts: int) -> int:
-    """Which part of the data a check reads: by the week, so that so many weeks read everything."""
+    """Return the part of the data that a check reads: one each week, so that ``parts`` weeks read everything."""
     return now.isocalendar().week % parts + 1
 
 

@@ -1,4 +1,4 @@
-"""What a set holds: written last, so that a set without a manifest is none."""
+"""The manifest of a backup set. It is written last, so that a set without a manifest is not valid."""
 
 from __future__ import annotations
 
@@ -36,25 +36,26 @@ class _Model(BaseModel):
 
 
 class Range(_Model):
-    """A count before and after its part was taken; equal where nobody wrote meanwhile."""
+    """A count before and after its part was backed up; both are equal where nothing was written in between."""
 
     low: int
     high: int
 
     @classmethod
     def of(cls, *counts: int) -> Range:
-        """The range of some counts."""
+        """Return the range that spans these counts."""
         return cls(low=min(counts), high=max(counts))
 
     def holds(self, count: int) -> bool:
-        """Whether a restored count may be right."""
+        """Whether a restored count lies within the range."""
         return self.low <= count <= self.high
 
 
 class Piece(_Model):
-    """A file of the set: path relative to it, bytes, SHA-256.
+    """A file of the set: its path within the set, its bytes and its SHA-256.
 
-    ``data`` are the bytes outside of blocks of zeros, which is what a sparse file holds; None in sets that did not ask.
+    ``data`` are the bytes outside of blocks of zeros, which are the ones that a sparse file stores; None in sets that
+    do not record it.
     """
 
     path: AnyPath
@@ -64,7 +65,7 @@ class Piece(_Model):
 
 
 class Question(_Model):
-    """A search with its exact top-10. ``using`` is the vector's name, empty for the only one."""
+    """A search with its exact top 10. ``using`` is the name of the vector, empty for the only one."""
 
     using: str = ""
     query: Any
@@ -81,7 +82,7 @@ class Sample(_Model):
 
 
 class Shard(_Model):
-    """One shard: its id, shard key, the peer that it was taken from, its file, and when."""
+    """One shard: its id, shard key, the peer it was read from, its file, and the time."""
 
     id: int
     key: str | int | None = None
@@ -91,7 +92,7 @@ class Shard(_Model):
 
 
 def _described(answer: dict[str, Any]) -> dict[str, Any]:
-    """What a collection is made from needs its sections; where a shard was out of reach there is nothing."""
+    """Require the sections that a collection is created from; none are needed where a shard was unreachable."""
     fields = answer.get("payload_schema") or {}
     sections = answer.get("config", {"params": {}})
     if not isinstance(sections, dict) or not isinstance(sections.get("params"), dict):
@@ -106,9 +107,9 @@ def _described(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 class Collection(_Model):
-    """One collection, as it was. ``described`` is the answer of `GET /collections/{name}`.
+    """One collection as it was saved.
 
-    ``points`` is None where they could not be counted.
+    ``described`` is the answer of `GET /collections/{name}`. ``points`` is None where they could not be counted.
     """
 
     name: str = Field(min_length=1)
@@ -121,7 +122,7 @@ class Collection(_Model):
 
 
 class QdrantPart(_Model):
-    """What is in the set of Qdrant. ``engine`` says whose format the files have."""
+    """The Qdrant part of a set. ``engine`` names the server whose format the files have."""
 
     engine: Literal["server", "embedded"]
     version: str
@@ -137,12 +138,12 @@ def _postgres_name(name: str) -> str:
 
 
 PostgresName = Annotated[str, AfterValidator(_postgres_name)]
-# How the checksums of tables are made: by SQL over casts to text, or here from what COPY sends.
+# How the checksums of tables are computed: by SQL over casts to text, or by Plinth from the output of COPY.
 ChecksumKind = Literal["sql-md5", "copy-blake2b"]
 
 
 class Table(_Model):
-    """A table's rows, and a checksum over them that no order changes."""
+    """The row count of a table, and a checksum that does not depend on the order of the rows."""
 
     schema_name: str
     name: str
@@ -151,10 +152,10 @@ class Table(_Model):
 
 
 class DatabasePart(_Model):
-    """One database. ``settings`` are those of `ALTER DATABASE ... SET`, by role where it has one.
+    """One database. ``settings`` are those of `ALTER DATABASE ... SET`, by role where they belong to one.
 
-    ``live_bytes`` is what it took in its server; None in sets that did not ask. Sets without a ``checksum_kind`` were
-    made before there was another.
+    ``live_bytes`` is its size in the server; None in sets that do not record it. Sets without a ``checksum_kind`` were
+    written before a second kind existed.
     """
 
     name: PostgresName
@@ -172,7 +173,7 @@ class DatabasePart(_Model):
 
 
 class PostgresPart(_Model):
-    """What is in the set of Postgres."""
+    """The Postgres part of a set."""
 
     version: str
     globals_path: GlobalsPath
@@ -180,9 +181,9 @@ class PostgresPart(_Model):
 
 
 class RedisPart(_Model):
-    """What is in the set of Redis: keys by database, of which ``expiring`` may be gone later.
+    """The Redis part of a set: keys by database, of which ``expiring`` may be gone later.
 
-    ``memory`` is what the server held, in bytes; None in sets that did not ask.
+    ``memory`` is the memory of the server's data in bytes; None in sets that do not record it.
     """
 
     version: str
@@ -194,17 +195,17 @@ class RedisPart(_Model):
 
 
 class Counted(_Model):
-    """How many nodes have exactly these labels, or how many relationships this type."""
+    """The number of nodes with exactly these labels, or of relationships of this type."""
 
     names: tuple[str, ...]
     count: int
 
 
 class Statement(_Model):
-    """A constraint or an index by its name, and the Cypher that makes it, as the server shows it.
+    """A constraint or an index: its name, and the Cypher that creates it, as the server shows it.
 
-    It is compared with what a server shows, and never run: what
-    :func:`plinth.backup.stores.neo4j.cypher.parse` reads in it is.
+    The Cypher is compared with what a server shows and never run. A restore runs only what
+    :func:`plinth.backup.stores.neo4j.cypher.parse` reads in it.
     """
 
     name: str
@@ -212,7 +213,7 @@ class Statement(_Model):
 
 
 class Neo4jPart(_Model):
-    """What is in the set of Neo4j, with checksums over all nodes and relationships that no order changes."""
+    """The Neo4j part of a set, with order-independent checksums over all nodes and relationships."""
 
     version: str
     nodes_path: NodesPath
@@ -235,13 +236,13 @@ class Neo4jPart(_Model):
 
 
 class GrafanaPart(_Model):
-    """What is in the set of Grafana."""
+    """The Grafana part of a set."""
 
     path: GrafanaPath
 
 
 class Manifest(_Model):
-    """The whole set. ``failures`` are sentences; a set is complete when there are none."""
+    """The manifest of a whole set. ``failures`` are messages; a set without any is complete."""
 
     version: Literal[1] = 1
     name: str
@@ -262,7 +263,7 @@ class Manifest(_Model):
 
     @model_validator(mode="after")
     def _one_piece_each(self) -> Self:
-        """Every file that a part names is a piece, and of one part alone."""
+        """Require that each file named by a part is listed once, and belongs to that part alone."""
         there = {piece.path for piece in self.pieces}
         named = self._paths()
         if len(there) < len(self.pieces) or len(set(named)) < len(named):
@@ -280,26 +281,26 @@ class Manifest(_Model):
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was planned is in it, verified."""
+        """Whether the set holds everything that was planned, verified."""
         return not self.failures
 
     @property
     def size(self) -> int:
-        """Bytes of all pieces."""
+        """Return the bytes of all files."""
         return sum(piece.size for piece in self.pieces)
 
     @property
     def data(self) -> int:
-        """Bytes of data in all pieces: without the zeros of sparse files, where they were counted."""
+        """Return the bytes of data in all files: without the zeros of sparse files, where they were counted."""
         return sum(piece.size if piece.data is None else piece.data for piece in self.pieces)
 
     def piece(self, path: str) -> Piece:
-        """The piece at a path."""
+        """Return the file at a path."""
         return next(piece for piece in self.pieces if piece.path == path)
 
 
 def parse(text: str, where: str) -> Manifest:
-    """A manifest; raises :class:`BackupError` for what this version cannot read."""
+    """Parse a manifest. Raises :class:`BackupError` for a format that this version cannot read."""
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -312,14 +313,14 @@ def parse(text: str, where: str) -> Manifest:
 
 
 class Measure:
-    """What a file holds, chunk by chunk as it is written or read: its size, its data and its SHA-256."""
+    """The size, data bytes and SHA-256 of a file, updated chunk by chunk as it is written or read."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._size = self._zeros = 0
 
     def add(self, chunk: bytes | bytearray) -> None:
-        """The next bytes of the file."""
+        """Add the next bytes of the file."""
         self._digest.update(chunk)
         self._size += len(chunk)
         if chunk.count(0) >= _BLOCK:
@@ -327,12 +328,12 @@ class Measure:
             self._zeros += sum(_BLOCK for at in blocks if chunk[at : at + _BLOCK] == _ZEROS)
 
     def piece(self, path: str) -> Piece:
-        """The file as a piece of a set."""
+        """Return the file as an entry of the manifest."""
         return Piece(path=path, size=self._size, data=self._size - self._zeros, sha256=self._digest.hexdigest())
 
 
 def pieces_below(root: Path, measured: Mapping[str, Piece]) -> tuple[Piece, ...]:
-    """Every file of a staged set, hashed: those that were not ``measured`` on the way, several at once."""
+    """Return every file of a staged set with its hash. Files that are not yet ``measured`` are hashed in parallel."""
     files = sorted(path for path in root.rglob("*") if path.is_file())
     left = [path for path in files if path.relative_to(root).as_posix() not in measured]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -341,7 +342,7 @@ def pieces_below(root: Path, measured: Mapping[str, Piece]) -> tuple[Piece, ...]
 
 
 def piece(path: Path, root: Path) -> Piece:
-    """One file, hashed."""
+    """Hash one file and return its manifest entry."""
     measure = Measure()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -350,7 +351,10 @@ def piece(path: Path, root: Path) -> Piece:
 
 
 def differences(listed: dict[str, int], wanted: Iterable[Piece]) -> list[str]:
-    """What a repository's listing (bytes by path) lacks, has beside, or has in another size."""
+    """Compare a repository's listing (bytes by path) with the expected files.
+
+    Returns a message for each file that is missing, unexpected, or of another size.
+    """
     sizes = {piece.path: piece.size for piece in wanted}
     lacking = [f"{path} is missing" for path in sorted(sizes.keys() - listed.keys())]
     beside = [f"{path} is not in the manifest" for path in sorted(listed.keys() - sizes.keys())]

@@ -1,4 +1,4 @@
-"""Backups as lines for people, and as JSON for machines."""
+"""Format backups as lines for people and as JSON for machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def size(count: float) -> str:
-    """Bytes in a unit that reads well."""
+    """Format bytes in a readable unit."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -25,12 +25,12 @@ def size(count: float) -> str:
 
 
 def moment(at: float) -> str:
-    """A time in UTC."""
+    """Format a time in UTC."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def taken_lines(taken: Taken) -> list[str]:
-    """What a backup came to."""
+    """Format the result of a backup as lines."""
     manifest = taken.manifest
     kind = "complete" if manifest.complete else "INCOMPLETE"
     return [
@@ -42,7 +42,7 @@ def taken_lines(taken: Taken) -> list[str]:
 
 
 def taken_json(taken: Taken) -> dict[str, Any]:
-    """The same for a machine."""
+    """Return the result of a backup as JSON."""
     return {
         "snapshot": taken.snapshot,
         "complete": taken.manifest.complete,
@@ -57,7 +57,7 @@ def taken_json(taken: Taken) -> dict[str, Any]:
 
 
 def restored_lines(restored: Restored, into: str) -> list[str]:
-    """What a restore came to, a line for each thing."""
+    """Format the result of a restore, one line for each restored item."""
     snapshot, seconds = restored.snapshot, sum(restored.seconds.values())
     return [
         *restored.done,
@@ -66,13 +66,13 @@ def restored_lines(restored: Restored, into: str) -> list[str]:
 
 
 def restored_json(restored: Restored) -> dict[str, Any]:
-    """The same for a machine."""
+    """Return the result of a restore as JSON."""
     seconds = {store: round(took, 3) for store, took in restored.seconds.items()}
     return {"snapshot": restored.snapshot.id, "done": restored.done, "seconds": seconds}
 
 
 def set_json(each: Set) -> dict[str, Any]:
-    """One set of the repository."""
+    """Return one set of the repository as JSON."""
     known = each.manifest
     return {
         "snapshot": each.snapshot.id,
@@ -92,7 +92,7 @@ def set_json(each: Set) -> dict[str, Any]:
 
 
 def set_line(each: Set) -> str:
-    """One set of the repository, on a line."""
+    """Format one set of the repository as a line."""
     known = set_json(each)
     stores = ", ".join(
         store if result == "ok" else f"{store} {result.upper()}" for store, result in known["stores"].items()
@@ -103,7 +103,7 @@ def set_line(each: Set) -> str:
 
 
 def verified_lines(verified: Verified) -> list[str]:
-    """What a verification came to."""
+    """Format the result of a verification as lines."""
     manifest = verified.manifest
     if manifest and not verified.problems:
         return [
@@ -113,7 +113,7 @@ def verified_lines(verified: Verified) -> list[str]:
 
 
 def verified_json(verified: Verified) -> dict[str, Any]:
-    """The same for a machine."""
+    """Return the result of a verification as JSON."""
     return {
         "snapshot": verified.snapshot.id,
         "complete": verified.snapshot.complete,
@@ -123,19 +123,19 @@ def verified_json(verified: Verified) -> dict[str, Any]:
 
 
 def checked_lines(checked: Checked) -> list[str]:
-    """What a check came to, and no more than it read."""
+    """Format the result of a check, claiming only what it read."""
     if checked.parts == 1:
         return [f"The repository is whole: {checked.share}."]
     return [f"The repository's structure is whole, and {checked.share}, which is whole; `--all` reads the rest too."]
 
 
 def checked_json(checked: Checked) -> dict[str, Any]:
-    """The same for a machine; ``whole`` is said of what was read alone."""
+    """Return the result of a check as JSON; ``whole`` is about the data that was read."""
     return {"whole": True, "part": checked.part, "parts": checked.parts, "packs": checked.packs or None}
 
 
 def drilled_lines(drilled: Drilled) -> list[str]:
-    """What a drill came to."""
+    """Format the result of a drill as lines."""
     lines = [
         f"Set {drilled.snapshot.short}, {_old(drilled.manifest.ended_at, time.time())}, "
         + ("did NOT come back as it was saved." if drilled.result == "failed" else "came back as it was saved.")
@@ -146,7 +146,7 @@ def drilled_lines(drilled: Drilled) -> list[str]:
 
 
 def drilled_json(drilled: Drilled) -> dict[str, Any]:
-    """The same for a machine."""
+    """Return the result of a drill as JSON."""
     return {
         "snapshot": drilled.snapshot.id,
         "result": drilled.result,

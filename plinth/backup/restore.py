@@ -1,7 +1,7 @@
-"""Restoring a set: everything is made under a name that nobody uses and compared, and only then takes the live one's.
+"""Restore a set: everything is created under a new name and compared, and only then replaces the live data.
 
-A restore that was killed is run again: what it had fetched and made is compared and kept. Postgres comes first, then
-Qdrant with its aliases last, then Redis, then Neo4j.
+A restore that was killed can be run again: what it had fetched and created is compared and kept. Postgres is first,
+then Qdrant with its aliases last, then Redis, then Neo4j.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BY_NAME = " --replace restores over what is live, --beside under new names."
 
 @dataclass
 class Restored:
-    """What was restored, a sentence each, and how long it took by store in seconds."""
+    """The result of a restore: a message for each item, and the seconds that each store took."""
 
     snapshot: Snapshot
     manifest: Manifest
@@ -52,21 +52,21 @@ class Restored:
 
 @dataclass(frozen=True)
 class Step:
-    """One store: what stands against it, and the doing."""
+    """The restore of one store: its check for problems, and its execution."""
 
     refusals: Callable[[], list[str]]
     restore: Callable[[], list[str]]
 
 
 def without_aliases(manifest: Manifest, wish: Wish) -> Wish:
-    """A wish for collections by the names that they have themselves: an alias of the set leads to one."""
+    """Return the request with collections by their own names in place of aliases of the set."""
     aliases = manifest.qdrant.aliases if manifest.qdrant else {}
     names = dict.fromkeys(aliases.get(name, name) for name in wish.collections)
     return replace(wish, collections=tuple(names))
 
 
 def chosen(manifest: Manifest, wish: Wish) -> tuple[str, ...]:
-    """The stores of a set that a wish asks for, in the order in which they are restored."""
+    """Return the stores of a set that a request includes, in the order of the restore."""
     there = tuple(store for store in STORES if getattr(manifest, store))
     _refuse_unknown("store", wish.stores, there)
     qdrant, postgres = manifest.qdrant, manifest.postgres
@@ -79,7 +79,7 @@ def chosen(manifest: Manifest, wish: Wish) -> tuple[str, ...]:
 
 
 def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
-    """Restore a set of ``source``'s repository into ``target``'s stores, which may be another environment's."""
+    """Restore a set of ``source``'s repository into the stores of ``target``, which may be another environment's."""
     with working(source, say) as work, store_lock.restoring(target.postgres, work.turn):
         restic = Restic(work)
         snapshots = restic.open_and_list()
@@ -101,7 +101,7 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
         _refuse(steps, wish)
         paths = {store: _paths(fetching, wish, store) for store in stores}
         disk_space.require(f"A restore of set {snapshot.short}", _needs(fetching, target, wish, paths))
-        # Postgres takes longest: it has its files first, and restores while the others' come.
+        # Postgres takes longest: it gets its files first, and restores while the others' files are fetched.
         others = [path for store, named in paths.items() if store != "postgres" for path in named]
         with fetching.fetching(paths.get("postgres", []), others):
             _restore(steps, fetching, restored)
@@ -110,12 +110,12 @@ def run(source: Config, target: Stores, wish: Wish, say: Say) -> Restored:
         return restored
 
 
-# The two that take long; the others follow one after the other.
+# These two take long and run in parallel; the others follow one by one.
 _TOGETHER = ("postgres", "qdrant")
 
 
 def _restore(steps: Mapping[str, Step], source: Source, restored: Restored) -> None:
-    """Restore every store. Postgres and Qdrant are made at the same time, and take their live names in order."""
+    """Restore every store. Postgres and Qdrant are built in parallel, and take their live names in order."""
     together = [store for store in steps if store in _TOGETHER]
     turns = source.taking_turns(together)
 
@@ -132,11 +132,11 @@ def _restore(steps: Mapping[str, Step], source: Source, restored: Restored) -> N
 
     results: dict[str, Future[list[str]]] = {store: Future() for store in together}
     for store in together[1:]:
-        # Whoever ends this process does not wait for it: a restore goes on when it is run again.
+        # A stop of this process does not wait for the thread: a restore continues when it is run again.
         threading.Thread(target=_settle, args=(results[store], partial(one, store)), daemon=True).start()
     for store in together[:1]:
         _settle(results[store], partial(one, store))
-    # A failed one keeps the next from taking live names, which then ends too.
+    # A failed store keeps the next one from taking its live names, so that it ends too.
     wait(results.values())
     for store in together:
         restored.done += results[store].result()
@@ -154,14 +154,14 @@ def _settle(result: Future[list[str]], call: Callable[[], list[str]]) -> None:
 
 
 def _identity(target: Stores) -> str:
-    """What tells one target's record from another's: where its stores are."""
+    """Return what distinguishes the restore journals of different targets: the addresses of the stores."""
     qdrant = target.qdrant.urls if target.qdrant else ()
     others = [f"{store.host}:{store.port}" for store in (target.postgres, target.redis, target.neo4j) if store]
     return hashlib.sha256(" ".join((*qdrant, *others)).encode()).hexdigest()[:8]
 
 
 def _refuse_another(wish: Wish, newest_one: Snapshot, unended: Sequence[str]) -> None:
-    """A set that came since a restore was killed may be one of half-restored stores: which is meant has to be said."""
+    """Refuse an ambiguous resume: a set that is newer than a killed restore may hold half-restored stores."""
     others = [short for short in unended if short != newest_one.short]
     if others and not wish.snapshot:
         raise BackupError(
@@ -171,7 +171,7 @@ def _refuse_another(wish: Wish, newest_one: Snapshot, unended: Sequence[str]) ->
 
 
 def _refuse(steps: dict[str, Step], wish: Wish) -> None:
-    """Before anything is touched: all that stands against any store."""
+    """Raise with every problem of every store, before anything is changed."""
     said = [sentence for store, step in steps.items() for sentence in _said(store, step.refusals)]
     if said:
         more = "" if wish.replace or wish.beside else _BY_NAME
@@ -179,7 +179,7 @@ def _refuse(steps: dict[str, Step], wish: Wish) -> None:
 
 
 def _paths(source: Source, wish: Wish, store: str) -> list[str]:
-    """The files that a store is restored from, but for what an earlier run, which was killed, has made."""
+    """Return the files that a store is restored from, without those that an earlier, killed run has used."""
     known, made = source.manifest, source.made()
     if store == "postgres" and known.postgres:
         databases = [
@@ -196,7 +196,7 @@ def _paths(source: Source, wish: Wish, store: str) -> list[str]:
 
 
 def _needs(source: Source, target: Stores, wish: Wish, paths: Mapping[str, Sequence[str]]) -> dict[Path, int]:
-    """The room for what an earlier run, which was killed, has not yet fetched and not yet begun to make."""
+    """Return the disk space for what an earlier, killed run has not yet fetched and not yet begun to create."""
     known = source.manifest
     named = {path for each in paths.values() for path in each}
     needs = disk_space.of_restore(
@@ -215,7 +215,7 @@ def _needs(source: Source, target: Stores, wish: Wish, paths: Mapping[str, Seque
     if "neo4j" in paths and target.data:
         needs[target.data] += disk_space.graph(known)
     if known.redis and "redis" in paths:
-        # A throw-away server reads a copy of it.
+        # A temporary server reads a copy of it.
         needs[source.work.scratch] = known.piece(known.redis.path).size
     return needs
 

@@ -1,4 +1,4 @@
-"""What a restore reads: the wish, the set's files, and a record of what it has made so far."""
+"""The input of a restore: the request, the files of the set, and a journal of what the restore has created."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from plinth.system.atomic_files import write_whole
 STORES = ("postgres", "qdrant", "redis", "neo4j", "grafana")
 
 
-# Bytes of a database's name; Postgres cuts off what is beyond, in silence.
+# Maximum bytes of a database name; Postgres truncates longer ones silently.
 LONGEST = 63
-# What a restore records of what it makes.
+# The journal states of what a restore creates.
 BEGUN, DONE = "begun", "done"
 RECORD = "made.json"
-# Files that one restic is asked for: their paths are its arguments.
+# The number of files per start of restic: their paths are its arguments.
 MOST_AT_ONCE = 1000
-# The directory that restic writes into: what comes whole leaves it.
+# The directory that restic writes into; complete files are moved out of it.
 COMING = ".coming-"
-# What files take on a disk beyond their bytes.
+# The disk space of a file beyond its bytes.
 SPARE = 16 << 20
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What to restore, and what may happen to what is there.
+    """What to restore, and what may happen to existing data.
 
-    ``replace``: the restored data takes the live one's name. ``beside``: it stays under a name of its own. With neither
-    it only goes where nothing is.
+    ``replace``: the restored data takes the live name. ``beside``: it stays as a copy under its own name. With neither,
+    a restore only writes where nothing exists.
     """
 
     snapshot: str | None = None
@@ -56,7 +56,7 @@ class Wish:
 
 
 def shortened(name: str, most: int) -> str:
-    """A name of at most so many bytes; two that begin alike stay two."""
+    """Shorten a name to ``most`` bytes; two names with the same start stay different."""
     if len(name.encode()) <= most:
         return name
     mark = f"_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -64,7 +64,7 @@ def shortened(name: str, most: int) -> str:
 
 
 def _size(directory: Path) -> int:
-    """The bytes that the files below a directory take, as far as they stay while they are counted."""
+    """Return the bytes of the files below a directory, ignoring those that vanish during the count."""
     total = 0
     for path in directory.rglob("*"):
         with suppress(OSError):
@@ -73,26 +73,26 @@ def _size(directory: Path) -> int:
 
 
 def begun(fetched: Path, target: str) -> list[str]:
-    """The sets of which a restore into a target has made something and has not ended."""
+    """Return the sets of which a restore into a target was started and did not end."""
     return sorted(record.parent.name.partition("-")[0] for record in fetched.glob(f"*-{target}/{RECORD}"))
 
 
 class Turns:
-    """The order in which stores that are restored at the same time take their live names."""
+    """The order in which stores that are restored in parallel take their live names."""
 
     def __init__(self, stores: Sequence[str] = ()) -> None:
         self._stores = tuple(stores)
         self._results: dict[str, Future[None]] = {store: Future() for store in stores}
 
     def end(self, store: str, error: BaseException | None = None) -> None:
-        """A store has taken them, or has failed."""
+        """Mark a store as done with its live names, or as failed."""
         if error is None:
             self._results[store].set_result(None)
         else:
             self._results[store].set_exception(error)
 
     def wait(self, store: str) -> None:
-        """Wait until those before a store have ended; raises :class:`BackupError` where one of them failed."""
+        """Wait until the stores before this one have ended. Raises :class:`BackupError` where one of them failed."""
         before = self._stores[: self._stores.index(store)] if store in self._stores else ()
         for other in before:
             if self._results[other].exception() is not None:
@@ -100,7 +100,7 @@ class Turns:
 
 
 class Source:
-    """A set whose files are fetched once. A restore that is run again finds those that came whole, and what it made."""
+    """A set whose files are fetched once. A repeated restore reuses complete files and what it created before."""
 
     def __init__(self, work: Work, restic: Restic, snapshot: Snapshot, manifest: Manifest, target: str) -> None:
         self.work, self.snapshot, self.manifest = work, snapshot, manifest
@@ -118,9 +118,9 @@ class Source:
 
     @contextmanager
     def fetching(self, *groups: Sequence[str]) -> Iterator[None]:
-        """Have restic write files of the set within the block, one group after the other.
+        """Run restic in the block to write files of the set, one group after the other.
 
-        :meth:`fetch` waits for those that are to come, and reads by itself what did not come whole.
+        :meth:`fetch` waits for files that are still to come, and reads incomplete ones itself.
         """
         with ThreadPoolExecutor(1) as pool:
             for group in groups:
@@ -152,7 +152,7 @@ class Source:
         if done.code < 0:
             return
         if done.code > 0:
-            # It may lack an attribute that this account may not set: what came is compared like everything else.
+            # restic may fail to set an attribute that this account may not set: the file is compared like every other.
             self.work.say(f"restic restore ended with exit {done.code}: {done.words}")
         for piece in pieces:
             written = f"{directory.name}{self.snapshot.path}/{piece.path}"
@@ -162,9 +162,9 @@ class Source:
                     self._whole.add(piece.path)
 
     def fetch_for_store(self, path: str) -> tuple[Path, Piece]:
-        """A file of the set for a store that compares its checksum itself.
+        """Fetch a file of the set for a store that compares its checksum itself.
 
-        restic has compared what it wrote with its own; what came otherwise is compared here.
+        restic has compared what it wrote with its own checksum; a file from another source is compared here.
         """
         self._await(path)
         if path in self._whole and self.is_here(path):
@@ -172,7 +172,7 @@ class Source:
         return self.fetch(path)
 
     def fetch(self, path: str) -> tuple[Path, Piece]:
-        """A file of the set, compared with its checksum."""
+        """Fetch a file of the set and compare it with its checksum."""
         piece = self.manifest.piece(path)
         to = self._directory / path
         self._await(path)
@@ -191,7 +191,7 @@ class Source:
         return to, piece
 
     def drop(self, collection: Collection) -> None:
-        """Free the room of a collection's files, which is made and compared."""
+        """Delete the files of a collection that is created and compared."""
         for shard in collection.shards:
             beneath.remove(self._directory, shard.path)
 
@@ -200,11 +200,11 @@ class Source:
             coming.result()
 
     def await_turn(self, store: str) -> None:
-        """Wait until the stores before have taken their live names; raises where one did not come to that."""
+        """Wait until the earlier stores have taken their live names. Raises where one of them failed."""
         self._turns.wait(store)
 
     def taking_turns(self, stores: Sequence[str]) -> Turns:
-        """Have these stores wait for each other in this order."""
+        """Make these stores wait for each other in this order."""
         self._turns = Turns(stores)
         return self._turns
 
@@ -225,7 +225,7 @@ class Source:
             return hashlib.file_digest(file, "sha256").hexdigest() == piece.sha256
 
     def made(self) -> dict[str, str]:
-        """What this restore has begun or done, by name; of an earlier run too that was killed."""
+        """Return what this restore has begun or done, by name, with that of an earlier run that was killed."""
         try:
             found: dict[str, str] = json.loads(self._record.read_text())
         except (FileNotFoundError, ValueError):
@@ -233,17 +233,17 @@ class Source:
         return found
 
     def making(self, name: str, word: str) -> None:
-        """Record a step before it is taken, or that it is done."""
+        """Record a step before it runs, or as done."""
         self._directory.mkdir(parents=True, exist_ok=True)
         with self._recording:
             write_whole(self._record, json.dumps(self.made() | {name: word}))
 
     def beside(self, name: str) -> str:
-        """A name of this set's own for what is called ``name``; no two share one."""
+        """Return a name for a copy of ``name`` that is unique to this set."""
         mark = f"__{self.snapshot.short}"
         return f"{shortened(name, LONGEST - len(mark))}{mark}"
 
     def forget(self) -> None:
-        """Remove what was fetched and recorded for this target, of other sets too: this one has taken their place."""
+        """Remove what was fetched and recorded for this target, of replaced sets too."""
         for each in self.work.fetched.glob(f"*-{self._target}"):
             shutil.rmtree(each, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""One backup: take every store into the stage, verify, write the manifest, store it as one snapshot, let old ones go.
+"""One backup: stage every store, verify, write the manifest, store one snapshot, delete expired sets.
 
-Qdrant comes first and Postgres last: each point then has its row, and rows without a point can be embedded anew.
+Qdrant comes first and Postgres last: each point then has its row, and rows without a point can be embedded again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger("plinth.backup")
 
 @dataclass(frozen=True)
 class Taken:
-    """A set that is in the repository."""
+    """A set that is stored in the repository."""
 
     snapshot: str
     manifest: Manifest
@@ -46,7 +46,10 @@ class Taken:
 
 
 def run(config: Config, say: Say, *, wait_s: float = 0.0) -> Taken:
-    """Make a backup; its result goes to the state's file. Raises :class:`UserError` where nothing could be stored."""
+    """Make a backup and record its result in the status file.
+
+    Raises :class:`UserError` where nothing could be stored.
+    """
     with working(config, say, wait_s=wait_s) as work:
         taken, sets = _recorded(work)
         if config.append_only:
@@ -66,7 +69,7 @@ def run(config: Config, say: Say, *, wait_s: float = 0.0) -> Taken:
 
 
 def _recorded(work: Work) -> tuple[Taken, list[Snapshot]]:
-    """Make the set, and leave how that went for the exporter; with all sets that there are now."""
+    """Make the set and record the result for the exporter. Returns it with all sets of the repository."""
     began_at, began = time.time(), time.monotonic()
     try:
         with full_disk_said(work.config.directory):
@@ -90,7 +93,7 @@ def _recorded(work: Work) -> tuple[Taken, list[Snapshot]]:
 
 
 def clean(work: Work) -> None:
-    """Remove what a killed run left: its stage, and the snapshot that Qdrant was making for it."""
+    """Remove what a killed run left behind: its stage, and the snapshot that Qdrant was creating for it."""
     shutil.rmtree(work.stage, ignore_errors=True)
     if work.config.qdrant:
         for sentence in Journal(work.config.directory).clean(nodes(work.config.qdrant)):
@@ -107,7 +110,7 @@ def _run(work: Work, began: float) -> tuple[Taken, list[Snapshot]]:
     emptied(work.stage)
     try:
         with ThreadPoolExecutor(1) as pool:
-            # A new one tries for a second how much its key may cost.
+            # A new repository spends a second to calibrate the cost of its key.
             making = pool.submit(restic.make) if absent else None
             with store_lock.backing_up(work.config.postgres, work.turn):
                 manifest = _staged(work, time.time())
@@ -133,7 +136,7 @@ def _needs(work: Work, restic: Restic, sets: Sequence[Snapshot]) -> dict[Path, i
 
 
 def _last(work: Work, restic: Restic, sets: Sequence[Snapshot]) -> Manifest | None:
-    """The manifest of the newest set. One that cannot be read is no reason to make no other."""
+    """Return the manifest of the newest set, or None if it is unreadable, which is not fatal."""
     found = sets[-1:]
     try:
         return parse(restic.manifest(found[0]), f"set {found[0].short}") if found else None
@@ -189,7 +192,10 @@ Taker = Callable[[], tuple[object | None, list[str]]]
 
 @contextmanager
 def _qdrant_first(work: Work) -> Iterator[TakingMeanwhile | None]:
-    """Qdrant's taking, once its snapshots stand: within the block they are fetched, and the other stores are taken."""
+    """Start the backup of Qdrant, and yield it once its snapshots are created.
+
+    Within the block the snapshots are downloaded while the other stores are backed up.
+    """
     store = work.config.qdrant
     if store is None:
         yield None
@@ -204,7 +210,7 @@ def _qdrant_first(work: Work) -> Iterator[TakingMeanwhile | None]:
 
 
 def _takings(work: Work) -> dict[str, Taker]:
-    """What takes each store but Qdrant, in order."""
+    """Return the backup function of each store but Qdrant, in order."""
     config = work.config
     takings: dict[str, Taker] = {}
     if redis_store := config.redis:
@@ -212,7 +218,7 @@ def _takings(work: Work) -> dict[str, Taker]:
     if grafana_store := config.grafana:
         takings["grafana"] = lambda: grafana_backup.take(work, grafana_store)
     if neo4j_store := config.neo4j:
-        # Its driver is slow to import, and most have no Neo4j.
+        # The driver is slow to import, and most environments have no Neo4j.
         from plinth.backup.stores.neo4j import backup as neo4j_backup
 
         takings["neo4j"] = lambda: neo4j_backup.take(work, neo4j_store)
@@ -222,7 +228,7 @@ def _takings(work: Work) -> dict[str, Taker]:
 
 
 def _alone(store: str, take: Taker) -> tuple[object | None, list[str]]:
-    """A store's part. Whatever it fails with, the others are taken; but for a disk, which is everybody's."""
+    """Back up one store. A failure does not stop the other stores, except a disk error, which affects them all."""
     try:
         return take()
     except OSError as error:
@@ -237,7 +243,7 @@ def _alone(store: str, take: Taker) -> tuple[object | None, list[str]]:
 
 
 def _compare(restic: Restic, snapshot_id: str, manifest: Manifest, *, append_only: bool) -> Snapshot:
-    """What the repository lists must be what was staged: restic ends well even where a path was missing."""
+    """Compare the repository's listing with the staged files: restic exits 0 even where a path was missing."""
     snapshot, listed = restic.saved(snapshot_id)
     listed.pop(NAME, None)
     wrong = differences(listed, manifest.pieces)
@@ -255,7 +261,7 @@ def _compare(restic: Restic, snapshot_id: str, manifest: Manifest, *, append_onl
 def newest(
     restic: Restic, found: Sequence[Snapshot], wanted: str | None = None, *, incomplete: bool = False
 ) -> Snapshot:
-    """The set by its id, else the newest complete one; raises :class:`BackupError` where there is none."""
+    """Return the set with an id, or the newest complete one. Raises :class:`BackupError` where there is none."""
     if wanted:
         matching = [snapshot for snapshot in found if snapshot.id.startswith(wanted)]
         if len(matching) != 1:
@@ -268,5 +274,5 @@ def newest(
         what = "no complete set" if found else "no set"
         raise BackupError(f"There is {what} in {restic.location} yet; `plinth backup run` makes one.")
     now = time.time()
-    # One that a clock wrote which was ahead may be older than all others.
+    # A set written under a clock that was ahead may be older than all others.
     return ([snapshot for snapshot in usable if past(snapshot.at, now) is not None] or usable)[-1]

@@ -1,6 +1,6 @@
-"""Backups, checks and drills by cron expressions in UTC, one at a time.
+"""Run backups, checks and drills by cron expressions in UTC, one at a time.
 
-What was due while nothing ran is made up for at the next start; a backup that failed is tried again soon.
+Jobs that were missed while the scheduler was down run at its next start; a failed backup is retried soon.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from plinth.system.timestamps import date, past
 log = logging.getLogger("plinth.backup")
 
 RETRY_AFTER = timedelta(minutes=30)
-# State may change under us: somebody runs a backup by hand.
+# The status file may change at any time: a person may run a backup by hand.
 LOOK_AGAIN_S = 20.0
 
 
 def due(cron: str, since: datetime, last: Run | None, *, retried: bool) -> datetime:
-    """When a job is next due: the first time of its expression after it last began, or ``since`` it is scheduled."""
+    """Return when a job is next due: the first time of its cron expression after its last start, or ``since``."""
     began = datetime.fromtimestamp(last.attempted_at, UTC) if last else since
     planned = next(CronSim(cron, began))
     if retried and last and last.result == "failed":
@@ -41,7 +41,7 @@ def due(cron: str, since: datetime, last: Run | None, *, retried: bool) -> datet
 
 
 def plan(schedule: Schedule, since: datetime, state: State, now: datetime | None = None) -> dict[Kind, datetime]:
-    """When each job is due: now, where its last is dated ahead of the clock. A check or drill takes a backup."""
+    """Return when each job is due: now, where its last run has a future date. A check or drill needs a backup."""
     now = now or datetime.now(UTC)
     ahead, state = state.ahead(now.timestamp()), state.as_of(now.timestamp())
     found: dict[Kind, datetime] = {"backup": due(schedule.backup, since, state.backup, retried=True)}
@@ -89,9 +89,9 @@ def _do(kind: Kind, job: Callable[[], object]) -> None:
     except UserError as error:
         log.error("%s: %s", kind, error)
     except Exception:
-        # The next one may go well, and the state says that this one did not.
+        # The next run may succeed, and the status file says that this one did not.
         log.exception("%s failed", kind)
-    # One that failed before it could leave a word is due at once again.
+    # A job that failed before it could record a result would be due again at once.
     time.sleep(LOOK_AGAIN_S)
 
 
@@ -104,7 +104,10 @@ def _state(config: Config) -> State:
 
 
 def _since(directory: Path) -> datetime:
-    """When this schedule first started: a machine that is off at night must not wait for its first run for ever."""
+    """Return when this schedule first started.
+
+    A machine that is off at night must not wait forever for its first run.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "scheduled-since"
     now = time.time()

@@ -1,4 +1,4 @@
-"""What every step of a backup has: its configuration, a place, a voice, and programs that hold the lock with it."""
+"""A backup session: configuration, working directories, progress output, and subprocesses that inherit the lock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WATCH_S = 0.2
 
 
 class BackupError(UserError):
-    """A backup, check, drill or restore that did not come to its end."""
+    """A backup, check, drill or restore that failed."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, exit_code=1)
@@ -43,7 +43,7 @@ class Busy(BackupError):
 
 @dataclass(frozen=True)
 class Done:
-    """A program that has ended."""
+    """The result of a program that has ended."""
 
     code: int
     out: str
@@ -51,14 +51,14 @@ class Done:
 
     @property
     def words(self) -> str:
-        """Its last words, on one line."""
+        """Return the program's last error output, on one line."""
         lines = (self.err.strip() or self.out.strip()).splitlines()
         return " / ".join(line.strip() for line in lines[-3:]) or "it said nothing"
 
 
 @dataclass(frozen=True)
 class Work:
-    """A run under the lock. ``say`` takes one line of progress; ``turn`` is how long other runs are waited for."""
+    """A session under the lock. ``say`` reports a line of progress; ``turn`` is how long to wait for other runs."""
 
     config: Config
     say: Say
@@ -69,27 +69,27 @@ class Work:
 
     @property
     def stage(self) -> Path:
-        """Where a set is put together: always the same path, so that restic finds the set before."""
+        """Return the directory where a set is staged: always the same path, so that restic finds the previous set."""
         return self.config.directory / "stage"
 
     @property
     def cache(self) -> Path:
-        """The cache of restic."""
+        """Return the cache directory of restic."""
         return self.config.directory / "cache"
 
     @property
     def temporary(self) -> Path:
-        """What restic packs; a scratch directory in memory is too small for it."""
+        """Return the directory for restic's packs; a temporary directory in memory is too small for them."""
         return self.config.directory / "temporary"
 
     @property
     def scratch(self) -> Path:
-        """Where a drill keeps what it has fetched, and where throw-away instances live that this process starts."""
+        """Return the directory for the fetched files of a drill and for temporary instances of this process."""
         return self.config.directory / "drill"
 
     @property
     def fetched(self) -> Path:
-        """Where a restore keeps what it has fetched."""
+        """Return the directory for the fetched files of a restore."""
         return self.config.directory / "restore"
 
     def run(
@@ -101,9 +101,9 @@ class Work:
         stdout: IO[bytes] | None = None,
         is_over: Callable[[], bool] | None = None,
     ) -> Done:
-        """Run a program to its end. It holds the lock too: one that outlives a killed run keeps the next one out.
+        """Run a program to its end. It inherits the lock: if it outlives a killed run, it blocks the next run.
 
-        It is killed once ``is_over``, which is asked several times a second.
+        It is killed once ``is_over`` returns true, which is polled several times a second.
         """
         with subprocess.Popen(
             [str(argument) for argument in argv],
@@ -134,8 +134,11 @@ def _output(process: subprocess.Popen[bytes], is_over: Callable[[], bool] | None
 
 @contextmanager
 def working(config: Config, say: Say, *, wait_s: float = 0.0) -> Iterator[Work]:
-    """The lock of the backups' directory, for one run; raises :class:`Busy` where another holds it for ``wait_s``."""
-    # What is staged is the data itself, passwords among it.
+    """Hold the lock of the backup directory for one run.
+
+    Raises :class:`Busy` where another run holds it for longer than ``wait_s``.
+    """
+    # Staged files are the data itself, with passwords in it.
     before = os.umask(0o077)
     try:
         with full_disk_said(config.directory):
@@ -145,7 +148,7 @@ def working(config: Config, say: Say, *, wait_s: float = 0.0) -> Iterator[Work]:
             turn = Patience(wait_s, lambda line: say(visible(line)))
             _take(descriptor, config, turn)
             os.ftruncate(descriptor, 0)
-            # In pods each is number 1, and the host is the pod.
+            # In pods each process is number 1, and the host name is the pod's.
             os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             work = Work(config, turn.say, descriptor, turn)
             emptied(work.temporary)
@@ -164,7 +167,7 @@ def _closing(descriptor: int) -> Iterator[None]:
 
 @contextmanager
 def full_disk_said(directory: Path) -> Iterator[None]:
-    """Turn a full or closed disk into a sentence."""
+    """Turn the error of a full disk, or of one that is not writable, into a user error."""
     try:
         yield
     except OSError as error:
@@ -177,12 +180,12 @@ def full_disk_said(directory: Path) -> Iterator[None]:
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Whether a disk is full or closed, so that no other store can be staged either."""
+    """Whether a disk is full or not writable, so that no other store can be staged either."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def tool(name: str, package: str) -> str:
-    """The path of a program; Postgres' own come from the newest installation there is."""
+    """Return the path of a program; those of Postgres come from its newest installation."""
     found = find(Program(image="", binaries=(name,), package=package, search=POSTGRES.search))
     if found is None:
         raise BackupError(f"There is no {name} on this machine; `apt-get install {package}`, and run it again.")
@@ -190,7 +193,7 @@ def tool(name: str, package: str) -> str:
 
 
 def emptied(directory: Path) -> Path:
-    """A directory with nothing in it."""
+    """Empty a directory, or create it, and return it."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     return directory

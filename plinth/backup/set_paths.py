@@ -1,4 +1,4 @@
-"""The paths of a set: the few forms that Plinth itself writes, each in its store's folder. Any other is refused."""
+"""The paths within a set: the few forms that Plinth writes, each in its store's folder. Any other is refused."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator
 
-# What `quote` leaves of a name, or the digest that stands for a name that is no name of a file.
+# The characters that `quote` keeps, or a digest in place of a name that cannot be a file name.
 _QUOTED = r"(?:[A-Za-z0-9_.~-]|%[0-9A-F]{2})+"
 _FOLDER = rf"(?:(?!\.{{1,2}}/){_QUOTED}|=[0-9a-f]{{64}})"
-# A name of a file has 255 bytes at most.
+# The longest file name, in bytes.
 LONGEST = 240
 GLOBALS = "postgres/globals.sql"
 RDB = "redis/dump.rdb"
@@ -30,7 +30,7 @@ _FORMS = {
 
 
 def folder(name: str) -> str:
-    """The name of a file or folder for what is called ``name``; no two share one."""
+    """Return a unique file or folder name for ``name``."""
     quoted = quote(name, safe="")
     if not quoted or quoted.startswith(".") or len(quoted) > LONGEST:
         return "=" + hashlib.sha256(name.encode()).hexdigest()

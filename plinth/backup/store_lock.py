@@ -1,6 +1,6 @@
-"""Backups and restores of one environment take turns, on whichever machines they run: half-restored stores make no set.
+"""A backup must not run during a restore of the same environment, on any machine: its stores may be half restored.
 
-The lock is one of its Postgres, and ends with the connection that holds it. Where there is no Postgres there is none.
+This uses a Postgres advisory lock, released with the connection that holds it; without Postgres there is no lock.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ KEY = int.from_bytes(b"plinth.r", "big")
 
 @contextmanager
 def backing_up(store: PostgresStore | None, turn: Patience) -> Iterator[None]:
-    """Nobody restores into the stores within the block; raises :class:`Busy` where somebody does for too long."""
+    """Keep restores out of the stores within the block. Raises :class:`Busy` where one runs for too long."""
     with _held(store, "SELECT pg_try_advisory_lock_shared(%s)", "A restore into these stores", turn):
         yield
 
 
 @contextmanager
 def restoring(store: PostgresStore | None, turn: Patience) -> Iterator[None]:
-    """Nobody backs the stores up or restores into them within the block; raises :class:`Busy` where somebody does."""
+    """Keep backups and other restores out of the stores within the block.
+
+    Raises :class:`Busy` where one runs for too long.
+    """
     who = "A backup of the stores, or another restore into them,"
     with _held(store, "SELECT pg_try_advisory_lock(%s)", who, turn):
         yield
@@ -39,7 +42,7 @@ def restoring(store: PostgresStore | None, turn: Patience) -> Iterator[None]:
 def _held(store: PostgresStore | None, statement: str, who: str, turn: Patience) -> Iterator[None]:
     with ExitStack() as stack:
         connection = None
-        # Where it is down a backup is incomplete, and a restore of it refused.
+        # With Postgres down a backup is incomplete, and a restore of it is refused.
         with suppress(UserError):
             connection = store and stack.enter_context(closing(server_of(store).connect()))
         if connection and not _is_taken(connection, statement, who, turn):

@@ -1,4 +1,4 @@
-"""How long whoever else is at work is waited for: another run, a restore into the same stores, a repository's lock."""
+"""How long to wait for other work: another run, a restore into the same stores, a repository's lock."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-# Longer than the half hour after which restic takes the lock of a machine that is gone for nobody's.
+# Longer than the half hour after which restic regards the lock of a dead machine as stale.
 PATIENCE_S = 3600.0
-# Between two tries, the first and the longest: each start of restic derives its key anew.
+# The first and the longest pause between two attempts: each start of restic derives its key again.
 FIRST_S, LONGEST_S, GROWS = 0.5, 15.0, 1.5
 
 
 @dataclass(frozen=True)
 class Patience:
-    """So many seconds; ``say`` takes one line that names who is waited for."""
+    """A time limit in seconds; ``say`` reports a line that names who is waited for."""
 
     seconds: float
     say: Callable[[str], None]
 
     def moments(self, holder: Callable[[], str]) -> Iterator[None]:
-        """When to try: at once, then more and more seldom until the time is over."""
+        """Yield when to try: at once, then with longer and longer pauses until the time is over."""
         end = time.monotonic() + self.seconds
         yield
         if self.seconds > 0:

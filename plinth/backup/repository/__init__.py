@@ -1,1 +1,1 @@
-"""The restic repository: its sets, its reachability, its output."""
+"""The restic repository: its sets, its reachability, and the output of restic."""

@@ -1,10 +1,10 @@
-"""The login that may delete from an append-only repository: a file of its own, which the environment does not have.
+"""The login that may delete from an append-only repository. It is a separate file, which the environment does not have.
 
     RESTIC_REST_USERNAME=pruner
     RESTIC_REST_PASSWORD=…
     RESTIC_REPOSITORY=rest:https://backup.example.org:8001/prod
 
-Or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. RESTIC_REPOSITORY names the same repository where its server takes
+Or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. RESTIC_REPOSITORY names the same repository where its server accepts
 deletions at another address.
 """
 
@@ -29,7 +29,7 @@ KEYS = (
 
 
 def with_prune_login(config: Config, file: Path) -> Config:
-    """The configuration with the login of a file; raises :class:`UserError` for a file that others may read."""
+    """Return the configuration with the login of a file. Raises :class:`UserError` for a file that others can read."""
     login = read_login(file)
     repository = config.repository.model_copy(
         update={
@@ -40,14 +40,14 @@ def with_prune_login(config: Config, file: Path) -> Config:
             },
         }
     )
-    # A directory of its own: the environment's remembers the repository at the address that it backs up to.
+    # A separate directory: the environment's cache holds the repository under the address of its backups.
     return config.model_copy(
         update={"repository": repository, "append_only": False, "directory": config.directory / "prune"}
     )
 
 
 def read_login(file: Path) -> dict[str, str]:
-    """The variables of a login file, which belongs to who runs this and is closed to all others."""
+    """Return the variables of a login file. The file must belong to the current user and be closed to all others."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""A repository on a server: where it is, whether it answers, and what its refusals mean.
+"""A repository on a server: its address, whether it answers, and what its error messages mean.
 
-restic tries for up to a quarter of an hour, whatever the reason; what no patience mends is said at once.
+restic retries for up to fifteen minutes, whatever the reason; an error that no retry can fix is reported at once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NO_BUCKET = re.compile(r"specified bucket does not exist|NoSuchBucket", re.IGNO
 
 
 def with_login(location: str, environment: Mapping[str, str]) -> str:
-    """The address of a rest-server's repository with its login: restic before 0.17 takes it from there alone."""
+    """Return the address of a rest-server's repository with its login: restic before 0.17 reads it only from there."""
     user, password = (environment.get(f"RESTIC_REST_{part}", "") for part in ("USERNAME", "PASSWORD"))
     scheme, separator, rest = location.partition("://")
     if not (user and separator and scheme.startswith("rest:")):
@@ -40,13 +40,13 @@ def with_login(location: str, environment: Mapping[str, str]) -> str:
 
 
 def directory(location: str) -> Path | None:
-    """The directory that a repository is in; None for one on a server."""
+    """Return the directory of a repository, or None for one on a server."""
     found = re.match(r"(?:local:)?(/.*)", location)
     return Path(found[1]) if found else None
 
 
 def way(location: str) -> dict[str, str]:
-    """What of this process's environment restic needs on its way to a repository: the user's proxy, or their agent."""
+    """Return the environment variables that restic needs to reach a repository: the user's proxy and SSH agent."""
     names = ("SSH_AUTH_SOCK",) if location.startswith("sftp:") else ()
     url = server(location)
     proxy = proxy_variables(url) if url else {}
@@ -54,7 +54,7 @@ def way(location: str) -> dict[str, str]:
 
 
 def silence(location: str, shown: str, ca_file: Path | None) -> str | None:
-    """A sentence where the server of a repository does not answer at all; a refusal is an answer."""
+    """Return a message where the server of a repository does not answer; an answer that refuses counts as an answer."""
     url = server(location)
     if url is None:
         return None
@@ -74,7 +74,7 @@ def silence(location: str, shown: str, ca_file: Path | None) -> str | None:
 
 
 def refusal(location: str, words: str) -> str | None:
-    """What a repository's server refuses for good, by restic's words; None where trying again may help."""
+    """Return a permanent error of a repository's server by restic's message, or None where a retry may help."""
     if location.startswith("rest:") and _LOGIN_REFUSED.search(words):
         return (
             f"The server of the repository {location} refuses the login; correct plinth:backup.rest, or let that user "
@@ -99,11 +99,11 @@ def opened(
     location: str,
     is_absent: Callable[[Done], bool],
 ) -> Done:
-    """Run restic on a repository that is to be opened, until it ends or the server refuses for good."""
+    """Run restic to open a repository, until it ends or the server refuses permanently."""
     found = _ask(work, argv, environment, location)
     if found.code == 0 or not is_absent(found) or REGION not in environment:
         return found
-    # Where it was told the region restic does not ask for it, and so misses that there is no bucket: it would make one.
+    # With a region given, restic does not query it, and so misses that there is no bucket: it would create one.
     asked = _ask(work, argv, {name: value for name, value in environment.items() if name != REGION}, location)
     return asked if refusal(location, asked.err) else found
 

@@ -1,7 +1,7 @@
-"""restic: one repository, asked in the words that both 0.14 and 0.18 understand.
+"""A client of one restic repository, with options that both 0.14 and 0.18 accept.
 
-Exit codes tell more from 0.17 on (10 no repository, 11 locked, 12 wrong password); before that there are only the words
-on stderr. A code that is not known is a failure.
+Exit codes carry the reason from 0.17 on (10 no repository, 11 locked, 12 wrong password); before that only the message
+on stderr does. An unknown code is a failure.
 """
 
 from __future__ import annotations
@@ -50,24 +50,24 @@ LARGEST_MANIFEST = 512 << 20
 
 
 class Restic:
-    """The repository of an environment. Every call is made under the lock of ``work``."""
+    """The repository of an environment. Every call needs the lock of ``work``."""
 
     def __init__(self, work: Work, lock_wait_s: float = PATIENCE_S) -> None:
-        """``lock_wait_s`` is how long a lock of another machine is waited for."""
+        """Create a client; ``lock_wait_s`` is how long to wait for a lock of another machine, in seconds."""
         self._work = work
         self._patience = Patience(lock_wait_s, work.say)
         self._settings = work.config.repository
-        # One name for all machines and containers that take turns: what is kept is counted for each host.
+        # One host name for all machines and containers that back up: restic applies retention per host.
         self._host = self._plan = work.config.name
 
     @property
     def location(self) -> str:
-        """The repository for people, without a secret in its address."""
+        """Return the address of the repository for display, without a secret."""
         return masked(self._settings.location)
 
     @cached_property
     def version(self) -> tuple[int, int]:
-        """The version of restic itself, major and minor."""
+        """Return the version of restic, major and minor."""
         said = self._work.run([tool("restic", "restic"), "version"]).out
         found = re.search(r"restic (\d+)\.(\d+)", said)
         if found is None:
@@ -75,14 +75,14 @@ class Restic:
         return int(found[1]), int(found[2])
 
     def open_or_make(self) -> None:
-        """Open the repository, and make it where there surely is none yet."""
+        """Open the repository, or create it if it certainly does not exist yet."""
         if self.is_absent():
             self.make()
         else:
             self.open()
 
     def is_absent(self) -> bool:
-        """Whether there surely is no repository yet; one that was there before is none that is made anew."""
+        """Whether the repository certainly does not exist yet. One that existed before is never created again."""
         if self._pinned():
             return False
         config = self._config()
@@ -92,16 +92,19 @@ class Restic:
         return False
 
     def make(self) -> None:
-        """Make the repository, and remember which one it is."""
+        """Create the repository and record its id."""
         self._succeed("init")
         self.open()
 
     def open(self) -> None:
-        """Find the repository, and refuse another than before."""
+        """Open the repository, and refuse one whose id differs from the recorded one."""
         self._accept(self._config())
 
     def open_and_list(self) -> list[Snapshot]:
-        """Open it, and list its sets: a directory's at the same time, for each start of restic derives its key anew."""
+        """Open the repository and list its sets.
+
+        For a directory both run at the same time, because each start of restic derives the key again.
+        """
         if reachability.directory(self._settings.location) is None:
             self.open()
             return self.snapshots()
@@ -128,7 +131,7 @@ class Restic:
             self._pin_file.write_text(json.dumps({"repository": self._settings.location, "id": identity}) + "\n")
 
     def is_there(self) -> bool:
-        """Whether there is a repository yet; raises where that cannot be told."""
+        """Whether the repository exists. Raises where that cannot be determined."""
         found = self._config()
         if found.code != 0 and self._is_absent(found):
             return False
@@ -136,7 +139,7 @@ class Restic:
         return True
 
     def save(self, directory: Path, *, complete: bool) -> tuple[str, int]:
-        """Store a directory as one snapshot; its id, and how many bytes were new."""
+        """Store a directory as one snapshot; return its id and the number of new bytes."""
         said = self._succeed(
             "backup",
             "--json",
@@ -154,13 +157,13 @@ class Restic:
         return str(summary["snapshot_id"]), int(summary["data_added"])
 
     def snapshots(self) -> list[Snapshot]:
-        """Every set of this environment, oldest first."""
+        """Return every set of this environment, oldest first."""
         said = self._succeed("snapshots", "--json", "--host", self._host, "--tag", self._plan)
         found = map(snapshot_of, json.loads(said.out or "[]") or [])
         return sorted((each for each in found if each), key=lambda snapshot: snapshot.at)
 
     def saved(self, snapshot_id: str) -> tuple[Snapshot, dict[str, int]]:
-        """A set by an id of which an old restic names only the beginning, and its files."""
+        """Return a set and its files by an id, which an old restic gives only in part."""
         entries = json_lines(self._succeed("ls", "--json", "--", snapshot_id))
         snapshot = next(filter(None, map(snapshot_of, entries)), None)
         if snapshot is None or not snapshot.id.startswith(snapshot_id):
@@ -170,7 +173,7 @@ class Restic:
         return snapshot, self._files(snapshot, entries)
 
     def listed(self, snapshot: Snapshot) -> dict[str, int]:
-        """The files of a set, bytes by relative path."""
+        """Return the files of a set: bytes by relative path."""
         return self._files(snapshot, json_lines(self._succeed("ls", "--json", "--", snapshot.id)))
 
     @staticmethod
@@ -183,21 +186,24 @@ class Restic:
         }
 
     def manifest(self, snapshot: Snapshot) -> str:
-        """The text of a set's manifest."""
+        """Return the text of a set's manifest."""
         text = BytesIO()
         self._dump(snapshot, NAME, LARGEST_MANIFEST, text)
         return text.getvalue().decode(errors="replace")
 
     def fetch(self, snapshot: Snapshot, piece: Piece, to: BinaryIO | None) -> str:
-        """Read a file of a set whole, into ``to`` where it is given; its SHA-256. It ends where it is longer."""
+        """Read a whole file of a set, write it to ``to`` if given, and return its SHA-256.
+
+        Reading stops where the file is longer than its manifest entry.
+        """
         return self._dump(snapshot, piece.path, piece.size, to)
 
     def restore(
         self, snapshot: Snapshot, paths: Sequence[str], target: Path, is_over: Callable[[], bool] | None = None
     ) -> Done:
-        """Write files of a set below ``target``, where they have the paths of the snapshot; how that ended.
+        """Write files of a set below ``target``, at their paths in the snapshot, and return how restic ended.
 
-        It reads several packs at a time, which a dump does not. It is killed once ``is_over``.
+        It reads several packs in parallel, which a dump does not. restic is killed once ``is_over`` returns true.
         """
         chosen = [f"--include={pattern_of(f'{snapshot.path}/{path}')}" for path in paths]
         done = self._run("restore", f"--target={target}", *chosen, "--", snapshot.id, is_over=is_over)
@@ -207,7 +213,10 @@ class Restic:
 
     @contextmanager
     def stream(self, *arguments: str) -> Iterator[BufferedReader]:
-        """What restic writes, as it comes; raises where it ends badly, and ends it where the block does."""
+        """Yield the output of restic as it is written.
+
+        Raises where restic fails, and stops it at the end of the block.
+        """
         with TemporaryFile() as errors:
             process, output = self._begin(arguments, errors)
             refused = False
@@ -220,14 +229,17 @@ class Restic:
                 raise
             finally:
                 output.close()
-                # One that has more to say is ended by a pipe that nobody reads.
+                # A restic that still writes is stopped by a closed pipe.
                 code = process.wait()
                 if not refused and code != -signal.SIGPIPE:
                     errors.seek(0)
                     self._refuse(Done(code, "", errors.read().decode(errors="replace")), " ".join(arguments[:1]))
 
     def _begin(self, arguments: Sequence[str], errors: BinaryIO) -> tuple[subprocess.Popen[bytes], BufferedReader]:
-        """A restic that writes, and what it writes: begun anew while the repository is locked, which it says first."""
+        """Start a restic that writes output, and return it with its output.
+
+        It is started again while the repository is locked, which restic reports before any output.
+        """
         process, output = self._start(arguments, errors)
         done = self._without_output(process, output, errors)
         if done and is_locked(done):
@@ -252,14 +264,14 @@ class Restic:
             pass_fds=(self._work.lock,),
         )
         output = cast(BufferedReader, process.stdout)
-        # Restic reads on while a chunk is written; a user who has many such pipes gets no larger one.
+        # restic reads on while a chunk is written. A user with many such pipes gets no larger one.
         with suppress(OSError):
             fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, CHUNK)
         return process, output
 
     @staticmethod
     def _without_output(process: subprocess.Popen[bytes], output: BufferedReader, errors: BinaryIO) -> Done | None:
-        """How a program ended that wrote nothing; None as soon as it writes."""
+        """Return how a program without output ended, or None as soon as it writes."""
         if output.peek(1):
             return None
         code = process.wait()
@@ -281,11 +293,10 @@ class Restic:
         return digest.hexdigest()
 
     def forget(self, keep: Keep, sets: Sequence[Snapshot] | None = None) -> bool:
-        """Let old sets go, and whether there may be some: not where ``sets`` are all there are, and few.
+        """Delete expired sets; return False where ``sets`` are all there are and too few to expire.
 
-        Incomplete ones are counted apart, so that they never push a complete one out.
-
-        Nor does one of what was lost today push out this morning's: all of the newest's last 24 hours stay.
+        Incomplete sets are counted apart, so that they never expire a complete one. Everything within 24 hours of the
+        newest set is retained, so that a backup after a data loss cannot expire this morning's.
         """
         ages = (
             "--keep-within",
@@ -306,17 +317,18 @@ class Restic:
         return some
 
     def drop(self, snapshot_id: str) -> None:
-        """Let one snapshot go that turned out to be none."""
+        """Forget a snapshot that failed verification."""
         self._succeed("forget", "--", snapshot_id)
 
     def prune(self) -> None:
-        """Free what no set needs any more."""
+        """Free the data that no set uses."""
         self._succeed("prune")
 
     def check(self, part: int | None = None, parts: int = 1) -> str:
-        """Prove the repository's structure, and read one part of its data; all parts in turn read everything.
+        """Check the repository's structure, and read one of ``parts`` parts of its data.
 
-        What restic says of how much that was: `53 of 210 packs`; empty where it does not say.
+        All parts in turn read everything. Returns restic's own count of what it read, such as `53 of 210 packs`; empty
+        where it gives none.
         """
         subset = (f"--read-data-subset={part}/{parts}",) if part else ()
         done = self._run("check", *(subset if parts > 1 else ("--read-data",) * bool(part)))
@@ -329,7 +341,7 @@ class Restic:
         return packs_read(done)
 
     def _config(self) -> Done:
-        """What the repository says of itself; raises where its server does not answer."""
+        """Return the repository's configuration. Raises where its server does not answer."""
         if said := reachability.silence(self._settings.location, self.location, self._settings.ca_file):
             raise BackupError(said)
         argv = self._argv("cat", "config")
@@ -337,9 +349,10 @@ class Restic:
         return self._run("cat", "config") if is_locked(found) else found
 
     def _run(self, *arguments: str, is_over: Callable[[], bool] | None = None) -> Done:
-        """Run restic. What a killed run left locked is freed: we hold this machine's lock, and nobody of ours works.
+        """Run restic; where the repository is locked, remove stale locks and retry.
 
-        restic itself tells a lock whose process is gone; another machine's that lives is waited for.
+        Removing them is safe: we hold the local lock, so no other run of this environment is active on this machine.
+        restic recognizes a lock whose process is gone; a live lock of another machine is waited for.
         """
         done = self._work.run(self._argv(*arguments), self._environment(), is_over=is_over)
         if is_locked(done):
@@ -365,7 +378,7 @@ class Restic:
 
     def _argv(self, *arguments: str) -> list[str]:
         options = [word for option in self._settings.options for word in ("-o", option)]
-        # 0.14 does not read RESTIC_CACERT.
+        # restic 0.14 does not read RESTIC_CACERT.
         trusted = ("--cacert", str(ca)) if (ca := self._settings.ca_file) else ()
         return [tool("restic", "restic"), *trusted, *options, *arguments]
 
@@ -396,7 +409,7 @@ class Restic:
             known: Mapping[str, str] = json.loads(self._pin_file.read_text())
         except FileNotFoundError:
             return None
-        # Another address is a decision of the settings; another repository at the same one is not.
+        # A new address is a choice of the settings; a different repository at the same address is not.
         return known["id"] if known["repository"] == self._settings.location else None
 
     def _is_absent(self, done: Done) -> bool:
@@ -427,7 +440,7 @@ class Restic:
             )
 
     def _clean(self, words: str) -> str:
-        """What restic says, with the repository's address as :attr:`location` shows it."""
+        """Return a message of restic with the repository's address as :attr:`location` shows it."""
         given = self._environment()["RESTIC_REPOSITORY"]
         for address in (given, self._settings.location):
             words = words.replace(address, masked(address))

@@ -1,4 +1,4 @@
-"""What restic prints, read: sets, packs, and the words by which versions without exit codes of their own tell why."""
+"""Parse the output of restic: sets, packs, and the error messages of versions without exit codes for them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _WRONG_PASSWORD = re.compile(r"wrong password or no key found", re.IGNORECASE)
 _LOCKED = re.compile(r"repository is already locked|unable to create lock", re.IGNORECASE)
 _HOLDER = re.compile(r"already locked (?:exclusively )?by PID (\d+) on (\S+)", re.IGNORECASE)
 _PACKS = re.compile(r"of (\d+) data packs \(out of total (\d+) packs")
-# Whoever knows the password may have written a snapshot's words: they are arguments, and no options.
+# Anyone with the password may have written the text of a snapshot: it must be an argument and never an option.
 _ID, _STAGED = re.compile(r"[0-9a-f]{64}"), re.compile(r"/[^\x00-\x1f\x7f]*")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A set in the repository. ``path`` is where it was staged, which is where it lies within the snapshot."""
+    """A set in the repository. ``path`` is its staging directory, which is also its path within the snapshot."""
 
     id: str
     at: float
@@ -38,39 +38,39 @@ class Snapshot:
 
     @property
     def short(self) -> str:
-        """What people name it by."""
+        """Return the short id that is shown to people."""
         return self.id[:8]
 
 
 def is_absent(done: Done, version: tuple[int, int]) -> bool:
-    """Whether there is no repository."""
+    """Whether restic failed because there is no repository."""
     return done.code == NO_REPOSITORY if version >= (0, 17) else bool(_ABSENT.search(done.err))
 
 
 def is_wrong_password(done: Done) -> bool:
-    """Whether the password does not open it."""
+    """Whether restic failed because the password is wrong."""
     return done.code == WRONG_PASSWORD or bool(_WRONG_PASSWORD.search(done.err))
 
 
 def packs_read(done: Done) -> str:
-    """What a check says of how much it read; empty where it does not."""
+    """Return how much a check reports as read, or an empty text."""
     packs = _PACKS.search(done.out)
     return f"{packs[1]} of {packs[2]} packs" if packs else ""
 
 
 def is_locked(done: Done) -> bool:
-    """Whether it failed because another holds the repository."""
+    """Whether restic failed because the repository is locked."""
     return done.code == LOCKED or (done.code != 0 and bool(_LOCKED.search(done.err)))
 
 
 def lock_holder(done: Done) -> str:
-    """Who holds it, by process and machine; another machine where restic does not say."""
+    """Return the process and the machine that hold the lock, or `another machine` where restic does not say."""
     known = _HOLDER.search(done.err)
     return f"pid {known[1]} on {known[2]}" if known else "another machine"
 
 
 def json_lines(done: Done) -> list[dict[str, Any]]:
-    """The documents that it prints, one a line."""
+    """Return the JSON documents that restic prints, one per line."""
     found = []
     for line in done.out.splitlines():
         try:
@@ -83,7 +83,7 @@ def json_lines(done: Done) -> list[dict[str, Any]]:
 
 
 def snapshot_of(entry: Mapping[str, Any]) -> Snapshot | None:
-    """A set as the repository lists it; None for what no version of Plinth has stored."""
+    """Return a set from the repository's listing, or None for one that no version of Plinth has stored."""
     try:
         at = datetime.fromisoformat(_whole_microseconds(entry["time"])).timestamp()
         found = Snapshot(entry["id"], at, entry["paths"][0], COMPLETE in entry.get("tags", ()))
@@ -93,12 +93,12 @@ def snapshot_of(entry: Mapping[str, Any]) -> Snapshot | None:
 
 
 def _whole_microseconds(time: str) -> str:
-    """RFC 3339 with nanoseconds, as Go writes it, in what Python reads."""
+    """Convert an RFC 3339 time with nanoseconds, as Go writes it, to one that Python can parse."""
     return re.sub(r"(\.\d{1,6})\d*", r"\1", time)
 
 
 def damage(done: Done) -> str:
-    """What a check found, in its own words."""
+    """Return the findings of a check, as restic reports them."""
     lines = [line.strip() for line in f"{done.err}\n{done.out}".splitlines()]
     told = [line for line in lines if re.search(r"error|pack|blob|missing|damaged|corrupt", line, re.IGNORECASE)]
     return " / ".join((told or lines)[:3])

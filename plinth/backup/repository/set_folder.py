@@ -1,4 +1,4 @@
-"""A folder of a set, read whole from one start of restic: each start derives the key of the repository anew."""
+"""Read a whole folder of a set with one start of restic: each start derives the key of the repository again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from plinth.backup.repository.restic_output import Snapshot
 from plinth.backup.session import BackupError
 from plinth.printable import visible
 
-# Larger ones come from the kernel each time, and cost more than they save.
+# Larger buffers are allocated by the kernel each time, which costs more than it saves.
 PART = 1 << 18
 
 
 def digests_of(restic: Restic, snapshot: Snapshot, folder: str, pieces: Sequence[Piece]) -> dict[str, str]:
-    """Read a folder of a set; the SHA-256 of each of its ``pieces`` that is there.
+    """Read a folder of a set, and return the SHA-256 of each of its ``pieces`` that is there.
 
-    It ends with what is no piece, or longer than it.
+    Reading stops at a file that is not among them, or that is longer than its entry.
     """
     by_path = {piece.path: piece for piece in pieces}
     digests: dict[str, str] = {}
@@ -47,7 +47,7 @@ def digests_of(restic: Restic, snapshot: Snapshot, folder: str, pieces: Sequence
 
 
 def _path(name: str, snapshot: Snapshot, folder: str) -> str:
-    """The path within the set of a member, which versions of restic name from the root, or from the folder."""
+    """Return the path of a member within the set; versions of restic name it from the root or from the folder."""
     name = name.lstrip("/")
     root = f"{snapshot.path}/".lstrip("/")
     return name.removeprefix(root) if name.startswith(root) else f"{folder}/{name}"

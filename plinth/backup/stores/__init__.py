@@ -1,1 +1,1 @@
-"""The stores that a backup set holds: for each, how it is saved and how it is restored."""
+"""The stores of a backup set: how each one is backed up and restored."""

@@ -1,6 +1,6 @@
-"""Throw-away instances on loopback, for a drill and for reading a saved Redis: this machine's own binaries, empty data.
+"""Temporary instances on loopback, for a drill and for reading a saved Redis, of this machine's own binaries.
 
-A killed run may leave one behind; the next run ends what does.
+They start empty. The next run stops those that a killed run left behind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HERE = Here()
 
 @contextmanager
 def postgres(directory: Path, launcher: Launcher = _HERE) -> Iterator[Server]:
-    """An empty Postgres server over ``directory``, which is made and removed."""
+    """Yield an empty Postgres server in ``directory``, which is created and removed."""
     with _started("postgres", directory, launcher) as started:
         server = Server(HOST, started.told["port"], "postgres", started.told["password"])
         _wait("postgres", started, lambda: server.connect().close(), UserError)
@@ -40,7 +40,10 @@ def postgres(directory: Path, launcher: Launcher = _HERE) -> Iterator[Server]:
 
 @contextmanager
 def redis_server(directory: Path, rdb: Path | None, launcher: Launcher = _HERE) -> Iterator[tuple[Client, int, str]]:
-    """A Redis server with the content of an RDB; its client, port and password. ``directory`` is made and removed."""
+    """Yield the client, port and password of a Redis server with the content of an RDB.
+
+    ``directory`` is created and removed.
+    """
     with _started("redis", directory, launcher, rdb) as started:
         port, password = started.told["port"], started.told["password"]
         with connect(HOST, port, password) as client:
@@ -50,7 +53,7 @@ def redis_server(directory: Path, rdb: Path | None, launcher: Launcher = _HERE) 
 
 @contextmanager
 def neo4j(directory: Path, launcher: Launcher = _HERE) -> Iterator[Neo4jStore]:
-    """An empty Neo4j; ``directory`` is made and removed, and the file of its password beside it."""
+    """Yield an empty Neo4j; ``directory`` is created and removed, and so is its password file."""
     with _started("neo4j", directory, launcher) as started:
         file = directory.with_name(f"{directory.name}.password")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +69,7 @@ def neo4j(directory: Path, launcher: Launcher = _HERE) -> Iterator[Neo4jStore]:
 
 @contextmanager
 def qdrant(kind: Kind, directory: Path, launcher: Launcher = _HERE) -> Iterator[Scratch]:
-    """An empty Qdrant; a real server runs as the only node of a cluster, for shard keys need one."""
+    """Yield an empty Qdrant; a real server runs as the only node of a cluster, since shard keys need one."""
     with _started(kind, directory, launcher) as started:
         snapshots = Path(started.told["snapshots"])
         engine = Scratch((), snapshots.parent, started.told["port"], api_key=started.told["password"])

@@ -1,6 +1,6 @@
-"""Starting throw-away stores, each as an account of its own where this is root, and what else another account does.
+"""Start temporary stores, each as a separate account where this is root, and do what needs another account's rights.
 
-:mod:`plinth.backup.temporary.launcher` does the same for a backup that has no rights itself.
+:mod:`plinth.backup.temporary.launcher` does the same for a backup that runs without rights.
 """
 
 from __future__ import annotations
@@ -31,53 +31,54 @@ COPIES = Path("/var/lib/plinth/pythons")
 
 
 class Launcher(Protocol):
-    """Who starts throw-away stores, and acts as the accounts of the living ones."""
+    """The protocol of launchers: start temporary stores, and act as the accounts of the live ones."""
 
     def start(self, kind: Kind, directory: Path, seed: BinaryIO | None = None) -> Started:
-        """A store in ``directory``, which is made."""
+        """Start a store in ``directory``, which is created."""
 
     def clear(self, directory: Path) -> None:
-        """End what a killed run left below ``directory``, and remove it."""
+        """Stop what a killed run left below ``directory``, and remove it."""
 
     def copy_database(self, database: Path, to: BinaryIO) -> None:
-        """A copy of a living SQLite database, made by the account that it is of."""
+        """Copy a live SQLite database as the account that owns it."""
 
     def place(self, snapshots: Path, file: BinaryIO) -> Path:
-        """Put a file into a directory of a Qdrant's; where it is."""
+        """Write a file to a snapshot directory of a Qdrant, and return its path."""
 
     def remove(self, placed: Path) -> None:
-        """Take it away again."""
+        """Remove a file that :meth:`place` has written."""
 
 
 class Started(Protocol):
-    """A store that was started. ``told`` has its port and its password."""
+    """A running temporary store. ``told`` has its port and its password."""
 
     @property
     def told(self) -> dict[str, Any]:
-        """What its client has to know."""
+        """Return what a client of the store needs: its port and password."""
 
     def words(self) -> str | None:
-        """Its last words where it has ended; None while it runs."""
+        """Return its last output where it has ended; None while it runs."""
 
     def stop(self) -> None:
-        """End it, and remove what it was made of."""
+        """Stop it, and remove its files."""
 
 
 class Here:
-    """A launcher within this process: everything as who it is, or as root by the accounts of a drill."""
+    """A launcher within this process: it runs stores as its own account, or as root with the accounts of a drill."""
 
     def __init__(
         self, reader: Account | None = None, interpreter: Python | None = None, hidden: Sequence[Path] = ()
     ) -> None:
-        """``reader`` is who puts snapshots where a throw-away Qdrant finds them; this process where it is absent.
+        """Create a launcher.
 
-        ``interpreter`` is a Python that every account can run. ``hidden`` are directories that a store of this
-        process's own account is kept out of, where the kernel can.
+        ``reader`` is the account that writes snapshots for a temporary Qdrant; this process where it is absent.
+        ``interpreter`` is a Python that every account can run. ``hidden`` are directories that are kept from a store
+        with this process's own account, where the kernel can.
         """
         self._reader, self._interpreter, self._hidden = reader, interpreter, hidden
 
     def start(self, kind: Kind, directory: Path, seed: BinaryIO | None = None) -> Store:
-        """A store in ``directory``, which is made."""
+        """Start a store in ``directory``, which is created."""
         name = accounts_of({kind: (ACCOUNTS[kind],)})[kind]
         account = _account(name) if name else Account(os.geteuid(), os.getegid())
         directory.mkdir(parents=True)
@@ -95,23 +96,23 @@ class Here:
             raise
 
     def clear(self, directory: Path) -> None:
-        """End what a killed run left below ``directory``, and remove it."""
+        """Stop what a killed run left below ``directory``, and remove it."""
         end_strays(directory)
         shutil.rmtree(directory, ignore_errors=True)
 
     def copy_database(self, database: Path, to: BinaryIO) -> None:
-        """A copy of a living SQLite database, made by the account that it is of."""
+        """Copy a live SQLite database as the account that owns it."""
         python = self._interpreter or Python(sys.executable)
         argv = [python.executable, "-m", "plinth.grafana_snapshot.sqlite_copy", str(database)]
-        # Memory is too small for a large one; whoever is another account has no other place.
+        # Memory is too small for a large one; another account has no other directory.
         near = {} if os.geteuid() == 0 else {"TMPDIR": str(Path(to.name).parent)}
         _act(_owner(database.parent), argv, Path("/"), {**python.environment, **near}, stdout=to)
 
     def place(self, snapshots: Path, file: BinaryIO) -> Path:
-        """Put a file into a directory of a Qdrant's; where it is."""
+        """Write a file to a snapshot directory of a Qdrant, and return its path."""
         snapshots = snapshots.resolve()
         if not snapshots.exists():
-            # An engine makes it with its first snapshot.
+            # The engine creates it with its first snapshot.
             _act(_owner(snapshots.parent), ["mkdir", "-p", "--", snapshots.name], snapshots.parent)
         name = f"restored-{uuid4()}.snapshot"
         if _is_linked(file, snapshots, name):
@@ -120,12 +121,12 @@ class Here:
         return snapshots / name
 
     def remove(self, placed: Path) -> None:
-        """Take it away again."""
+        """Remove a file that :meth:`place` has written."""
         _act(_owner(placed.parent), ["rm", "-f", "--", placed.name], placed.parent)
 
 
 def interpreter() -> Python:
-    """A Python that every account can run: this one, the copy that it is, or a copy of this clone's in /var/lib."""
+    """Return a Python that every account can run: this one, its original, or a copy of this venv's in /var/lib."""
     own = {name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
     if os.geteuid() != 0 or own:
         return Python(sys.executable, own)
@@ -134,7 +135,7 @@ def interpreter() -> Python:
     python = python_runtime.python(place)
     if python.copy:
         with opened(place, COPIES.parent) as descriptor:
-            # Two commands at once make one copy.
+            # Two commands at the same time create one copy.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             python_runtime.provide(Path(python.copy))
     return python
@@ -149,13 +150,13 @@ def _act(
     stdin: BinaryIO | None = None,
     stdout: BinaryIO | None = None,
 ) -> None:
-    """Run a small command to its end as an account; raises :class:`BackupError` with its words."""
+    """Run a small command to its end as an account. Raises :class:`BackupError` with its output."""
     try:
         done = subprocess.run(
             (*account.change, *argv),
             cwd=directory,
             env=fixed_environment(environment),
-            # A drill's engine reads by its group what its maker puts there.
+            # The engine of a drill reads by its group what this process writes there.
             umask=0o027,
             timeout=COPY_S,
             check=False,
@@ -171,18 +172,18 @@ def _act(
 
 
 def _is_linked(file: BinaryIO, directory: Path, name: str) -> bool:
-    """Give a file a second name where a Qdrant of this process's own account has its snapshots; whether that is done.
+    """Hard-link a file into the snapshot directory of this process's own Qdrant; return whether that worked.
 
-    That account alone writes there, and may read the file.
+    Only that account writes there, and it may read the file.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         there, about = os.fstat(descriptor), os.fstat(file.fileno())
         if {there.st_uid, about.st_uid} != {os.geteuid()} or there.st_mode & 0o022:
             return False
-        # With a directory's descriptor alone the link to what is open is followed.
+        # Only with a directory descriptor is the link to an open file followed.
         os.link(f"/proc/self/fd/{file.fileno()}", name, dst_dir_fd=descriptor, follow_symlinks=True)
-    except OSError:  # another disk, or one without links
+    except OSError:  # another disk, or one without hard links
         return False
     finally:
         os.close(descriptor)
@@ -200,7 +201,7 @@ def _account(name: str) -> Account:
 
 
 def _open_way(directory: Path) -> None:
-    """Let another account into its directory: through those above it that are root's own, and that it cannot read."""
+    """Let another account reach its directory, through the directories above it that are root's and closed to it."""
     for above in directory.parents[:3] if os.geteuid() == 0 else ():
         about = above.stat(follow_symlinks=False)
         if about.st_uid == 0 and about.st_mode & 0o011 != 0o011:

@@ -1,10 +1,9 @@
-"""A root that serves a backup without rights: it starts throw-away stores for it, and acts as the stores' accounts.
+"""A root process that serves an unprivileged backup: it starts temporary stores and acts as the stores' accounts.
 
 `python -m plinth.backup`, started by root with an account in PLINTH_ACCOUNT, stays root in one process that reads no
-set and no repository. It starts itself again as that account, for good, with one end of a socket. Over
-it come JSON messages with at most one descriptor, each a request of
-:class:`plinth.backup.temporary.launch.Launcher`: its kind,
-and never a path that this process would open, but for those that its own configuration names.
+set and no repository. It starts itself again as that account, permanently, with one end of a socket. Over the socket
+come JSON messages with at most one descriptor, each a request of :class:`plinth.backup.temporary.launch.Launcher`: its
+kind, and never a path that this process would open, except those that its own configuration names.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from plinth.system.managed_process import fixed_environment
 from plinth.system.private_directories import PRIVATE, Access, give, make_volume, opened
 
 LARGEST = 1 << 16
-# What an operator may have said of where programs are, and the way out to a repository.
+# What an operator may set about where programs are, and about the proxy to a repository.
 PASSED = (
     "PATH",
     "JAVA_HOME",
@@ -55,22 +54,22 @@ _current: list[Launcher] = [Here()]
 
 
 def passed() -> dict[str, str]:
-    """What of this process's environment those that do its work are to know."""
+    """Return the variables of this process's environment that its workers need."""
     return {name: os.environ[name] for name in PASSED if name in os.environ}
 
 
 def current() -> Launcher:
-    """The launcher of this process: its own, or the root that started it."""
+    """Return the launcher of this process: its own, or the root process that started it."""
     return _current[-1]
 
 
 def use(descriptor: int) -> None:
-    """Ask the root at the other end of an inherited socket from now on."""
+    """Send requests to the root process at the other end of an inherited socket from now on."""
     _current.append(Asking(socket.socket(fileno=descriptor)))
 
 
 def hide(config: Config, file: Path, target: Stores | None) -> None:
-    """Keep stores that run as this very account out of its secrets, and out of its other files of backups."""
+    """Keep stores that run as this same account out of its secrets, and out of its other backup files."""
     stores = (config, *([target] if target else []))
     parts = [part for each in stores for part in (each.qdrant, each.postgres, each.redis, each.neo4j, each.grafana)]
     hidden = {file, config.directory, *_repository(config), *_files(config.repository, *parts)}
@@ -78,18 +77,18 @@ def hide(config: Config, file: Path, target: Stores | None) -> None:
 
 
 def _files(*models: BaseModel | None) -> list[Path]:
-    """The files of secrets that parts of a configuration name."""
+    """Return the secret files that parts of a configuration name."""
     named = [value for model in models if model for name, value in model if name.endswith(("_file", "_files"))]
     return [each for value in named for each in (value.values() if isinstance(value, dict) else [value]) if each]
 
 
 def account() -> str | None:
-    """Who is to do the work in this process's place; None where it does it itself."""
+    """Return the account that does the work in place of this process, or None where it does the work itself."""
     return os.environ.get(VARIABLE) if os.geteuid() == 0 else None
 
 
 def serve(name: str, config: Config, target: Stores | None, arguments: Sequence[str]) -> int:
-    """Run the command as an account, and serve it until it ends; its exit code."""
+    """Run the command as an account, serve it until it ends, and return its exit code."""
     account = _account(name)
     _give_over(config, name, account)
     stores = (config, *([target] if target else []))
@@ -110,7 +109,7 @@ def serve(name: str, config: Config, target: Stores | None, arguments: Sequence[
             umask=0o077,
         )
         theirs.close()
-        # A Ctrl-C reaches the worker by itself; this one ends when the worker has.
+        # Ctrl-C reaches the worker directly; this process ends when the worker has.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: worker.send_signal(signal.SIGTERM))
         try:
@@ -123,10 +122,10 @@ def serve(name: str, config: Config, target: Stores | None, arguments: Sequence[
 
 
 class _Serving:
-    """What is asked of root, each request judged by itself."""
+    """The requests to root, each checked by itself."""
 
     def __init__(self, here: Here, directory: Path, stores: Sequence[Stores]) -> None:
-        """``directory`` is where stores get a place, when the first is started."""
+        """Create a server; the first start of a store creates its directory in ``directory``."""
         self._here, self._directory = here, directory
         self._snapshots = {each.qdrant.snapshots for each in stores if each.qdrant and each.qdrant.snapshots}
         self._databases = {
@@ -136,7 +135,7 @@ class _Serving:
         self._placed: set[Path] = set()
 
     def answer(self, asked: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
-        """The answer to one request; the descriptor is closed with it."""
+        """Answer one request, and close its descriptor."""
         file: BinaryIO | None = None
         try:
             if descriptor is not None:
@@ -155,7 +154,7 @@ class _Serving:
                 os.close(descriptor)
 
     def stop(self) -> None:
-        """End every store."""
+        """Stop every store."""
         for number in list(self._running):
             self._running.pop(number).stop()
 
@@ -202,32 +201,32 @@ class Asking:
         self._asking = threading.Lock()
 
     def start(self, kind: Kind, _directory: Path, seed: BinaryIO | None = None) -> AskedStore:
-        """A store, in a directory that the launcher chooses."""
+        """Start a store in a directory that the launcher chooses."""
         return AskedStore(self, self.ask({"request": "start", "kind": kind, "reads": True}, seed))
 
     def clear(self, _directory: Path) -> None:
-        """End what a killed run left, and remove it."""
+        """Stop what a killed run left, and remove it."""
         self.ask({"request": "clear"})
 
     def copy_database(self, database: Path, to: BinaryIO) -> None:
-        """A copy of a living SQLite database, made by the account that it is of."""
+        """Copy a live SQLite database as the account that owns it."""
         self.ask({"request": "copy", "database": str(database)}, to)
 
     def place(self, snapshots: Path, file: BinaryIO) -> Path:
-        """Put a file into a directory of a Qdrant's; this process does it where it may, in a drill's own."""
+        """Write a file to a snapshot directory of a Qdrant; this process does it where it may, in a drill's own."""
         if os.access(snapshots, os.W_OK):
             return Here().place(snapshots, file)
         return Path(self.ask({"request": "place", "snapshots": str(snapshots), "reads": True}, file))
 
     def remove(self, placed: Path) -> None:
-        """Take it away again."""
+        """Remove a file that :meth:`place` has written."""
         if os.access(placed.parent, os.W_OK):
             Here().remove(placed)
         else:
             self.ask({"request": "remove", "placed": str(placed)})
 
     def ask(self, request: Mapping[str, Any], file: BinaryIO | None = None) -> Any:
-        """The answer to a request; raises :class:`BackupError` with what stands against it."""
+        """Return the answer to a request. Raises :class:`BackupError` with the reason where it is refused."""
         if file:
             file.flush()
         with self._asking:
@@ -248,12 +247,12 @@ class AskedStore:
         self.told: dict[str, Any] = answer["told"]
 
     def words(self) -> str | None:
-        """Its last words where it has ended; None while it runs."""
+        """Return its last output where it has ended; None while it runs."""
         words: str | None = self._launcher.ask({"request": "words", "store": self._number})
         return words
 
     def stop(self) -> None:
-        """End it, and remove what it was made of."""
+        """Stop it, and remove its files."""
         self._launcher.ask({"request": "stop", "store": self._number})
 
 
@@ -262,7 +261,7 @@ def _send(connection: socket.socket, told: Mapping[str, Any], descriptors: Seque
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], int | None] | None:
-    """A message and its descriptor; None when the other end is closed."""
+    """Return a message and its descriptor, or None when the other end is closed."""
     text, descriptors, _, _ = socket.recv_fds(connection, LARGEST, 4)
     for more in descriptors[1:]:
         os.close(more)
@@ -287,10 +286,10 @@ def _account(name: str) -> Account:
 
 
 def _give_over(config: Config, name: str, account: Account) -> None:
-    """Give the backups' own directories, which root had until there was an account, to that account."""
+    """Give the account the backup directories, which belonged to root before there was an account."""
     own = config.directory.parent
     if own.is_dir() and own.stat().st_uid == account.uid:
-        return  # all of it is made by that account
+        return  # that account creates all of it
     access = Access(account.uid, account.gid, PRIVATE)
     with opened(own, own) as parent:
         repository = _repository(config)

@@ -1,7 +1,7 @@
-"""How each throw-away store is made: the files that it reads and cannot change, its own empty directory, its program.
+"""How each temporary store is started: the files that it reads and cannot change, its empty directory, its program.
 
-``Place.top`` is its maker's: what it reads and its log lie there. ``Place.given`` is the account's, and nothing of the
-maker's is written there once it is given away.
+``Place.top`` belongs to the launcher: the store's configuration and its log are there. ``Place.given`` belongs to the
+account, and the launcher writes nothing there once it is given away.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from plinth.system.ports import free_port
 Kind = Literal["postgres", "redis", "neo4j", "server", "embedded"]
 HOST = "127.0.0.1"
 CHUNK = 1 << 20
-# A drill of one store reads nothing of another's.
+# The drill of one store does not import the modules of another.
 ACCOUNTS: Mapping[str, str] = {
     "postgres": "plinth-drill-postgres",
     "redis": "plinth-drill-redis",
@@ -40,25 +40,25 @@ ACCOUNTS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Place:
-    """The directory of one store. ``readable`` writes a file into ``top`` that its account may read."""
+    """The directory of one store. ``readable`` writes a file into ``top`` that its account can read."""
 
     top: Path
     readable: Callable[[str, str], Path]
 
     @property
     def given(self) -> Path:
-        """What its account owns."""
+        """Return the directory that the account owns."""
         return self.top / "given"
 
     @property
     def snapshots(self) -> Path:
-        """Where both its account and its maker write: what a Qdrant recovers from."""
+        """Return the directory that both the account and the launcher write: what a Qdrant recovers from."""
         return self.top / "snapshots"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is run: once before the program, and the program. ``told`` is what its client has to know."""
+    """The commands of a store: one to run once before the program, and the program. ``told`` is for its client."""
 
     argv: tuple[str, ...]
     told: Mapping[str, Any]
@@ -68,7 +68,7 @@ class Recipe:
 
 
 def recipe(kind: Kind, place: Place, seed: BinaryIO | None) -> Recipe:
-    """Write what a store reads; ``seed`` is the RDB of a Redis. ``place.given`` is still its maker's."""
+    """Write the files that a store reads; ``seed`` is the RDB of a Redis. ``place.given`` is still the launcher's."""
     if kind == "postgres":
         return _postgres(place)
     if kind == "redis":
@@ -85,13 +85,13 @@ def _postgres(place: Place) -> Recipe:
         "unix_socket_directories": "",
         "fsync": "off",
         "full_page_writes": "off",
-        # What a restore copies into new tables then needs no log.
+        # A restore into new tables then needs no WAL.
         "wal_level": "minimal",
         "max_wal_senders": "0",
         "autovacuum": "off",
         "maintenance_work_mem": "256MB",
         "max_wal_size": "4GB",
-        # Nothing of it is left in memory when it is killed.
+        # A kill then leaves nothing of it in shared memory.
         "dynamic_shared_memory_type": "mmap",
     }
     return Recipe(
@@ -117,7 +117,7 @@ def _postgres(place: Place) -> Recipe:
 
 
 def _redis(place: Place, seed: BinaryIO | None) -> Recipe:
-    """It runs without an append-only file: with one it would not look at the RDB."""
+    """Return the recipe of a Redis without an append-only file: with one it would ignore the RDB."""
     port, password = free_port(), secrets.token_hex(16)
     if seed:
         left = os.fstat(seed.fileno()).st_size
@@ -129,7 +129,7 @@ def _redis(place: Place, seed: BinaryIO | None) -> Recipe:
     config = place.readable(
         "redis.conf", "\n".join((*lines, "appendonly no", "repl-diskless-sync-delay 0", "daemonize no", ""))
     )
-    # It takes the name of its own file for a pattern, and starts without a password where none matches.
+    # It reads the name of its own file as a pattern, and starts without a password where none matches.
     argv = (tool("redis-server", "redis-server"), pattern_of(str(config)))
     return Recipe(argv, {"port": port, "password": password})
 
@@ -163,7 +163,7 @@ def _neo4j(place: Place) -> Recipe:
 
 
 def _qdrant(kind: Literal["server", "embedded"], place: Place) -> Recipe:
-    """A real server runs as the only node of a cluster, for shard keys need one."""
+    """Return the recipe of a Qdrant; a real server runs as the only node of a cluster, since shard keys need one."""
     found = find(program(kind))
     if found is None:
         raise UserError("There is no qdrant binary; put one on PATH or name it in PLINTH_QDRANT, or take embedded.")

@@ -1,6 +1,7 @@
-"""A throw-away store as a process: what it reads is written, its own directory given to its account, and it is ended.
+"""A temporary store as a process: write what it reads, give its directory to its account, and stop it.
 
-Root writes only where nobody else may: what a store reads and its log are made before its own directory is given away.
+Root writes only where nobody else may: a store's configuration and its log are written before its directory is given
+away.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ _NAMESPACES = ("--pid", "--fork", "--kill-child", "--mount-proc", "--ipc")
 
 @dataclass(frozen=True)
 class Account:
-    """Who a program runs as."""
+    """The account that a program runs as."""
 
     uid: int
     gid: int
 
     @property
     def change(self) -> tuple[str, ...]:
-        """The words before a command that is to run as this account for good; none where it is the caller's."""
+        """Return the command prefix to run as this account permanently; empty where it is the caller's."""
         if os.geteuid() != 0:
             return ()
         ids = (f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups")
@@ -53,19 +54,19 @@ class Store:
     def __init__(
         self, process: subprocess.Popen[bytes], place: Place, log: int, made: Recipe, *, wrapped: bool
     ) -> None:
-        """``wrapped``: the process is the one that the store ends with, and its only child is the store."""
+        """Wrap a process; ``wrapped``: the store is its only child, and the store ends with it."""
         self._process, self._place, self._log, self._wrapped = process, place, log, wrapped
         self._signal = signal.Signals[f"SIG{made.stop}"]
         self.told = dict(made.told)
 
     def words(self) -> str | None:
-        """Its last words where it has ended; None while it runs."""
+        """Return its last output where it has ended; None while it runs."""
         if self._process.poll() is None:
             return None
         return last_words(self._log)
 
     def stop(self) -> None:
-        """End it with all that it started, and remove what it was made of."""
+        """Stop it with all its child processes, and remove its files."""
         with suppress(psutil.Error):
             own = psutil.Process(self._process.pid)
             started = own.children(recursive=True)
@@ -92,7 +93,7 @@ def start(
     python: Python,
     hidden: Sequence[Path],
 ) -> Store:
-    """A store in an empty ``directory`` of this process's own, as an account, kept out of what is ``hidden``."""
+    """Start a store in an empty ``directory`` of this process's, as an account that cannot see what is ``hidden``."""
     directory.chmod(0o711)
     log = os.open(directory / "log", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
@@ -110,7 +111,7 @@ def start(
         if "snapshots" in made.told:
             place.snapshots.mkdir(mode=0o700)
             _give_path(place.snapshots, reader.uid, account.gid, 0o2770)
-        # Closed to the account until all in it is its own, and then nothing is written here any more.
+        # Closed to the account until it owns all of it; after that nothing is written here.
         for path in (*sorted(place.given.rglob("*"), reverse=True), place.given):
             _give_path(path, account.uid, account.gid, 0o700 if path.is_dir() else 0o600)
         is_python = made.argv[0] == sys.executable
@@ -138,25 +139,25 @@ def start(
 
 
 def last_words(log: int) -> str:
-    """What a program said last, by the descriptor of its log."""
+    """Return the last output of a program, by the descriptor of its log."""
     size = os.fstat(log).st_size
     text = os.pread(log, WORDS, max(0, size - WORDS)).decode(errors="replace")
     return " / ".join(text.strip().splitlines()[-3:]) or "it said nothing"
 
 
 def end_strays(directory: Path) -> None:
-    """End what works in a directory of ours and outlived the run that started it."""
+    """Stop processes in a directory of ours that outlived the run that started them."""
     for process in psutil.process_iter():
         try:
             if Path(process.cwd()).is_relative_to(directory):
                 process.kill()
                 process.wait(STOP_S)
         except (psutil.Error, OSError):
-            continue  # it ended meanwhile, or is another user's
+            continue  # it ended in the meantime, or is another user's
 
 
 def _confined(hidden: Sequence[Path], directory: Path) -> tuple[str, ...]:
-    """The words before a program that is to see nothing of what is hidden but its own directory."""
+    """Return the command prefix for a program that sees nothing of what is hidden but its own directory."""
     if not hidden:
         return ()
     hide = [f"--hide={each}" for each in hidden]
@@ -182,7 +183,7 @@ def _prepare(kind: Kind, argv: Sequence[str], directory: Path, environment: dict
 
 
 def _apart() -> tuple[str, ...]:
-    """The words before a program that ends with this process, and with all that it started."""
+    """Return the command prefix for a program that ends with this process, together with all its children."""
     if os.geteuid() != 0:
         return ("setpriv", "--pdeathsig=KILL", "--") if shutil.which("setpriv") else ()
     alone = ("unshare", *_NAMESPACES, "--") if _has_namespaces() else ()
@@ -191,7 +192,7 @@ def _apart() -> tuple[str, ...]:
 
 @cache
 def _has_namespaces() -> bool:
-    """Whether root may have a process apart, with all that it starts; not in every container."""
+    """Whether root may start a process in its own namespaces; not every container allows it."""
     try:
         done = subprocess.run(
             ["unshare", *_NAMESPACES, "--", "true"],

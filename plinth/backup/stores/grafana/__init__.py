@@ -1,1 +1,1 @@
-"""Grafana's database in a backup set."""
+"""Backup and restore of Grafana's database."""

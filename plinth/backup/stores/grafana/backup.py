@@ -1,4 +1,4 @@
-"""Taking Grafana's database: a copy that SQLite itself makes, whole while Grafana writes."""
+"""Back up Grafana's database with SQLite's own copy, which is consistent while Grafana writes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from plinth.grafana_snapshot import sqlite_copy
 from plinth.grafana_snapshot.server import MOST_BYTES
 from plinth.system.http_client import client_for
 
-# Between two answers of who lends it, which makes the copy before the first; and for all of it.
+# Timeouts between two reads from the snapshot server, which makes the copy before the first, and for all of it.
 SILENT_S, LENT_S = 300.0, 900.0
 
 
 class NotLent(Exception):
-    """Who lends it did not, or gave what is none."""
+    """The snapshot server did not answer, or sent something that is not a database."""
 
 
 def take(work: Work, store: GrafanaStore | LentGrafana) -> tuple[GrafanaPart | None, list[str]]:
-    """The database, checked, and sentences for what is not in it."""
+    """Back up the database and check it; return its part of the manifest and a message for each failure."""
     work.say("taking grafana")
     to = work.stage / PATH
     to.parent.mkdir()
@@ -56,10 +56,9 @@ def _said(store: GrafanaStore | LentGrafana, error: Exception) -> str:
 
 
 def borrow(store: LentGrafana, to: Path, within_s: float = LENT_S) -> None:
-    """Fetch the copy that :mod:`plinth.grafana_snapshot.server` makes, and check it.
+    """Download the copy that :mod:`plinth.grafana_snapshot.server` makes, and check it.
 
-    Raises :class:`NotLent`, httpx.HTTPError or :class:`sqlite3.Error`. Neither its length nor its slowness can fill the
-    disk or hold a backup up.
+    The download is bounded in size and in time. Raises :class:`NotLent`, httpx.HTTPError or :class:`sqlite3.Error`.
     """
     end, size = time.monotonic() + within_s, 0
     wanted = {"Authorization": f"Bearer {secret(store.password_file)}"}
@@ -69,7 +68,7 @@ def borrow(store: LentGrafana, to: Path, within_s: float = LENT_S) -> None:
         client.stream("GET", store.url, headers=wanted) as answer,
         to.open("wb") as file,
     ):
-        # As they come: gathered ones would let a slow drip pass for ever.
+        # Chunks as they arrive: collected ones would let a slow trickle pass forever.
         pieces = answer.iter_raw()
         if answer.status_code != httpx.codes.OK:
             words = next(pieces, b"")[:200].decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""Grafana's database of a set, handed out as a file."""
+"""Restore Grafana's database of a set as a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from plinth.system import beneath
 
 
 def restore(source: Source, part: GrafanaPart) -> list[str]:
-    """Write the database where the backups' configuration names a directory; the last step is a person's."""
+    """Write the database to the directory of the backup configuration; a person does the last step."""
     file, _ = source.fetch(part.path)
     directory, name = source.work.config.directory, f"grafana-{source.snapshot.short}.db"
     beneath.remove(directory, name)

@@ -1,1 +1,1 @@
-"""Neo4j in a backup set."""
+"""Backup and restore of Neo4j."""

@@ -1,7 +1,8 @@
-"""Taking Neo4j: its nodes and relationships over Bolt, of one moment. The community edition has no online backup.
+"""Back up Neo4j: read its nodes and relationships over Bolt, as of one moment.
 
-A read sees what others commit meanwhile, so a bookmark is asked for before and after: it names the last transaction
-that was committed, and the read begins once that one is applied. Where they differ, what was read is of no one moment.
+The community edition has no online backup. A read sees what others commit during it, so bookmarks are compared: a
+bookmark names the last committed transaction, and the read begins once that one is applied. If the bookmark after the
+read differs, the data is not of one moment, and the read is repeated.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ _KINDS = {
 
 
 def _written(kind: str) -> str:
-    """Cypher that writes ``x`` so that the function of its kind reads it back."""
+    """Return Cypher that writes ``x`` so that the function of its kind reads it back."""
     return f"{{{_ZONED[kind]}, nanosecond: x.nanosecond, timezone: x.timezone}}" if kind in _ZONED else "toString(x)"
 
 
 def _properties(of: str) -> str:
-    """Cypher for the properties of ``of``: key, kind, value. A list's kind ends in an s."""
+    """Return Cypher for the properties of ``of``: key, kind, value. The kind of a list ends in an s."""
     cases = "".join(
         f" WHEN '{name} NOT NULL' THEN [k, '{kind}', head([x IN [{of}[k]] | {_written(kind)}])]"
         f" WHEN 'LIST<{name} NOT NULL> NOT NULL' THEN [k, '{kind}s', [x IN {of}[k] | {_written(kind)}]]"
@@ -56,14 +57,14 @@ def _properties(of: str) -> str:
 
 
 def restored(of: str) -> str:
-    """Cypher that sets the properties of ``of`` from a `row`."""
+    """Return Cypher that sets the properties of ``of`` from a `row`."""
     cases = "".join(f" WHEN '{kind}' THEN {kind}(p[2]) WHEN '{kind}s' THEN [x IN p[2] | {kind}(x)]" for kind in _KINDS)
     return f"SET {of} = row.properties FOREACH (p IN row.typed | SET {of}[p[0]] = CASE p[1]{cases} END)"
 
 
 @contextmanager
 def connect(store: Neo4jStore, access: str = READ_ACCESS) -> Iterator[Session]:
-    """A session of the server's own database."""
+    """Yield a session of the server's default database."""
     with (
         GraphDatabase.driver(
             f"bolt://{store.host}:{store.port}",
@@ -78,13 +79,13 @@ def connect(store: Neo4jStore, access: str = READ_ACCESS) -> Iterator[Session]:
 
 
 def words(error: Exception) -> str:
-    """What an error of the driver says, on one line."""
+    """Return the message of a driver's error, on one line."""
     said = error.message if isinstance(error, Neo4jError) else str(error)
     return " ".join((said or str(error)).split())
 
 
 def take(work: Work, store: Neo4jStore) -> tuple[Neo4jPart | None, list[str]]:
-    """The graph with what proves it, and sentences for what is not in it."""
+    """Back up the graph; return its part of the manifest and a message for each failure."""
     work.say("taking neo4j")
     where = f"Neo4j at {store.host}:{store.port}"
     try:
@@ -114,17 +115,17 @@ def take(work: Work, store: Neo4jStore) -> tuple[Neo4jPart | None, list[str]]:
 
 
 def version(session: Session) -> str:
-    """Of the server."""
+    """Return the version of the server."""
     return str(session.run("CALL dbms.components() YIELD versions").single(strict=True)["versions"][0])
 
 
 def marked(session: Session) -> int:
-    """Nodes that a restore has made and not yet let go."""
+    """Count the nodes that still have the label of a restore."""
     return int(session.run(f"MATCH (n:`{jsonl_format.MARK}`) RETURN count(n) AS n").single(strict=True)["n"])
 
 
 def schema(session: Session, of: str) -> tuple[Statement, ...]:
-    """What makes its `CONSTRAINTS` or `INDEXES` anew; an index that a constraint has made is not among them."""
+    """Return the statements that create its `CONSTRAINTS` or `INDEXES`, without the indexes of constraints."""
     own = "WHERE type <> 'LOOKUP' AND owningConstraint IS NULL" if of == "INDEXES" else ""
     owner = ", owningConstraint" if of == "INDEXES" else ""
     rows = session.run(f"SHOW {of} YIELD name, type, createStatement{owner} {own}")
@@ -133,7 +134,7 @@ def schema(session: Session, of: str) -> tuple[Statement, ...]:
 
 
 def nodes(session: Session, label: str = "") -> Iterator[bytes]:
-    """The lines of all nodes, or of those with a label in Cypher."""
+    """Yield the lines of all nodes, or of those with a label in Cypher."""
     for row in session.run(
         f"MATCH (n{label}) RETURN coalesce(n.`{jsonl_format.KEY}`, elementId(n)), labels(n), {_properties('n')}"
     ):
@@ -141,7 +142,7 @@ def nodes(session: Session, label: str = "") -> Iterator[bytes]:
 
 
 def relationships(session: Session, label: str = "") -> Iterator[bytes]:
-    """The lines of all relationships, or of those between nodes with a label in Cypher."""
+    """Yield the lines of all relationships, or of those between nodes with a label in Cypher."""
     for row in session.run(
         f"MATCH (a{label})-[r]->(b{label}) RETURN type(r), coalesce(a.`{jsonl_format.KEY}`, elementId(a)), "
         f"coalesce(b.`{jsonl_format.KEY}`, elementId(b)), {_properties('r')}"
@@ -150,7 +151,7 @@ def relationships(session: Session, label: str = "") -> Iterator[bytes]:
 
 
 def tallied(lines: Iterable[bytes], keep: Callable[[bytes], object]) -> jsonl_format.Tally:
-    """Count lines on their way."""
+    """Pass each line to ``keep`` and count it."""
     tally = jsonl_format.Tally()
     for line in lines:
         tally.add(line)
@@ -159,24 +160,24 @@ def tallied(lines: Iterable[bytes], keep: Callable[[bytes], object]) -> jsonl_fo
 
 
 def counted(tally: jsonl_format.Tally) -> tuple[Counted, ...]:
-    """The counts of a tally."""
+    """Return the counts of a tally."""
     return tuple(Counted(names=names, count=count) for names, count in sorted(tally.counts.items()))
 
 
 def _of_one_moment(work: Work, session: Session) -> Neo4jPart | None:
-    """The graph, or None where somebody wrote meanwhile."""
+    """Return the graph, or None where something was written during the read."""
     before = _bookmark(session)
     try:
         part = _read(work, session)
     except Neo4jError:
         if _bookmark(session) == before:
             raise
-        return None  # what it was reading was deleted
+        return None  # a node was deleted during the read
     return part if _bookmark(session) == before else None
 
 
 def _bookmark(session: Session) -> frozenset[str]:
-    """The last transaction that was committed; what this session reads next begins when it is applied."""
+    """Return the last committed transaction; the next read of this session begins once it is applied."""
     session.run("RETURN 1").consume()
     return session.last_bookmarks().raw_values
 

@@ -1,6 +1,6 @@
-"""The Cypher that makes a constraint or an index: read into its parts, and written anew from them, each name quoted.
+"""Parse the Cypher that creates a constraint or an index, and write it again with each name quoted.
 
-A set's manifest is text that anybody who knows the repository's password may have written; none of it is run.
+A set's manifest is text that anyone with the repository's password may have written: it is never run as it is.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ LONGEST = 1 << 16
 
 
 class NotCypher(ValueError):
-    """What makes no constraint and no index that is known."""
+    """A statement that does not create a known kind of constraint or index."""
 
 
 @dataclass(frozen=True)
 class Creation:
-    """A constraint or an index. ``kind`` is an index's, ``rule`` what a constraint requires; ``options`` are Cypher.
+    """The creation of a constraint or an index.
 
-    ``labels`` are a node's, or the types of a relationship.
+    ``kind`` is an index's, ``rule`` what a constraint requires; ``options`` are Cypher. ``labels`` are those of a node,
+    or the types of a relationship.
     """
 
     what: Literal["CONSTRAINT", "INDEX"]
@@ -46,7 +47,7 @@ class Creation:
     options: str = ""
 
     def __str__(self) -> str:
-        """The statement, of nothing but quoted names and words of Cypher's own."""
+        """Return the statement, which consists of quoted names and Cypher keywords alone."""
         names = "|".join(map(quoted, self.labels))
         pattern = f"(n:{names})" if self.of == "node" else f"()-[n:{names}]-()"
         listed = ", ".join(f"n.{quoted(each)}" for each in self.properties)
@@ -60,14 +61,14 @@ class Creation:
 
 
 def quoted(name: str) -> str:
-    """A name as Cypher takes it; raises :class:`NotCypher` for one that no quotes hold."""
+    """Quote a name for Cypher. Raises :class:`NotCypher` for a name that cannot be quoted."""
     if not name or _ESCAPED.search(name) or "\x00" in name:
         raise NotCypher(f"{name[:80]!a} is no name that Plinth gives to Neo4j")
     return "`" + name.replace("`", "``") + "`"
 
 
 def parse(statement: str) -> Creation:
-    """Read what `SHOW CONSTRAINTS` and `SHOW INDEXES` give as `createStatement`; raises :class:`NotCypher`."""
+    """Parse the `createStatement` of `SHOW CONSTRAINTS` and `SHOW INDEXES`. Raises :class:`NotCypher`."""
     try:
         made = _Reader(statement).creation()
         str(made)
@@ -131,7 +132,7 @@ class _Reader:
         return variable, tuple(self._listed(self._name, "|"))
 
     def _properties(self, brackets: str, variable: str) -> tuple[str, ...]:
-        # A single one may stand without parentheses.
+        # A single property may stand without parentheses.
         within = self._is_sign(brackets[0])
 
         def one() -> str:

@@ -1,11 +1,11 @@
-"""A graph as lines of JSON: what is the same graph gives the same lines, in any order. Pure functions, and no I/O.
+"""A graph as lines of JSON: equal graphs give equal lines, in any order. These are pure functions without I/O.
 
     {"id": "4:...:7", "labels": ["Person"], "properties": {"name": "A"}, "typed": [["born", "date", "1815-12-10"]]}
     {"type": "KNOWS", "start": "4:...:7", "end": "4:...:8", "properties": {}}
 
-`properties` is what JSON holds, and what it does not as {"float": "nan"}, {"bytes": base64}, {"point": [srid, [x, y]]}.
-`typed` are dates, times and durations as the server itself writes and reads them: a driver's own types know no year 0,
-no difference between `Z` and `[UTC]`, and not every zone.
+`properties` holds JSON values, and others as {"float": "nan"}, {"bytes": base64}, {"point": [srid, [x, y]]}. `typed`
+are dates, times and durations as the server writes and reads them: a driver's own types have no year 0, no difference
+between `Z` and `[UTC]`, and not every zone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 from neo4j.spatial import CartesianPoint, Point, WGS84Point
 
-# What a restore joins relationships by; no label and no property of anyone else.
+# A restore matches the ends of relationships by these; no user's label or property has such a name.
 MARK, KEY = "__plinth_restore", "__plinth_id"
 POINTS = {7203: CartesianPoint, 9157: CartesianPoint, 4326: WGS84Point, 4979: WGS84Point}
 BATCH_ROWS, BATCH_BYTES = 1000, 4 << 20
@@ -29,7 +29,7 @@ _MODULUS = 1 << 256
 
 
 def encoded(value: Any) -> Any:
-    """A property's value as JSON holds it; raises :class:`TypeError` for a type that Neo4j 5 does not store."""
+    """Encode a property's value as JSON. Raises :class:`TypeError` for a type that Neo4j 5 does not store."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -44,7 +44,7 @@ def encoded(value: Any) -> Any:
 
 
 def decoded(value: Any) -> Any:
-    """The value that :func:`encoded` was given."""
+    """Decode a value of :func:`encoded`."""
     if isinstance(value, list):
         return [decoded(each) for each in value]
     if not isinstance(value, dict):
@@ -59,17 +59,17 @@ def decoded(value: Any) -> Any:
 
 
 def node_line(id_: str, labels: Iterable[str], properties: Iterable[Sequence[Any]]) -> bytes:
-    """A node's line. ``properties`` are (key, kind, value), the kind None where the value needs none."""
+    """Return a node's line. ``properties`` are (key, kind, value), with kind None where the value needs none."""
     return _line({"id": id_, "labels": sorted(label for label in labels if label != MARK)}, properties)
 
 
 def relationship_line(type_: str, start: str, end: str, properties: Iterable[Sequence[Any]]) -> bytes:
-    """A relationship's line, between the ids of two nodes."""
+    """Return a relationship's line, between the ids of two nodes."""
     return _line({"type": type_, "start": start, "end": end}, properties)
 
 
 def row(line: bytes) -> dict[str, Any]:
-    """A line as parameters of a statement that makes it anew."""
+    """Return a line as the parameters of a statement that creates its node or relationship."""
     read: dict[str, Any] = orjson.loads(line)
     return read | {
         "properties": {key: decoded(value) for key, value in read["properties"].items()},
@@ -78,7 +78,10 @@ def row(line: bytes) -> dict[str, Any]:
 
 
 def batches(lines: Iterable[bytes], rows: int = BATCH_ROWS, size: int = BATCH_BYTES) -> Iterator[list[bytes]]:
-    """Lines in order, in lists of at most so many, and of so many bytes unless a single line is longer."""
+    """Yield lines in order, in lists of at most ``rows`` lines and ``size`` bytes.
+
+    A single longer line is a list of its own.
+    """
     batch: list[bytes] = []
     held = 0
     for line in lines:
@@ -93,7 +96,7 @@ def batches(lines: Iterable[bytes], rows: int = BATCH_ROWS, size: int = BATCH_BY
 
 @dataclass
 class Tally:
-    """Counts by label set or type, and a checksum over lines that no order changes."""
+    """Counts by label set or type, and a checksum over lines that does not depend on their order."""
 
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
     _sum: int = 0
@@ -106,12 +109,12 @@ class Tally:
 
     @property
     def count(self) -> int:
-        """All of them."""
+        """Return the number of all lines."""
         return self.counts.total()
 
     @property
     def checksum(self) -> str:
-        """Of all of them, in hex."""
+        """Return the checksum of all lines, in hex."""
         return f"{self._sum:064x}"
 
 

@@ -1,4 +1,4 @@
-"""Restoring Neo4j: into the one database that the community edition has, each node marked until all is compared."""
+"""Restore Neo4j into the one database of the community edition; each node has a label until all is compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from plinth.backup.stores.neo4j.backup import (
 )
 from plinth.system.versions import numbers
 
-# The first that takes labels and types as parameters.
+# The first version that accepts labels and types as parameters.
 OLDEST = "5.26"
 DELETED_AT_ONCE = 10_000
 INDEXED_IN_S = 24 * 3600
@@ -44,7 +44,7 @@ _RELATIONSHIPS = (
 
 
 def refusals(source: Source, part: Neo4jPart, store: Neo4jStore, wish: Wish) -> list[str]:
-    """Why it may not be restored as wished, a sentence each; nothing is touched."""
+    """Return why the set may not be restored as requested, one message for each reason; nothing is changed."""
     if wish.beside:
         return [NO_NAME] if STORE in wish.stores else []
     if source.made().get(STORE) == DONE:
@@ -62,14 +62,14 @@ def refusals(source: Source, part: Neo4jPart, store: Neo4jStore, wish: Wish) -> 
 
 
 def too_old(server: str, saved: str) -> str | None:
-    """A sentence where a server may not know what the set holds."""
+    """Return a message where a server may be too old for what the set holds."""
     if numbers(server)[:2] >= max(numbers(saved)[:2], numbers(OLDEST)):
         return None
     return f"Neo4j is {server} and the set was made by {saved}: it needs {max(saved, OLDEST, key=numbers)} or newer."
 
 
 def restore(source: Source, part: Neo4jPart, store: Neo4jStore, wish: Wish) -> list[str]:
-    """Restore the graph and its schema; a sentence for it."""
+    """Restore the graph and its schema, and return a message about it."""
     if wish.beside:
         return [f"neo4j: left out. {NO_NAME}"]
     word = source.made().get(STORE)
@@ -88,7 +88,7 @@ def restore(source: Source, part: Neo4jPart, store: Neo4jStore, wish: Wish) -> l
 
 
 def total(part: Neo4jPart) -> str:
-    """How much is in the set."""
+    """Return how much the set holds, for display."""
     return (
         f"{sum(each.count for each in part.nodes)} nodes and {sum(each.count for each in part.relationships)} "
         "relationships"
@@ -96,7 +96,7 @@ def total(part: Neo4jPart) -> str:
 
 
 def clear(session: Session, part: Neo4jPart, say: Say) -> None:
-    """Remove everything, and the constraints and indexes that the set has not."""
+    """Delete all data, and the constraints and indexes that the set does not have."""
     say("emptying neo4j")
     _empty(session, "")
     for of, kind in KINDS.items():
@@ -105,7 +105,7 @@ def clear(session: Session, part: Neo4jPart, say: Say) -> None:
 
 
 def rebuild(session: Session, part: Neo4jPart, nodes_file: Path, relationships_file: Path, say: Say) -> None:
-    """Make the saved graph, marked, in place of what an earlier try has made and marked."""
+    """Create the saved graph with the label of the restore, and replace what an earlier attempt has created."""
     _empty(session, MARKED)
     _run(
         session,
@@ -130,7 +130,7 @@ def rebuild(session: Session, part: Neo4jPart, nodes_file: Path, relationships_f
 
 
 def differences(session: Session, part: Neo4jPart) -> list[str]:
-    """What the marked graph has otherwise than it was saved."""
+    """Return how the labelled graph differs from the saved one."""
     said = compared(part, nodes(session, MARKED), relationships(session, MARKED))
     for of, saved in (("CONSTRAINTS", part.constraints), ("INDEXES", part.indexes)):
         lacking = set(saved) - set(schema(session, of))
@@ -139,7 +139,7 @@ def differences(session: Session, part: Neo4jPart) -> list[str]:
 
 
 def compared(part: Neo4jPart, of_nodes: Iterable[bytes], of_relationships: Iterable[bytes]) -> list[str]:
-    """What lines of nodes and of relationships have otherwise than they were saved."""
+    """Return how these lines of nodes and relationships differ from the saved ones."""
     said = []
     for what, lines, saved, checksum in (
         ("nodes", of_nodes, part.nodes, part.nodes_checksum),
@@ -160,7 +160,7 @@ def compared(part: Neo4jPart, of_nodes: Iterable[bytes], of_relationships: Itera
 
 
 def release(session: Session, say: Say) -> None:
-    """Take the marks away, and what made them unique."""
+    """Remove the label of the restore, and the constraint that made its ids unique."""
     say("releasing neo4j")
     _until_none(
         session, f"MATCH (n{MARKED}) WITH n LIMIT $most REMOVE n{MARKED}, n.`{jsonl_format.KEY}` RETURN count(n) AS n"
@@ -169,13 +169,13 @@ def release(session: Session, say: Say) -> None:
 
 
 def _beside(session: Session, part: Neo4jPart, of: str) -> list[Statement]:
-    """The constraints or indexes that are there and that the set has not."""
+    """Return the constraints or indexes of the server that the set does not have."""
     own = {*part.constraints, *part.indexes}
     return [each for each in schema(session, of) if each not in own and each.name != jsonl_format.MARK]
 
 
 def _empty(session: Session, label: str) -> None:
-    """Relationships first: a node may have more than one transaction should hold."""
+    """Delete relationships first: a node may have more of them than one transaction should hold."""
     _until_none(session, f"MATCH (n{label})-[r]-() WITH DISTINCT r LIMIT $most DELETE r RETURN count(r) AS n")
     _until_none(session, f"MATCH (n{label}) WITH n LIMIT $most DELETE n RETURN count(n) AS n")
 
@@ -198,7 +198,7 @@ def _fill(session: Session, statement: str, file: Path, say: Callable[[int], Non
 
 
 def lines(file: Path) -> Iterator[bytes]:
-    """The lines of a saved file."""
+    """Yield the lines of a saved file."""
     with file.open("rb") as opened:
         yield from opened
 

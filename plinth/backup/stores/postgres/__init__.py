@@ -1,1 +1,1 @@
-"""Postgres in a backup set."""
+"""Backup and restore of Postgres."""

@@ -1,7 +1,7 @@
-"""Taking Postgres: roles and a dump of each database, with what a dump does not carry and what proves it.
+"""Back up Postgres: roles, a dump of each database, and its settings and checksums, which a dump does not carry.
 
-The superuser reads what all databases share. Each database is read by a login that reads everything in it and is no
-superuser: pg_dump evaluates nothing of an owner's by intent, and by accident nobody gains from it.
+The superuser reads what all databases share. Each database is read by a login that can read everything in it and is not
+a superuser: if pg_dump evaluates an owner's code by accident, the owner gains no rights.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LEFT JOIN pg_roles r ON r.oid = a.grantee
 WHERE d.datname = %s AND NOT starts_with(coalesce(r.rolname, ''), %s) ORDER BY 1, 2
 """
 _EXTENSIONS = "SELECT extname, extversion FROM pg_extension"
-# What only a superuser makes, and that belongs to no extension.
+# Objects that only a superuser creates, and that belong to no extension.
 _NOT_RESTORED = """
 SELECT what, count(*) FROM (
   SELECT 'event triggers' AS what, oid, 'pg_event_trigger'::regclass AS of FROM pg_event_trigger
@@ -59,12 +59,12 @@ GROUP BY what ORDER BY what
 
 
 def server_of(store: PostgresStore) -> Server:
-    """Where it is, and its superuser's login."""
+    """Return the server's address and the login of its superuser."""
     return Server(store.host, store.port, store.user, secret(store.password_file) or "")
 
 
 def environment(server: Server) -> dict[str, str]:
-    """What Postgres' own programs log in with; a password is nothing for an argument list."""
+    """Return the login variables for Postgres' own programs: a password must not be in an argument list."""
     return {
         "PGHOST": server.host,
         "PGPORT": str(server.port),
@@ -75,7 +75,7 @@ def environment(server: Server) -> dict[str, str]:
 
 
 def take(work: Work, store: PostgresStore) -> tuple[PostgresPart | None, list[str]]:
-    """Everything of a server that can be had, and sentences for what is not in it."""
+    """Back up all that can be read of a server; return its part of the manifest and a message for each failure."""
     server = server_of(store)
     try:
         with closing(server.connect()) as connection:
@@ -94,7 +94,7 @@ def take(work: Work, store: PostgresStore) -> tuple[PostgresPart | None, list[st
         failures.append(f"The database {name} was not taken: {' '.join(str(error).split())}")
 
     proofs: list[tuple[DatabasePart, Future[None]]] = []
-    # A dump is read to its end while the next one is made.
+    # A dump is verified while the next one is written.
     with ThreadPoolExecutor(1) as pool:
         for row in found:
             name, owner, encoding, collate, ctype = map(str, row)
@@ -116,7 +116,7 @@ def take(work: Work, store: PostgresStore) -> tuple[PostgresPart | None, list[st
 
 
 def verify_dump(work: Work, path: str) -> None:
-    """Read a custom-format dump to its end; the list alone would pass a truncated one."""
+    """Read a custom-format dump to its end; its table of contents alone would pass a truncated one."""
     done = work.run([tool("pg_restore", CLIENT), "--file=/dev/null", path])
     if done.code != 0:
         raise BackupError(f"the dump cannot be read to its end: {done.words}")
@@ -140,7 +140,7 @@ def _refuse_older_client(work: Work, version: str) -> None:
 def _take_globals(work: Work, server: Server) -> None:
     work.say("taking postgres roles")
     done = work.run([tool("pg_dumpall", CLIENT), "--globals-only", "--file", work.stage / GLOBALS], environment(server))
-    # Its last line, which a dump that was cut off does not have.
+    # The last line of a dump, which a truncated one does not have.
     if done.code != 0 or "cluster dump complete" not in (work.stage / GLOBALS).read_text()[-200:]:
         raise BackupError(f"The roles of Postgres were not taken: {done.words}")
 
@@ -162,7 +162,7 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
         argv: list[str | Path] = [
             tool("pg_dump", CLIENT),
             "--format=custom",
-            # Restic compresses, and finds again what did not change, in plain data alone.
+            # restic compresses, and deduplicates unchanged data in plain files alone.
             "--compress=0",
             f"--snapshot={row[0]}",
             f"--lock-wait-timeout={LOCK_TIMEOUT_MS}",
@@ -170,7 +170,7 @@ def _take_database(work: Work, server: Server, known: dict[str, str]) -> Databas
             work.stage / path,
             f"--dbname={quoted(name)}",
         ]
-        # Both read the snapshot at the same time: what the dump holds, and what it must hold.
+        # The dump and the checksums read the same snapshot at the same time.
         with ThreadPoolExecutor(1) as pool:
             dumping = pool.submit(work.run, argv, environment(login))
             contents = tables(connection)
@@ -211,6 +211,6 @@ def _path(database: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A connection string for a database, whatever its name: `a=b` would otherwise be read as a setting."""
+    """Return a connection string for a database of any name: `a=b` would otherwise be read as a setting."""
     escaped = name.replace("\\", "\\\\").replace("'", "\\'")
     return f"dbname='{escaped}'"

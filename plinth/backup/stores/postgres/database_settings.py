@@ -1,7 +1,7 @@
-"""What a dump does not carry: the settings of a database and who may enter it, made from the parts of the manifest.
+"""The settings of a database and the grants to connect to it, which a dump does not carry, from the manifest.
 
-They are applied by a superuser, whose right to set something is not the set's: what only a superuser may set stays out,
-but for what is logged and counted.
+A superuser applies them, whose rights the set must not use: settings for superusers alone are left out, except those
+about logging and statistics.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from psycopg import sql
 from plinth.backup.manifest import DatabasePart
 from plinth.backup.stores.postgres.sql_tokens import names
 
-# Their values are lists of names, which the catalog has quoted already.
+# Settings whose values are lists of names, which the catalog has quoted already.
 LISTS = ("search_path", "temp_tablespaces")
 PRIVILEGES = ("CONNECT", "CREATE", "TEMPORARY")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
-# They load code or change who is at work.
+# Settings that load code or change the current role.
 _NEVER = ("role", "session_authorization", "local_preload_libraries")
 _OF_SUPERUSERS = re.compile(r"(log|track)_[a-z_]+|deadlock_timeout|lc_messages|temp_file_limit")
-# Modules whose settings run code, or that are loaded with a superuser's rights; the server may not know them yet.
+# Modules whose settings run code, or that are loaded with superuser rights; the server may not know them yet.
 _MODULES = ("plperl", "plpython", "plpython3", "pltcl", "plv8", "pljava", "plr", "auto_explain", "pgaudit")
 
 
 def set_to(key: str, values: Sequence[str], contexts: Mapping[str, str]) -> tuple[sql.Composed | None, str]:
-    """`name = values` of a SET, else None and why; ``contexts`` say who may set what, as the server has them."""
+    """Return `name = values` of a SET, or None and the reason.
+
+    ``contexts`` are the server's settings by name, each with who may set it.
+    """
     name = key.lower()
     if not _NAME.fullmatch(key):
         return None, "that is no setting's name"
@@ -46,9 +49,9 @@ def set_to(key: str, values: Sequence[str], contexts: Mapping[str, str]) -> tupl
 def properties(
     saved: DatabasePart, name: str, contexts: Mapping[str, str], roles: Mapping[str, bool]
 ) -> tuple[list[sql.Composed], list[str]]:
-    """The statements that give a database ``name`` its settings and grants, and a sentence for what is left out.
+    """Return the statements that give a database ``name`` its settings and grants, and messages for those left out.
 
-    ``roles`` are the server's, each with whether it is a superuser: these are given nothing, for they need nothing.
+    ``roles`` are the server's, each with whether it is a superuser: a superuser needs no grants and gets none.
     """
     made: list[sql.Composed] = []
     left_out: list[str] = []
@@ -69,7 +72,7 @@ def properties(
         )
         made.append(sql.SQL("ALTER {} SET {}").format(whom, value))
     if not saved.grants:
-        # As a database has it that nobody granted anything of.
+        # The privileges of a database without any grants.
         made.append(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC").format(database))
     for grantee, privilege in saved.grants:
         if privilege not in PRIVILEGES or (grantee != "PUBLIC" and grantee not in roles):

@@ -14,7 +14,7 @@ from plinth.backup.stores.postgres.sql_tokens import Token, statements
 
 CLIENT = "postgresql-client"
 EXTENSION, EXTENSION_COMMENT = "EXTENSION - ", "COMMENT - EXTENSION "
-# Nothing else needs these, and not all of them are an owner's to make.
+# Nothing else needs these, and an owner cannot create all of them.
 LAST = (
     "ACL ",
     "DEFAULT ACL ",
@@ -34,7 +34,7 @@ _OWNED = (
 
 @dataclass(frozen=True)
 class Extension:
-    """An extension and the schema that it is made in."""
+    """An extension and the schema that it is created in."""
 
     name: str
     schema: str
@@ -49,7 +49,7 @@ class Archive:
         self._lines = [line for line in self._output("--list").splitlines() if _ENTRY.match(line)]
 
     def extensions(self) -> tuple[Extension, ...]:
-        """The extensions in the order in which they are made; raises :class:`BackupError` for another statement."""
+        """Return the extensions in the order of their creation. Raises :class:`BackupError` for another statement."""
         lines = self._lines_of(EXTENSION)
         if not lines:
             return ()
@@ -65,17 +65,17 @@ class Archive:
 
     @property
     def has_servers(self) -> bool:
-        """Whether it makes foreign servers."""
+        """Whether the dump creates foreign servers."""
         return bool(self._lines_of("SERVER - "))
 
     def first(self, schemas: Iterable[str]) -> list[str]:
-        """What an owner restores, all of it or nothing; ``schemas`` are there already."""
+        """Return the entries that an owner restores in one transaction; ``schemas`` exist already."""
         there = tuple(f"SCHEMA - {schema} " for schema in schemas)
         never = (EXTENSION, *LAST, *there)
         return [line for line in self._lines if not _what(line).startswith(never)]
 
     def last(self) -> list[str]:
-        """What an owner restores as far as it is an owner's to make."""
+        """Return the entries that an owner restores as far as the rights of an owner allow."""
         return [
             line
             for line in self._lines
@@ -83,7 +83,7 @@ class Archive:
         ]
 
     def owners(self) -> dict[str, list[str]]:
-        """For each role the statements that give it what belongs to it, made from their tokens."""
+        """Return for each role the statements that transfer its objects to it, built from their tokens."""
         result: dict[str, list[str]] = {}
         for statement in statements(self._output("--file=-", "--schema-only", "--no-privileges", "--no-comments")):
             if owned := _owned(statement):
@@ -92,7 +92,7 @@ class Archive:
 
     @contextmanager
     def listed(self, lines: Iterable[str]) -> Iterator[Path]:
-        """A file for pg_restore's --use-list."""
+        """Yield a file for pg_restore's --use-list."""
         with tempfile.NamedTemporaryFile("w", prefix=".list-", dir=self.path.parent, suffix=".txt") as file:
             file.write("\n".join((*lines, "")))
             file.flush()
@@ -114,7 +114,7 @@ def _what(line: str) -> str:
 
 
 def _extension(statement: list[Token]) -> Extension:
-    """`CREATE EXTENSION IF NOT EXISTS name WITH SCHEMA schema`, as pg_dump writes it."""
+    """Parse `CREATE EXTENSION IF NOT EXISTS name WITH SCHEMA schema`, as pg_dump writes it."""
     words = [token.value for token in statement]
     if (
         words[:5] == ["create", "extension", "if", "not", "exists"]
@@ -128,7 +128,7 @@ def _extension(statement: list[Token]) -> Extension:
 
 
 def _owned(statement: list[Token]) -> tuple[str, str] | None:
-    """The role and the statement of `ALTER kind name OWNER TO role`."""
+    """Return the role and the statement of `ALTER kind name OWNER TO role`."""
     words = [token.value if token.kind == "word" else "" for token in statement]
     if words[:1] != ["alter"] or words[-3:-1] != ["owner", "to"] or not statement[-1].is_name:
         return None

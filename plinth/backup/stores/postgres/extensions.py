@@ -1,4 +1,4 @@
-"""Extensions that a restore may make: as a superuser, for who owns a database may not make them all."""
+"""The extensions that a restore may create as a superuser, since the owner of a database cannot create them all."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from psycopg import sql
 
 from plinth.backup.stores.postgres.dump_archive import Extension
 
-# They are of Postgres' own distribution or pgvector and PostGIS, and reach no file, no program and no other server.
+# They are in Postgres' own distribution, or are pgvector and PostGIS, and access no file, program or other server.
 ALLOWED = (
     "bloom", "btree_gin", "btree_gist", "citext", "cube", "dict_int", "earthdistance", "fuzzystrmatch", "hstore",
     "intarray", "isn", "lo", "ltree", "pg_stat_statements", "pg_trgm", "pgcrypto", "plpgsql", "postgis", "seg",
     "tablefunc", "tcn", "tsm_system_rows", "tsm_system_time", "unaccent", "uuid-ossp", "vector",
 )  # fmt: skip
 
-# Schemas of every database.
+# Schemas that every database has.
 _THERE = ("public", "pg_catalog")
 
 
 def refusal(what: str, extensions: Iterable[str], allowed: Collection[str], trusted: Collection[str]) -> str | None:
-    """A sentence for the extensions that a restore may not make; ``trusted`` are those that any owner may."""
+    """Return a message about extensions that a restore may not create; any owner may create ``trusted`` ones."""
     names = sorted(name for name in extensions if name not in allowed and name not in trusted)
     if not names:
         return None
@@ -33,7 +33,7 @@ def refusal(what: str, extensions: Iterable[str], allowed: Collection[str], trus
 
 
 def trusted(connection: psycopg.Connection[Any]) -> set[str]:
-    """The extensions that a server lets the owner of a database make."""
+    """Return the extensions that a server lets the owner of a database create."""
     rows = connection.execute("SELECT DISTINCT name FROM pg_available_extension_versions WHERE trusted").fetchall()
     return {str(row[0]) for row in rows}
 
@@ -41,10 +41,10 @@ def trusted(connection: psycopg.Connection[Any]) -> set[str]:
 def create(
     connection: psycopg.Connection[Any], extensions: Sequence[Extension], owner: str, *, servers: bool
 ) -> list[str]:
-    """Make extensions as the superuser of the connection, in a database that nobody else has been in.
+    """Create extensions as the superuser of the connection, in a database that nobody else has connected to.
 
-    The schemas that were made for them, which belong to ``owner``; who may use the wrappers where the dump has foreign
-    ``servers``, as whoever made these could.
+    New schemas for them belong to ``owner``. If the dump has foreign ``servers``, the owner may use the foreign-data
+    wrappers, as the creator of the extension could.
     """
     made: list[str] = []
     for extension in extensions:

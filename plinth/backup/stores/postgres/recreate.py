@@ -1,7 +1,7 @@
-"""Making a saved database anew under a name that nobody uses, comparing it, and swapping it in.
+"""Create a saved database again under a new name, compare it, and swap it in.
 
-What a dump makes is evaluated with the rights of the database's owner, by a login of its own: no superuser enters a
-database once something of its owner's is in it.
+The contents of a dump are evaluated with the rights of the database's owner, by a separate login: no superuser connects
+to a database once it holds something of its owner.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from plinth.backup.stores.postgres.table_checksums import CHECKSUM_KIND, canonic
 from plinth.backup.stores.postgres.temporary_roles import member, reader
 
 SWAP_TRIES = 20
-# Sentences of pg_restore that are passed on.
+# The number of pg_restore's messages that are passed on.
 _MOST_REFUSALS = 20
 
 
 def make_roles(server: Server, globals_sql: str) -> list[str]:
-    """Make the roles that the server lacks; those that were made, and a sentence for what a set may not give."""
+    """Create the roles that the server lacks. Returns their names, and a message for what a set may not grant."""
     script = parse(globals_sql)
     with closing(server.connect()) as connection:
         missing = [role for role in script.roles if role not in roles_of(connection)]
@@ -46,7 +46,7 @@ def make_roles(server: Server, globals_sql: str) -> list[str]:
 
 
 def exists(server: Server, name: str) -> bool:
-    """Whether there is a database of that name."""
+    """Whether a database of that name exists."""
     with closing(server.connect()) as connection:
         return connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None
 
@@ -59,20 +59,20 @@ def holds_rows(server: Server, name: str) -> bool:
 
 
 def contents(server: Server, name: str) -> tuple[Table, ...]:
-    """The tables of a database as they are now."""
+    """Return the tables of a database as they are now."""
     with reader(server, name) as login, closing(login.connect(name)) as connection:
         canonical(connection)
         return tables(connection)
 
 
 def drop(server: Server, name: str) -> None:
-    """Remove a database of ours that a killed restore left half made."""
+    """Drop a database that a killed restore left incomplete."""
     with closing(server.connect()) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def extensions_refused(work: Work, server: Server, saved: DatabasePart, names: Sequence[str]) -> str | None:
-    """A sentence for extensions that a restore may not make."""
+    """Return a message about extensions that a restore may not create."""
     own = work.config.postgres.extensions if work.config.postgres else ()
     with closing(server.connect()) as connection:
         trusted = extensions.trusted(connection)
@@ -80,7 +80,7 @@ def extensions_refused(work: Work, server: Server, saved: DatabasePart, names: S
 
 
 def rebuild(work: Work, server: Server, saved: DatabasePart, dump: Path, name: str) -> list[str]:
-    """Make ``saved`` as a database ``name``, which does not exist yet; a sentence for what is otherwise than it was."""
+    """Create ``saved`` as a database ``name``, which must not exist yet. Returns a message for each difference."""
     work.say(f"restoring postgres {saved.name} as {name}")
     archive = Archive(work, dump)
     needed = archive.extensions()
@@ -90,7 +90,7 @@ def rebuild(work: Work, server: Server, saved: DatabasePart, dump: Path, name: s
         owner, notes = safe_owner(connection, saved)
     try:
         _create(server, saved, name)
-        # Nobody but a superuser can have been in it before, and nothing of the set's is in it yet.
+        # Only a superuser can have connected before, and nothing of the set is in the database yet.
         with closing(server.connect(name)) as connection:
             schemas = extensions.create(connection, needed, owner, servers=archive.has_servers)
         with closing(server.connect()) as connection:
@@ -117,7 +117,7 @@ def rebuild(work: Work, server: Server, saved: DatabasePart, dump: Path, name: s
 
 
 def settled(server: Server, saved: DatabasePart, name: str) -> list[str]:
-    """What a database that was just made has otherwise than it was saved; its statistics are gathered meanwhile."""
+    """Return how a new database differs from the saved one, and gather its statistics at the same time."""
     with ThreadPoolExecutor(1) as pool:
         analyzing = pool.submit(_analyze, server, saved, name)
         wrong = compared(server, saved, name)
@@ -126,7 +126,7 @@ def settled(server: Server, saved: DatabasePart, name: str) -> list[str]:
 
 
 def _analyze(server: Server, saved: DatabasePart, name: str) -> None:
-    """Gather what the planner needs, as the owner: it evaluates the expressions of indexes."""
+    """Gather the statistics of the planner as the owner, since this evaluates index expressions."""
     with closing(server.connect()) as connection:
         owner, _ = safe_owner(connection, saved)
     with member(server, name, [owner]) as login, closing(login.connect(name)) as connection:
@@ -135,7 +135,7 @@ def _analyze(server: Server, saved: DatabasePart, name: str) -> None:
 
 
 def compared(server: Server, saved: DatabasePart, name: str) -> list[str]:
-    """What a restored database has otherwise than it was saved."""
+    """Return how a restored database differs from the saved one."""
     with closing(server.connect()) as connection:
         row = connection.execute("SELECT datallowconn FROM pg_database WHERE datname = %s", (name,)).fetchone()
     if row is None or not row[0]:
@@ -145,23 +145,23 @@ def compared(server: Server, saved: DatabasePart, name: str) -> list[str]:
 
 
 def not_compared(saved: DatabasePart) -> str | None:
-    """A sentence where only the rows of a set can be counted."""
+    """Return a message where a set allows only row counts to be compared."""
     if saved.checksum_kind == CHECKSUM_KIND:
         return None
     return f"the set is of an older version: the rows of {saved.name} are counted, and their values are not compared"
 
 
 def rename(server: Server, name: str, to: str) -> None:
-    """Give a database another name; nobody has it yet."""
+    """Rename a database that nobody uses yet."""
     with closing(server.connect()) as connection:
         _send_away(connection, name)
         connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
 
 
 def swap(server: Server, restored: str, live: str, aside: str) -> None:
-    """Give the restored database the live one's name, which is kept as ``aside``: both or neither.
+    """Give the restored database the live name, and keep the live one as ``aside``, in one transaction.
 
-    Clients of the live one are sent away, and come back to the restored one.
+    Clients of the live database are disconnected, and reconnect to the restored one.
     """
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     for _ in range(SWAP_TRIES):
@@ -173,7 +173,7 @@ def swap(server: Server, restored: str, live: str, aside: str) -> None:
                     connection.execute(rename.format(sql.Identifier(restored), sql.Identifier(live)))
                 return
             except psycopg.errors.ObjectInUse:
-                time.sleep(0.1)  # a client came back between the two steps
+                time.sleep(0.1)  # a client reconnected between the two steps
     raise BackupError(
         f"Clients of {live} come back faster than it can be renamed; stop them and restore again. "
         f"The restored data is whole in {restored}."
@@ -181,7 +181,7 @@ def swap(server: Server, restored: str, live: str, aside: str) -> None:
 
 
 def _create(server: Server, saved: DatabasePart, name: str) -> None:
-    """An empty database of the superuser's, closed until nobody else may enter it."""
+    """Create an empty database of the superuser's, which accepts no connections until nobody else may connect."""
     database = sql.Identifier(name)
     create = sql.SQL(
         "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {} ALLOW_CONNECTIONS false"
@@ -195,7 +195,7 @@ def _create(server: Server, saved: DatabasePart, name: str) -> None:
 def _fill(
     work: Work, login: Server, archive: Archive, saved: DatabasePart, name: str, owner: str, schemas: Sequence[str]
 ) -> None:
-    """Restore everything that has or holds data, all or nothing, as the owner."""
+    """Restore everything that is data or holds data as the owner, in one transaction."""
     with archive.listed(archive.first(schemas)) as file:
         done = work.run(
             [*_pg_restore(name, owner, file), "--exit-on-error", "--single-transaction", archive.path],
@@ -209,7 +209,7 @@ def _fill(
 
 
 def _fill_last(work: Work, login: Server, archive: Archive, saved: DatabasePart, name: str, owner: str) -> list[str]:
-    """Restore grants, comments, publications and the like; a sentence for each that is not the owner's to make."""
+    """Restore grants, comments, publications and the like. Returns a message for each that an owner cannot create."""
     lines = archive.last()
     if not lines:
         return []
@@ -223,7 +223,7 @@ def _fill_last(work: Work, login: Server, archive: Archive, saved: DatabasePart,
 
 
 def _refusals(output: str) -> list[str]:
-    """`error (statement)` for each statement that pg_restore could not run."""
+    """Return `error (statement)` for each statement that pg_restore could not run."""
     lines = output.splitlines()
     result = []
     for i, line in enumerate(lines):
@@ -235,7 +235,7 @@ def _refusals(output: str) -> list[str]:
 
 
 def _give(server: Server, archive: Archive, saved: DatabasePart, name: str, owner: str) -> list[str]:
-    """Give other roles what was theirs; what was a superuser's stays the owner's."""
+    """Transfer to other roles the objects that were theirs; those of a superuser stay the owner's."""
     notes = []
     for role, statements in archive.owners().items():
         if role in (saved.owner, owner, "pg_database_owner"):
@@ -244,7 +244,7 @@ def _give(server: Server, archive: Archive, saved: DatabasePart, name: str, owne
             able = unprivileged(connection, role)
         stays = [] if able else statements
         if able:
-            # A login of its own: what was evaluated before never had this role's rights.
+            # A new login: nothing evaluated before had the rights of this role.
             with member(server, name, [owner, role]) as login, closing(login.connect(name)) as connection:
                 for statement in statements:
                     try:
@@ -264,7 +264,7 @@ def _pg_restore(name: str, owner: str, use_list: Path) -> list[str | Path]:
 
 
 def _contexts(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """The settings of a server, each with who may set it."""
+    """Return the settings of a server, each with who may set it."""
     return dict(connection.execute("SELECT lower(name), context FROM pg_settings").fetchall())
 
 

@@ -1,4 +1,4 @@
-"""Restoring Postgres: each database made under a new name, compared row for row, then renamed in one transaction."""
+"""Restore Postgres: each database is created under a new name, compared row by row, then renamed in one transaction."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from plinth.backup.stores.postgres import recreate as postgres_recreate
 from plinth.backup.stores.postgres.backup import server_of
 from plinth.system.versions import numbers
 
-# Everybody's entrance: it cannot be renamed while somebody asks for that.
+# The default database for connections: it cannot be renamed while someone connects to it.
 ENTRANCE = "postgres"
 
 
 def wanted(part: PostgresPart, wish: Wish) -> list[DatabasePart]:
-    """The databases that a wish asks for; the entrance only where it holds something."""
+    """Return the databases that a request includes; the default database only where it holds something."""
     named = [saved for saved in part.databases if saved.name in wish.databases]
     return named if wish.databases else [saved for saved in part.databases if saved.name != ENTRANCE or saved.tables]
 
 
 def refusals(source: Source, part: PostgresPart, store: PostgresStore, wish: Wish) -> list[str]:
-    """Why nothing of it may be restored as wished, a sentence each; nothing is touched."""
+    """Return why the databases may not be restored as requested, a message for each reason; nothing is changed."""
     server = server_of(store)
     with server.connect() as connection:
         row = connection.execute("SELECT current_setting('server_version')").fetchone()
@@ -61,7 +61,7 @@ def refusals(source: Source, part: PostgresPart, store: PostgresStore, wish: Wis
 
 
 def restore(source: Source, part: PostgresPart, store: PostgresStore, wish: Wish) -> list[str]:
-    """Restore what is wished; a sentence for each database."""
+    """Restore the requested databases, and return a message for each."""
     server = server_of(store)
     chosen = wanted(part, wish)
     roles, _ = source.fetch(part.globals_path)

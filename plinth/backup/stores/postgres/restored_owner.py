@@ -1,4 +1,4 @@
-"""Whose a restored database becomes: its owner's, where that is no role which code of a set must not have."""
+"""Choose the owner of a restored database: the saved owner, unless the code of a set must not run with its rights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from psycopg import sql
 from plinth.backup.manifest import DatabasePart
 from plinth.backup.session import BackupError
 
-# The owner of what was a superuser's. Nobody can log in as it.
+# The owner of what a superuser owned. It cannot log in.
 STAND_IN = "plinth_restored"
-# From these roles it is a step to the machine's files and programs.
+# These roles give access to the files and programs of the machine.
 _BEYOND = ["pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"]
 _UNPRIVILEGED = """
 SELECT NOT (r.rolsuper OR r.rolcreaterole OR r.rolreplication OR EXISTS (
@@ -23,18 +23,18 @@ SELECT NOT (r.rolsuper OR r.rolcreaterole OR r.rolreplication OR EXISTS (
 
 
 def roles_of(connection: psycopg.Connection[Any]) -> dict[str, bool]:
-    """The roles of a server, each with whether it is a superuser."""
+    """Return the roles of a server, each with whether it is a superuser."""
     return dict(connection.execute("SELECT rolname, rolsuper FROM pg_roles").fetchall())
 
 
 def unprivileged(connection: psycopg.Connection[Any], role: str) -> bool:
-    """Whether a role is there, and neither it nor any that it is a member of has rights beyond its databases."""
+    """Whether a role exists, and neither it nor any role it is a member of has rights beyond its databases."""
     row = connection.execute(_UNPRIVILEGED, (_BEYOND, role)).fetchone()
     return bool(row and row[0])
 
 
 def safe_owner(connection: psycopg.Connection[Any], saved: DatabasePart) -> tuple[str, list[str]]:
-    """The role that restores a database and owns it, and a sentence where that is not the one that did."""
+    """Return the role that restores and owns a database, and a message where it is not the saved owner."""
     if unprivileged(connection, saved.owner):
         return saved.owner, []
     if saved.owner not in roles_of(connection):

@@ -1,7 +1,7 @@
-"""Roles out of a `pg_dumpall --globals-only`: those that a server lacks; the others have passwords of their own.
+"""Read the roles of a `pg_dumpall --globals-only` that a server lacks; existing roles keep their passwords.
 
-Its text comes with the set, so it is taken apart and what is run is made from the parts: a set can make no superuser
-and no role that leaves the database for the machine, and change no role that is there.
+The script comes with the set, so it is parsed, and new statements are built from its parts: a set cannot create a
+superuser or a role with access to the machine, and cannot change an existing role.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from plinth.backup.stores.postgres.database_settings import set_to
 from plinth.backup.stores.postgres.sql_tokens import Token, name_fault, statements
 from plinth.backup.stores.postgres.temporary_roles import PREFIX
 
-# Roles of Postgres' own that only show statistics; every other one may read or write what is not its database's.
+# Postgres' own roles that only show statistics; every other one can read or write outside of its databases.
 HARMLESS = ("pg_monitor", "pg_read_all_settings", "pg_read_all_stats", "pg_stat_scan_tables")
 _NEVER = ("superuser", "createrole", "replication", "bypassrls")
 _FLAGS = ("login", "inherit", "createdb", *_NEVER)
@@ -28,7 +28,7 @@ _MOMENT = re.compile(r"[0-9A-Za-z:+. -]{1,40}")
 
 @dataclass
 class Role:
-    """A role as a script makes it; ``settings`` are those of `ALTER ROLE ... SET`, values as text."""
+    """A role of a script; ``settings`` are those of `ALTER ROLE ... SET`, with values as text."""
 
     flags: set[str] = field(default_factory=set)
     limit: int = -1
@@ -39,7 +39,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Membership:
-    """That a role is a member of a group. ``options`` are those that Postgres 16 and later name."""
+    """The membership of a role in a group. ``options`` are those that Postgres 16 and later name."""
 
     group: str
     role: str
@@ -49,14 +49,14 @@ class Membership:
 
 @dataclass
 class Globals:
-    """The roles of a script by name, and who is a member of which."""
+    """The roles of a script by name, and their memberships."""
 
     roles: dict[str, Role] = field(default_factory=dict)
     memberships: list[Membership] = field(default_factory=list)
 
 
 def parse(script: str) -> Globals:
-    """What a script makes; a statement of another form is none of it."""
+    """Return the roles and memberships of a script; statements of other forms are ignored."""
     result = Globals()
     for statement in statements(script):
         texts = [token.value if token.kind == "word" else "" for token in statement]
@@ -77,7 +77,7 @@ def parse(script: str) -> Globals:
 def creation(
     script: Globals, missing: Collection[str], contexts: Mapping[str, str]
 ) -> tuple[list[sql.Composed], list[str]]:
-    """The statements that make the ``missing`` roles, memberships last, and a sentence for what is left out.
+    """Return the statements that create the ``missing`` roles, memberships last, and a message for what is left out.
 
     ``contexts`` are the server's settings by name, each with who may set it.
     """
@@ -128,14 +128,14 @@ def _attributes(role: Role, tokens: Sequence[Token]) -> None:
 
 
 def _setting(role: Role, tokens: Sequence[Token]) -> None:
-    """`name TO 'a', 'b'`; a name may have a dot."""
+    """Parse `name TO 'a', 'b'`; a name may have a dot."""
     at = next((i for i, token in enumerate(tokens) if token.kind == "word" and token.value == "to"), len(tokens))
     values = [token.value for token in tokens[at + 1 :] if token.text != ","]
     role.settings.append(("".join(token.value for token in tokens[:at]), tuple(values)))
 
 
 def _membership(result: Globals, statement: Sequence[Token]) -> None:
-    """`group TO role [WITH ADMIN OPTION, INHERIT TRUE, SET TRUE] [GRANTED BY role]`; the grantor is dropped."""
+    """Parse `group TO role [WITH ADMIN OPTION, INHERIT TRUE, SET TRUE] [GRANTED BY role]`; the grantor is dropped."""
     if not (statement[1].is_name and statement[3].is_name):
         return
     words = [token.value for token in statement[4:] if token.kind == "word"]

@@ -1,4 +1,4 @@
-"""SQL text of others taken apart, so that what is run is rebuilt from its parts and never pasted."""
+"""Parse SQL from elsewhere, so that statements are rebuilt from its parts and never run as they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["word", "name", "string", "number", "sign"]
-# Bytes of a name; Postgres cuts off what is beyond, in silence.
+# Maximum bytes of a name; Postgres truncates longer ones silently.
 LONGEST_NAME = 63
 _LETTER = r"[A-Za-z_\u0080-\U0010ffff]"
 _TOKEN = re.compile(
@@ -28,7 +28,7 @@ _LIST_ITEM = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s",]+))\s*')
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of SQL: as it is written, and what it stands for."""
+    """A token of SQL: its text, and the value that it stands for."""
 
     kind: Kind
     text: str
@@ -36,12 +36,12 @@ class Token:
 
     @property
     def is_name(self) -> bool:
-        """Whether it can name something."""
+        """Whether the token can be a name."""
         return self.kind in ("word", "name")
 
 
 def statements(text: str) -> Iterator[list[Token]]:
-    """The statements of a script, without comments and without lines that are psql's own."""
+    """Yield the statements of a script, without comments and without the commands of psql."""
     statement: list[Token] = []
     for token in _tokens(text):
         if token.kind == "sign" and token.text == ";":
@@ -52,7 +52,7 @@ def statements(text: str) -> Iterator[list[Token]]:
 
 
 def names(value: str) -> tuple[str, ...]:
-    """The names of a list such as `"$user", public`; raises ValueError for what is none."""
+    """Return the names of a list such as `"$user", public`. Raises ValueError for another form."""
     if not value.strip():
         return ()
     result, at = [], 0
@@ -71,7 +71,7 @@ def names(value: str) -> tuple[str, ...]:
 
 
 def name_fault(name: str) -> str | None:
-    """Why a text cannot be the name of a role or a database; None for one that can."""
+    """Return why a text cannot be the name of a role or a database; None for one that can."""
     if not name:
         return "it is empty"
     if "\0" in name:

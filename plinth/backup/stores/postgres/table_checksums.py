@@ -1,8 +1,8 @@
-"""What a Postgres database holds, so that a restored one can be compared: rows and a checksum for each table.
+"""Row counts and checksums of the tables of a Postgres database, to compare a restored one with the saved one.
 
-A table is read by `COPY table TO STDOUT`, which runs the output functions of its types and nothing of its owner's: no
-cast, no view, no policy, and no expression of an index, which even the planning of a SELECT evaluates. The checksum
-is computed here, a sum over the rows, so that their order does not matter; it is of the snapshot that is dumped.
+A table is read by `COPY table TO STDOUT`, which runs the output functions of its types and none of its owner's code: no
+cast, no view, no policy, and no index expression, which even the planning of a SELECT evaluates. Plinth computes the
+checksum as a sum over the rows, so that their order does not matter, in the snapshot that is dumped.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from psycopg import sql
 
 from plinth.backup.manifest import ChecksumKind, Table
 
-# Of what this version makes; sets of older ones hold sums that only the server could compute.
+# The kind of checksums that this version computes; older sets hold sums that only the server could compute.
 CHECKSUM_KIND: ChecksumKind = "copy-blake2b"
 _BYTES = 16
 LOCK_TIMEOUT_MS = 600_000
-# How values are written as text must be the same here and there.
+# Values must be written as the same text on the saving and the restoring server.
 CANONICAL = (
     "SET search_path = ''",
     "SET timezone = 'UTC'",
@@ -28,14 +28,14 @@ CANONICAL = (
     "SET bytea_output = 'hex'",
     "SET extra_float_digits = 3",
     "SET lc_monetary = 'C'",
-    # Rows that a policy hides are an error, and not missing.
+    # Rows that a policy hides must raise an error, and must not be skipped.
     "SET row_security = off",
     "SET statement_timeout = 0",
     f"SET lock_timeout = {LOCK_TIMEOUT_MS}",
     "SELECT pg_catalog.set_config('client_encoding', pg_catalog.current_setting('server_encoding'), false)",
 )
-# Tables of extensions are made by CREATE EXTENSION, and no dump holds their rows. Generated columns are left out of a
-# dump and made again; the others are named, for a restored table may have them in another order.
+# Tables of extensions are created by CREATE EXTENSION, and no dump holds their rows. Generated columns are left out of
+# a dump and computed again; the others are named, because a restored table may have them in another order.
 _TABLES = """
 SELECT n.nspname, c.relname, array(
   SELECT a.attname::text FROM pg_attribute a
@@ -52,7 +52,7 @@ ORDER BY 1, 2
 
 
 def tables(connection: psycopg.Connection[Any]) -> tuple[Table, ...]:
-    """Every table with its rows and their checksum, as the transaction of the connection sees them."""
+    """Return every table with its row count and checksum, as the transaction of the connection sees them."""
     result = []
     for schema, name, columns in connection.execute(_TABLES).fetchall():
         rows, checksum = _read(connection, sql.Identifier(schema, name), columns)
@@ -61,7 +61,7 @@ def tables(connection: psycopg.Connection[Any]) -> tuple[Table, ...]:
 
 
 def has_rows(connection: psycopg.Connection[Any]) -> bool:
-    """Whether any table has a row; the reading of one ends with its first."""
+    """Whether any table has a row; the reading of a table stops after its first row."""
     for schema, name, columns in connection.execute(_TABLES).fetchall():
         with connection.cursor() as cursor, cursor.copy(_copy(sql.Identifier(schema, name), columns)) as copy:
             if copy.read():
@@ -70,13 +70,13 @@ def has_rows(connection: psycopg.Connection[Any]) -> bool:
 
 
 def canonical(connection: psycopg.Connection[Any]) -> None:
-    """Have the connection write values as the checksums want them."""
+    """Make the connection write values as the checksums need them."""
     for statement in CANONICAL:
         connection.execute(statement)
 
 
 def differences(saved: tuple[Table, ...], actual: tuple[Table, ...], kind: ChecksumKind) -> list[str]:
-    """What a restored database has otherwise, a sentence each; checksums of another ``kind`` are not compared."""
+    """Return how a restored database differs, a message each; checksums of another ``kind`` are not compared."""
     by_name = {(table.schema_name, table.name): table for table in actual}
     result = []
     for table in saved:
@@ -98,10 +98,10 @@ def _copy(table: sql.Identifier, columns: list[str]) -> sql.Composed:
 
 def _read(connection: psycopg.Connection[Any], table: sql.Identifier, columns: list[str]) -> tuple[int, str]:
     total = rows = 0
-    # A copy of an empty one is made in a third of the time of a new one with its parameters.
+    # The copy of an empty hash takes a third of the time of a new one with its parameters.
     empty, number = hashlib.blake2b(digest_size=_BYTES), int.from_bytes
     with connection.cursor() as cursor, cursor.copy(_copy(table, columns)) as copy:
-        # In text a message of the protocol is a row.
+        # In text format each message of the protocol is a row.
         while row := copy.read():
             digest = empty.copy()
             digest.update(row)

@@ -1,8 +1,9 @@
-"""Roles that log in to one database for one piece of work and are removed after it.
+"""Roles that log in to one database for one task and are removed after it.
 
-Whoever owns a database decides what is evaluated in it: casts, checks, index expressions, views, triggers. A superuser
-that works there can be had by them, and `SET ROLE` or `SET SESSION AUTHORIZATION` is no way out, for what is evaluated
-can go back to the role that logged in. So no superuser enters: these roles do, and are no more than their work needs.
+The owner of a database decides what code is evaluated in it: casts, checks, index expressions, views, triggers. Such
+code can take over a superuser that works there, and `SET ROLE` or `SET SESSION AUTHORIZATION` does not help, because
+the code can switch back to the role that logged in. So no superuser connects: these roles do, with only the rights of
+their task.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from plinth.admin.postgres import Server, verifier
 from plinth.errors import UserError
 
 PREFIX = "plinth_tmp_"
-# They log in at once; what a killed run leaves behind cannot be used afterwards, and goes with the next run.
+# They log in at once. The role of a killed run can no longer log in, and the next run removes it.
 LIFETIME = "1 hour"
 _BARE = sql.SQL("LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT")
 _LEFT = """
@@ -34,7 +35,7 @@ WHERE x.rolname = %s
 
 @contextmanager
 def reader(server: Server, database: str) -> Iterator[Server]:
-    """A login that reads every table and large object of a database, past its policies, and may change nothing."""
+    """Yield a login that reads every table and large object of a database, past its policies, and changes nothing."""
     with _temporary(server, sql.SQL("BYPASSRLS")) as login:
         name = sql.Identifier(login.user)
         with closing(server.connect()) as connection:
@@ -46,9 +47,9 @@ def reader(server: Server, database: str) -> Iterator[Server]:
 
 @contextmanager
 def member(server: Server, database: str, roles: Sequence[str]) -> Iterator[Server]:
-    """A login that may do in a database what ``roles`` may, which the caller knows to be no superusers.
+    """Yield a login with the rights of ``roles`` in a database; the caller knows that none is a superuser.
 
-    What the work leaves in its own name becomes the first one's.
+    Objects that the login creates belong to the first role.
     """
     with _temporary(server, sql.SQL("NOBYPASSRLS")) as login:
         name = sql.Identifier(login.user)
@@ -82,19 +83,19 @@ def _temporary(server: Server, attributes: sql.SQL) -> Iterator[Server]:
     try:
         yield login
     finally:
-        # Where the server is gone it stays until a later run removes it, and lets nobody in meanwhile.
+        # If the server is down the role stays until a later run removes it, and nobody can log in as it.
         with suppress(UserError, psycopg.Error), closing(server.connect()) as connection:
             _remove(connection, login.user)
 
 
 def _remove(connection: psycopg.Connection[tuple[object, ...]], role: str) -> None:
-    """Take everything from a role, and the role itself where no database holds something of it."""
+    """Revoke all rights of a role, and drop the role where no database holds an object of it."""
     name = sql.Identifier(role)
     connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN NOBYPASSRLS PASSWORD NULL").format(name))
     connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))
     for (granted,) in connection.execute(_MEMBERSHIPS, (role,)).fetchall():
         connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(str(granted)), name))
-    # What it may do with this database and with what all share; it owns nothing here.
+    # Its rights in this database and in shared objects; it owns nothing here.
     connection.execute(sql.SQL("DROP OWNED BY {}").format(name))
     with suppress(psycopg.errors.DependentObjectsStillExist):
         connection.execute(sql.SQL("DROP ROLE {}").format(name))

@@ -1,1 +1,1 @@
-"""Qdrant in a backup set."""
+"""Backup and restore of Qdrant."""

@@ -1,6 +1,6 @@
-"""Taking Qdrant: each shard once from a node with an Active replica, and what no snapshot holds beside it.
+"""Back up Qdrant: each shard once from a node with an Active replica, and what no snapshot holds.
 
-The embedded engine has one node, and snapshots of whole collections in a format of its own.
+The embedded engine has one node, and snapshots of whole collections in its own format.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from plinth.qdrant.client import QdrantError, QdrantUnreachable, collection_path
 from plinth.qdrant.load_mark import PREFIX, is_load_gates, metadata_of
 
 DIRECTORY = "qdrant"
-# A snapshot that is being made cannot be called off.
+# A snapshot that is being created cannot be cancelled.
 PATIENCE_S = 10.0
 
 
 class Taking:
-    """One taking of Qdrant, or of ``only`` one collection, into ``stage``; ``own`` remembers what nodes were asked for.
+    """A backup of Qdrant, or of ``only`` one collection, into ``stage``; the journal ``own`` records pending snapshots.
 
-    ``failures`` are sentences for what is not in it. ``stands`` is set once every snapshot is made, the last of them
-    still to be fetched: what is taken from then on is younger than all points of the set.
+    ``failures`` are messages about what is not in it. ``stands`` is set once every snapshot is created, while the last
+    one is still to be downloaded: what other stores save from then on is younger than all points of the set.
     """
 
     def __init__(self, stage: Path, own: Path, say: Say, connections: Sequence[Node], only: str | None = None) -> None:
@@ -49,14 +49,14 @@ class Taking:
         self.pieces: dict[str, Piece] = {}
 
     def take(self) -> QdrantPart | None:
-        """Everything that can be had; None where no node answers."""
+        """Return everything that can be read, or None where no node answers."""
         alive = self._alive()
         if not alive:
             return None
         asked = self._nodes[alive[0]]
         embedded = asked.is_embedded
         taken: list[Collection] = []
-        # Asked anew until none is new: a collection made meanwhile belongs to the set.
+        # Listed again until there is no new one: a collection created during the backup belongs to the set.
         while not self.stands.is_set() and (new := self._new(asked)):
             for name in new:
                 self._seen.add(name)
@@ -79,13 +79,13 @@ class Taking:
         return [name for name in asked.collections() if name not in self._seen and self._only in (None, name)]
 
     def _is_load_gates(self, name: str, asked: Node) -> bool:
-        """Whether a collection is the load gate's, or was: a run that ends meanwhile takes it away."""
+        """Whether a collection is, or was, the load gate's: a run that ends during the backup deletes it."""
         if not name.startswith(PREFIX):
             return False
         try:
             description = asked.collection(name)
         except QdrantError:
-            # What is known of it is said where it is taken.
+            # Its description is reported where the collection is backed up.
             return False
         left_out = description is None or is_load_gates(name, metadata_of(description))
         if left_out:
@@ -125,7 +125,7 @@ class Taking:
                 name, {number: self._nodes[number].call("GET", f"{path}/cluster") for number in alive}, self._load
             )
         if planned.failures:
-            # A collection that lacks a shard answers no search and no count.
+            # A collection with a missing shard answers no search and no count.
             self.failures += planned.failures
             shards = self._shards(name, asked, planned, embedded=embedded)
             return Collection(name=name, described=described, shard_count=planned.shard_count, shards=shards)
@@ -145,7 +145,7 @@ class Taking:
         )
 
     def _described(self, asked: Node, name: str) -> dict[str, Any]:
-        """Nothing where a shard is out of reach: a server then tells nothing of the collection."""
+        """Return the description, or nothing where a shard is unreachable: a server then describes nothing of it."""
         try:
             found: dict[str, Any] = asked.call("GET", collection_path(name))
         except QdrantError as error:
@@ -172,7 +172,7 @@ class Taking:
         except QdrantUnreachable:
             raise
         except QdrantError as error:
-            # Strict mode may forbid exact searches. The data is taken all the same; only this proof of it lacks.
+            # Strict mode may forbid exact searches. The data is saved all the same, without this proof of it.
             self._say(f"qdrant {visible(name)}: no probe set: {_line(error)}")
             return []
 
@@ -203,9 +203,10 @@ class Taking:
 
 
 class TakingMeanwhile:
-    """A taking in a thread of its own. The stores after it are taken once its snapshots stand, while they are fetched.
+    """A backup of Qdrant in a separate thread.
 
-    Whoever ends this process does not wait for it for long: the next run removes what it leaves.
+    The other stores are backed up once its snapshots are created, while they are downloaded. A stop of the process
+    waits only briefly for the thread: the next run removes what it leaves.
     """
 
     def __init__(self, work: Work, connections: Sequence[Node]) -> None:
@@ -215,11 +216,11 @@ class TakingMeanwhile:
         Thread(target=self._take, daemon=True).start()
 
     def await_snapshots(self) -> None:
-        """Wait until every snapshot is made, or until that has failed."""
+        """Wait until every snapshot is created, or until that has failed."""
         self._taking.stands.wait()
 
     def taken(self) -> tuple[QdrantPart | None, list[str]]:
-        """Everything of Qdrant that could be had, and sentences for what is not in it."""
+        """Return everything of Qdrant that could be read, and a message for each failure."""
         try:
             part = self._result.result()
         except QdrantError as error:
@@ -228,7 +229,7 @@ class TakingMeanwhile:
         return part, self._taking.failures
 
     def give_up(self) -> None:
-        """Have it end, with what it has asked a node for removed there."""
+        """Stop the backup, and remove from the nodes what it has requested."""
         for node in self._nodes:
             node.give_up()
         wait([self._result], PATIENCE_S)
@@ -243,7 +244,10 @@ class TakingMeanwhile:
 
 
 def described(connections: Sequence[Node]) -> dict[str, Any]:
-    """`GET /collections/{name}` of each collection by name; the taking says what no node tells."""
+    """Return `GET /collections/{name}` of each collection by name.
+
+    A collection that no node describes is left out here, and the backup reports it.
+    """
     answers: dict[str, Any] = {}
     for node in connections:
         with suppress(QdrantError):

@@ -1,4 +1,4 @@
-"""One collection of Qdrant as a directory of snapshots, and made again of it: what `plinth collections drop` leaves."""
+"""One collection of Qdrant as a directory of snapshots, which `plinth collections drop` writes and a restore reads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILE = "collection.json"
 
 
 class Saved(BaseModel):
-    """A collection as it was, the aliases of its server, and the files of its shards."""
+    """A collection as it was saved, the aliases of its server, and the files of its shards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,17 +35,17 @@ class Saved(BaseModel):
 
     @property
     def collection(self) -> Collection:
-        """The collection."""
+        """Return the collection."""
         return self.part.collections[0]
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """The aliases that led to it."""
+        """Return the aliases that pointed to the collection."""
         return tuple(alias for alias, target in sorted(self.part.aliases.items()) if target == self.collection.name)
 
 
 def save(store: QdrantStore, name: str, below: Path, say: Say) -> Path:
-    """Take a snapshot of every shard into a new directory ``below``; nothing is left where one lacks."""
+    """Save a snapshot of every shard to a new directory ``below``, which is removed where a shard is missing."""
     connections = nodes(store)
     below.mkdir(mode=0o700, parents=True, exist_ok=True)
     for sentence in Journal(below).clean(connections):
@@ -63,7 +63,7 @@ def save(store: QdrantStore, name: str, below: Path, say: Say) -> Path:
 
 
 def load(directory: Path) -> Saved:
-    """What :func:`save` has written."""
+    """Load what :func:`save` has written."""
     try:
         return Saved.model_validate_json((directory / FILE).read_bytes())
     except (OSError, ValidationError) as error:
@@ -73,7 +73,7 @@ def load(directory: Path) -> Saved:
 
 
 def restore(store: QdrantStore, directory: Path, say: Say) -> list[str]:
-    """Make the collection again under its name, compare it, and point its aliases that are free; these."""
+    """Create the collection again under its name, compare it, and point its free aliases to it. Returns these."""
     saved, connections = load(directory), nodes(store)
     first, name = connections[0], saved.collection.name
     if first.is_embedded != (saved.part.engine == "embedded"):
@@ -84,7 +84,7 @@ def restore(store: QdrantStore, directory: Path, say: Say) -> list[str]:
     with TemporaryDirectory(prefix=".restoring-", dir=directory) as scratch:
 
         def fetch(path: str) -> tuple[Path, Piece]:
-            """A link, which the one who reads it removes; the snapshot stays."""
+            """Return a link, which its reader removes, so that the snapshot stays."""
             linked = Path(scratch) / path.replace("/", "-")
             os.link(directory / path, linked)
             if sha256(linked) != sums[path].sha256:
@@ -108,7 +108,7 @@ def restore(store: QdrantStore, directory: Path, say: Say) -> list[str]:
 
 @contextmanager
 def _whole(directory: Path) -> Iterator[None]:
-    """Take a directory away again where the block does not come to its end."""
+    """Remove a directory again where the block fails."""
     try:
         directory.mkdir(mode=0o700)
         yield

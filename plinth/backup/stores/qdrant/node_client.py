@@ -1,4 +1,4 @@
-"""A Qdrant node for backups: long requests, and files in both directions, hashed on the way."""
+"""A client of one Qdrant node for backups: long requests, uploads, and downloads that are hashed as they arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.system.http_client import url_path
 
-# A snapshot answers when it is done: minutes for a big shard.
+# A snapshot request answers when it is done: minutes for a large shard.
 TIMEOUT_S = 3600.0
 CONNECT_S = 5.0
 CHUNK = 1 << 20
@@ -32,20 +32,21 @@ class Node(Qdrant):
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the embedded engine answers, which has snapshots of its own format."""
+        """Whether the node is the embedded engine, whose snapshots have a format of their own."""
         return self.banner().startswith(ENGINE.partition(" (")[0])
 
     @property
     def version(self) -> str:
-        """The version of Qdrant's API that it speaks."""
+        """Return the version of Qdrant's API on this node."""
         return self.banner().rsplit(" ", 1)[-1]
 
     def take(
         self, path: str, to: Path, journal: Journal, stands: Callable[[], None] = lambda: None
     ) -> tuple[str | None, Measure]:
-        """Make a snapshot at ``path``, fetch it, remove it; the server's own checksum, and what came.
+        """Create a snapshot at ``path``, download it and delete it.
 
-        ``stands`` is called once it is made, before it is fetched.
+        Returns the server's own checksum, and the measure of the file. // ``stands`` is called once the snapshot is
+        created, before it is downloaded.
         """
         journal.asked(self, path)
         made = self.call("POST", f"{path}?wait=true")
@@ -58,21 +59,21 @@ class Node(Qdrant):
             journal.settled(self, path)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The same; an address that is none and an answer that is none are errors of the server's too."""
+        """Send a request; an invalid address and an invalid response are errors of the server too."""
         try:
             return super().call(method, path, body)
         except (httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
             raise QdrantError(f"Qdrant at {self.url} cannot be asked {method} {path[:200]!a}: {error}") from error
 
     def collections(self) -> list[str]:
-        """The names of all physical collections."""
+        """Return the names of all physical collections."""
         try:
             return [str(name) for name in super().collections()]
         except (LookupError, TypeError) as error:
             raise QdrantError(f"Qdrant at {self.url} lists its collections as no Qdrant does: {error!r}") from error
 
     def download(self, path: str, to: Path) -> Measure:
-        """Fetch a file, measured on the way."""
+        """Download a file, and measure it as it arrives."""
         measure = Measure()
         try:
             with self._http.stream("GET", path) as answer, to.open("wb") as file:
@@ -91,11 +92,11 @@ class Node(Qdrant):
         return measure
 
     def give_up(self) -> None:
-        """End a download that another thread is at, as far as it has come."""
+        """Abort a download of another thread."""
         self._given_up = True
 
     def upload(self, path: str, file: Path, checksum: str) -> None:
-        """Recover a snapshot from a file of ours; the server compares the checksum."""
+        """Upload a snapshot file and recover it; the server compares the checksum."""
         asked = {"priority": "snapshot", "checksum": checksum, "wait": "true"}
         try:
             with file.open("rb") as content:
@@ -106,36 +107,36 @@ class Node(Qdrant):
             raise self._refusal("POST", path, answer)
 
     def count(self, collection: str) -> int:
-        """The exact number of points."""
+        """Return the exact number of points."""
         return int(self.call("POST", f"{collection_path(collection)}/points/count", {"exact": True})["count"])
 
 
 def nodes(store: QdrantStore) -> list[Node]:
-    """A connection to every node, whether it answers or not."""
+    """Return a connection to every node, whether it answers or not."""
     key, ca = secret(store.api_key_file), secret(store.ca_file)
     return [Node(url, key, ca) for url in store.urls]
 
 
 class Journal:
-    """Which snapshots nodes are asked for, so that what a failed try or a killed run left there is removed."""
+    """The snapshots that are requested of nodes, so that those of a failed attempt or a killed run are removed."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "asked.json"
 
     def asked(self, node: Node, path: str) -> None:
-        """Remember a request before it is sent, with the snapshots that are there already."""
+        """Record a request before it is sent, with the snapshots that exist already."""
         before = [str(snapshot["name"]) for snapshot in node.call("GET", path)]
         self._write([*self._entries(), {"url": node.url, "path": path, "before": before}])
 
     def settled(self, node: Node, path: str) -> None:
-        """Nothing of a request is left behind."""
+        """Clear the record of a pending snapshot."""
         self._write([each for each in self._entries() if (each["url"], each["path"]) != (node.url, path)])
 
     def clean(self, connections: Sequence[Node]) -> list[str]:
-        """Remove the snapshots that were asked for and came to nothing; a sentence for each.
+        """Remove the snapshots that were requested and not used, and return a message for each.
 
-        It is the first that was not there before the request: later ones, of other people, stay. What cannot be
-        removed now is tried again by the next run.
+        The first one that did not exist before the request is removed; later ones may be other people's and stay. The
+        next run retries what cannot be removed now.
         """
         left, sentences = [], []
         by_url = {node.url: node for node in connections}
@@ -157,7 +158,7 @@ class Journal:
             read = json.loads(self._file.read_text())
         except (FileNotFoundError, ValueError):
             return []
-        # A run of an older version knew one.
+        # A run of an older version recorded a single snapshot.
         return [read] if isinstance(read, dict) else list(read)
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
@@ -176,7 +177,7 @@ def _remove_first(node: Node, path: str, before: Sequence[str]) -> str | None:
 
 
 def _in_chunks(parts: Iterable[bytes]) -> Iterator[bytes | bytearray]:
-    """The same bytes in chunks of one size but for the last: one buffer, which is written anew for each."""
+    """Yield the same bytes in chunks of one size, except the last, in one buffer that is overwritten each time."""
     buffer, held = bytearray(CHUNK), 0
     view = memoryview(buffer)
     for part in parts:
@@ -193,7 +194,7 @@ def _in_chunks(parts: Iterable[bytes]) -> Iterator[bytes | bytearray]:
 
 
 def _part(name: str) -> str:
-    """A snapshot's name in an address; raises :class:`QdrantError` for one that none can hold."""
+    """Return a snapshot's name for an address. Raises :class:`QdrantError` for one that no address can hold."""
     try:
         return url_path(name)
     except UserError as error:

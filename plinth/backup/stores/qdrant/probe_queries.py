@@ -1,7 +1,7 @@
-"""The probe set: searches with their exact top-10, and points by their digest, from before and after a snapshot.
+"""Verification queries: searches with their exact top 10, and digests of points, from before and after a snapshot.
 
-What is the same on both sides was so in between too, whoever wrote meanwhile; only that is kept, and a restored
-collection must answer it alike.
+Results that are equal on both sides were the same in between too, even if something was written. Only those are kept,
+and a restored collection must return them.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ OFFSETS: tuple[int | str, ...] = (
     *(4**power for power in range(20)),
     *(str(uuid.UUID(int=digit << 124)) for digit in range(16)),
 )
-# A filter that the payload schema promises to be quick.
+# A filter that the payload schema makes fast.
 MATCHED = ("keyword", "integer", "bool", "uuid")
 
 
 def sampled(client: Qdrant, collection: str) -> list[dict[str, Any]]:
-    """Points from all over a collection, with vectors and payload."""
+    """Return points from all parts of a collection, with vectors and payload."""
     path = f"{collection_path(collection)}/points/scroll"
     found: dict[Any, dict[str, Any]] = {}
-    # The first point after the offset before, which other offsets may lie before too.
+    # The first point after an offset, which may lie after other offsets too.
     following = None
     for offset in OFFSETS:
         if following and _place(offset) <= following:
@@ -49,19 +49,19 @@ def sampled(client: Qdrant, collection: str) -> list[dict[str, Any]]:
 
 
 def digests(points: Sequence[dict[str, Any]]) -> tuple[Sample, ...]:
-    """A digest of each point's vectors and payload."""
+    """Return a digest of each point's vectors and payload."""
     return tuple(Sample(id=point["id"], sha256=_digest(point)) for point in points)
 
 
 def again(client: Qdrant, collection: str, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The same points as they are now; those that are gone are left out."""
+    """Return the same points as they are now, without those that are gone."""
     body = {"ids": [sample.id for sample in samples], "with_vector": True, "with_payload": True}
     points = client.call("POST", f"{collection_path(collection)}/points", body) if samples else []
     return digests(points)
 
 
 def choose(points: Sequence[dict[str, Any]], described: dict[str, Any]) -> list[dict[str, Any]]:
-    """The bodies of the searches: some plain, some filtered by an indexed field; the same for the same points."""
+    """Return the bodies of the searches, some of them filtered by an indexed field; the same for the same points."""
     usable = [point for point in points if point.get("vector")]
     step = max(1, len(usable) // (PLAIN + FILTERED))
     chosen = usable[::step][: PLAIN + FILTERED]
@@ -81,7 +81,7 @@ def choose(points: Sequence[dict[str, Any]], described: dict[str, Any]) -> list[
 
 
 def asked(client: Qdrant, collection: str, bodies: Sequence[dict[str, Any]]) -> list[Question]:
-    """The answers to some searches, exact."""
+    """Return the exact answers to some searches."""
     path = f"{collection_path(collection)}/points/query"
     found = []
     for body in bodies:
@@ -106,32 +106,32 @@ def asked(client: Qdrant, collection: str, bodies: Sequence[dict[str, Any]]) -> 
 
 
 def bodies_of(questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """The searches that some answers belong to."""
+    """Return the searches that some answers belong to."""
     return [{"using": each.using, "query": each.query, "filter": each.filter} for each in questions]
 
 
 def alike(wanted: Question, found: Question) -> bool:
-    """Whether two answers say the same: scores within a rounding, and ids up to the order of equal scores."""
+    """Whether two answers agree: scores within a rounding error, and ids up to the order of equal scores."""
     if len(wanted.ids) != len(found.ids):
         return False
     if not all(_near(a, b) for a, b in zip(wanted.scores, found.scores, strict=True)):
         return False
     if not wanted.scores:
         return True
-    # Points that tie with the last one may stand for each other.
+    # Points with the same score as the last one may replace each other.
     last = wanted.scores[-1]
     sure = {id_ for id_, score in zip(wanted.ids, wanted.scores, strict=True) if not _near(score, last)}
     return sure <= set(found.ids)
 
 
 def steady(before: Sequence[Question], after: Sequence[Question]) -> tuple[Question, ...]:
-    """The answers that did not change."""
-    # No answers after are no proof of those before.
+    """Return the answers that did not change."""
+    # Without answers from after the snapshot, those from before prove nothing.
     return tuple(one for one, other in zip(before, after, strict=False) if alike(one, other))
 
 
 def _place(id_: int | str) -> tuple[bool, int | str]:
-    """Where an id is in the order of a scroll: integers, then UUIDs."""
+    """Return the sort key of an id in the order of a scroll: integers, then UUIDs."""
     return isinstance(id_, str), id_
 
 

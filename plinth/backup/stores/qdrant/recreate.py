@@ -1,4 +1,4 @@
-"""Making a saved collection anew under a name that nobody uses, and comparing it with what was saved."""
+"""Create a saved collection again under a new name, and compare it with the saved one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from plinth.backup.stores.qdrant.node_client import Node
 from plinth.backup.temporary.launch import Launcher
 from plinth.qdrant.client import QdrantError, collection_path
 
-# A replica that must be copied to another node takes its time.
+# The copy of a replica to another node takes time.
 SETTLE_DEADLINE_S = 3600.0
 Fetch = Callable[[str], tuple[Path, Piece]]
 
 
 def rebuild(connections: Sequence[Node], saved: Collection, name: str, fetch: Fetch, say: Say) -> None:
-    """Make ``saved`` on a real server of any number of nodes; ``fetch`` gives the file of a shard by its path."""
+    """Create ``saved`` on a real server of any number of nodes; ``fetch`` returns the file of a shard by its path."""
     if shard_layout.lacking(saved):
         raise BackupError(
             f"The set lacks {shard_layout.lacking(saved)} of {saved.shard_count} shards of {saved.name}; "
@@ -47,7 +47,7 @@ def rebuild(connections: Sequence[Node], saved: Collection, name: str, fetch: Fe
 def recover(
     node: Node, saved: Collection, name: str, fetch: Fetch, snapshots: Path | None, launcher: Launcher, say: Say
 ) -> None:
-    """Make ``saved`` on the embedded engine, which takes a snapshot from its own directory alone."""
+    """Create ``saved`` on the embedded engine, which reads a snapshot only from its own directory."""
     if snapshots is None:
         raise BackupError(
             f"The embedded engine at {node.url} recovers from its own snapshots directory, and none is configured; "
@@ -68,7 +68,7 @@ def recover(
 
 
 def differences(node: Node, saved: Collection, name: str) -> list[str]:
-    """What a restored collection has otherwise than it was saved, a sentence each."""
+    """Return how a restored collection differs from the saved one, a message each."""
     found: dict[str, Any] = node.call("GET", collection_path(name))
     said = [f"{saved.name}: {words}" for words in shard_layout.changed_config(saved.described, found)]
     count = node.count(name)
@@ -90,7 +90,7 @@ def _clusters(connections: Sequence[Node], path: str) -> dict[int, dict[str, Any
 
 
 def _settle(connections: Sequence[Node], path: str, name: str) -> None:
-    """Wait until every replica is Active: the others are copied from the one that was uploaded."""
+    """Wait until every replica is Active: the others are copied from the uploaded one."""
     deadline = time.monotonic() + SETTLE_DEADLINE_S
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""Restoring Qdrant: made under a new name, compared, and only then under the live one's, aliases last and at once."""
+"""Restore Qdrant: create each collection under a new name, compare it, then take the live name; aliases switch last."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from plinth.backup.temporary.launcher import current
 from plinth.qdrant.client import collection_path
 from plinth.system.versions import numbers
 
-# Compared, under the live one's name; aliases and the copy are still to come.
+# The journal state after the comparison, under the live name; aliases and the copy are still to be handled.
 MADE = "made"
 
 
 def wanted(part: QdrantPart, wish: Wish) -> list[Collection]:
-    """The collections that a wish asks for."""
+    """Return the collections that a request includes."""
     return [saved for saved in part.collections if not wish.collections or saved.name in wish.collections]
 
 
 def refusals(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -> list[str]:
-    """Why nothing of it may be restored as wished, a sentence each; nothing is touched."""
+    """Return why the collections may not be restored as requested, a message for each reason; nothing is changed."""
     connections = nodes(store)
     first = connections[0]
     said = []
@@ -52,7 +52,7 @@ def refusals(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -
 
 
 def restore(source: Source, part: QdrantPart, store: QdrantStore, wish: Wish) -> list[str]:
-    """Restore what is wished; a sentence for each collection. Live names are taken once it is their turn."""
+    """Restore the requested collections in turn for their live names, and return a message for each."""
     chosen = wanted(part, wish)
     restoring = _Restoring(source, part, nodes(store), store)
     return [restoring.one(saved, beside=wish.beside) for saved in chosen]
@@ -90,12 +90,12 @@ class _Restoring:
         return f"qdrant: {name} is restored with {self._first.count(name)} points{_told(aliases)}."
 
     def _anew(self, saved: Collection, copy: str, aliases: Sequence[str]) -> None:
-        """Make a collection in the live one's place, however alike that looks: the comparison is one of samples."""
+        """Create a collection in place of the live one, even if they look equal: the comparison covers only samples."""
         name = saved.name
         self._source.making(f"qdrant/{name}", BEGUN)
         if name in self._first.collections():
             if self._first.count(name):
-                # Readers by an alias go to the compared copy while the name itself is made anew.
+                # Readers through an alias use the compared copy while the collection itself is created again.
                 self._make(saved, copy)
                 self._source.await_turn("qdrant")
                 self._lead(aliases, copy)
@@ -131,10 +131,10 @@ class _Restoring:
         return name in self._first.collections() and not qdrant_recreate.differences(self._first, saved, name)
 
     def _aliases(self, *names: str) -> list[str]:
-        """The aliases that shall lead to a collection: those of the set, and those that lead to it now."""
+        """Return the aliases that are to point to a collection: those of the set, and those that point to it now."""
         now = self._first.aliases()
         saved = {alias for alias, target in self._part.aliases.items() if target in names}
-        # One that leads elsewhere by now is somebody's decision.
+        # An alias that points elsewhere by now was moved on purpose.
         free = {alias for alias in saved if now.get(alias) in (None, *names)}
         return sorted(free | {alias for alias, target in now.items() if target in names})
 

@@ -1,4 +1,4 @@
-"""How a saved collection is made anew, on as many nodes as there are: pure functions over REST's words."""
+"""How a saved collection is created again, on any number of nodes: pure functions over the terms of the REST API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from plinth.backup.manifest import Collection, Shard
 from plinth.backup.session import BackupError
 
-# Of `GET /collections/{name}`, what `PUT` takes under the same name.
+# The keys of `GET /collections/{name}` that `PUT` accepts under the same name.
 PARAMS = (
     "vectors",
     "sparse_vectors",
@@ -30,7 +30,7 @@ SECTIONS = {
 
 
 def creation(described: Mapping[str, Any], nodes: int) -> dict[str, Any]:
-    """The body that makes a collection as it was; no more replicas than there are nodes."""
+    """Return the body that creates a collection as it was, with no more replicas than there are nodes."""
     config = described["config"]
     body = {key: config["params"][key] for key in PARAMS if config["params"].get(key) is not None}
     for factor in ("replication_factor", "write_consistency_factor"):
@@ -40,7 +40,7 @@ def creation(described: Mapping[str, Any], nodes: int) -> dict[str, Any]:
 
 
 def indexes(described: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The bodies that make its payload indexes."""
+    """Return the bodies that create its payload indexes."""
     return [
         {"field_name": field, "field_schema": schema.get("params") or schema["data_type"]}
         for field, schema in sorted((described.get("payload_schema") or {}).items())
@@ -48,7 +48,7 @@ def indexes(described: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def shard_keys(shards: Sequence[Shard]) -> list[tuple[str | int, int]]:
-    """The shard keys with the number of their shards, in the order in which they were made."""
+    """Return the shard keys in the order of their creation, each with its number of shards."""
     counted: dict[str | int, int] = defaultdict(int)
     for shard in sorted(shards, key=lambda each: each.id):
         if shard.key is not None:
@@ -57,10 +57,10 @@ def shard_keys(shards: Sequence[Shard]) -> list[tuple[str | int, int]]:
 
 
 def places(shards: Sequence[Shard], local: Mapping[int, Mapping[str, Any]]) -> dict[int, tuple[int, int]]:
-    """For each saved shard id the new shard's id and a node that holds it.
+    """Return for each saved shard id the new shard's id and a node that holds it.
 
-    ``local`` are `GET /collections/{name}/cluster` by node. Points are spread over shards by shard id, and within a
-    shard key by order; keys that were deleted once leave gaps in the ids, which a new collection does not have.
+    ``local`` are `GET /collections/{name}/cluster` by node. Points are distributed over shards by shard id, and within
+    a shard key by order; deleted shard keys leave gaps in the ids, which a new collection does not have.
     """
     held: dict[int, tuple[Any, int]] = {}
     for node, answer in sorted(local.items()):
@@ -85,12 +85,12 @@ def places(shards: Sequence[Shard], local: Mapping[int, Mapping[str, Any]]) -> d
 
 
 def lacking(collection: Collection) -> int:
-    """Shards that the set does not hold."""
+    """Return how many shards the set does not hold."""
     return collection.shard_count - len(collection.shards)
 
 
 def changed_config(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a restored collection has otherwise than it was saved; fewer replicas on fewer nodes are no difference."""
+    """Return how a restored collection's configuration differs; fewer replicas on fewer nodes are no difference."""
     said = []
     for section in ("params", *SECTIONS):
         before, after = was["config"].get(section) or {}, now["config"].get(section) or {}

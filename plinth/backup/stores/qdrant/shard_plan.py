@@ -1,4 +1,4 @@
-"""What is to be taken of Qdrant, from what its nodes say: pure functions over REST answers."""
+"""Plan which shard is backed up from which node: pure functions over REST answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Take:
-    """One shard and the node to take it from; ``node`` is its place in the settings' list."""
+    """One shard and the node to read it from; ``node`` is its index in the settings' list."""
 
     shard: int
     key: str | int | None
@@ -20,7 +20,7 @@ class Take:
 
 @dataclass(frozen=True)
 class Plan:
-    """The shards of one collection; ``failures`` are sentences for those that cannot be taken."""
+    """The shards of one collection; ``failures`` are messages about those that cannot be backed up."""
 
     shard_count: int
     takes: tuple[Take, ...]
@@ -28,10 +28,10 @@ class Plan:
 
 
 def plan_collection(collection: str, answers: Mapping[int, Mapping[str, Any]], load: Counter[int]) -> Plan:
-    """Each shard once, from a node that holds an Active replica; ``load`` spreads them over the nodes.
+    """Choose a node with an Active replica for each shard; ``load`` spreads the shards over the nodes.
 
-    ``answers`` are `GET /collections/{collection}/cluster` by node, of the nodes that answer. A node's own word on a
-    replica counts, not what its fellows believe.
+    ``answers`` are `GET /collections/{collection}/cluster` by node, of the nodes that answer. Each node's report about
+    its own replicas counts, not what its peers report about them.
     """
     if not answers:
         return Plan(0, (), (f"No node answers for {collection}.",))

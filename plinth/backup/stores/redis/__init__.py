@@ -1,1 +1,1 @@
-"""Redis in a backup set."""
+"""Backup and restore of Redis."""

@@ -1,4 +1,4 @@
-"""Taking Redis: its own point-in-time RDB over the wire, which needs no look into its files."""
+"""Back up Redis: its own point-in-time RDB over the wire, without access to its files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Client = redis.Redis
 
 
 def connect(host: str, port: int, password: str | None, database: int = 0) -> Client:
-    """A connection that answers bytes."""
+    """Return a connection that answers bytes."""
     return redis.Redis(host=host, port=port, password=password, db=database, socket_timeout=TIMEOUT_S)
 
 
 def take(work: Work, store: RedisStore) -> tuple[RedisPart | None, list[str]]:
-    """The server's RDB with what proves it, and sentences for what is not in it."""
+    """Back up the server's RDB; return its part of the manifest and a message for each failure."""
     password = secret(store.password_file)
     work.say("taking redis")
     try:
@@ -60,7 +60,7 @@ def take(work: Work, store: RedisStore) -> tuple[RedisPart | None, list[str]]:
 
 
 def verify_rdb(work: Work, path: str) -> None:
-    """Read an RDB to its end with Redis' own checker; one of a newer format is judged by its frame alone."""
+    """Read an RDB to its end with Redis' own checker; of a newer format only the frame is checked."""
     done = work.run([tool("redis-check-rdb", "redis-tools"), path])
     if done.code != 0 and _NEWER_FORMAT.search(done.out + done.err):
         work.say(f"redis: this machine's redis-check-rdb is older than the server, so {RDB} is not read to its end")
@@ -70,18 +70,18 @@ def verify_rdb(work: Work, path: str) -> None:
 
 
 def keyspace(client: Client) -> dict[int, tuple[int, int]]:
-    """Keys, and those of them that expire, by database."""
+    """Return the number of keys, and of expiring keys, by database."""
     found = client.info("keyspace")
     return {int(name.removeprefix("db")): (int(told["keys"]), int(told["expires"])) for name, told in found.items()}
 
 
 def used_memory(client: Client) -> int:
-    """Bytes that a server holds."""
+    """Return the bytes of a server's data in memory."""
     return int(cast(Any, client.info("memory"))["used_memory"])
 
 
 def sample(client: Client) -> dict[str, str]:
-    """Digests of some keys that do not expire, by the key in hex."""
+    """Return digests of some keys that do not expire, by the key in hex."""
     found: dict[str, str] = {}
     for key in client.scan_iter(count=SAMPLES):
         if len(found) >= SAMPLES:
@@ -92,7 +92,7 @@ def sample(client: Client) -> dict[str, str]:
 
 
 def digest(client: Client, key_hex: str) -> str | None:
-    """A digest of a key's value that does not depend on how it is encoded; None for what is too big or gone."""
+    """Return a digest of a key's value that does not depend on its encoding; None for a large or missing one."""
     key = bytes.fromhex(key_hex)
     if (cast(Any, client.memory_usage(key)) or 0) > LARGEST_SAMPLE:
         return None

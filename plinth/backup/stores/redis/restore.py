@@ -1,6 +1,6 @@
-"""Restoring Redis: a throw-away server reads the RDB, an empty database of the live one takes the keys, and they swap.
+"""Restore Redis: a temporary server reads the RDB, an empty database of the live one gets the keys, and they swap.
 
-So the live server needs no restart and no look into its files, and its append-only file has every restored key.
+The live server needs no restart and no access to its files, and its append-only file has every restored key.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NO_NAME = "Redis has no name beside a live one to restore under."
 
 
 def refusals(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> list[str]:
-    """Why it may not be restored as wished, a sentence each; nothing is touched."""
+    """Return why the set may not be restored as requested, a message for each reason; nothing is changed."""
     if wish.beside:
         return [NO_NAME] if "redis" in wish.stores else []
     with connect(store.host, store.port, secret(store.password_file)) as client:
@@ -46,7 +46,7 @@ def refusals(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> 
 
 
 def restore(source: Source, part: RedisPart, store: RedisStore, wish: Wish) -> list[str]:
-    """Restore every database of the set; a sentence for each."""
+    """Restore every database of the set, and return a message for each."""
     if wish.beside:
         return [f"redis: left out. {NO_NAME}"]
     rdb, _ = source.fetch(part.path)
@@ -67,7 +67,7 @@ def _one(source: Source, part: RedisPart, number: int, saved: Client, store: Red
     if word == DONE:
         return f"redis: database {number} was restored before."
     with connect(store.host, store.port, password) as live:
-        # The one that a killed run was filling, else one that is empty.
+        # The database that a killed run was filling, or else an empty one.
         spare = int(word) if word else _spare(live, keyspace(saved))
         source.making(f"redis/{number}", str(spare))
         source.work.say(f"restoring redis database {number} by way of {spare}")
@@ -89,7 +89,7 @@ def _one(source: Source, part: RedisPart, number: int, saved: Client, store: Red
 
 
 def _copy(saved: Client, to: Client) -> int:
-    """Copy every key with its expiry; how many there were."""
+    """Copy every key with its expiry, and return how many there were."""
     count = 0
     batch: list[bytes] = []
     for key in saved.scan_iter(count=BATCH):
@@ -127,7 +127,7 @@ def _spare(live: Client, saved: dict[int, tuple[int, int]]) -> int:
 
 
 def _full(live: Client, needed: int) -> list[str]:
-    """A sentence where a server may not take so many bytes more."""
+    """Return a message where a server may not have the memory for so many more bytes."""
     told = live.info("memory")
     most, used = int(told["maxmemory"]), int(told["used_memory"])
     if not most or used + needed <= most:

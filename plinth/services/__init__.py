@@ -1,4 +1,4 @@
-"""Services, target-independent: what an environment needs, from its settings."""
+"""The services of an environment, target-independent, from its settings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Service", "services"]
 
 
 def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> list[Service]:
-    """Every enabled service, in an order in which each stands behind those it needs.
+    """Return every enabled service, each after those that it needs.
 
-    Not those that are left out, and not those that someone else runs.
+    Skipped and externally managed services are not among them.
     """
     found = [] if settings.managed.qdrant_url else [qdrant.service(settings)]
     if settings.postgres.enabled and not settings.managed.postgres_url:
@@ -28,7 +28,7 @@ def services(settings: Settings, root: Path, left_out: Collection[str] = ()) -> 
         found += [service for service in gateway.services(settings, root) if service.name not in left_out]
     backs_up = settings.backup.enabled and backup.NAME not in left_out
     if backs_up and settings.target is TargetName.kubernetes and found:
-        # There the exporter uses the backups' volume, and not they the exporter's: they come first.
+        # There the exporter uses the backups' volume, and not the reverse: backups come first.
         found.append(backup.service(settings, found))
     if settings.monitoring.exporters.enabled:
         found += [service for service in exporters.services(settings) if service.name not in left_out]

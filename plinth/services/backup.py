@@ -1,4 +1,4 @@
-"""Backups by schedule: Plinth itself, beside the stores that it takes."""
+"""The scheduled backups: Plinth itself, next to the stores that it backs up."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ CA = "backup_ca"
 
 
 def container_of(env: str) -> str:
-    """The name of its container, where it runs in one."""
+    """Return the name of the backup container."""
     return f"plinth-{env}-{NAME}"
 
 
 def service(settings: Settings, beside: Sequence[Service]) -> Service:
-    """The schedule. It takes the services ``beside`` it that hold data, and leaves results for the exporter to read."""
+    """Return the scheduler, which backs up the data of the services ``beside`` it and reports to the exporter."""
     names = {service.name for service in beside}
     wanted = settings.backup
     key, ca = API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
@@ -57,7 +57,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
     }
     taken = {name: about for name, about in stores.items() if name in names}
     local = settings.target is TargetName.local
-    # A process writes where it alone may; a container shares the exporter's volume.
+    # A process writes to a directory that only it may write; a container shares the exporter's volume.
     watcher = NAME if local else EXPORTER if EXPORTER in names else None
     values = {
         "name": wanted.name,
@@ -86,7 +86,7 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
     return Service(
         name=NAME,
         program=PROGRAM,
-        # Scratch directories in memory are too small for what restic packs.
+        # A tmpfs is too small for restic's packs.
         environment={"TMPDIR": "{{ volume('work') }}", **(_proxy(wanted.repository) if local else {})},
         arguments=("--config", "{{ file('config.yaml') }}", "schedule"),
         files={"config.yaml": File("config/backup/config.yaml.j2", values)},
@@ -109,8 +109,8 @@ def service(settings: Settings, beside: Sequence[Service]) -> Service:
 
 
 def _proxy(repository: str | None) -> dict[str, str]:
-    """The way out of whoever deploys, to a repository on a server; one with a login is nothing for an environment."""
-    # It needs the services, to find their programs.
+    """Return this machine's proxy for a repository on a server; empty for a proxy with a login, which is a secret."""
+    # It needs the services, to locate their programs.
     from plinth.settings.repository_address import server
 
     url = server(repository or "")
@@ -119,13 +119,13 @@ def _proxy(repository: str | None) -> dict[str, str]:
 
 
 def repository_logins(backup: Backup) -> dict[str, str]:
-    """The variables of restic that log in to the repository's server, each with the name of its secret."""
+    """Return restic's variables that log in to the repository's server, each with the name of its secret."""
     s3 = {"AWS_ACCESS_KEY_ID": S3_KEY_ID, "AWS_SECRET_ACCESS_KEY": S3_SECRET} if backup.s3 else {}
     return s3 | ({"RESTIC_REST_PASSWORD": REST_PASSWORD} if backup.rest else {})
 
 
 def repository_words(wanted: Backup) -> dict[str, object]:
-    """What restic is told of a repository's server, beside its secrets."""
+    """Return restic's settings for a repository's server, without its secrets."""
     s3 = wanted.s3
     region = {"AWS_DEFAULT_REGION": s3.region} if s3 and s3.region else {}
     return {
@@ -135,7 +135,7 @@ def repository_words(wanted: Backup) -> dict[str, object]:
 
 
 def schedule(wanted: Backup) -> dict[str, object]:
-    """When what runs."""
+    """Return the cron expression of each job."""
     return {
         "backup": wanted.schedule,
         "check": wanted.check_schedule,
@@ -145,7 +145,7 @@ def schedule(wanted: Backup) -> dict[str, object]:
 
 
 def not_taken(settings: Settings) -> dict[str, str]:
-    """The stores that are on and that no backup holds, each with what to do."""
+    """Return the stores that are enabled and that no backup covers, each with what to do."""
     managed = settings.managed
     used = {
         "qdrant": managed.qdrant_url,

@@ -1,4 +1,4 @@
-"""The collections of an environment: their files, and what the settings change in them."""
+"""The collections of an environment: their files, with the overrides of the settings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from plinth.settings import Settings
 
 
 def collection_specs(settings: Settings, root: Path) -> list[CollectionSpec]:
-    """The collections of an environment: the files, with what the settings change in them."""
+    """Return the collections of an environment: its files, with the overrides of the settings."""
     wanted = settings.collections
     return load_specs(root / wanted.directory, wanted.only, wanted.overrides)
 
 
 def collections_declared(settings: Settings, root: Path) -> list[dict[str, Any]]:
-    """The same as data, for the configuration of a service that has to know them."""
+    """Return the collections of an environment as data, for the configuration of a service."""
     return [spec.model_dump(mode="json", exclude_none=True) for spec in collection_specs(settings, root)]

@@ -1,6 +1,6 @@
-"""Prometheus exporters for the host, Redis and Postgres: their own ports speak no metrics (S1-09).
+"""Prometheus exporters for the host, Redis and Postgres, whose own ports serve no metrics (S1-09).
 
-And Plinth's own, for what Qdrant does not tell: the state of collections, test searches, backups.
+And Plinth's own, for what Qdrant does not report: the state of collections, test searches, backups.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _LISTEN = "--web.listen-address={{ bind }}:{{ port('http') }}"
 
 PLINTH = "plinth-exporter"
 STATE = "state"
-# Where a container has it.
+# Its path in a container.
 STATE_DIRECTORY = "/var/lib/plinth/state"
 # Of plinth.services.backup, which knows this module.
 BACKUPS = "plinth-backup"
 
 
 def services(settings: Settings) -> list[Service]:
-    """The exporters of what is deployed, but Plinth's own."""
+    """Return the exporters of the deployed services, without Plinth's own."""
     found = [_node(settings)]
     if rd.is_exported(settings):
         found.append(_redis(settings))
@@ -87,7 +87,7 @@ def _redis(settings: Settings) -> Service:
                 "config/redis/exporter.json.j2", {"user": rd.EXPORTER, "password": rd.EXPORTER_PASSWORD}
             )
         },
-        # One before 1.83 does not know it: its /scrape is open to who has a certificate.
+        # Versions before 1.83 do not know it: their /scrape is open to every client with a certificate.
         environment={"REDIS_EXPORTER_DISABLE_SCRAPE_ENDPOINT": "true"},
         secret_files=identity.files if mutual else (),
         needs=("redis",),
@@ -96,7 +96,7 @@ def _redis(settings: Settings) -> Service:
 
 
 def _mutual_tls(identity: mutual_tls.Identity) -> tuple[str, ...]:
-    """redis_exporter's flags; with a CA it asks everybody for a certificate."""
+    """Return redis_exporter's flags; with a CA it requires a client certificate."""
     flags = zip(("ca-cert", "cert", "key"), identity.files, strict=True)
     return tuple(f"--tls-server-{flag}-file={{{{ secret_file('{name}') }}}}" for flag, name in flags)
 
@@ -126,9 +126,10 @@ def _postgres(settings: Settings) -> Service:
 
 
 def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service:
-    """Plinth's own. The command line leaves its results in its volume `state`; backups there too, or in their own.
+    """Return Plinth's own exporter.
 
-    It asks Qdrant with the read-only key, and looks what the services ``beside`` it take of the machine.
+    The command line leaves its results in its volume `state`; backups there too, or in their own. It queries Qdrant
+    with the read-only key, and measures what the services ``beside`` it use of the machine.
     """
     key, ca = READ_ONLY_API_KEY if settings.qdrant.auth else None, tls_ca(settings.qdrant.tls)
     backups = settings.backup.enabled and settings.target is TargetName.local
@@ -140,7 +141,7 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         "scheme": "https" if settings.qdrant.tls else "http",
         **watched(settings, root),
         "backup_state": BACKUP_STATE if settings.backup.enabled else None,
-        # Processes write where they alone may; containers share the volume.
+        # Each process writes to a directory of its own; containers share the volume.
         "backup": BACKUPS if backups else None,
         "marks": MARKS,
         "services": {service.name: next(iter(service.ports)) for service in beside} | {PLINTH: "http"} | scraper,
@@ -173,7 +174,7 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
 
 
 def watched(settings: Settings, root: Path) -> dict[str, Any]:
-    """What Plinth's own compares Qdrant with: what the settings ask for."""
+    """Return the desired state that Plinth's own exporter compares Qdrant with, from the settings."""
     return {
         "peers": settings.qdrant.nodes,
         "memory_limit_bytes": settings.size.memory_mib * 2**20,

@@ -1,4 +1,4 @@
-"""The gateway, and the worker that does its jobs (S0-04, S4)."""
+"""The gateway, and the worker that runs its jobs (S0-04, S4)."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SIGNING_KEY = "gateway_signing_key"
 METRICS_TOKEN = "gateway_metrics_token"  # noqa: S105 - the secret's name
 PROVIDER_KEY = "gateway_provider_key"
 TRACING_HEADERS = "gateway_tracing_headers"
-# The certificate, its key, and who signed it.
+# The certificate, its key, and its CA certificate.
 TLS = ("gateway_tls_cert", "gateway_tls_key", "gateway_tls_ca")
 AUDIT = "audit"
 CONFIG = "gateway.yaml"
 # An event loop uses one core: as many of them as the tier has cores and memory for.
 PROCESSES = {Tier.small: 1, Tier.medium: 2, Tier.large: 3}
-# Where a container has its audit log.
+# The path of the audit log in a container.
 AUDIT_DIRECTORY = "/var/lib/plinth/audit"
 
 
 def secrets(settings: Settings) -> Mapping[str, SecretStr | None]:
-    """What the gateway alone needs; None where one is to be generated."""
+    """Return the gateway's own secrets; None for one that is to be generated."""
     wanted = settings.gateway
     if not wanted.enabled:
         return {}
@@ -51,12 +51,12 @@ def secrets(settings: Settings) -> Mapping[str, SecretStr | None]:
 
 
 def tls_ca(tls: Tls | None) -> str | None:
-    """The name of the signer's certificate; None without TLS, and for one that the machine's authorities signed."""
+    """Return the name of the CA certificate's secret; None without TLS, and where the system trust store is used."""
     return TLS[2] if tls and tls.names_signer else None
 
 
 def services(settings: Settings, root: Path) -> list[Service]:
-    """The server, which dispatches jobs too, and the worker that does them."""
+    """Return the server, which dispatches jobs too, and the worker that runs them."""
     values = _values(settings, root)
     return [_server(settings, values), _worker(settings, values)]
 
@@ -83,7 +83,7 @@ def _server(settings: Settings, values: Mapping[str, Any]) -> Service:
 
 
 def _worker(settings: Settings, values: Mapping[str, Any]) -> Service:
-    """It answers nobody: it has no key of tokens, and its metrics ask for none."""
+    """Return the worker: it serves no requests, has no token key, and its metrics require none."""
     return _service(
         settings,
         WORKER,
@@ -135,7 +135,7 @@ def _service(
 
 
 def _values(settings: Settings, root: Path) -> dict[str, Any]:
-    """What both are told, with the secrets that both need."""
+    """Return the template values of server and worker, with the names of the secrets that both need."""
     wanted = settings.gateway
     return {
         "gateway": wanted,

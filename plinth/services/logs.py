@@ -1,4 +1,4 @@
-"""Loki, and Fluent Bit, which brings it what services print and the audit logs (S4-08). Both, or neither."""
+"""Loki, and Fluent Bit, which ships it the services' output and the audit logs (S4-08); always deployed together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AuditFiles:
 
 
 def audit_logs(settings: Settings, left_out: Collection[str] = ()) -> tuple[AuditFiles, ...]:
-    """Those that the environment's services write, but for services that are left out."""
+    """Return the audit logs that the environment's services write, without those of skipped services."""
     qdrant = (AuditFiles("qdrant", AUDIT, "audit.*.log", "audit"),)
     # A full one is renamed, and read to its end under its new name.
     own = (AuditFiles(name, gateway.AUDIT, "audit.jsonl", "gateway_audit") for name in (gateway.NAME, gateway.WORKER))
@@ -36,7 +36,7 @@ def audit_logs(settings: Settings, left_out: Collection[str] = ()) -> tuple[Audi
 
 
 def services(settings: Settings, left_out: Collection[str] = ()) -> list[Service]:
-    """The store and the agent, which reads nothing of services that are left out."""
+    """Return Loki and the agent, which reads nothing of skipped services."""
     return [_loki(settings), _agent(settings, audit_logs(settings, left_out))]
 
 
@@ -62,7 +62,7 @@ def _loki(settings: Settings) -> Service:
         volumes={"data": settings.size.prometheus_disk_gib},
         health=Health("http", "http", "/ready", tls=True, ca=CA, mutual=True),
         scrape=Scrape("http", scheme="https", ca=CA, mutual=True),
-        # Its parts speak with one another as peers.
+        # Its components talk to one another as peers.
         identity="peer",
         limits=Limits(1, 512),
         run_as=("loki", "plinth-loki"),

@@ -16,20 +16,20 @@ from plinth.settings import Settings
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - the secret's name
 GRAFANA_SECRET_KEY = "grafana_secret_key"  # noqa: S105 - likewise
-# Of who lends its database to backups, where they cannot have its volume.
+# The secret of the snapshot sidecar, which serves the database to backups where they cannot mount its volume.
 GRAFANA_COPY_PASSWORD = "grafana_copy_password"  # noqa: S105 - the secret's name
 RULES = "monitoring/prometheus/rules"
 DASHBOARDS = "monitoring/grafana/dashboards"
 OVERVIEW = "plinth-overview"
-# Where alerts lead back to; by default the machine's or the container's name, at which nothing is published.
+# The address that alerts link to; by default the machine's or the container's name, where nothing is published.
 _PAGE = "--web.external-url=http://127.0.0.1:{{ port('http') }}"
-# No page has an empty origin, so pages of none may read the answers.
+# No page has an empty origin, so no page of another site may read the answers.
 _NO_ORIGIN = "--web.cors.origin=^$"
 LOGS_BOARD = "logs.json"
 
 
 def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Service:
-    """Prometheus, scraping every service that has a metrics page."""
+    """Return Prometheus, scraping every service that has a metrics page."""
     wanted = settings.monitoring.prometheus
     pages = [(service, service.scrape) for service in scraped if service.scrape]
     identity, mutual = mutual_tls.Identity("prometheus"), any(page.mutual for _, page in pages)
@@ -88,7 +88,7 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
 
 
 def alertmanager(settings: Settings) -> Service:
-    """Alertmanager, on one node without a gossip port."""
+    """Return Alertmanager, on one node without a gossip port."""
     wanted = settings.monitoring.alertmanager
     called = receivers(settings)
     secrets = {name for receiver in called for name in (receiver.url, receiver.token) if name}
@@ -129,7 +129,7 @@ def _runbooks(settings: Settings) -> dict[str, str]:
 
 
 def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
-    """Grafana with its data sources and the dashboards; left out where no binary of it exists."""
+    """Return Grafana with its data sources and the dashboards; skipped where no binary of it exists."""
     boards = sorted(path.name for path in (root / DASHBOARDS).glob("*.json") if logs or path.name != LOGS_BOARD)
     source = PROMETHEUS.password if settings.monitoring.prometheus.enabled else None
     identity = mutual_tls.Identity("grafana") if logs else None
@@ -138,7 +138,7 @@ def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
         name="grafana",
         program=Program(
             image="grafana",
-            # Not grafana-server: it is a wrapper that puts in the word `server` itself.
+            # Not grafana-server: it is a wrapper that adds the argument `server` itself.
             binaries=("grafana",),
             package="",
             variable="PLINTH_GRAFANA",

@@ -1,6 +1,6 @@
-"""Mutual TLS for services that know no password: they answer who has a client certificate of the environment's own CA.
+"""Mutual TLS for services without passwords: they serve clients with a certificate of the environment's own CA.
 
-A server's certificate is good for a server alone, so that none of them can ask another; a peer asks itself.
+A server's certificate is valid for a server only, so that no server can call another; a peer calls itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Identity:
 
     @property
     def ca(self) -> str:
-        """The CA's secret."""
+        """The CA certificate's secret."""
         return CA
 
     @property
@@ -37,20 +37,20 @@ class Identity:
 
     @property
     def files(self) -> tuple[str, str, str]:
-        """What its service reads: the CA, the certificate and the key."""
+        """The files that its service reads: the CA, the certificate and the key."""
         return self.ca, self.cert, self.key
 
 
-# Who asks while deploying and in `plinth status`.
+# The client of deployments and of `plinth status`.
 PLINTH = Identity("plinth")
 
 
 def is_on(settings: Settings) -> bool:
-    """Whether services ask for certificates: on kubernetes network policies say who may ask."""
+    """Return whether services require client certificates: on kubernetes, network policies restrict access instead."""
     return settings.target is not TargetName.kubernetes
 
 
 def identities(services: Sequence[Service]) -> dict[str, str]:
-    """Whose certificates there are, with what each is for; none where no service asks for any."""
+    """Return the certificates to issue, each with its purpose; empty where no service requires client certificates."""
     roles = {service.name: service.identity for service in services if service.identity}
     return {**roles, PLINTH.name: "client"} if set(roles.values()) - {"client"} else {}

@@ -1,4 +1,4 @@
-"""Neo4j 5, community edition: off unless asked for (S1-02). Only the enterprise edition has a metrics page."""
+"""Neo4j 5, community edition, off by default (S1-02). Only the enterprise edition has a metrics page."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SALT_BYTES = 16
 
 
 def service(settings: Settings) -> Service:
-    """The Neo4j server: half of its memory is Java's heap, a quarter caches pages, the rest is the machine's own."""
+    """Return the Neo4j server: half of its memory is Java's heap, a quarter is page cache, the rest for the system."""
     memory = settings.size.neo4j_memory_mib
     sizes = {"heap_mib": memory // 2, "pagecache_mib": memory // 4}
     return Service(
         name="neo4j",
         program=PROGRAM,
         arguments=("console",),
-        # A library of its own that it unpacks before it maps it; in containers nothing of /tmp may be run.
+        # It unpacks a native library before it maps it; in containers /tmp is mounted noexec.
         environment={
             "NEO4J_CONF": "{{ file('') }}",
             "JDK_JAVA_OPTIONS": "-Djna.tmpdir={{ volume('data') }}/native",
@@ -32,7 +32,7 @@ def service(settings: Settings) -> Service:
             "neo4j.conf": File("config/neo4j/neo4j.conf.j2", sizes),
             "auth.ini": File("config/neo4j/auth.ini.j2", {"password": PASSWORD, "credential": credential}),
         },
-        # Its own way to a first password is an argument, which any process of the machine could read.
+        # Neo4j sets a first password by an argument, which any process of the machine could read.
         initialise=("install", "-D", "-m", "0600", "{{ file('auth.ini') }}", "{{ volume('data') }}/dbms/auth.ini"),
         ports={"http": settings.neo4j.http_port, "bolt": settings.neo4j.bolt_port},
         volumes={"data": settings.neo4j.disk_gib},
@@ -45,7 +45,7 @@ def service(settings: Settings) -> Service:
 
 
 def credential(password: str) -> str:
-    """A password as Neo4j keeps it: SHA-256 over salt and password, repeated; read by 5.26 from `dbms/auth.ini`.
+    """Return a password's hash in the format of Neo4j 5.26's `dbms/auth.ini`: SHA-256 over salt and password, repeated.
 
     The salt follows from the password, so that the same settings render the same file; generated ones are never alike.
     """

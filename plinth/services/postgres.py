@@ -16,18 +16,18 @@ MONITOR_PASSWORD = "postgres_monitor_password"  # noqa: S105 - the secret's name
 
 
 def superuser(settings: Settings) -> str:
-    """The role that may make databases; a managed server has its own name for it."""
+    """Return the role that may create databases; a managed server has its own name for it."""
     url = settings.managed.postgres_url
     return urlsplit(url).username or SUPERUSER if url else SUPERUSER
 
 
 def database_secret(role: str) -> str:
-    """The name of the secret that holds a database owner's password."""
+    """Return the name of the secret that holds a database owner's password."""
     return f"postgres_{role}_password"
 
 
 def service(settings: Settings) -> Service:
-    """The Postgres server; its databases are resources of their own, so that one added later is made too."""
+    """Return the Postgres server; its databases are resources of their own, so that one added later is created too."""
     memory = settings.size.postgres_memory_mib
     values = {
         "shared_buffers_mib": memory // 4,

@@ -1,6 +1,6 @@
 """Qdrant: REST on 6333, gRPC on 6334, between peers on 6335; two keys, telemetry off.
 
-Where a machine has no `qdrant` binary the embedded engine serves the same REST API from the same config file.
+Without a `qdrant` binary the embedded server serves the same REST API from the same config file.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ PEER_PORT = 6335
 
 
 def tls_files(tls: Tls | None) -> tuple[str, ...]:
-    """The secrets that become files: certificate, key and, unless the machine's authorities serve, the signer."""
+    """Return the secrets that become files: certificate, key and, unless the system trust store verifies it, the CA."""
     ca = tls_ca(tls)
     return () if tls is None else (TLS_CERT, TLS_KEY, *((ca,) if ca else ()))
 
 
 def tls_ca(tls: Tls | None) -> str | None:
-    """The name of the signer's certificate; None without TLS, and for one that the machine's authorities signed."""
+    """Return the name of the CA certificate's secret; None without TLS, and where the system trust store is used."""
     return TLS_CA if tls and tls.names_signer else None
 
 
 def refuse_other_engine(storage: Path, *, embedded_serves: bool) -> None:
-    """Refuse to start the one engine over the other's data: each sees its own files alone."""
+    """Refuse to start one server over the other's data: each reads only its own files."""
     holds = {
         "embedded": storage / "embedded" if any(storage.glob("embedded/*/collection.json")) else None,
         "server": storage / "collections" if any(storage.glob("collections/*/config.json")) else None,
@@ -48,10 +48,10 @@ def refuse_other_engine(storage: Path, *, embedded_serves: bool) -> None:
 
 
 def service(settings: Settings) -> Service:
-    """Qdrant, one node or a cluster.
+    """Return Qdrant, one node or a cluster.
 
-    Every node has the same arguments: one whose bootstrap address is its own founds the cluster, the others join it.
-    Once a node has joined it goes by its own record, so nodes may start again in any order.
+    Every node has the same arguments: the node whose bootstrap address is its own creates the cluster, the others join
+    it. Once a node has joined it uses its own record, so nodes may restart in any order.
     """
     wanted = settings.qdrant
     scheme = "https" if wanted.tls else "http"
@@ -62,7 +62,7 @@ def service(settings: Settings) -> Service:
         name="qdrant",
         program=program(wanted.engine, wanted.version, tls=wanted.tls is not None),
         arguments=("--config-path", "{{ file('config.yaml') }}", *(joining if wanted.nodes > 1 else ())),
-        # By default beside the binary, where nothing can be written.
+        # By default next to the binary, where nothing can be written.
         environment={"QDRANT_INIT_FILE_PATH": "{{ volume('storage') }}/.qdrant-initialized"},
         files={"config.yaml": File("config/qdrant/config.yaml.j2", values)},
         ports={"http": wanted.http_port, "grpc": wanted.grpc_port},

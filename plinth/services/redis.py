@@ -8,7 +8,7 @@ from plinth.settings import Settings
 
 PASSWORD = "redis_password"  # noqa: S105 - the secret's name
 EXPORTER, EXPORTER_PASSWORD = "plinth_exporter", "redis_exporter_password"
-# Counters alone: no key, no channel, and not SLOWLOG GET, which shows the arguments of what others asked.
+# Counters only: no key, no channel, and not SLOWLOG GET, which shows the arguments of other clients' commands.
 EXPORTER_RULES = (
     "resetkeys resetchannels -@all +ping +info +client|setname +slowlog|len +latency|latest +latency|histogram"
 )
@@ -22,19 +22,19 @@ PROGRAM = Program(
         entrypoint=("redis-server",),
         user="999:999",
         volumes={"data": "/data"},
-        # Without a password it answers NOAUTH, and that is an answer; the password is nothing for an argument list.
+        # Without a password it answers NOAUTH, which proves that it serves; no password belongs in an argument list.
         check=("sh", "-c", "redis-cli -p {{ port('resp') }} ping | grep -Eq 'PONG|NOAUTH'"),
     ),
 )
 
 
 def is_exported(settings: Settings) -> bool:
-    """Whether an exporter logs in; the metrics of a Redis that someone else runs are theirs to take."""
+    """Return whether an exporter logs in; a managed Redis is not scraped."""
     return settings.redis.enabled and settings.monitoring.exporters.enabled and not settings.managed.redis_url
 
 
 def service(settings: Settings) -> Service:
-    """The Redis server. Of the exporter's password its file has the hash alone."""
+    """Return the Redis server. Its file has only the hash of the exporter's password."""
     values = {
         "redis": settings.redis,
         "maxmemory_mib": settings.size.redis_memory_mib,
@@ -45,7 +45,7 @@ def service(settings: Settings) -> Service:
     return Service(
         name="redis",
         program=PROGRAM,
-        # It takes the name of its own file for a pattern, and starts without a password where none matches.
+        # Redis treats the name of its config file as a pattern, and starts without a password where nothing matches.
         arguments=("{{ file('redis.conf') | glob }}",),
         files={"redis.conf": File("config/redis/redis.conf.j2", values)},
         ports={"resp": settings.redis.port},

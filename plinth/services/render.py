@@ -1,4 +1,4 @@
-"""Filling a service's templates: a pure function from (service, where things are, secrets) to text."""
+"""Rendering of a service's templates: a pure function from (service, placement, secrets) to text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plinth.system.yaml_files import read_text
 
 
 class Place(Protocol):
-    """Where a target puts a service: the answers that its templates ask for."""
+    """The placement of a service by a target: the values that its templates may use."""
 
     @property
     def stack(self) -> str:
@@ -28,41 +28,41 @@ class Place(Protocol):
 
     @property
     def node(self) -> int:
-        """The number of the node among its peers; 0 for a service without any."""
+        """The number of the node among its peers; 0 for a service without peers."""
 
     def address(self, service: str, port: str) -> str:
-        """`host:port` at which the other services reach one."""
+        """Return the `host:port` of another service, as services reach it."""
 
     def addresses(self, service: str, port: str) -> Sequence[str]:
-        """`host:port` of each node of a service, as the other services reach it."""
+        """Return the `host:port` of each node of another service, as services reach it."""
 
     def peer(self, service: str, node: int, port: str) -> str:
-        """`host:port` at which the nodes of a service reach one of their own."""
+        """Return the `host:port` of a node of the service, as its peers reach it."""
 
     def file(self, service: str, name: str) -> str:
-        """The path of a config file, as the service sees it."""
+        """Return the path of a config file, as the service sees it."""
 
     def volume(self, service: str, name: str) -> str:
-        """The path of a volume, as the service sees it."""
+        """Return the path of a volume, as the service sees it."""
 
     @property
     def output(self) -> str | None:
-        """The files of what services print, one each, as a glob; None where the target sends it to who takes it."""
+        """The glob of the services' output files; None where the target sends the output to the log agent."""
 
     @property
     def cgroups(self) -> Mapping[str, Any] | None:
-        """Where what containers take is counted, as the exporter's settings say it; None where services are none."""
+        """The containers' cgroup accounting, for the exporter's config; None where services are not containers."""
 
     def takes_url_files(self) -> bool:
-        """Whether the Alertmanager that runs here reads the addresses of receivers from files."""
+        """Return whether the Alertmanager that runs here reads the addresses of receivers from files."""
 
     def read(self, service: str, name: str) -> Mapping[str, str]:
-        """The path of another service's volume, as one that reads it sees it, by the name of the node."""
+        """Return the path of another service's volume, as a service that reads it sees it, by the name of the node."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A service's templates that hold no secret, filled."""
+    """The rendered templates of a service that hold no secret."""
 
     arguments: tuple[str, ...]
     initialise: tuple[str, ...]
@@ -71,12 +71,12 @@ class Command:
 
 
 def command(service: Service, place: Place) -> Command:
-    """Fill the arguments and the environment.
+    """Render the arguments and the environment.
 
-    Templates may ask for ``stack``, ``bind``, ``home``, ``node``, ``port(name)``, ``address(service, port)``,
+    Templates may use ``stack``, ``bind``, ``home``, ``node``, ``port(name)``, ``address(service, port)``,
     ``addresses(service, port)``, ``peer(node, port)``, ``file(name)``, ``volume(name)``, ``secret_file(name)``,
-    ``output``, ``cgroups``, ``takes_url_files()`` and ``read(service, volume)``; one that asks for anything else is a
-    bug and raises. Secrets are open to files alone, so that none ends in an argument list or an environment.
+    ``output``, ``cgroups``, ``takes_url_files()`` and ``read(service, volume)``; any other name is a bug and raises.
+    Only files have secrets, so that no secret is in an argument list or an environment.
     """
     names = _names(service, place)
     environment = Environment(undefined=StrictUndefined)  # noqa: S701 - arguments, not HTML
@@ -94,7 +94,7 @@ def command(service: Service, place: Place) -> Command:
 
 
 def files(service: Service, place: Place, secrets: Mapping[str, str], root: Path) -> dict[str, str]:
-    """The contents of a service's files by relative path; templates may ask for ``secret(name)`` too."""
+    """Return the contents of a service's files by relative path; templates may use ``secret(name)`` too."""
     names = _names(service, place) | {"secret": secrets.__getitem__}
     environment = Environment(  # noqa: S701 - config files, not HTML
         loader=FileSystemLoader(root), undefined=StrictUndefined, keep_trailing_newline=True

@@ -1,4 +1,4 @@
-"""The secrets of an environment by name: those that are set, and those to generate."""
+"""The secrets of an environment by name: those of the settings, and those to generate."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from plinth.services.web_login import passwords as web_passwords
 from plinth.services.webhooks import secrets as webhook_secrets
 from plinth.settings import Settings, TargetName
 
-# What the checksums of other secrets are made with, where those are shown in the clear.
+# The key of other secrets' checksums, where those are visible in plain text.
 CHECKSUM_KEY = "checksum_key"
 
 
 def secrets(settings: Settings) -> dict[str, SecretStr | None]:
-    """Each secret that the enabled services name; None where it is to be generated."""
+    """Return each secret that the enabled services name; None for one that is to be generated."""
     found: dict[str, SecretStr | None] = {}
     if settings.qdrant.auth:
         found[API_KEY] = settings.qdrant.api_key

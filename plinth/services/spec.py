@@ -1,4 +1,4 @@
-"""What a service needs, said once and for every target.
+"""The requirements of a service, declared once for every target.
 
 A service knows its program, arguments, files, ports, volumes, secrets and health. It does not know whether it will be
 a process, a container or a pod: addresses, paths and secrets are named in templates, and the target fills them in
@@ -16,7 +16,7 @@ from plinth.programs.spec import Limits, Program
 
 @dataclass(frozen=True)
 class Peers:
-    """The nodes of a service that form one cluster, and the ports that nobody else may reach."""
+    """The nodes of a service that form one cluster, and the ports that only they may reach."""
 
     count: int
     ports: Mapping[str, int]
@@ -32,9 +32,9 @@ class File:
 
 @dataclass(frozen=True)
 class Copy:
-    """A file of the project that a service reads as it is: alert rules have braces of their own.
+    """A file of the project that a service reads unrendered: alert rules have braces of their own.
 
-    ``replaced`` maps words of it to those that take their place.
+    ``replaced`` maps strings in it to their replacements.
     """
 
     source: str
@@ -43,12 +43,11 @@ class Copy:
 
 @dataclass(frozen=True)
 class Health:
-    """How to tell that a service serves.
+    """The readiness check of a service.
 
     ``http``: GET of ``path`` answers 200. ``postgres``, ``redis`` and ``neo4j``: a login and a query. ``secret`` is the
     password's name, ``user`` whose it is. ``deadline_s`` is how long a start may take, in seconds. ``ca`` is the secret
-    of who signed the certificate, the machine's authorities where there is none. ``mutual`` is TLS with a client
-    certificate.
+    of the CA certificate; the system trust store without it. ``mutual`` is TLS with a client certificate.
     """
 
     kind: Literal["http", "postgres", "redis", "neo4j"]
@@ -64,10 +63,10 @@ class Health:
 
 @dataclass(frozen=True)
 class Scrape:
-    """A metrics page: where it is, the secret that opens it, the secret that says who signed it.
+    """A metrics page: its address, the secret that opens it, the secret of its CA certificate.
 
-    The secret is the password of ``user``, or a bearer token where there is none. ``mutual`` is set where the page asks
-    for a client certificate.
+    The secret is the password of ``user``, or a bearer token without a user. ``mutual`` is set where the page requires
+    a client certificate.
     """
 
     port: str
@@ -81,7 +80,7 @@ class Scrape:
 
 @dataclass(frozen=True)
 class Intake:
-    """The port at which a service takes what others print, and those whose words would go in circles."""
+    """The port of a service that collects log output, and the services whose output would loop."""
 
     port: str
     but_of: tuple[str, ...]
@@ -89,19 +88,19 @@ class Intake:
 
 @dataclass(frozen=True)
 class Service:
-    """One service, whole.
+    """One service.
 
-    ``arguments``, ``environment`` and ``initialise`` are templates. ``initialise`` runs once on an empty first
-    volume, where the image does not do that by itself. ``secret_files`` become files of one secret each.
-    ``shares`` are volumes of other services, by service, that this one uses too; ``reads`` are those that it only
-    reads, each as the service and the volume. ``run_as`` lists accounts, the first that exists is used when the target
-    starts as root. A ``launcher`` starts as who started the target, and gives root's rights up by itself for the
-    account that PLINTH_ACCOUNT names. ``written_by_root`` are volumes that it only reads: who runs Plinth writes them.
-    One that ``starts_others`` is told where the programs of all services are. ``optional`` services are left out, with
-    the reason in the outputs, where their program cannot be had. ``peers`` is set for a service that may run as several
-    nodes, each with volumes of its own and the same files.
-    ``reads_cgroups`` is set for one that tells what containers take of the machine. ``identity`` is set for one that
-    has a certificate of :mod:`plinth.services.mutual_tls`.
+    ``arguments``, ``environment`` and ``initialise`` are templates. ``initialise`` runs once on an empty first volume,
+    where the image does not do that by itself. ``secret_files`` become files of one secret each. ``shares`` are volumes
+    of other services, by service, that this one uses too; ``reads`` are those that it only reads, each as the service
+    and the volume. ``run_as`` lists accounts; the first that exists is used when the target starts as root. A
+    ``launcher`` starts as the user that started the target, and drops root's rights by itself for the account that
+    PLINTH_ACCOUNT names. ``written_by_root`` are volumes that it only reads: the user that runs Plinth writes them. A
+    service that ``starts_others`` gets the programs' paths of all services. ``optional`` services are skipped, with the
+    reason in the outputs, where their program is not available. ``peers`` is set for a service that may run as several
+    nodes, each with volumes of its own and the same files. ``reads_cgroups`` is set for a service that measures what
+    containers use of the machine. ``identity`` is set for a service that has a certificate of
+    :mod:`plinth.services.mutual_tls`.
     """
 
     name: str

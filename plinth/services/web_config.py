@@ -1,4 +1,4 @@
-"""The web configuration of Prometheus and Alertmanager: who may ask, and what no page of another site may do."""
+"""The web configuration of Prometheus and Alertmanager: logins, and headers against pages of other sites."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from base64 import b64encode
 
 import bcrypt
 
-# The servers remember a login that they have checked once, so the cost is paid at a start and by who guesses.
+# The servers cache a login that they have checked, so the cost is paid at a start and by an attacker who guesses.
 COST = 10
 SALT_BYTES = 16
 # bcrypt's own alphabet, in the order of base64's.
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _BCRYPT = b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-# A browser that is logged in shows the pages in no frame of another site's, where a click could be stolen.
+# Against clickjacking: a logged-in browser must not show the pages in a frame of another site.
 HEADERS = {"X-Frame-Options": "deny", "X-Content-Type-Options": "nosniff"}
 
 
 def web_config(user: str, password: str, salt: str) -> str:
-    """The file's text, the same for the same password and salt: a hash of its own for each run would restart servers.
+    """Return the file's text, the same for the same password and salt: a new hash for each run would restart servers.
 
-    ``salt`` is any text; it is hashed to the 16 bytes that bcrypt takes. ``password`` has at most 72 bytes.
+    ``salt`` is any text; it is hashed to the 16 bytes that bcrypt needs. ``password`` has at most 72 bytes.
     """
     document = {
         "basic_auth_users": {user: _hashed(password, salt)},

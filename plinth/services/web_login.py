@@ -1,7 +1,7 @@
-"""The login of Prometheus and Alertmanager, which have no accounts: every path of theirs asks for it (S1-09).
+"""The login of Prometheus and Alertmanager, which have no accounts: each of their paths requires it (S1-09).
 
 The servers read a web configuration with a bcrypt hash of the password, their clients the password itself. The
-configuration is made of the password while deploying (:mod:`plinth.services.web_config`), so it is no secret of
+configuration is computed from the password while deploying (:mod:`plinth.services.web_config`), so it is no secret of
 the settings.
 """
 
@@ -27,7 +27,7 @@ class WebLogin:
 
     @property
     def password_file(self) -> str:
-        """A template of where the password is."""
+        """A template of the password file's path."""
         return "{{ secret_file('" + self.password + "') }}"
 
     @property
@@ -41,14 +41,14 @@ ALERTMANAGER = WebLogin("alertmanager_password", "alertmanager_web_config")
 
 
 def web_logins(settings: Settings) -> list[WebLogin]:
-    """The logins of the servers that run."""
+    """Return the logins of the servers that are enabled."""
     monitoring = settings.monitoring
     servers = ((PROMETHEUS, monitoring.prometheus.enabled), (ALERTMANAGER, monitoring.alertmanager.enabled))
     return [login for login, enabled in servers if enabled]
 
 
 def passwords(settings: Settings) -> Mapping[str, SecretStr | None]:
-    """The secrets that the web configurations are made of; None where one is to be generated."""
+    """Return the secrets that the web configurations are computed from; None for one that is to be generated."""
     monitoring = settings.monitoring
     given = {PROMETHEUS: monitoring.prometheus.password, ALERTMANAGER: monitoring.alertmanager.password}
     logins = web_logins(settings)

@@ -1,4 +1,4 @@
-"""Whom Alertmanager calls: the address of each receiver and the token that it is called with. Both are secrets.
+"""Alertmanager's receivers: the address of each, and its bearer token. Both are secrets.
 
 From 0.26 on Alertmanager reads an address from a file. Before, it is in the configuration, which its API shows.
 """
@@ -25,7 +25,7 @@ _KEY = "plinth:monitoring.alertmanager"
 
 @dataclass(frozen=True)
 class Receiver:
-    """Who is called, and the names of the secrets that hold the address and the token."""
+    """A receiver, and the names of the secrets that hold its address and its token."""
 
     name: str
     url: str
@@ -33,7 +33,7 @@ class Receiver:
 
 
 def receivers(settings: Settings) -> list[Receiver]:
-    """The receivers that have an address; tickets go where pages go unless they have their own."""
+    """Return the receivers that have an address; tickets go where pages go unless they have their own."""
     keys = set(_given(settings))
     ticket = "ticket_webhook_url" if "ticket_webhook_url" in keys else "webhook_url"
     named = {"heartbeat": "heartbeat_url", "page": "webhook_url", "ticket": ticket}
@@ -45,17 +45,17 @@ def receivers(settings: Settings) -> list[Receiver]:
 
 
 def secrets(settings: Settings) -> dict[str, SecretStr]:
-    """The addresses and tokens by the names of their secrets."""
+    """Return the addresses and tokens by the names of their secrets."""
     return {_secret(key): value for key, value in _given(settings).items()}
 
 
 def urls(settings: Settings) -> list[SecretStr]:
-    """The addresses alone."""
+    """Return the addresses only."""
     return [value for key, value in _given(settings).items() if key in TOKENS]
 
 
 def setting_refusals(settings: Settings) -> Iterator[str]:
-    """Refuse a token that nobody would be called with."""
+    """Yield a refusal for each token without an address."""
     given = _given(settings)
     for url, token in TOKENS.items():
         if token in given and url not in given:
@@ -63,9 +63,9 @@ def setting_refusals(settings: Settings) -> Iterator[str]:
 
 
 def version_refusals(settings: Settings, version: tuple[int, ...] | None) -> Iterator[str]:
-    """Refuse each address that an Alertmanager of this version would show; a version that nobody knows counts as old.
+    """Yield a refusal for each address that an Alertmanager of this version shows; an unknown version counts as old.
 
-    An address with a token beside it, or one that is listed as public, is taken to hold no secret of its own.
+    An address with a token in addition, or one that is listed as public, is assumed to hold no secret of its own.
     """
     if version and version >= URL_FILES_SINCE:
         return
@@ -87,7 +87,7 @@ def version_refusals(settings: Settings, version: tuple[int, ...] | None) -> Ite
 
 
 def image_refusals(settings: Settings, reference: str) -> Iterator[str]:
-    """Refuse an image whose tag says that its Alertmanager is too old to read addresses from files."""
+    """Yield a refusal for an image whose tag means an Alertmanager that is too old to read addresses from files."""
     tag = re.search(r":v?(\d+)\.(\d+)[^/]*$", reference)
     if tag and (int(tag[1]), int(tag[2])) < URL_FILES_SINCE and receivers(settings):
         yield f"The image {reference} reads no address of {_KEY} from a file; name one of Alertmanager 0.26 or later."

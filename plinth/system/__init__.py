@@ -1,1 +1,1 @@
-"""The operating system: files, processes, ports, TLS, HTTP clients. It knows nothing of Qdrant."""
+"""The operating system: files, processes, ports, TLS, HTTP clients. Free of Qdrant."""

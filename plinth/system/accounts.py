@@ -1,4 +1,4 @@
-"""The accounts of this machine that services run as: one a service, listed in config/sysusers/plinth.conf."""
+"""The accounts of this machine that services run as: one per service, listed in config/sysusers/plinth.conf."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from functools import cache
 from plinth.errors import UserError
 
 COMMAND = "scripts/accounts"
-# Names the account to go on under, to a program that root starts for what takes root.
+# Names the account to continue as, for a program that root starts because its first steps need root.
 VARIABLE = "PLINTH_ACCOUNT"
 PACKAGES = ("postgres", "redis", "prometheus", "grafana", "loki", "neo4j", "nobody")
 
 
 def first_account(candidates: Sequence[str]) -> str | None:
-    """The first account of this machine among those named; None when this is not root, or none exists."""
+    """Return the first of the named accounts that exists; None when this is not root, or none exists."""
     if os.geteuid() != 0:
         return None
     for name in candidates:
@@ -29,7 +29,7 @@ def first_account(candidates: Sequence[str]) -> str | None:
 
 
 def group_of(account: str) -> int:
-    """The group of an account; raises :class:`UserError` where this machine has none of that name."""
+    """Return the group of an account; raises :class:`UserError` where this machine has no such account."""
     try:
         return pwd.getpwnam(account).pw_gid
     except KeyError:
@@ -39,9 +39,9 @@ def group_of(account: str) -> int:
 
 
 def accounts_of(candidates: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
-    """The account of each service among its candidates: None where it has none, and for all when this is not root.
+    """Return each service's account among its candidates: None where it has none, and for all when this is not root.
 
-    Raises :class:`UserError` for root where one is missing: no service runs as root for want of an account.
+    Raises :class:`UserError` for root where an account is missing: no service runs as root for want of one.
     """
     accounts = {service: first_account(names) for service, names in candidates.items()}
     if os.geteuid() != 0:
@@ -56,7 +56,7 @@ def accounts_of(candidates: Mapping[str, Sequence[str]]) -> dict[str, str | None
 
 
 def become(account: str) -> None:
-    """Give root's rights up for those of an account, for good."""
+    """Drop root's rights for those of an account, for good."""
     owner = pwd.getpwnam(account)
     os.setgroups([])
     os.setgid(owner.pw_gid)
@@ -64,7 +64,7 @@ def become(account: str) -> None:
 
 
 def written_by_services(status: os.stat_result) -> bool:
-    """Whether an account that services run as may write what has this status, beside what all may."""
+    """Return whether a service's account may write a file of this status by more than the permissions of all users."""
     users, groups = _ids()
     return status.st_uid in users or bool(status.st_mode & stat.S_IWGRP and status.st_gid in groups)
 

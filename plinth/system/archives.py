@@ -1,6 +1,7 @@
-"""Archives from elsewhere, unpacked by hand: Debian's Python 3.11.2 has no extraction filter.
+"""Archives from elsewhere, unpacked in Python code: Debian's Python 3.11.2 has no extraction filter.
 
-Only plain files and directories are taken, by names that stay below. No link is made, no owner, mode or time is kept.
+Only plain files and directories are unpacked, under names that stay below the directory. No link is made, and no owner,
+mode or time is restored.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import IO, Any
 
 
 class UnsafeArchive(Exception):
-    """An archive with a member that is refused."""
+    """The archive has a member that is refused."""
 
 
 def _private(_: tarfile.TarInfo) -> int:
@@ -27,9 +28,9 @@ def unpack(
     *,
     holes: bool = False,
 ) -> None:
-    """Unpack a whole archive into ``directory``, which is made; raises :class:`UnsafeArchive`.
+    """Unpack a whole archive into ``directory``, which is created; raises :class:`UnsafeArchive`.
 
-    ``mode`` is the mode of a file. With ``holes`` sparse files are taken too: their holes need no room on the disk.
+    ``mode`` is the mode of a file. With ``holes`` sparse files are accepted too: their holes need no space on the disk.
     """
     directory.mkdir()
     for member in archive:
@@ -42,7 +43,7 @@ def unpack(
 
 
 def parts(member: tarfile.TarInfo, *, holes: bool = False) -> tuple[str, ...]:
-    """A member's path below; raises :class:`UnsafeArchive` for any other and for what is no plain file or directory."""
+    """Return the parts of a member's path; raises :class:`UnsafeArchive` for an outside path or a special file."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\0" in member.name:
         raise UnsafeArchive(f"its member {member.name!r} would lie outside")
@@ -52,12 +53,12 @@ def parts(member: tarfile.TarInfo, *, holes: bool = False) -> tuple[str, ...]:
 
 
 def is_plain(member: tarfile.TarInfo) -> bool:
-    """Whether a member is a file whose bytes are all in the archive: no link, no device, no sparse file."""
+    """Return whether a member is a file whose bytes are all in the archive: no link, no device, no sparse file."""
     return member.isreg() and not member.issparse()
 
 
 def copy(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, mode: int = 0o600) -> None:
-    """Write one member to a file that is not there yet."""
+    """Write one member to a file that must not exist yet."""
     content = archive.extractfile(member)
     if content is None:
         raise UnsafeArchive(f"its member {member.name!r} has no content")

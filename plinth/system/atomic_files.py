@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole, and their checksums."""
+"""Atomic file writes, file locks, and checksums."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EXCLUSIVE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_whole(path: Path, text: str, mode: int = PRIVATE) -> None:
-    """Replace a file so that a crash leaves the old one or the new one, and the new one survives power loss."""
-    # Under a name that nobody knows, and never through what is there: it may be another's, or a link.
+    """Replace a file atomically: a crash leaves the old one or the new one, and the new one survives power loss."""
+    # Under an unpredictable name, and never through an existing entry: it may be another user's, or a link.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with os.fdopen(os.open(partial, EXCLUSIVE, mode), "w") as file:
@@ -34,7 +34,7 @@ def write_whole(path: Path, text: str, mode: int = PRIVATE) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a file's lock, which only this user can take; the file is made where it is missing."""
+    """Hold a file's lock, which only this user can take; the file is created when missing."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -53,11 +53,11 @@ def sync_directory(directory: Path) -> None:
 
 
 def pattern_of(path: str) -> str:
-    """The pattern of glob(3) that this path alone matches."""
+    """Return the pattern of glob(3) that matches this path only."""
     return re.sub(r"([\\*?\[])", r"\\\1", path)
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
-"""Files below a directory by a path that somebody else wrote: opened part by part, and no link is followed.
+"""Files below a directory by an untrusted path: opened part by part, without following links.
 
-Only the directory itself is trusted. What a link, a missing part or a path that is none would lead to is an OSError.
+Only the directory itself is trusted. A link, a missing part or an invalid path raises OSError.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def is_plain(path: str) -> bool:
-    """Whether a path is relative and normal: no empty part, no `.` or `..`, no control character."""
+    """Return whether a path is relative and normal: no empty part, no `.` or `..`, no control character."""
     return all(part not in ("", ".", "..") for part in path.split("/")) and path.isprintable()
 
 
 def create(root: Path, path: str, mode: int = 0o600) -> BufferedWriter:
-    """A new file at ``path`` below ``root``, with the directories on the way."""
+    """Create a file at ``path`` below ``root``, with the directories above it, and return it open for writing."""
     with _parent(root, path, make=True) as (parent, name):
         return os.fdopen(os.open(name, _NEW, mode, dir_fd=parent), "wb")
 
 
 def read(root: Path, path: str) -> BufferedReader:
-    """The file at ``path`` below ``root``."""
+    """Open the file at ``path`` below ``root``."""
     with _parent(root, path) as (parent, name):
         return os.fdopen(os.open(name, _READ, dir_fd=parent), "rb")
 
 
 def move(root: Path, path: str, to: str) -> None:
-    """Give what is at ``path`` below ``root`` another place below it, with the directories on the way."""
+    """Move an entry from ``path`` below ``root`` to another path below it, with the directories above that."""
     with _parent(root, path) as (parent, name), _parent(root, to, make=True) as (new_parent, new_name):
         os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
 
 
 def remove(root: Path, path: str) -> None:
-    """Take the file at ``path`` below ``root`` away; nothing where there is none."""
+    """Remove the file at ``path`` below ``root``, if it exists."""
     with suppress(FileNotFoundError), _parent(root, path) as (parent, name):
         os.unlink(name, dir_fd=parent)
 
 
 @contextmanager
 def _parent(root: Path, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-    """The directory that a path's last part is in, by descriptor, and that part."""
+    """Yield the descriptor of the directory that holds a path's last part, and that part."""
     if not is_plain(path):
         raise OSError(errno.EINVAL, "not a path below a directory", path)
     *directories, name = path.split("/")

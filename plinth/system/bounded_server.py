@@ -1,7 +1,7 @@
-"""Small HTTP servers with a thread for each connection: strangers have few of them, and none for ever.
+"""Small HTTP servers with a thread for each connection, and a limit on unauthenticated connections and their duration.
 
-A connection that comes when there are as many as there may be ends the oldest of them. So whoever is quick is served,
-however many are slow. :meth:`Bounded.trust` takes a connection out of the count once it has shown a password.
+A new connection beyond the limit closes the oldest of them, so that quick clients are served however many are slow.
+:meth:`Bounded.trust` stops counting a connection once it has sent a password.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger("plinth.http")
 
 
 class Bounded(ThreadingMixIn):
-    """What bounds a server of http.server or wsgiref."""
+    """A mixin that limits a server of http.server or wsgiref."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -44,7 +44,7 @@ class Bounded(ThreadingMixIn):
         super().__init__(*arguments, **named)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread of its own; the oldest stranger's ends where there are too many."""
+        """Serve a connection in a new thread; beyond the limit the oldest unauthenticated connection is closed."""
         with self._counting:
             self._strangers[request] = None
             if len(self._strangers) > STRANGERS_MAX:
@@ -55,32 +55,32 @@ class Bounded(ThreadingMixIn):
         super().process_request(request, client_address)
 
     def trust(self, request: socket.socket) -> None:
-        """A connection that is no stranger's."""
+        """Stop counting a connection as unauthenticated."""
         with self._counting:
             self._strangers.pop(request, None)
 
     def shutdown_request(self, request: Any) -> None:
-        """A connection has ended."""
+        """Stop counting a connection that has ended, and close it."""
         self.trust(request)
         super().shutdown_request(request)  # type: ignore[misc]
 
     def handle_error(self, _request: Any, client_address: Any) -> None:
-        """In one line: mostly somebody who went away."""
+        """Log an error on one line: mostly a client that went away."""
         log.warning("%s: %r", client_address[0], sys.exc_info()[1])
 
 
 class BoundedHTTPServer(Bounded, ThreadingHTTPServer):
-    """A bounded server of http.server; its handler is a :class:`Handler`."""
+    """A bounded http.server; its handler is a :class:`Handler`."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A handler that waits for nobody."""
+    """A request handler with a time limit for reads and writes."""
 
     timeout = SILENT_S
     server_version, sys_version = "plinth", ""
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """A line for each request, whatever signs are in it; no header is."""
+        """Log one line for each request, escaped, without its headers."""
         log.info("%s %s", self.client_address[0], visible(format % arguments))
 
 
@@ -92,9 +92,9 @@ class _MetricsServer(Bounded, WSGIServer):
 
 
 def is_own_host(header: str) -> bool:
-    """Whether a Host header is an address or a name of a private network.
+    """Return whether a Host header is an address or a name of a private network.
 
-    A page in a browser that leads its own name to this machine has that name here.
+    A page in a browser whose own name resolves to this machine sends that name here.
     """
     try:
         name = urlsplit(f"//{header}").hostname or ""
@@ -119,7 +119,7 @@ class _MetricsHandler(WSGIRequestHandler):
     timeout = SILENT_S
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: a scrape is no event."""
+        """Log nothing: a scrape is no event."""
 
 
 def serve_metrics(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:

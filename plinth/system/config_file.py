@@ -1,4 +1,4 @@
-"""The configuration of a program of Plinth's own: one YAML file that `plinth up` wrote."""
+"""The configuration of Plinth's own programs: one YAML file that `plinth up` wrote."""
 
 from __future__ import annotations
 

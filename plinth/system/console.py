@@ -1,4 +1,4 @@
-"""The console that every command prints to: a string is text, whoever wrote it."""
+"""The console that every command prints to: a string is text, never markup."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LOG_COLUMNS = 120
 
 
 class Terminal(Console):
-    r"""A console that obeys no markup and shows control characters as escapes; :func:`line` brings in styles.
+    r"""A console that ignores markup and shows control characters as escapes; :func:`line` adds styles.
 
-    A newline within a string is one of those characters: several lines are several arguments, and ``sep="\n"``.
+    A newline within a string is one of those characters: several lines are several arguments, and ``sep="\\n"``.
     """
 
     def __init__(self, *, stderr: bool = False, **options: Any) -> None:
@@ -28,17 +28,17 @@ class Terminal(Console):
         super().__init__(**{"soft_wrap": True, "width": width, "stderr": stderr, **options})
 
     def render_str(self, text: str, *, style: Any = "", justify: Any = None, overflow: Any = None, **_: Any) -> Text:
-        """A string as it is: rich asks for each one here, those in tables and titles too."""
+        """Return a string as plain text: rich calls this for each string, including those in tables and titles."""
         return Text(visible(text), style=style, justify=justify, overflow=overflow)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Everything that is printed comes by here, whatever built it: the last look for control characters."""
+        """Escape control characters in everything that is printed, as the last step."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(_without_controls(segment.text), segment.style)
 
 
 def line(*parts: str | tuple[str, str]) -> Text:
-    """A line of strings, and of pairs of a string and its style."""
+    """Return a line made of strings, and of pairs of a string and its style."""
     return Text.assemble(*(visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts))
 
 

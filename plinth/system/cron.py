@@ -1,4 +1,4 @@
-"""Cron expressions: five fields, in UTC, that name a moment that comes."""
+"""Cron expressions: five fields, in UTC, that match at least one future time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXAMPLE = "0 3 * * *"
 
 
 def _cron(expression: str) -> str:
-    """The expression with one space between its fields; raises ValueError for one that is none, or never comes."""
+    """Return the expression with one space between fields; raises ValueError if it is invalid or matches no time."""
     fields = expression.split()
     if len(fields) != 5 or not expression.isascii():
         raise ValueError(f"a cron expression has five fields, such as '{EXAMPLE}'")

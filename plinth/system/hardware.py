@@ -1,4 +1,4 @@
-"""What this machine is, in a report's words."""
+"""The hardware of this machine, as text for reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 
 def cpu() -> str:
-    """The processor's model, where the kernel tells it; else its architecture."""
+    """Return the processor's model, where the kernel reports it; else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -20,6 +20,6 @@ def cpu() -> str:
 
 
 def described() -> str:
-    """Cores, processor, memory and system: two machines that are described alike may be compared."""
+    """Return cores, processor, memory and system: two machines with the same description may be compared."""
     memory = psutil.virtual_memory().total / 2**30
     return f"{os.cpu_count()} cores of {cpu()}, {memory:.0f} GiB, {platform.system()} {platform.machine()}"

@@ -1,9 +1,9 @@
-"""HTTP clients, and whether an address goes by the user's proxy: the one place that decides.
+"""HTTP clients, and whether an address goes through the user's proxy: the one place that decides.
 
-What runs on this machine, in a container or behind a port-forward never does: its requests carry keys in the clear.
-Any other address goes by the proxy of the environment, unless NO_PROXY names it. The libraries disagree on the details
-(httpx knows no CIDR in NO_PROXY, the Kubernetes client forgets NO_PROXY, gRPC sends loopback to the proxy), so none of
-them is asked.
+An address of this machine, of a container or behind a port-forward never does: its requests carry keys in plain text.
+Any other address goes through the proxy of the environment, unless NO_PROXY names it. The libraries disagree on the
+details (httpx knows no CIDR in NO_PROXY, the Kubernetes client forgets NO_PROXY, gRPC sends loopback to the proxy), so
+none of them decides.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class _Client(httpx.Client):
-    """A client that raises httpx.HTTPError alone: an address that cannot be sent is no bug of the caller's."""
+    """A client that raises httpx.HTTPError only: an address that cannot be sent is not the caller's bug."""
 
     def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
         try:
@@ -41,19 +41,19 @@ class _Client(httpx.Client):
 
 
 def client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any) -> httpx.Client:
-    """A client whose requests go to ``url`` and below; ``options`` are httpx.Client's own.
+    """Return a client whose requests go to ``url`` and below; ``options`` are httpx.Client's own.
 
-    ``verify`` is what its certificate is checked with: public authorities, or those of SSL_CERT_FILE, when absent.
+    ``verify`` checks the server's certificate: public CAs, or those of SSL_CERT_FILE, when absent.
     Raises :class:`UserError` where the proxy of the environment cannot be used.
     """
     with _usable_proxy(url) as proxy:
-        # With a transport of its own httpx reads no proxy from the environment.
+        # With an explicit transport httpx reads no proxy from the environment.
         transport = httpx.HTTPTransport(verify=_authorities(url, verify, proxy), proxy=proxy)
         return _Client(base_url=url, transport=transport, **options)
 
 
 def async_client_for(url: str, *, verify: ssl.SSLContext | None = None, **options: Any) -> httpx.AsyncClient:
-    """The same as :func:`client_for`, for asyncio."""
+    """Return the asyncio equivalent of :func:`client_for`."""
     with _usable_proxy(url) as proxy:
         transport = httpx.AsyncHTTPTransport(verify=_authorities(url, verify, proxy), proxy=proxy)
         return httpx.AsyncClient(base_url=url, transport=transport, **options)
@@ -75,9 +75,9 @@ def _usable_proxy(url: str) -> Iterator[str | None]:
 
 
 def url_path(*parts: str) -> str:
-    """The path of these parts, each quoted whole: `/`, `?`, `#`, `%` and control characters in one mean themselves.
+    """Return the path of these parts, each quoted whole: `/`, `?`, `#`, `%` and control characters are literal.
 
-    Raises :class:`UserError` for what no quoting brings through: clients and gateways drop `.` and climb at `..`.
+    Raises :class:`UserError` for a part that quoting cannot protect: clients and gateways drop `.` and go up at `..`.
     """
     for part in parts:
         if not is_path_part(part):
@@ -86,12 +86,12 @@ def url_path(*parts: str) -> str:
 
 
 def is_path_part(text: str) -> bool:
-    """Whether a name can be part of a path, once it is quoted."""
+    """Return whether a name can be part of a path, once it is quoted."""
     return text not in ("", ".", "..") and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy by which requests to ``url`` go; None where they go straight."""
+    """Return the proxy that requests to ``url`` go through; None where they go directly."""
     if goes_direct(url):
         return None
     proxies = getproxies()
@@ -100,13 +100,13 @@ def proxy_for(url: str) -> str | None:
 
 
 def proxy_variables(url: str) -> dict[str, str]:
-    """The variables of a program that asks for ``url`` as :func:`client_for` does; none where it goes straight."""
+    """Return variables for a program to reach ``url`` as :func:`client_for` does; empty for a direct connection."""
     proxy = proxy_for(url)
     return {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "NO_PROXY": getproxies().get("no", "")} if proxy else {}
 
 
 def goes_direct(url: str) -> bool:
-    """Whether ``url`` is never asked for by a proxy: it is local, or NO_PROXY names it."""
+    """Return whether ``url`` is never reached through a proxy: it is local, or NO_PROXY names it."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or _PORTS.get(parts.scheme)
@@ -115,12 +115,12 @@ def goes_direct(url: str) -> bool:
 
 
 def grpc_options(address: str) -> list[tuple[str, int]]:
-    """The options of a gRPC channel to ``address`` (host:port), which would use a proxy for loopback too."""
+    """Return the options of a gRPC channel to ``address`` (host:port), which would use a proxy for loopback too."""
     return [GRPC_DIRECT] if goes_direct(f"grpc://{address}") else []
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is this machine, or a name that only a container network or a cluster resolves."""
+    """Return whether a host is this machine, or a name that only a container network or a cluster resolves."""
     host = host.rstrip(".").lower()
     if (address := _address(host)) is not None:
         return address.is_loopback or address.is_unspecified or str(address).partition("%")[0] in _own_addresses()
@@ -160,7 +160,7 @@ def _with_loopback(value: str) -> str:
 
 
 def _names(entry: str, host: str, port: int | None) -> bool:
-    """Whether an entry of NO_PROXY names a host: `*`, a domain, an address or a network, and perhaps a port."""
+    """Return whether an entry of NO_PROXY names a host: `*`, a domain, an address or a network, and perhaps a port."""
     if entry == "*":
         return True
     if (address := _address(host)) is not None:
@@ -191,18 +191,18 @@ def _authorities(url: str, verify: ssl.SSLContext | None, proxy: str | None) -> 
 
 @cache
 def _public_authorities() -> ssl.SSLContext:
-    """Read once: a context takes longer than a request on loopback."""
+    """Return the context of the public CAs, read once: building it takes longer than a request on loopback."""
     return httpx.create_ssl_context()
 
 
 @cache
 def _nobody() -> ssl.SSLContext:
-    """Trusts no certificate: for addresses without TLS. Ten clients at once would each read every authority."""
+    """Return a context that trusts no certificate, for addresses without TLS: else each client would read every CA."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @cache
 def _own_addresses() -> frozenset[str]:
-    """The addresses of this machine's interfaces."""
+    """Return the addresses of this machine's interfaces."""
     interfaces = psutil.net_if_addrs().values()
     return frozenset(entry.address.partition("%")[0] for interface in interfaces for entry in interface)

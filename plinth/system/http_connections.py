@@ -1,11 +1,11 @@
-"""A connection that its peer cannot hold for long: uvicorn's, with time-outs and limits.
+"""HTTP connections that a slow peer cannot hold for long: uvicorn's, with time-outs and limits.
 
-uvicorn ends idle connections between requests and nothing else. Here each connection has patience, in seconds. While it
-is the peer that is waited for (a head, a body, a reader of an answer) patience runs out; bytes that move earn it back
-at the slowest rate that is borne, as Apache's mod_reqtimeout does it. Without patience the connection is cut.
+uvicorn closes idle connections between requests and nothing else. Here each connection has patience, in seconds. While
+the peer is waited for (a head, a body, a reader of an answer) patience runs out; bytes that move earn it back at the
+lowest accepted rate, as Apache's mod_reqtimeout does it. Without patience the connection is cut.
 
-Connections without a login are few, and a newcomer ends the oldest of the address that has most: whoever comes with a
-key gets in, however many come without.
+Connections without a login are limited in number, and a new one closes the oldest of the address that has most: a
+client with a key is served, however many come without.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 LOGIN = "login"
 """The key of a request's state with the function that says: this connection has shown a key."""
 TICK_S = 0.5
-# What asyncio's transports hold between telling the writer to stop and to go on again.
+# The bytes that asyncio's transports buffer between pausing the writer and resuming it.
 BUFFER_STEP_BYTES = 48 * 1024
 log = logging.getLogger("plinth.embedded")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Times in seconds, sizes in bytes."""
+    """Limits of a connection: times in seconds, sizes in bytes."""
 
     head_s: float = 10
     grace_s: float = 10
@@ -44,7 +44,7 @@ class Limits:
 
 
 class TooLarge(Exception):
-    """A head or a pipeline beyond its limit; uvicorn answers 400 and closes."""
+    """A head or a pipeline is beyond its limit; uvicorn answers 400 and closes."""
 
 
 class Connection(HttpToolsProtocol):
@@ -53,7 +53,7 @@ class Connection(HttpToolsProtocol):
     limits = Limits()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to count, and make room."""
+        """Start counting the connection, and close another one where there are too many."""
         super().connection_made(transport)
         self.opened = self.loop.time()
         self.logged_in, self.in_head = False, True
@@ -64,77 +64,77 @@ class Connection(HttpToolsProtocol):
         self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop counting."""
+        """Stop counting the connection."""
         self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; bytes of which nothing comes (an endless header, chunk extension or trailer) are not hoarded."""
+        """Parse; bytes that yield no event (an endless header, chunk extension or trailer) are not collected."""
         self._unparsed += len(data)
         super().data_received(data)
         if self._unparsed > self.limits.head_bytes and not self.transport.is_closing():
             self.send_400_response("Request header fields are too large.")
 
     def on_message_begin(self) -> None:
-        """A request's first byte."""
+        """Start the time limit of a request's head, at its first byte."""
         super().on_message_begin()
         self.in_head, self.patience = True, self.limits.head_s
         self._head_bytes = self._unparsed = 0
         self.scope["state"][LOGIN] = self.log_in
 
     def on_url(self, url: bytes) -> None:
-        """A part of the request line."""
+        """Count a part of the request line."""
         self._count_head(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer after the body."""
+        """Count a header, or a trailer after the body."""
         self._count_head(len(name) + len(value))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is there: the body has a time of its own."""
+        """Start the time limit of the body."""
         if len(self.pipeline) >= self.limits.pipelined:
             raise TooLarge
         self.in_head, self.patience = False, self.limits.grace_s
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
-        """A chunk begins."""
+        """Reset the count of unparsed bytes, as a chunk begins."""
         self._unparsed = 0
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """Earn patience for a part of the body."""
         self._unparsed = 0
         if not self.cycle.response_complete:
             self._earn(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The whole request is there; whoever reads the answer has a time of its own."""
+        """Start the time limit of reading the answer, as the whole request has arrived."""
         self.patience = self.limits.grace_s
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The answer is given; who still sends a body has a moment to read it."""
+        """Leave a peer that still sends a body a moment to read the complete answer."""
         if self.cycle.more_body:
             self.patience = min(self.patience, self.limits.linger_s)
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """The peer does not read; of all such answers only so much is held."""
+        """Start counting the answer of a peer that does not read; the total of such answers is limited."""
         super().pause_writing()
         self.stopped_at = self.loop.time()
         self._bound_answers()
 
     def resume_writing(self) -> None:
-        """The peer has read."""
+        """Earn patience, as the peer has read."""
         self.stopped_at = None
         self._earn(BUFFER_STEP_BYTES)
         super().resume_writing()
 
     def log_in(self) -> None:
-        """A valid key was shown on this connection."""
+        """Mark the connection as authenticated."""
         self.logged_in = True
 
     @property
@@ -144,16 +144,16 @@ class Connection(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """Between requests."""
+        """Whether the connection is between requests."""
         return not self.in_head and (self.cycle is None or self.cycle.response_complete)
 
     @property
     def unsent(self) -> int:
-        """Bytes of answers that the peer has not taken."""
+        """Bytes of answers that the peer has not read."""
         return self.transport.get_write_buffer_size()
 
     def cut(self, why: str) -> None:
-        """End the connection at once, and let go what it holds."""
+        """Close the connection at once, and free its buffers."""
         log.info("connection of %s is cut: %s", self.address, why)
         self.transport.abort()
 

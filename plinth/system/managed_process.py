@@ -1,4 +1,4 @@
-"""A program of this machine that runs for as long as it is needed: started, waited for, ended."""
+"""A subprocess of this machine that runs for as long as it is needed: start, wait until ready, stop."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from plinth.errors import UserError
 START_DEADLINE_S = 120.0
 STOP_DEADLINE_S = 60.0
 INTERVAL_S = 0.05
-# Never through a link that another put there.
+# Never through a link that another user put there.
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def fixed_environment(extra: Mapping[str, str] | None = None, home: Path | str = "/nonexistent") -> dict[str, str]:
-    """All that a program gets of its surroundings: nothing of the caller's, who may hold keys to other places.
+    """Return the whole environment of a subprocess: nothing of the caller's, which may hold keys of other systems.
 
-    A Python program looks for modules where it is installed, and not in the directory that it works in.
+    A Python program finds modules where it is installed, and not in its working directory.
     """
     fixed = {"PATH": PATH, "HOME": str(home), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
     return {**fixed, "PYTHONSAFEPATH": "1", **(extra or {})}
 
 
 def ended(process: subprocess.Popen[Any]) -> int:
-    """Wait for a process that shares this one's terminal, and end it where this one is asked to; its exit code.
+    """Wait for a process in this one's terminal, end it when this one is asked to end, and return its exit code.
 
-    A Ctrl-C reaches it by itself: it ends what it has begun, and this one waits for that.
+    A Ctrl-C reaches it directly: it finishes by itself, and this one waits for that.
     """
     while True:
         try:
@@ -52,9 +52,9 @@ def ended(process: subprocess.Popen[Any]) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within the block a SIGTERM unwinds as a Ctrl-C does, so that whatever was started is ended. Main thread only.
+    """Make a SIGTERM within the block unwind as a Ctrl-C does, so that every subprocess is ended. Main thread only.
 
-    So does the end of the terminal, unless the caller had it ignored, as nohup does.
+    The end of the terminal does the same, unless the caller ignores it, as nohup does.
     """
     numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
     before = {each: signal.signal(each, lambda number, _: sys.exit(128 + number)) for each in numbers}
@@ -66,7 +66,7 @@ def terminable() -> Iterator[None]:
 
 
 class Child:
-    """A running program. It works in ``directory``, and what it says goes into the file `log` there."""
+    """A running subprocess. It works in ``directory``; its output goes into the file `log` there."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Child:
         user: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it; ``environment`` is what it has beside the fixed one, ``stop_signal`` what it ends at."""
+        """Start it; ``environment`` is added to the fixed one, ``stop_signal`` is the signal that ends it."""
         self._log, self._stop_signal = directory / "log", stop_signal
         with os.fdopen(os.open(self._log, APPEND, 0o600), "ab") as log:
             self._process = subprocess.Popen(
@@ -88,7 +88,7 @@ class Child:
                 stderr=log,
                 user=user,
                 env=fixed_environment(environment, directory),
-                # A Ctrl-C is for the caller, which then stops this in its own time.
+                # A Ctrl-C is for the caller, which then stops this process itself.
                 start_new_session=True,
             )
 
@@ -100,11 +100,11 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The process id."""
         return self._process.pid
 
     def wait(self, name: str, ask: Callable[[], object], refusal: type[Exception]) -> None:
-        """Ask until it no longer refuses; else end it, and raise :class:`UserError` with its name and last words."""
+        """Probe until it is ready; else end it, and raise :class:`UserError` with its name and last output."""
         deadline = time.monotonic() + START_DEADLINE_S
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
@@ -118,7 +118,7 @@ class Child:
         raise UserError(f"{name} did not start: {' / '.join(words) or 'it said nothing'}.", exit_code=1)
 
     def stop(self) -> None:
-        """End it; with all that it started, where it does not go by itself."""
+        """End it; kill it with all its children when it does not exit."""
         if self._process.poll() is not None:
             return
         self._process.send_signal(self._stop_signal)

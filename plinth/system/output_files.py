@@ -1,4 +1,4 @@
-"""Files that a command is told to write: tried before its work begins, so that none of it is lost at the end."""
+"""Output files of a command: checked before its work begins, so that no result is lost at the end."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from plinth.errors import UserError
 
 
 def output_files(files: Mapping[str, Path | None]) -> dict[str, Path | None]:
-    """The files by their options, `~` expanded; raises :class:`UserError` for one that cannot be written.
+    """Return the files by their options, `~` expanded; raises :class:`UserError` for one that cannot be written.
 
-    Two options that name one file are refused too. What is there is left as it is.
+    Two options that name one file are refused too. Existing content is left as it is.
     """
     expanded = {option: _expanded(option, path) for option, path in files.items()}
     options: dict[Path, str] = {}

@@ -1,4 +1,4 @@
-"""Who listens on a port of this machine."""
+"""Ports of this machine, and the processes that listen on them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _free(address: str, port: int) -> bool:
 
 
 def listener(port: int) -> int | None:
-    """The process that listens on a port, as far as this account can see."""
+    """Return the process that listens on a port, as far as this account can see."""
     for connection in psutil.net_connections("tcp"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
             return int(connection.pid) if connection.pid else None
@@ -66,10 +66,10 @@ PORTS = range(20_000, 30_000)
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now.
+    """Return a port of loopback that no process listens on now.
 
-    It is none of those that the kernel gives to outgoing connections (32768 and up by default): one of them may have it
-    again before the server binds.
+    It is outside the range that the kernel gives to outgoing connections (32768 and up by default): one of those may be
+    taken again before the server binds.
     """
     for port in random.sample(PORTS, len(PORTS)):
         with socket.socket() as probe, suppress(OSError):

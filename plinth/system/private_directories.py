@@ -1,7 +1,7 @@
 """Directories that only their owner writes: opened step by step, by descriptor, and never through a link.
 
-Root stands services up that may be taken over. Whatever root opens, makes, or gives away is reached through a
-descriptor of a directory that no account of a service can write, so that none of them chooses what it is.
+Root starts services that may be compromised. Whatever root opens, creates or gives away is reached through a
+descriptor of a directory that no service's account can write, so that no service can choose what it is.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from plinth.system.accounts import written_by_services
 from plinth.system.atomic_files import EXCLUSIVE
 
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Whoever runs a service goes through to what is its own, and lists nothing.
+# A service's account may pass through to its own files, and may not list the directory.
 PASSAGE, PRIVATE = 0o711, 0o700
 
 
 @dataclass(frozen=True)
 class Access:
-    """The owner of what is made, and its mode as a directory; a file's is the same without searching."""
+    """The owner of new entries, and their mode as a directory; a file's is the same without search permission."""
 
     uid: int
     gid: int
@@ -36,11 +36,11 @@ class Access:
 
 @contextmanager
 def opened(path: Path, within: Path, mode: int = PASSAGE) -> Iterator[int]:
-    """A descriptor of a directory of this user's own, made where it is missing.
+    """Yield a descriptor of a directory of this user's own, created where it is missing.
 
     ``within`` and all below it down to ``path`` must be this user's; ``path`` gets ``mode``, those above it get 0711,
     whatever the umask. Above ``within`` links are followed, where no service can change them. Raises
-    :class:`UserError` for what another could have put there.
+    :class:`UserError` for an entry that another user could have put there.
     """
     if not within.is_absolute():
         raise ValueError(f"{within} is not an absolute path")
@@ -63,7 +63,7 @@ def opened(path: Path, within: Path, mode: int = PASSAGE) -> Iterator[int]:
 
 
 def make_passage(path: Path, mode: int = PASSAGE) -> None:
-    """Make a directory and those above it, all of that mode whatever the umask; what is there stays as it is."""
+    """Create a directory and those above it, all with mode 0711 whatever the umask; existing ones stay as they are."""
     if not path.is_dir():
         make_passage(path.parent, mode)
         with suppress(FileExistsError):
@@ -72,9 +72,9 @@ def make_passage(path: Path, mode: int = PASSAGE) -> None:
 
 
 def replace_tree(parent: int, name: str, files: Mapping[str, str], access: Access) -> None:
-    """Put a directory with these files, by relative path, in the place of the one of that name.
+    """Replace the directory of that name by one with these files, by relative path.
 
-    It is written under a name that nobody knows and renamed, so that a reader meets the old one or the new one.
+    It is written under an unpredictable name and renamed, so that a reader sees the old one or the new one.
     """
     partial = f".{name}.{secrets.token_hex(8)}"
     os.mkdir(partial, PRIVATE, dir_fd=parent)
@@ -88,7 +88,7 @@ def replace_tree(parent: int, name: str, files: Mapping[str, str], access: Acces
 
 
 def remove_tree(parent: int, name: str) -> None:
-    """Remove a directory and all in it, links as links; missing is fine."""
+    """Remove a directory and all in it, links as links; a missing one is ignored."""
     gone = f".{name}.{secrets.token_hex(8)}"
     with suppress(FileNotFoundError):
         os.rename(name, gone, src_dir_fd=parent, dst_dir_fd=parent)
@@ -99,7 +99,7 @@ def remove_tree(parent: int, name: str) -> None:
 
 
 def purge(descriptor: int) -> None:
-    """Remove what is not this user's from a directory of its own: it was open to others once."""
+    """Remove entries that are not this user's from its own directory, which was open to others once."""
     for name in os.listdir(descriptor):
         with suppress(FileNotFoundError):
             if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_uid != os.geteuid():
@@ -107,7 +107,7 @@ def purge(descriptor: int) -> None:
 
 
 def make_volume(parent: int, name: str, access: Access) -> bool:
-    """Make a directory for a service to write in; whether it was missing."""
+    """Create a directory for a service to write in; return whether it was missing."""
     with suppress(FileExistsError):
         os.mkdir(name, PRIVATE, dir_fd=parent)
         with _entered(parent, name) as volume:
@@ -118,15 +118,15 @@ def make_volume(parent: int, name: str, access: Access) -> bool:
 
 
 def has_access(parent: int, name: str, access: Access) -> bool:
-    """Whether a directory is its owner's; it is given last, so all in it is too."""
+    """Return whether a directory has its owner; it is given away last, so then all in it has too."""
     status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     return (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (access.uid, access.gid, access.mode)
 
 
 def give(parent: int, name: str, access: Access, path: Path) -> None:
-    """Give a volume, which others may write in right now, and all in it to its owner; an interrupted one goes on.
+    """Give a volume and all in it to its owner, while others may write in it; resumes an interrupted run.
 
-    Links are given as links. A file with a second name may be a file of somebody else's: it is refused by its path.
+    Links are given as links. A file with a second name may be another user's file: it is refused, with its path.
     """
     with _entered(parent, name) as volume:
         for directory, directories, files, descriptor in os.fwalk(".", topdown=False, dir_fd=volume):
@@ -155,14 +155,14 @@ def _give_entry(parent: int, name: str, access: Access, path: Path) -> None:
 
 
 def _of_group(mode: int, entry: int) -> int:
-    """What the group may do with an entry of a directory of that mode."""
+    """Return the group's permissions for an entry of a directory of that mode."""
     if not mode & stat.S_IRGRP:
         return 0
     return stat.S_ISGID | stat.S_IRGRP | stat.S_IXGRP if stat.S_ISDIR(entry) else stat.S_IRGRP
 
 
 def _step(parent: int, path: Path) -> tuple[int, bool]:
-    """A descriptor of a directory in one, and whether it was made."""
+    """Return a descriptor of a directory in another, and whether it was created."""
     made = False
     try:
         with suppress(FileExistsError):

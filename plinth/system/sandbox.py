@@ -1,8 +1,8 @@
-"""`python -m plinth.system.sandbox --hide DIR --write DIR -- PROGRAM ...`: a program that cannot read some directories.
+"""`python -m plinth.system.sandbox --hide DIR --write DIR -- PROGRAM ...`: run a program with directories hidden.
 
-Landlock, which any process may ask for since Linux 5.13: the program and all that it starts read everything but what
-is hidden, write only where they may, and see nothing of processes outside. Where the kernel has none, or a container's
-profile refuses it, the program runs all the same, and says so.
+Landlock, which any process may use since Linux 5.13: the program and all its children read everything but what is
+hidden, write only where they may, and see no process outside. Where the kernel has no Landlock, or a container's
+profile refuses it, the program runs without it, and prints a warning.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def version() -> int:
-    """The version of Landlock that this kernel has; 0 where there is none."""
+    """Return the version of Landlock that this kernel has; 0 without Landlock."""
     return max(0, int(_libc.syscall(CREATE_RULESET, None, 0, _VERSION)))
 
 
 def readable(hidden: Sequence[Path], top: Path = Path("/")) -> Iterator[Path]:
-    """What is to be read: as few paths as leave out what is hidden."""
+    """Yield the paths that may be read: as few as exclude what is hidden."""
     if top in hidden:
         return
     within = [each for each in hidden if each.is_relative_to(top)]
@@ -51,14 +51,14 @@ def readable(hidden: Sequence[Path], top: Path = Path("/")) -> Iterator[Path]:
     try:
         below = set(top.iterdir())
     except OSError:
-        # Who may go through and not list it knows the way to what is hidden, and what lies beside that.
+        # An account that may pass through a directory without listing it reaches the hidden paths and known siblings.
         below = {top / each.relative_to(top).parts[0] for each in within}
     for path in sorted(below):
         yield from readable(hidden, path)
 
 
 def confine(hidden: Sequence[Path], writable: Sequence[Path]) -> None:
-    """Confine this process and all that it starts, for good; raises OSError where that cannot be had."""
+    """Confine this process and all its children, for good; raises OSError where the kernel refuses."""
     found = version()
     handled = (1 << 13) - 1 | (REFER if found >= 2 else 0) | (TRUNCATE if found >= 3 else 0)
     rules = _Ruleset(handled)
@@ -74,7 +74,7 @@ def confine(hidden: Sequence[Path], writable: Sequence[Path]) -> None:
 
 
 def _allow(ruleset: int, path: Path, rights: int) -> None:
-    # What a link leads to is allowed by its own path, or is not.
+    # The target of a link is allowed by its own path, or not at all.
     if path.is_symlink():
         return
     try:
@@ -96,7 +96,7 @@ def _called(number: int, *arguments: object) -> int:
 
 
 def main() -> None:
-    """Confine, and become the program."""
+    """Confine this process, and execute the program."""
     parser = argparse.ArgumentParser(prog="python -m plinth.system.sandbox")
     parser.add_argument("--hide", type=Path, action="append", default=[])
     parser.add_argument("--write", type=Path, action="append", default=[])

@@ -1,4 +1,4 @@
-"""Secrets in files, a line each: every program of Plinth reads them here, so that none takes another text for it."""
+"""Secrets in files, one line each: every program of Plinth reads them here, so that all read the same text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from plinth.errors import UserError
 
 
 def read_secret(path: Path) -> str:
-    """The secret: the whole text but for the end of its line. Raises :class:`UserError`."""
+    """Return the secret: the whole text without the newline at its end. Raises :class:`UserError`."""
     try:
         return path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:

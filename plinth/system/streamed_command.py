@@ -1,4 +1,4 @@
-"""What running a command in a container and in a Job have in common: lines of output, and an end on a signal."""
+"""Commands in a container or in a Job: lines of output as they come, and an end on a signal."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class Interruption:
-    """Which signal asked for the end, if any did."""
+    """The signal that asked for the end, if any."""
 
     number: int | None = None
 
     @property
     def exit_code(self) -> int | None:
-        """What a shell calls a program that this signal ended; None without a signal."""
+        """The exit code of a shell for a program that this signal ended; None without a signal."""
         return None if self.number is None else 128 + self.number
 
 
 @contextmanager
 def ended_by_signals(end: Callable[[], None]) -> Iterator[Interruption]:
-    """Within the block the first Ctrl-C or SIGTERM calls ``end``, in a thread of its own; a second one raises.
+    """Call ``end`` in a thread of its own at the first Ctrl-C or SIGTERM within the block; a second one raises.
 
-    Whoever reads the output goes on reading: a command that is asked to end says how that went. Main thread only.
+    The output is read to its end: a command that is asked to end reports how that went. Main thread only.
     """
     interruption = Interruption()
 
@@ -50,24 +50,24 @@ def ended_by_signals(end: Callable[[], None]) -> Iterator[Interruption]:
 
 
 class LineBuffer:
-    """Bytes as they come, given out as lines of text."""
+    """A buffer that takes bytes as they come and returns lines of text."""
 
     def __init__(self) -> None:
         self._pending = b""
 
     def add(self, content: bytes) -> list[str]:
-        """The lines that are whole now."""
+        """Return the lines that are complete now."""
         *lines, self._pending = (self._pending + content).split(b"\n")
         return [line.decode(errors="replace") for line in lines]
 
     def rest(self) -> list[str]:
-        """A last line without an end, if there is one."""
+        """Return the last line without a newline, if there is one."""
         last, self._pending = self._pending, b""
         return [last.decode(errors="replace")] if last else []
 
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Chunks of bytes as lines of text."""
+    """Yield chunks of bytes as lines of text."""
     buffer = LineBuffer()
     for chunk in chunks:
         yield from buffer.add(chunk)

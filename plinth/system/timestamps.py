@@ -1,4 +1,4 @@
-"""Moments that were written down, read by the clock of now: what a clock that was once ahead wrote is no past."""
+"""Recorded times, checked against the clock: a time ahead of it was recorded by a clock that was wrong."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ SKEW_S = 300.0
 
 
 def past(moment: float | None, now: float) -> float | None:
-    """The moment (Unix seconds), or None for one that is ahead of the clock, or is none."""
+    """Return the time (Unix seconds); None for None, and for a time that is ahead of the clock."""
     return moment if moment is not None and moment <= now + SKEW_S else None
 
 
 def date(moment: float) -> str:
-    """The moment for people, in UTC; far ones by their year."""
+    """Return the time as text, in UTC; a time out of range as a number of seconds."""
     try:
         return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
     except (ValueError, OverflowError, OSError):

@@ -1,7 +1,7 @@
-"""Certificates of a small authority of an environment's own, for services that speak TLS among themselves.
+"""Certificates of an environment's own small CA, for services that speak TLS among themselves.
 
-Elliptic curve keys (P-256). The authority's key stays with the data; a server's certificate is short-lived and is
-issued again before it ends.
+Elliptic curve keys (P-256). The CA's key stays with the data; a server's certificate is short-lived and is renewed
+before it expires.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Pair:
 
 
 def make_authority(name: str) -> Pair:
-    """A new authority that may issue certificates of servers and no further authority."""
+    """Create a CA that may issue certificates of servers and no further CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     built = (
@@ -53,7 +53,7 @@ def make_authority(name: str) -> Pair:
 
 
 def issue(authority: Pair, name: str, hosts: Sequence[str], purpose: str = "peer", days: int = SERVER_DAYS) -> Pair:
-    """A certificate for host names and addresses, for ``days``.
+    """Issue a certificate for host names and addresses, valid for ``days``.
 
     Its purpose is `server`, `client`, or `peer` for both ends of a connection.
     """
@@ -76,21 +76,21 @@ def issue(authority: Pair, name: str, hosts: Sequence[str], purpose: str = "peer
 
 
 def is_due(cert: str, now: datetime | None = None) -> bool:
-    """Whether a certificate ends within :data:`RENEW_DAYS`, or begins ahead of the clock, so that nobody accepts it."""
+    """Return whether a certificate expires within :data:`RENEW_DAYS`, or begins ahead of the clock (not valid yet)."""
     now, made = now or datetime.now(UTC), x509.load_pem_x509_certificate(cert.encode())
     return made.not_valid_after_utc - now < timedelta(days=RENEW_DAYS) or begins_ahead(cert, now)
 
 
 def begins_ahead(cert: str, now: datetime | None = None) -> bool:
-    """Whether a certificate begins ahead of the clock: the one that made it was."""
+    """Return whether a certificate begins ahead of the clock: the clock that issued it was."""
     begins = x509.load_pem_x509_certificate(cert.encode()).not_valid_before_utc
     return past(begins.timestamp(), (now or datetime.now(UTC)).timestamp()) is None
 
 
 def trusting(ca_cert: str | None, client: Pair | None = None) -> ssl.SSLContext:
-    """What a client verifies servers with: this authority (PEM) alone, or those that the machine trusts.
+    """Return the context that clients verify servers with: this CA (PEM) only, or the system trust store.
 
-    With ``client`` it shows its own certificate.
+    With ``client`` it presents its own certificate.
     """
     context = ssl.create_default_context(cadata=ca_cert)
     if client:

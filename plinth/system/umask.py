@@ -1,4 +1,4 @@
-"""The mask of the files that Plinth makes: this user's alone, but for those that the user names."""
+"""The umask of the files that Plinth creates: only this user may access them, except those that the user names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _users_umask = PRIVATE_UMASK
 
 
 def close_umask() -> None:
-    """Make what Plinth writes this user's alone: that others get at some of it is said where it is made."""
+    """Make new files private to this user; code that opens one to others sets its mode explicitly."""
     global _users_umask
     _users_umask = os.umask(PRIVATE_UMASK)
 
 
 @contextmanager
 def users_umask() -> Iterator[None]:
-    """For a file that the user names: its mode is as the user has it."""
+    """Restore the user's own umask, for a file that the user names."""
     before = os.umask(_users_umask)
     try:
         yield

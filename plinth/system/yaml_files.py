@@ -1,7 +1,8 @@
-"""Text and YAML that people write, read so that no two readers take one file for two things.
+"""Text and YAML that people write, read so that no two readers understand one file differently.
 
 A file is UTF-8, with or without a byte order mark. YAML is read by the core schema of YAML 1.2, as Pulumi's own reader
-does: `no`, `on` and `2:30` are text, a date is text, only `true` and `false` are truth. A key stands once, and is text.
+does: `no`, `on` and `2:30` are text, a date is text, only `true` and `false` are booleans. A key occurs once, and is
+text.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ _CORE = (
 
 
 class _Refused(yaml.YAMLError):
-    """A document that is YAML and is not accepted; the message is a sentence."""
+    """The document is valid YAML and is not accepted; the message is a sentence."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The core schema of YAML 1.2, without duplicate keys, keys that are no text, and ambiguous numbers."""
+    """The core schema of YAML 1.2, without duplicate keys, keys that are not text, and ambiguous numbers."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
     yaml_constructors = {
@@ -46,7 +47,7 @@ class _Loader(yaml.SafeLoader):
         self._open: set[str] = set()
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The node; refuses one that holds itself."""
+        """Return the node; refuses a node that contains itself."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         anchor = getattr(event, "anchor", None)
         if isinstance(event, yaml.AliasEvent) and anchor in self._open:
@@ -57,7 +58,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Bring in what `<<` names; refuses keys that stand twice, or are no text, before."""
+        """Merge the mappings of `<<`, after refusing keys that occur twice or are not text."""
         _refuse_keys(node)
         own = [pair for pair in node.value if pair[0].tag != _tag("merge")]
         super().flatten_mapping(node)
@@ -104,19 +105,19 @@ _Loader.add_constructor(_tag("int"), _whole)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Text in quotes always: what is plain text here, such as 1e3, is a number to another reader."""
+    """A dumper that quotes all text: plain text here, such as 1e3, is a number to another reader."""
 
 
 _Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(_tag("str"), text, style='"'))
 
 
 def dump_yaml(document: Any) -> str:
-    """The document as YAML that every reader takes alike."""
+    """Return the document as YAML that every reader understands alike."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
 
 
 def read_text(path: Path) -> str:
-    """The text of a file that a person writes; raises :class:`UserError` where it cannot be read, or is not UTF-8."""
+    """Return the text of a file that a person writes; raises :class:`UserError` if it is unreadable or not UTF-8."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -131,7 +132,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_yaml(text: str) -> Any:
-    """The document; raises :class:`yaml.YAMLError`."""
+    """Return the document; raises :class:`yaml.YAMLError`."""
     try:
         # A subclass of SafeLoader.
         return yaml.load(text, _Loader)  # noqa: S506
@@ -142,7 +143,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """The document of a file that a person writes; raises :class:`UserError`."""
+    """Return the document of a file that a person writes; raises :class:`UserError`."""
     text = read_text(path)
     try:
         return parse_yaml(text)

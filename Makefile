@@ -2,7 +2,7 @@
 STACK ?= local
 PLINTH := .venv/bin/plinth
 
-.PHONY: help bootstrap up down status test test-real lint bench compare lock schema monitoring charts protos
+.PHONY: help bootstrap up down status test test-real lint bench compare lock schema docs monitoring charts protos
 
 help:
 	@echo 'make up [STACK=local]   install what is missing, stand the stack up, prove it'
@@ -17,6 +17,7 @@ help:
 	@echo 'make charts             write what is generated in the charts'
 	@echo 'make protos             generate the Python of proto/, as an installation does'
 	@echo 'make schema             write the settings'"'"' JSON schema'
+	@echo 'make docs               write docs/settings.md and docs/cli.md'
 
 bootstrap:
 	@scripts/bootstrap
@@ -52,6 +53,9 @@ compare: bootstrap
 
 schema:
 	@$(PLINTH) schema > stacks/settings.schema.json
+
+docs: schema
+	@.venv/bin/python -m tools.documents
 
 monitoring:
 	@.venv/bin/python -m plinth.monitoring

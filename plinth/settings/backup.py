@@ -14,25 +14,25 @@ from plinth.system.cron import Cron
 class Retention(Model):
     """How many snapshots of each age restic keeps (S1-06)."""
 
-    daily: int = Field(7, ge=1)
-    weekly: int = Field(4, ge=0)
-    monthly: int = Field(6, ge=0)
+    daily: int = Field(7, ge=1, description="Daily backup sets to keep.")
+    weekly: int = Field(4, ge=0, description="Weekly backup sets to keep.")
+    monthly: int = Field(6, ge=0, description="Monthly backup sets to keep.")
 
 
 class S3(Model):
     """The credentials of a repository in S3: `repository: s3:https://host/bucket/prefix`."""
 
-    access_key_id: Secret
-    secret_access_key: Secret
-    region: str | None = None
+    access_key_id: Secret = Field(description="Access key id.")
+    secret_access_key: Secret = Field(description="Secret access key.")
+    region: str | None = Field(None, description="Region of the bucket; the server's default when absent.")
     path_style: bool = Field(False, description="The bucket in the path and not in the host's name, as MinIO wants it.")
 
 
 class Rest(Model):
     """The login of a repository on restic's rest-server: `repository: rest:https://host:8000/name`."""
 
-    user: str = Field(pattern=r"^[^:\s]+$")
-    password: Secret
+    user: str = Field(pattern=r"^[^:\s]+$", description="User name on the rest-server.")
+    password: Secret = Field(description="Password of that user.")
 
 
 def _repository(address: str, info: ValidationInfo) -> str:
@@ -48,7 +48,7 @@ def _repository(address: str, info: ValidationInfo) -> str:
 class Backup(Model):
     """Backups: their repository, their schedule, and their retention."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="Back the stores up by schedule.")
     name: str = Field(
         "plinth",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",

@@ -39,7 +39,7 @@ class GatewayTokens(Model):
 class EmbeddingProvider(Model):
     """The provider of text embeddings: `mock` without meaning, `minilm` in-process, `http` an OpenAI-compatible API."""
 
-    name: Literal["mock", "minilm", "http"] = "minilm"
+    name: Literal["mock", "minilm", "http"] = Field("minilm", description="Which provider embeds texts.")
     dimension: int = Field(384, ge=1, le=65535, description="Values of a vector.")
     url: Url | None = Field(None, description="Of http: the address up to /v1.")
     model: str | None = Field(None, description="Of http: the model's name.")
@@ -78,9 +78,9 @@ class GatewayTracing(Model):
 class Gateway(Model):
     """REST and gRPC before Qdrant, for organisations that are kept apart (S4-01)."""
 
-    enabled: bool = False
-    http_port: Port = 8000
-    grpc_port: Port = 8001
+    enabled: bool = Field(False, description="Deploy the gateway; needs Postgres and Redis.")
+    http_port: Port = Field(8000, description="REST.")
+    grpc_port: Port = Field(8001, description="gRPC.")
     worker_port: Port = Field(8002, description="The metrics of the worker that does jobs.")
     processes: int | None = Field(
         None, ge=1, le=32, description="Processes of the server on local and docker; 1, 2 or 3 by the tier when absent."
@@ -100,8 +100,8 @@ class Gateway(Model):
     cache_ttl_sec: float = Field(30, gt=0, le=3600, description="How long a search's result is kept in Redis.")
     requests_per_second: int = Field(1000, ge=1, description="Of one organisation.")
     request_burst: int = Field(2000, ge=1, description="What an organisation may ask for at once.")
-    request_max_mb: int = Field(32, ge=1, le=1024)
-    request_timeout_sec: float = Field(30, gt=0)
+    request_max_mb: int = Field(32, ge=1, le=1024, description="Largest request body.")
+    request_timeout_sec: float = Field(30, gt=0, description="Time limit of a request.")
     audit_required: bool = Field(False, description="Refuse operations while the audit log cannot be written.")
     worker_concurrency: int = Field(2, ge=1, le=64, description="Jobs at once.")
     dispatch_interval_ms: int = Field(1000, ge=10, description="How often the outbox is looked through.")

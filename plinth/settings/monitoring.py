@@ -26,18 +26,18 @@ WebPassword = Annotated[SecretStr, AfterValidator(_is_web_password)]
 class Prometheus(Model):
     """Prometheus and how long it retains what it scraped."""
 
-    enabled: bool = True
-    port: Port = 9090
+    enabled: bool = Field(True, description="Deploy Prometheus.")
+    port: Port = Field(9090, description="Web interface and API.")
     password: WebPassword | None = Field(None, description="Of the user plinth. Generated and kept when absent.")
-    retention_days: int = Field(15, ge=1)
-    scrape_interval_sec: int = Field(15, ge=5)
+    retention_days: int = Field(15, ge=1, description="Days that metrics are kept.")
+    scrape_interval_sec: int = Field(15, ge=5, description="How often each target is scraped.")
 
 
 class Alertmanager(Model):
     """Alertmanager; without a webhook alerts are shown only in its own page."""
 
-    enabled: bool = True
-    port: Port = 9093
+    enabled: bool = Field(True, description="Deploy Alertmanager.")
+    port: Port = Field(9093, description="Web interface and API.")
     password: WebPassword | None = Field(None, description="Of the user plinth. Generated and kept when absent.")
     webhook_url: SecretUrl | None = Field(None, description="Where pages go, and tickets unless they have their own.")
     webhook_token: HeaderSecret | None = Field(None, description="The bearer token that webhook_url is called with.")
@@ -59,8 +59,8 @@ class Alertmanager(Model):
 class Grafana(Model):
     """Grafana, run where a binary or an image of it exists; else reported as skipped."""
 
-    enabled: bool = True
-    port: Port = 3000
+    enabled: bool = Field(True, description="Deploy Grafana.")
+    port: Port = Field(3000, description="Web interface and API.")
     admin_password: Secret | None = Field(None, description="Generated and kept when absent.")
     secret_key: Secret | None = Field(
         None,
@@ -71,20 +71,20 @@ class Grafana(Model):
 class Loki(Model):
     """Loki and Fluent Bit, which collects every service's output and Qdrant's audit log; off by default."""
 
-    enabled: bool = False
-    port: Port = 3100
+    enabled: bool = Field(False, description="Deploy Loki and Fluent Bit; local and docker only.")
+    port: Port = Field(3100, description="HTTP API.")
     agent_port: Port = Field(2020, description="Fluent Bit's metrics and health.")
     intake_port: Port = Field(24224, description="Where the Docker engine hands Fluent Bit what containers print.")
-    retention_days: int = Field(15, ge=1)
+    retention_days: int = Field(15, ge=1, description="Days that logs are kept.")
 
 
 class Exporters(Model):
     """Prometheus exporters for services that do not serve metrics in its format."""
 
-    enabled: bool = True
-    node_port: Port = 9100
-    redis_port: Port = 9121
-    postgres_port: Port = 9187
+    enabled: bool = Field(True, description="Deploy the exporters.")
+    node_port: Port = Field(9100, description="Metrics of node_exporter.")
+    redis_port: Port = Field(9121, description="Metrics of redis_exporter.")
+    postgres_port: Port = Field(9187, description="Metrics of postgres_exporter.")
     plinth_port: Port = Field(9188, description="Plinth's own: collections, test searches, backups.")
 
 

@@ -46,8 +46,8 @@ class Qdrant(Model):
     )
     nodes: int = Field(1, ge=1, le=64, description="Peers. 1, or 3 and more: two have no majority once one fails.")
     version: Version = Field("1.18.3", description="The server's version; an upgrade goes one minor at a time.")
-    http_port: Port = 6333
-    grpc_port: Port = 6334
+    http_port: Port = Field(6333, description="REST; node n of a cluster on docker is published 10 n above it.")
+    grpc_port: Port = Field(6334, description="gRPC; node n of a cluster on docker is published 10 n above it.")
     replication_factor: int = Field(1, ge=1, description="The default for new collections.")
     allow_single_replica: bool = Field(False, description="Accept replication 1 on a cluster: a lost node loses data.")
     auth: bool = Field(True, description="Keys are on; off is refused anywhere but on loopback.")
@@ -64,18 +64,18 @@ class Qdrant(Model):
     cpus: float | None = Field(None, gt=0, description="Cores; the tier's when absent.")
     memory_mib: int | None = Field(None, ge=512, description="MiB; the tier's when absent.")
     disk_gib: int | None = Field(None, ge=1, description="GiB; the tier's when absent.")
-    log_level: str = Field("INFO", pattern="^(TRACE|DEBUG|INFO|WARN|ERROR)$")
-    on_disk_payload: bool = True
+    log_level: str = Field("INFO", pattern="^(TRACE|DEBUG|INFO|WARN|ERROR)$", description="Level of Qdrant's own log.")
+    on_disk_payload: bool = Field(True, description="Keep payloads on disk by default.")
     audit: bool | None = Field(
         None, description="Write down who asked for what, without vectors; as monitoring.loki.enabled when absent."
     )
     settle_timeout_sec: int = Field(
         600, ge=1, description="How long a node of a cluster may take to recover before a change stops at it."
     )
-    wal_capacity_mb: int = Field(32, ge=1)
-    flush_interval_sec: int = Field(5, ge=1)
-    indexing_threshold_kb: int = Field(10000, ge=1)
-    max_request_size_mb: int = Field(32, ge=1)
+    wal_capacity_mb: int = Field(32, ge=1, description="Size of a write-ahead log segment.")
+    flush_interval_sec: int = Field(5, ge=1, description="How often segments are flushed to disk.")
+    indexing_threshold_kb: int = Field(10000, ge=1, description="Vectors of a segment above this size get a graph.")
+    max_request_size_mb: int = Field(32, ge=1, description="Largest request body.")
 
 
 class Collections(Model):
@@ -93,7 +93,7 @@ class Collections(Model):
 class Database(Model):
     """A database and the one role that owns it."""
 
-    name: Identifier
+    name: Identifier = Field(description="Name of the database.")
     owner: Identifier | None = Field(None, description="The database's name when absent.")
     password: Secret | None = Field(None, description="Generated and kept when absent.")
 
@@ -106,35 +106,39 @@ class Database(Model):
 class Postgres(Model):
     """Postgres with several databases, each with an owner of its own (S1-01)."""
 
-    enabled: bool = True
-    port: Port = 5432
-    databases: tuple[Database, ...] = ()
+    enabled: bool = Field(True, description="Deploy Postgres.")
+    port: Port = Field(5432, description="Port of the server.")
+    databases: tuple[Database, ...] = Field((), description="Databases, each with an owner of its own.")
     superuser_password: Secret | None = Field(None, description="Generated and kept when absent.")
-    memory_mib: int | None = Field(None, ge=128)
-    max_connections: int | None = Field(None, ge=10)
-    disk_gib: int = Field(10, ge=1)
+    memory_mib: int | None = Field(None, ge=128, description="Memory limit of the service; the tier's when absent.")
+    max_connections: int | None = Field(
+        None, ge=10, description="Connections that the server accepts; the tier's when absent."
+    )
+    disk_gib: int = Field(10, ge=1, description="Size of the data volume.")
 
 
 class Redis(Model):
     """Redis 7 with persistence, a memory limit and a policy (S1-04)."""
 
-    enabled: bool = True
-    port: Port = 6379
+    enabled: bool = Field(True, description="Deploy Redis.")
+    port: Port = Field(6379, description="Port of the server.")
     password: Secret | None = Field(None, description="Generated and kept when absent.")
     maxmemory_mib: int | None = Field(None, ge=16, description="MiB; the tier's when absent.")
     maxmemory_policy: str = Field(
-        "allkeys-lru", pattern="^(noeviction|(allkeys|volatile)-(lru|lfu|random)|volatile-ttl)$"
+        "allkeys-lru",
+        pattern="^(noeviction|(allkeys|volatile)-(lru|lfu|random)|volatile-ttl)$",
+        description="What Redis evicts when its memory is full.",
     )
-    appendonly: bool = True
-    disk_gib: int = Field(5, ge=1)
+    appendonly: bool = Field(True, description="Write an append-only file, so that a restart loses at most a second.")
+    disk_gib: int = Field(5, ge=1, description="Size of the data volume.")
 
 
 class Neo4j(Model):
     """Neo4j 5, off by default (S1-02)."""
 
-    enabled: bool = False
-    http_port: Port = 7474
-    bolt_port: Port = 7687
+    enabled: bool = Field(False, description="Deploy Neo4j; local and docker only.")
+    http_port: Port = Field(7474, description="Browser and HTTP API.")
+    bolt_port: Port = Field(7687, description="Bolt.")
     password: Secret | None = Field(None, min_length=8, description="Generated and kept when absent.")
     memory_mib: int | None = Field(None, ge=768, description="MiB; the tier's when absent.")
-    disk_gib: int = Field(10, ge=1)
+    disk_gib: int = Field(10, ge=1, description="Size of the data volume.")

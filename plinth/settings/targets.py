@@ -73,7 +73,9 @@ class Kubernetes(Model):
 
     kubeconfig: ProjectPath | None = Field(None, description="A kubeconfig file; KUBECONFIG's, else ~/.kube/config's.")
     context: str | None = Field(None, description="kubeconfig context; the current one when absent.")
-    namespace: str = Field("plinth", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    namespace: str = Field(
+        "plinth", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="Namespace of every object."
+    )
     storage_class: str | None = Field(None, description="The cluster's default when absent.")
     registry_mirror: str | None = Field(
         None, description="A registry, or a path in one, that holds the images under their own paths."

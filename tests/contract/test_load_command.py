@@ -89,13 +89,13 @@ def test_a_server_that_dies_under_load_fails_and_leaves_its_report(
 ) -> None:
     _, server = run("--json")
     assert server.process is not None
-    send, kill = gate.generator.send, server.process.kill
+    send, kill = gate.locust_runner.send, server.process.kill
 
     def and_die(*arguments: Any) -> Any:
         threading.Timer(4, kill).start()
         return send(*arguments)
 
-    monkeypatch.setattr(gate.generator, "send", and_die)
+    monkeypatch.setattr(gate.locust_runner, "send", and_die)
     monkeypatch.setitem(TINY, "duration_s", 10)
     path = tmp_path / "report.json"
     said, _ = run("--json-out", str(path))

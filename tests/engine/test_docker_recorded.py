@@ -51,7 +51,7 @@ import sys
 from pathlib import Path
 from pulumi.automation import CommandError
 from plinth.deployment.automation import runs
-from plinth.stack import open_stack
+from plinth.deployment.stack import open_stack
 opened = open_stack(Path.cwd(), "t")
 stack = opened.automation
 try:

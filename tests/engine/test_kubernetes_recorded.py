@@ -148,7 +148,7 @@ DRIVE = """
 import sys
 from pathlib import Path
 from pulumi.automation import CommandError
-from plinth.stack import open_stack
+from plinth.deployment.stack import open_stack
 stack = open_stack(Path.cwd(), "t").automation
 try:
     getattr(stack, sys.argv[1])(on_output=print)

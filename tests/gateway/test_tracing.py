@@ -51,8 +51,9 @@ def test_one_trace_goes_from_a_request_over_its_job_to_qdrant(
         items = [{"id": "1", "text": "a kitten sleeps", "payload": {}}]
         answer = http.post("/v1/collections/embeddings/embed", json={"items": items}, headers=headers)
     job_id = answer.raise_for_status().json()["job_id"]
-    spans = collector.trace(trace_id, "job embed", "qdrant upsert")
-    request = named(spans, "POST /v1/collections/{collection}/embed")
+    embed = "POST /v1/collections/{collection}/embed"
+    spans = collector.trace(trace_id, embed, "job embed", "qdrant upsert")
+    request = named(spans, embed)
     job, write = named(spans, "job embed"), named(spans, "qdrant upsert")
     assert (request.kind, job.kind, write.kind) == (SERVER, CONSUMER, CLIENT)
     assert request.parent_id == headers["traceparent"].split("-")[2]

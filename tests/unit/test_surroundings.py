@@ -17,7 +17,7 @@ EXCEPTIONS = {
     "plinth/gateway/processes.py": "a part of the gateway, which has the fixed one already",
     "plinth/embedded/engine_client.py": "a part of the engine, which has the fixed one already",
     "plinth/embedded/engine_process.py": "likewise",
-    "plinth/targets/local/executables.py": "asked for its version by whoever runs Plinth, with PATH alone",
+    "plinth/programs/executables.py": "asked for its version by whoever runs Plinth, with PATH alone",
 }
 
 

@@ -1,4 +1,5 @@
-"""A Kubernetes cluster through its API, beside Pulumi: asking first, ways in, growing volumes, pods one by one.
+"""A Kubernetes cluster through its API, without Pulumi: preflight, port-forwards, volumes, rolling updates.
 
-`growth.py`, `steps.py` and `leaving.py` are pure and plan; `grow.py` and `roll.py` carry the plans out.
+`removed_services.py`, `rolling_update_plan.py` and `volume_expansion_plan.py` are pure and plan; `rolling_update.py`
+and `volume_expansion.py` execute the plans.
 """

@@ -1,7 +1,7 @@
-"""The Kubernetes API itself: what is asked and changed beside Pulumi's resources.
+"""A client of the Kubernetes API, for reads and changes in addition to Pulumi's resources.
 
-Pulumi's provider makes the objects. This asks before it does, grows volumes, lets pods go one by one, and leads
-connections into pods.
+Pulumi's provider creates the objects. This client checks before it does, expands volumes, restarts pods one by one, and
+forwards connections into pods.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ TIMEOUT_S = 15.0
 
 
 class Cluster:
-    """One namespace of a cluster; raises :class:`UserError` where it does not do as asked."""
+    """One namespace of a cluster; raises :class:`UserError` where the API refuses or does not answer."""
 
     def __init__(self, kubeconfig: str | None, context: str | None, namespace: str) -> None:
-        """``kubeconfig`` is a file and ``context`` one of its contexts; the client's own choice when absent."""
+        """Load the file ``kubeconfig`` with its ``context``; the client's defaults when absent."""
         self.kubeconfig, self.context, self.namespace = kubeconfig, context, namespace
         try:
             self._api = _api_client(str(Path(kubeconfig).expanduser()) if kubeconfig else None, context)
@@ -51,21 +51,21 @@ class Cluster:
 
     @property
     def api(self) -> client.ApiClient:
-        """The client itself, for calls of other kinds."""
+        """The Kubernetes client, for other APIs."""
         return self._api
 
     @property
     def configuration(self) -> Any:
-        """How to get in, for connections of other kinds."""
+        """The client's configuration, for other kinds of connection."""
         return self._api.configuration
 
     def version(self) -> str:
-        """The API server's version; the cheapest proof that it answers."""
+        """Return the API server's version; the cheapest proof that it answers."""
         with self.sentences("asking its version"):
             return str(client.VersionApi(self._api).get_code(_request_timeout=TIMEOUT_S).git_version)
 
     def may(self, verb: str, group: str, resource: str) -> bool:
-        """Whether this account may do something in the namespace."""
+        """Return whether this account has a permission in the namespace."""
         name, _, part = resource.partition("/")
         asked = client.V1ResourceAttributes(
             verb=verb, group=group, resource=name, subresource=part or None, namespace=self.namespace
@@ -78,19 +78,19 @@ class Cluster:
         return bool(found.status.allowed)
 
     def namespace_labels(self) -> Mapping[str, str] | None:
-        """The labels of the namespace, or None when there is none."""
+        """Return the labels of the namespace, or None when it does not exist."""
         with self.sentences(f"reading the namespace {self.namespace}"):
             found = self.or_none(self._core.read_namespace, self.namespace)
             return None if found is None else dict(found.metadata.labels or {})
 
     def pods(self, selector: str) -> list[Any]:
-        """The pods that carry some labels."""
+        """Return the pods that a label selector matches."""
         with self.sentences(f"listing pods in {self.namespace}"):
             found = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _request_timeout=TIMEOUT_S)
             return list(found.items)
 
     def templates(self, workload: str) -> Templates | None:
-        """The claim templates of a StatefulSet, or None when it is not there."""
+        """Return the claim templates of a StatefulSet, or None when it does not exist."""
         with self.sentences(f"reading the StatefulSet {workload}"):
             found = self.or_none(self._apps.read_namespaced_stateful_set, workload, self.namespace)
         if found is None:
@@ -99,7 +99,7 @@ class Cluster:
         return Templates(workload, sizes)
 
     def claims(self) -> list[Claim]:
-        """Every volume claim of the namespace."""
+        """Return every volume claim of the namespace."""
         with self.sentences(f"listing volume claims in {self.namespace}"):
             found = self._core.list_namespaced_persistent_volume_claim(self.namespace, _request_timeout=TIMEOUT_S)
         return [
@@ -114,20 +114,20 @@ class Cluster:
         ]
 
     def expandable(self) -> dict[str, bool]:
-        """Whether the volumes of each storage class can grow."""
+        """Return whether the volumes of each storage class can grow."""
         with self.sentences("listing storage classes"):
             found = self._storage.list_storage_class(_request_timeout=TIMEOUT_S)
         return {known.metadata.name: bool(known.allow_volume_expansion) for known in found.items}
 
     def default_class(self) -> str | None:
-        """The storage class of claims that name none."""
+        """Return the storage class of claims that name none."""
         with self.sentences("listing storage classes"):
             found = self._storage.list_storage_class(_request_timeout=TIMEOUT_S)
         names = [k.metadata.name for k in found.items if (k.metadata.annotations or {}).get(DEFAULT_CLASS) == "true"]
         return min(names, default=None)
 
     def expand(self, claim: str, size: int) -> None:
-        """Ask for more in a claim; ``size`` in bytes."""
+        """Request a larger size for a claim; ``size`` in bytes."""
         body = {"spec": {"resources": {"requests": {"storage": str(size)}}}}
         with self.sentences(f"expanding the claim {claim}"):
             self._core.patch_namespaced_persistent_volume_claim(claim, self.namespace, body, _request_timeout=TIMEOUT_S)
@@ -139,7 +139,7 @@ class Cluster:
             self.or_none(self._core.delete_namespaced_persistent_volume_claim, claim, self.namespace, body=options)
 
     def is_expanded(self, claim: str, size: int) -> bool:
-        """Whether a claim's volume has this many bytes, or waits for its pod to start again for the rest."""
+        """Return whether a claim's volume has this many bytes, or waits for a restart of its pod for the rest."""
         with self.sentences(f"reading the claim {claim}"):
             found = self._core.read_namespaced_persistent_volume_claim(
                 claim, self.namespace, _request_timeout=TIMEOUT_S
@@ -155,7 +155,7 @@ class Cluster:
             self.or_none(self._apps.delete_namespaced_stateful_set, workload, self.namespace, body=options)
 
     def workload(self, name: str, selector: str) -> Workload | None:
-        """A StatefulSet and its pods, or None when it is not there."""
+        """Return a StatefulSet and its pods, or None when it does not exist."""
         with self.sentences(f"reading the StatefulSet {name}"):
             found = self.or_none(self._apps.read_namespaced_stateful_set, name, self.namespace)
         if found is None:
@@ -177,14 +177,14 @@ class Cluster:
         )
 
     def set_partition(self, workload: str, partition: int) -> None:
-        """Say from which number on pods follow the StatefulSet's template."""
+        """Set the number from which on pods follow the StatefulSet's template."""
         body = {"spec": {"updateStrategy": {"rollingUpdate": {"partition": partition}}}}
         with self.sentences(f"setting the partition of {workload}"):
             self._apps.patch_namespaced_stateful_set(workload, self.namespace, body, _request_timeout=TIMEOUT_S)
 
     @staticmethod
     def or_none(ask: Any, *arguments: Any, **others: Any) -> Any:
-        """What a call of the client gives; None where there is no such object."""
+        """Return the result of a client's call; None where the object does not exist."""
         try:
             return ask(*arguments, **others, _request_timeout=TIMEOUT_S)
         except client.ApiException as error:
@@ -194,7 +194,7 @@ class Cluster:
 
     @contextmanager
     def sentences(self, doing: str) -> Iterator[None]:
-        """Raise what goes wrong within the block as a :class:`UserError`."""
+        """Raise API errors within the block as a :class:`UserError`."""
         try:
             yield
         except client.ApiException as error:
@@ -218,28 +218,28 @@ class Cluster:
 
 
 def _api_client(kubeconfig: str | None, context: str | None) -> client.ApiClient:
-    """The client of a kubeconfig, by a proxy only where the API server's address goes by one."""
+    """Return the client of a kubeconfig, with a proxy only where the API server's address is reached through one."""
     configuration = client.Configuration()
     config.load_kube_config(kubeconfig, context, client_configuration=configuration)
     proxy = proxy_for(configuration.host)
     if proxy is None and configuration.proxy:
-        # Without a proxy of the configuration port-forwards would take the environment's.
+        # Without a proxy in the configuration port-forwards would use the environment's.
         configuration.no_proxy = "*"
     else:
         configuration.proxy = proxy
     if not configuration.verify_ssl:
-        # Who wrote insecure-skip-tls-verify knows; urllib3 would say it at every request.
+        # The kubeconfig's insecure-skip-tls-verify is deliberate; urllib3 would warn at every request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return client.ApiClient(configuration=configuration)
 
 
 def is_ready(pod: Any) -> bool:
-    """Whether a pod takes work."""
+    """Return whether a pod is ready."""
     return any(c.type == "Ready" and c.status == "True" for c in (pod.status.conditions or ()))
 
 
 def why_not_ready(pod: Any) -> str:
-    """What keeps a pod from being ready, in the words of its state; empty when nothing does."""
+    """Return why a pod is not ready, from its status; empty when it is ready."""
     if is_ready(pod):
         return ""
     for about in (*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())):

@@ -1,4 +1,4 @@
-"""A command in a Job of the cluster: made, its output read as it comes, its exit status taken, and the Job removed."""
+"""A command in a Job of the cluster: create it, stream its output, return its exit status, and delete it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plinth.kubernetes.client import TIMEOUT_S, Cluster, why_not_ready
 from plinth.system.streamed_command import Interruption, OnLine, ended_by_signals, lines_of
 
 BY_HAND = {"cronjob.kubernetes.io/instantiate": "manual"}
-# What is left of a Job whose client died, the cluster removes.
+# The cluster deletes a Job whose client has died.
 REMOVED_AFTER_S = 3600
 START_DEADLINE_S = 600.0
 END_DEADLINE_S = 120.0
@@ -26,7 +26,7 @@ INTERVAL_S = 0.5
 
 
 def job_of(cronjob: Mapping[str, Any], name: str, command: Sequence[str]) -> dict[str, Any]:
-    """The Job that a CronJob would make, by hand and with another command in its only container; tried once."""
+    """Return a CronJob's Job, marked as manual, with another command in its only container; tried once."""
     template = cronjob["spec"]["jobTemplate"]
     metadata = template.get("metadata") or {}
     spec = template["spec"]
@@ -58,15 +58,15 @@ class Jobs:
         self._batch, self._core = client.BatchV1Api(cluster.api), client.CoreV1Api(cluster.api)
 
     def cronjob(self, name: str) -> dict[str, Any] | None:
-        """A CronJob as the API has it, or None when there is none."""
+        """Return a CronJob as the API has it, or None when it does not exist."""
         with self._cluster.sentences(f"reading the CronJob {name}"):
             found = self._cluster.or_none(self._batch.read_namespaced_cron_job, name, self._cluster.namespace)
         return None if found is None else dict(self._cluster.api.sanitize_for_serialization(found))
 
     def run(self, job: Mapping[str, Any], on_line: OnLine, on_progress: Callable[[str], None]) -> int:
-        """Run a Job of one container to its end; its exit status, or a signal's (130, 143) where one ended it.
+        """Run a Job of one container to its end; return its exit status, or a signal's (130, 143) that ended it.
 
-        Whatever happens, the Job and its pod are removed.
+        The Job and its pod are always deleted.
         """
         name = str(job["metadata"]["name"])
         container = str(job["spec"]["template"]["spec"]["containers"][0]["name"])
@@ -90,7 +90,7 @@ class Jobs:
         on_progress: Callable[[str], None],
         interruption: Interruption,
     ) -> int:
-        """Print the pod's output until its container has ended; a connection that breaks meanwhile is made again."""
+        """Print the pod's output until its container has ended; a broken connection is opened again."""
         printed, pod = 0, None
         while pod := self._await_start(name, container, on_progress, interruption, seen=pod is not None):
             ended = _state(pod, container, "terminated")
@@ -100,7 +100,7 @@ class Jobs:
                         on_line(line, False)
                         printed = number + 1
             if ended:
-                # Only what was read after its end is known to be all of it.
+                # Only a log that is read after the container's end is known to be complete.
                 return int(ended.exit_code)
             time.sleep(INTERVAL_S)
         if interruption.exit_code is None:
@@ -114,7 +114,7 @@ class Jobs:
     def _await_start(
         self, name: str, container: str, on_progress: Callable[[str], None], interruption: Interruption, *, seen: bool
     ) -> Any:
-        """The pod once its container runs or has ended; None where it is gone: nobody makes a second one."""
+        """Return the pod once its container runs or has ended; None where it is gone: a Job creates no second one."""
         deadline, message = time.monotonic() + START_DEADLINE_S, ""
         while True:
             pod = self._pod_patiently(name) if seen else self._pod(name)
@@ -137,7 +137,7 @@ class Jobs:
             time.sleep(INTERVAL_S)
 
     def _log(self, pod: str, container: str) -> Iterator[str]:
-        """The lines of a pod from the first on, until it has ended or the connection breaks."""
+        """Yield the lines of a pod from the first on, until it has ended or the connection breaks."""
         try:
             answer = self._core.read_namespaced_pod_log(
                 pod,
@@ -175,13 +175,13 @@ class Jobs:
         return job is not None
 
     def _await_end(self, name: str) -> None:
-        """Wait until the pod of a removed Job is gone: it cleans up, and holds the lock until then."""
+        """Wait until the pod of a deleted Job is gone: it cleans up, and holds the lock until then."""
         deadline = time.monotonic() + END_DEADLINE_S
         while time.monotonic() < deadline and self._pod(name) is not None:
             time.sleep(INTERVAL_S)
 
     def _remove(self, name: str, on_progress: Callable[[str], None]) -> None:
-        """Remove a Job and its pod, which gets a SIGTERM where it runs."""
+        """Delete a Job and its pod, which gets a SIGTERM where it runs."""
         try:
             with self._cluster.sentences(f"removing the Job {name}"):
                 self._cluster.or_none(
@@ -195,7 +195,7 @@ class Jobs:
 
 
 def _state(pod: Any, container: str, kind: str) -> Any:
-    """What a container of ours is; a service mesh puts others beside it."""
+    """Return a container's state of that kind, or None; a service mesh adds other containers to the pod."""
     for status in pod.status.container_statuses or ():
         if status.name == container and status.state:
             return getattr(status.state, kind)

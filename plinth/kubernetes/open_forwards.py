@@ -1,4 +1,4 @@
-"""The open ways into an environment's cluster, one set for a process."""
+"""The open port-forwards into an environment's cluster, one set per process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _OPEN: set[tuple[str, str]] = set()
 
 
 def cluster_of(settings: Settings) -> Cluster:
-    """The cluster and namespace of an environment."""
+    """Return the client of an environment's cluster and namespace."""
     wanted = settings.kubernetes
     return Cluster(wanted.kubeconfig, wanted.context, wanted.namespace)
 
 
 def open_ways(settings: Settings, home: Home, routes: Sequence[Route]) -> None:
-    """Open this machine's ports that lead into the cluster, unless this process has done so."""
+    """Open port-forwards from this machine into the cluster, unless this process has done so."""
     key = (str(home.base), home.env)
     if key in _OPEN:
         return

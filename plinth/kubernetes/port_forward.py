@@ -1,7 +1,7 @@
-"""Ports of this machine that lead into pods, through the Kubernetes API.
+"""Port-forwards from this machine into pods, through the Kubernetes API.
 
-Each connection gets a way of its own to a pod that is ready at that moment, so pods may come and go under an open
-port. The ports are open for as long as the process that opened them: the command line, or `pulumi up`'s program.
+Each connection is forwarded to a pod that is ready at that moment, so pods may come and go under an open port. The
+ports are open for as long as the process that opened them: the command line, or `pulumi up`'s program.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KEY = "kubernetes.forward_offset"
 
 @dataclass(frozen=True)
 class Route:
-    """A port of this machine, and the port of the pods with some labels that it leads to."""
+    """A port of this machine, and the labels and the port of the pods that it is forwarded to."""
 
     local: int
     selector: str
@@ -46,7 +46,7 @@ class Forward:
     """The open ports of one environment."""
 
     def __init__(self, cluster: Cluster, routes: Sequence[Route], marks: Path) -> None:
-        """``marks`` is a directory where the commands of an environment find each other."""
+        """Prepare the ports; ``marks`` is a directory in which the commands of an environment register."""
         self._cluster, self._routes, self._marks = cluster, routes, marks
 
     def open(self) -> None:
@@ -77,7 +77,7 @@ class Forward:
             threading.Thread(target=self._lead, args=(route, connection), daemon=True).start()
 
     def _lead(self, route: Route, connection: socket.socket) -> None:
-        """Carry one connection to a pod; where there is none, it is closed, as by a service that is down."""
+        """Forward one connection to a pod; without a pod it is closed, as by a service that is down."""
         with connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
@@ -106,7 +106,7 @@ def _bind(port: int) -> socket.socket | None:
 
 
 def _way(cluster: Cluster, route: Route) -> Any:
-    """A websocket to the port of a pod: channel 0 carries data, channel 1 the words of a failure."""
+    """Open a websocket to the port of a pod: channel 0 carries data, channel 1 error messages."""
     running = [pod for pod in cluster.pods(route.selector) if pod.status.phase == "Running"]
     running = [pod for pod in running if not pod.metadata.deletion_timestamp]
     if not running:
@@ -130,7 +130,7 @@ def _outward(connection: socket.socket, way: Any) -> None:
 
 
 def _inward(way: Any, connection: socket.socket) -> None:
-    """Until either side ends. The first message of each channel is the port's number and no data."""
+    """Forward until either side ends. The first message of each channel is the port's number and no data."""
     begun: set[int] = set()
     with suppress(websocket.WebSocketException, OSError, ssl.SSLError):
         while message := way.recv():

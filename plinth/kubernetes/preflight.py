@@ -1,4 +1,4 @@
-"""What is made sure of before a deploy touches the cluster: it answers, it lets us, and the namespace is ours."""
+"""Checks before a deploy: the API answers, this account has the permissions, the namespace is this stack's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from plinth.errors import UserError
 from plinth.kubernetes.client import STACK_LABEL, Cluster
 
-# What is done beside Pulumi's resources: verb, group and resource.
+# The permissions needed in addition to those for Pulumi's resources: verb, group and resource.
 RIGHTS: Sequence[tuple[str, str, str]] = (
     ("list", "", "pods"),
     ("create", "", "pods/portforward"),
@@ -19,9 +19,9 @@ RIGHTS: Sequence[tuple[str, str, str]] = (
 
 
 def make_sure(cluster: Cluster, stack: str, *, recorded: bool) -> None:
-    """Raise :class:`UserError` for what stands in the way.
+    """Raise :class:`UserError` for what prevents a deploy.
 
-    ``recorded`` is whether this environment's state knows the namespace.
+    ``recorded`` is whether this environment's state has the namespace.
     """
     cluster.version()
     labels = cluster.namespace_labels()

@@ -1,6 +1,6 @@
-"""Services that the settings turn off while their StatefulSets run: never in passing, for they are what holds data.
+"""Guards against deleting a StatefulSet, which holds data, as a side effect of disabling its service.
 
-Pure: :func:`refusal` takes what runs, what is wanted and what the person named.
+Pure: :func:`refusal` takes the running services, the desired ones and those that the user named for removal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from plinth.settings import Settings
 
 
 def setting(settings: Settings, service: str) -> str:
-    """The key that turned a service off."""
+    """Return the settings key that disabled a service."""
     managed = settings.managed
     elsewhere = {"qdrant": managed.qdrant_url, "postgres": managed.postgres_url, "redis": managed.redis_url}
     if elsewhere.get(service):
@@ -20,9 +20,9 @@ def setting(settings: Settings, service: str) -> str:
 
 
 def refusal(env: str, leaving: Mapping[str, str], named: Collection[str]) -> str | None:
-    """Why an `up` may not go on, as one sentence; None where it may.
+    """Return why an `up` must not continue, as one sentence; None where it may.
 
-    ``leaving`` are the settings that turn services off, by service; ``named`` those that may be stopped.
+    ``leaving`` are the settings that disable services, by service; ``named`` those that may be removed.
     """
     unknown = sorted(set(named) - set(leaving))
     if unknown:
@@ -40,5 +40,5 @@ def refusal(env: str, leaving: Mapping[str, str], named: Collection[str]) -> str
 
 
 def options(services: Sequence[str]) -> str:
-    """As they are typed."""
+    """Return the services as command-line options."""
     return "".join(f" --remove {service}" for service in services)

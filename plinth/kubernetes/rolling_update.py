@@ -1,4 +1,4 @@
-"""Changing the pods of a StatefulSet one by one, as :mod:`plinth.kubernetes.rolling_update_plan` says."""
+"""Updating the pods of a StatefulSet one by one, as planned by :mod:`plinth.kubernetes.rolling_update_plan`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ INTERVAL_S = 1.0
 
 
 def roll(cluster: Cluster, rolled: Rolled, lacking: Callable[[], str | None], deadline_s: float) -> None:
-    """Bring every pod to the new revision; raise when one is not well within its deadline, in seconds.
+    """Bring every pod to the new revision; raise when one is not ready within its deadline, in seconds.
 
-    ``lacking`` says what the nodes' own cluster lacks.
+    ``lacking`` returns why the nodes' own cluster is not ready.
     """
     touched = False
     try:
@@ -46,5 +46,5 @@ def _step(rolled: Rolled, seen: Workload | None, lacking: Callable[[], str | Non
     if seen is None:
         return Wait(f"there is no StatefulSet {rolled.workload} in {rolled.namespace}")
     step = next_step(seen, None)
-    # The nodes are asked last, and only when it matters: each question goes to all of them.
+    # The nodes are queried last, and only when it matters: each query goes to all of them.
     return step if isinstance(step, Wait) else next_step(seen, lacking())

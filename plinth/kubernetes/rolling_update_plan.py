@@ -1,7 +1,7 @@
-"""A rolling change of a StatefulSet, pod by pod: which step is next, from what the cluster shows.
+"""A rolling update of a StatefulSet, pod by pod: the next step, from the observed state.
 
-The StatefulSet's partition holds every pod at its old revision; lowering it by one lets one pod go. Pure;
-:mod:`plinth.kubernetes.rolling_update` carries the steps out.
+The StatefulSet's partition keeps every pod at its old revision; lowering it by one updates one pod. Pure;
+:mod:`plinth.kubernetes.rolling_update` executes the steps.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rolled:
-    """A StatefulSet that is changed pod by pod: how to reach its cluster, and its pods' labels."""
+    """A StatefulSet that is updated pod by pod: its cluster's address, and its pods' labels."""
 
     kubeconfig: str | None
     context: str | None
@@ -32,7 +32,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Workload:
-    """A StatefulSet as it stands. ``observed`` is whether its controller has seen the last change of it."""
+    """A StatefulSet's state. ``observed`` is whether its controller has seen its last change."""
 
     name: str
     replicas: int
@@ -43,34 +43,34 @@ class Workload:
 
     @property
     def outdated(self) -> list[int]:
-        """The numbers of the pods that run another revision than the wanted one."""
+        """The numbers of the pods that run another revision than the desired one."""
         return sorted(number for number, pod in self.pods.items() if pod.revision != self.revision)
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing may be touched now, and why."""
+    """No pod may be updated now, and why."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Lower:
-    """Let the pod of this number go to the new revision."""
+    """Update the pod of this number to the new revision."""
 
     partition: int
 
 
 @dataclass(frozen=True)
 class Done:
-    """Every pod runs the new revision and is well."""
+    """Every pod runs the new revision and is ready."""
 
 
 def next_step(seen: Workload, lacks: str | None) -> Wait | Lower | Done:
-    """The next step; ``lacks`` is what the nodes' own cluster lacks, None when it is settled.
+    """Return the next step; ``lacks`` is why the nodes' own cluster is not ready, None when it is.
 
-    One pod at a time, from the highest number down, as the controller goes. A pod that is down and outdated may go
-    whatever the rest is like: it serves nothing, and the new revision may be what mends it.
+    One pod at a time, from the highest number down, as the controller does. An outdated pod that is down may be updated
+    whatever the state of the rest: it serves nothing, and the new revision may repair it.
     """
     if not seen.observed:
         return Wait(f"the controller of {seen.name} has not seen the change yet")

@@ -1,4 +1,4 @@
-"""Carrying out what :mod:`plinth.kubernetes.volume_expansion_plan` plans, before Pulumi makes StatefulSets again."""
+"""Execution of the plans of :mod:`plinth.kubernetes.volume_expansion_plan`, before Pulumi re-creates StatefulSets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INTERVAL_S = 1.0
 
 
 def plans(cluster: Cluster, wanted: Mapping[str, Mapping[str, int]], alone: Mapping[str, int]) -> list[Growth]:
-    """How every volume comes to its size; refuses as one sentence.
+    """Return the plan that brings each volume to its size; raises all refusals as one sentence.
 
     ``wanted`` are bytes by StatefulSet and claim template, ``alone`` bytes by claim.
     """
@@ -36,7 +36,7 @@ def plans(cluster: Cluster, wanted: Mapping[str, Mapping[str, int]], alone: Mapp
 
 
 def grow(cluster: Cluster, growths: list[Growth], say: Callable[[str], None], deadline_s: float = DEADLINE_S) -> None:
-    """Expand claims, wait until they are, then take the StatefulSets away from their pods, and unbound claims away."""
+    """Expand claims, wait until they are, then delete the StatefulSets without their pods, and unbound claims."""
     for growth in growths:
         for step in growth.steps:
             say(str(step))

@@ -1,8 +1,8 @@
-"""Growing the volumes of a StatefulSet: what to do, from what there is and what is wanted.
+"""Expanding the volumes of a StatefulSet: the steps, from the actual and the desired sizes.
 
 Kubernetes never changes the claim templates of a StatefulSet. So the claims are expanded one by one, the StatefulSet
-is deleted without its pods, and whoever declares it makes it again with the new templates: it takes the running pods
-back. Pure; :mod:`plinth.kubernetes.volume_expansion` carries the plan out.
+is deleted without its pods, and its owner re-creates it with the new templates: it adopts the running pods. Pure;
+:mod:`plinth.kubernetes.volume_expansion` executes the plan.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Claim:
-    """A volume claim: what it asks for in bytes, its storage class, whether a volume is bound to it, its version."""
+    """A volume claim: its requested bytes, its storage class, whether a volume is bound to it, its version."""
 
     name: str
     size: int
@@ -27,7 +27,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Templates:
-    """The claim templates of a StatefulSet that runs: bytes by template."""
+    """The claim templates of a running StatefulSet: bytes by template."""
 
     workload: str
     sizes: Mapping[str, int]
@@ -35,7 +35,7 @@ class Templates:
 
 @dataclass(frozen=True)
 class Expand:
-    """Ask for more in a claim; bytes."""
+    """Request a larger size for a claim; bytes."""
 
     claim: str
     was: int
@@ -47,7 +47,7 @@ class Expand:
 
 @dataclass(frozen=True)
 class Remake:
-    """Delete a claim that no volume is bound to, as it was at ``version``: whoever declares it makes it again.
+    """Delete an unbound claim, as it was at ``version``; its owner re-creates it.
 
     The API server changes nothing of such a claim, and no byte was ever written there.
     """
@@ -73,7 +73,7 @@ class Orphan:
 
 @dataclass(frozen=True)
 class Growth:
-    """The steps in their order, or the sentences that say why there are none."""
+    """The steps in order, or the refusals that say why there are none."""
 
     steps: tuple[Expand | Orphan | Remake, ...] = ()
     refusals: tuple[str, ...] = ()
@@ -86,9 +86,9 @@ def plan(
     claims: Sequence[Claim],
     expandable: Mapping[str, bool],
 ) -> Growth:
-    """How a StatefulSet's volumes come to their wanted sizes.
+    """Return the plan that brings a StatefulSet's volumes to their desired sizes.
 
-    ``wanted`` are bytes by claim template, ``templates`` None where the StatefulSet is not there, ``expandable`` says
+    ``wanted`` are bytes by claim template, ``templates`` None where the StatefulSet does not exist, ``expandable`` says
     of each storage class whether its volumes can grow.
     """
     grown = _grown([(claim, wanted[template]) for template, claim in _claims_of(workload, wanted, claims)], expandable)
@@ -99,17 +99,17 @@ def plan(
     )
     expansions = [step for step in grown.steps if isinstance(step, Expand)]
     remade = [step for step in grown.steps if isinstance(step, Remake)]
-    # While the StatefulSet is there it would make a deleted claim again from the old template.
+    # As long as the StatefulSet exists it re-creates a deleted claim from the old template.
     return Growth((*expansions, *((Orphan(workload),) if stale else ()), *remade))
 
 
 def plan_alone(wanted: Mapping[str, int], claims: Sequence[Claim], expandable: Mapping[str, bool]) -> Growth:
-    """How claims that no StatefulSet made come to their wanted sizes; ``wanted`` are bytes by claim."""
+    """Return the plan for claims that no StatefulSet created; ``wanted`` are bytes by claim."""
     return _grown([(claim, wanted[claim.name]) for claim in claims if claim.name in wanted], expandable)
 
 
 def gib(size: int) -> str:
-    """Bytes as people set them."""
+    """Return bytes as text in the unit of the settings."""
     return f"{size / GIB:g} GiB"
 
 
@@ -144,7 +144,7 @@ def _refusals(wanted: Sequence[tuple[Claim, int]], expandable: Mapping[str, bool
 
 
 def _claims_of(workload: str, wanted: Mapping[str, int], claims: Sequence[Claim]) -> Iterator[tuple[str, Claim]]:
-    """Each claim that was made of a template, also those that a smaller cluster left."""
+    """Yield each claim that was created from a template, including those that a smaller cluster left."""
     for template in sorted(wanted):
         made = re.compile(rf"{re.escape(template)}-{re.escape(workload)}-\d+")
         for claim in sorted(claims, key=lambda claim: claim.name):

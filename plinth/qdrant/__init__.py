@@ -1,1 +1,1 @@
-"""Qdrant from outside: collection specs, plans and how they are carried out. No Pulumi here."""
+"""Qdrant through its API: collection specs, plans and their execution. Free of Pulumi."""

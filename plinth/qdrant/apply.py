@@ -1,4 +1,4 @@
-"""Carrying out a plan, and reading back whether the server took it."""
+"""Execution of a plan, and a check that the server applied it."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from plinth.system.http_client import url_path
 
 
 def refuse(plan: Plan) -> None:
-    """Raise when the plan refuses something, with every sentence."""
+    """Raise when the plan refuses something, with every message."""
     if plan.refusals:
         raise UserError(" ".join(refusal.sentence for refusal in plan.refusals), exit_code=1)
 
 
 def apply(client: Qdrant, plan: Plan) -> None:
-    """Do every step in order; a plan with refusals is not begun."""
+    """Execute every step in order; a plan with refusals is not started."""
     refuse(plan)
     for step in plan.steps:
         _do(client, step)
 
 
 def converge(client: Qdrant, spec: CollectionSpec) -> None:
-    """Make one collection as its spec says and read it back.
+    """Bring one collection to its spec and read it back.
 
-    A second round serves a create that lost a race to another run: the collection is there now, and may differ.
+    A second round handles a create that lost a race to another run: the collection exists now, and may differ.
     """
     for _ in range(2):
         steps = plan_collection(spec, read_collection(client, spec.name))
@@ -58,7 +58,7 @@ def _do(client: Qdrant, step: Step) -> None:
             try:
                 client.call("PUT", collection_path(collection), dict(body))
             except QdrantError as error:
-                # Another run made it meanwhile; `converge` reads it and plans again.
+                # Another run has created it; `converge` reads it and plans again.
                 if error.status != 409:
                     raise
         case UpdateCollection(collection, patch, _):

@@ -1,4 +1,4 @@
-"""Qdrant's REST API over httpx: one place for retries and for turning failures into sentences."""
+"""Qdrant's REST API over httpx: one place for retries and for turning failures into messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 
 def collection_path(name: str) -> str:
-    """The path of a collection; raises :class:`QdrantError` for a name that no address can hold."""
+    """Return the path of a collection; raises :class:`QdrantError` for a name that no address can hold."""
     try:
         return url_path("collections", name)
     except UserError as error:
@@ -34,15 +34,15 @@ class QdrantError(UserError):
 
 
 class QdrantUnreachable(QdrantError):
-    """Nothing answered at the server's address."""
+    """The server's address did not answer."""
 
 
 class QdrantDenied(QdrantError):
-    """The key is missing, wrong or may not do this."""
+    """The key is missing, wrong or lacks the permission."""
 
 
 class _Passing(Exception):
-    """A failure worth another try."""
+    """A transient failure, worth a retry."""
 
     def __init__(self, error: QdrantError) -> None:
         super().__init__(str(error))
@@ -52,7 +52,7 @@ class _Passing(Exception):
 class Qdrant:
     """A connection to one server. ``timeout_s`` is for a whole request, in seconds (S3-04: 30).
 
-    ``ca_cert`` is who signed its certificate (PEM), where that is none of the machine's authorities.
+    ``ca_cert`` is the CA certificate (PEM) that verifies the server; the system trust store without it.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Qdrant:
         self._http.close()
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The `result` of a request; raises :class:`QdrantError`. A ``body`` of bytes is JSON already.
+        """Return the `result` of a request; raises :class:`QdrantError`. A ``body`` of bytes is JSON already.
 
-        Three tries with backoff for what may pass, except where a second one would do the work twice.
+        Transient failures are tried three times with backoff, except where a second request would do the work twice.
         """
         try:
             return self._tried(method, path, body)
@@ -83,7 +83,7 @@ class Qdrant:
             raise passing.error from None
 
     def collection(self, name: str) -> dict[str, Any] | None:
-        """A collection as the server describes it, or None when there is none."""
+        """Return the server's description of a collection, or None when it does not exist."""
         try:
             found: dict[str, Any] = self.call("GET", collection_path(name))
         except QdrantError as error:
@@ -93,7 +93,7 @@ class Qdrant:
         return found
 
     def banner(self) -> str:
-        """Who answers at `/`: title and version; a real server and the embedded engine differ in the title."""
+        """Return the server's title and version at `/`; a real server and the embedded one differ in the title."""
         try:
             answer = self._http.get("/").json()
             return f"{answer['title']} {answer['version']}"
@@ -103,7 +103,7 @@ class Qdrant:
             ) from error
 
     def metrics(self) -> str:
-        """The page of `/metrics`; raises :class:`QdrantError`."""
+        """Return the page of `/metrics`; raises :class:`QdrantError`."""
         try:
             answer = self._http.get("/metrics")
         except httpx.HTTPError as error:
@@ -113,11 +113,11 @@ class Qdrant:
         return answer.text
 
     def collections(self) -> list[str]:
-        """The names of all physical collections."""
+        """Return the names of all physical collections."""
         return sorted(entry["name"] for entry in self.call("GET", "/collections")["collections"])
 
     def aliases(self) -> dict[str, str]:
-        """Every alias and the collection it points to."""
+        """Return every alias and the collection it points to."""
         return {entry["alias_name"]: entry["collection_name"] for entry in self.call("GET", "/aliases")["aliases"]}
 
     @retry(
@@ -170,5 +170,5 @@ class Qdrant:
 
 
 def _repeatable(method: str, path: str) -> bool:
-    # Asked for twice, a snapshot is made twice; writes of points, indexes and aliases only say the same again.
+    # A repeated request creates a second snapshot; writes of points, indexes and aliases are idempotent.
     return not (method == "POST" and path.partition("?")[0].endswith("/snapshots"))

@@ -1,6 +1,6 @@
-"""What a cluster says of itself, and what follows from it: pure functions over Qdrant's REST answers.
+"""The state of a cluster, and conclusions from it: pure functions over Qdrant's REST responses.
 
-Every target that runs several nodes shares these: when a node is well again, and whether one may leave.
+Every target that runs several nodes shares these: when a node is ready again, and whether one may be removed.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-# Listener replicas are as well as they get: they take writes and serve no reads, by choice.
+# A Listener replica counts as ready: it takes writes and serves no reads, by design.
 WELL = ("Active", "Listener")
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A copy of a shard on a peer, as the node that was asked sees it."""
+    """A copy of a shard on a peer, as the queried node sees it."""
 
     collection: str
     shard: int
@@ -41,12 +41,12 @@ class View:
     commit: int = 0
 
     def peer_of(self, host: str) -> int | None:
-        """The id of the peer at a host name, or None when it is no member."""
+        """Return the id of the peer at a host name, or None when it is not a member."""
         return next((peer for peer, name in self.peers.items() if name == host), None)
 
 
 def view(cluster: Mapping[str, Any], collections: Mapping[str, Mapping[str, Any]]) -> View:
-    """From `GET /cluster` and `GET /collections/{name}/cluster` by name."""
+    """Parse `GET /cluster` and, by name, `GET /collections/{name}/cluster`."""
     own = int(cluster["peer_id"])
     replicas: list[Replica] = []
     for name, found in sorted(collections.items()):
@@ -67,10 +67,10 @@ def view(cluster: Mapping[str, Any], collections: Mapping[str, Mapping[str, Any]
 
 
 def unsettled(own: View, others: Sequence[View], expected: int) -> str | None:
-    """What a node that was started still lacks, or None when the next one may be touched.
+    """Return why a restarted node is not ready, or None when the next one may be restarted.
 
-    ``own`` is what the node itself says and ``others`` what the rest of its cluster says: a node that has lost its
-    fellows believes that all is well. ``expected`` is how many peers there are at the least.
+    ``own`` is the node's own view and ``others`` those of the rest of its cluster: a node that has lost its peers
+    reports no problem itself. ``expected`` is the minimum number of peers.
     """
     if len(own.peers) < expected:
         return f"it knows {len(own.peers)} of {expected} peers"
@@ -98,7 +98,7 @@ def unsettled(own: View, others: Sequence[View], expected: int) -> str | None:
 
 
 def describe(seen: View) -> list[dict[str, Any]]:
-    """A line for each peer, for people and machines: name, id, whether it leads, its replicas and those not active."""
+    """Return a record for each peer: name, id, whether it leads, its number of replicas and those not active."""
     lines = []
     for peer, host in sorted(seen.peers.items(), key=lambda item: item[1]):
         held = held_by(seen, host)
@@ -115,13 +115,13 @@ def describe(seen: View) -> list[dict[str, Any]]:
 
 
 def held_by(seen: View, host: str) -> tuple[Replica, ...]:
-    """The replicas that the peer at a host name holds."""
+    """Return the replicas on the peer at a host name."""
     peer = seen.peer_of(host)
     return tuple(replica for replica in seen.replicas if replica.peer == peer)
 
 
 def refuse_removal(seen: View, host: str) -> str | None:
-    """Why the node at a host name may not be removed, as a sentence; None once it is no member any more."""
+    """Return why the node at a host name may not be removed, as a sentence; None once it is not a member any more."""
     if seen.peer_of(host) is None:
         return None
     held = held_by(seen, host)

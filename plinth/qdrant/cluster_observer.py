@@ -1,4 +1,4 @@
-"""Asking a cluster's nodes what they see: the I/O around :mod:`plinth.qdrant.cluster`."""
+"""Fetching of the nodes' views of a cluster: the I/O around :mod:`plinth.qdrant.cluster`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONNECT_TIMEOUT_S = 2.0
 
 
 def observe(client: Qdrant) -> View:
-    """The cluster as one node sees it; raises :class:`QdrantError`."""
+    """Return the cluster as one node sees it; raises :class:`QdrantError`."""
     cluster = client.call("GET", "/cluster")
     if cluster.get("status") != "enabled":
         raise QdrantError(f"Qdrant at {client.url} runs alone and not as a node of a cluster; see its configuration.")
@@ -23,7 +23,7 @@ def observe(client: Qdrant) -> View:
 
 
 def _shards(client: Qdrant, name: str) -> Any:
-    """None for a collection that was dropped meanwhile."""
+    """Return the shards of a collection; None for one that has been dropped in between."""
     try:
         return client.call("GET", f"{collection_path(name)}/cluster")
     except QdrantError as error:
@@ -33,7 +33,7 @@ def _shards(client: Qdrant, name: str) -> Any:
 
 
 def listens(url: str) -> bool:
-    """Whether anything takes connections at a node's address; one that is loading its collections does not yet."""
+    """Return whether a node's address accepts connections; a node that is loading its collections does not yet."""
     parts = urlsplit(url)
     try:
         socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_TIMEOUT_S).close()
@@ -45,7 +45,7 @@ def listens(url: str) -> bool:
 def observe_others(
     urls: Sequence[str], api_key: str | None, timeout_s: float, ca_cert: str | None = None
 ) -> list[View]:
-    """The cluster as each of these nodes sees it; those that do not answer are left out."""
+    """Return the cluster as each of these nodes sees it; nodes that do not answer are skipped."""
     seen = []
     for url in urls:
         try:

@@ -1,4 +1,4 @@
-"""The sections of a collection's configuration, each in the words of Qdrant's REST API."""
+"""The sections of a collection's configuration, each with the keys of Qdrant's REST API."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Distance = Literal["Cosine", "Euclid", "Dot", "Manhattan"]
 
 
 class Section(BaseModel):
-    """What every section is: unknown keys are mistakes, and nothing changes after loading."""
+    """The base of every section: an unknown key is an error, and sections are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Hnsw(Section):
-    """The graph. ``payload_m`` links within each value of an indexed field; m 0 leaves the global graph out."""
+    """The graph. ``payload_m`` links within each value of an indexed field; m 0 disables the global graph."""
 
     m: int | None = Field(None, ge=0)
     ef_construct: int | None = Field(None, ge=4)
@@ -28,7 +28,7 @@ class Hnsw(Section):
 
 
 class Scalar(Section):
-    """One byte a dimension."""
+    """One byte per dimension."""
 
     type: Literal["int8"] = "int8"
     quantile: float | None = Field(None, ge=0.5, le=1)
@@ -43,7 +43,7 @@ class Product(Section):
 
 
 class Binary(Section):
-    """One to two bits a dimension."""
+    """One to two bits per dimension."""
 
     encoding: Literal["one_bit", "two_bits", "one_and_half_bits"] | None = None
     query_encoding: Literal["default", "binary", "scalar4bits", "scalar8bits"] | None = None
@@ -51,14 +51,14 @@ class Binary(Section):
 
 
 class Turbo(Section):
-    """One to four bits a dimension, since Qdrant 1.18; not in the embedded engine."""
+    """One to four bits per dimension, since Qdrant 1.18; not in the embedded server."""
 
     bits: Literal["bits1", "bits1_5", "bits2", "bits4"] | None = None
     always_ram: bool | None = None
 
 
 class Quantization(Section):
-    """Exactly one of the four."""
+    """Exactly one of the four quantizations."""
 
     scalar: Scalar | None = None
     product: Product | None = None
@@ -73,7 +73,7 @@ class Quantization(Section):
 
 
 class Multivector(Section):
-    """Several vectors a point, compared by the best match of each."""
+    """Several vectors per point, compared by the best match of each."""
 
     comparator: Literal["max_sim"] = "max_sim"
 
@@ -116,7 +116,7 @@ class Optimizers(Section):
 
 
 class Wal(Section):
-    """The write-ahead log; fixed when the collection is made."""
+    """The write-ahead log; fixed when the collection is created."""
 
     wal_capacity_mb: int | None = Field(None, ge=1)
     wal_segments_ahead: int | None = Field(None, ge=0)

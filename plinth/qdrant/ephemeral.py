@@ -1,4 +1,4 @@
-"""An engine of our own on loopback, over a temporary directory: for trying things that must not touch a live stack."""
+"""An ephemeral Qdrant on loopback, over a temporary directory, for trials that must not touch a live stack."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Kind = Literal["auto", "server", "embedded"]
 
 @dataclass
 class Scratch:
-    """A running engine. Its data lies in ``directory``, which whoever made it removes."""
+    """A running server. Its data is in ``directory``, which the caller that created it removes."""
 
     argv: tuple[str, ...]
     directory: Path
@@ -38,21 +38,21 @@ class Scratch:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address that it listens on."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def storage(self) -> Path:
-        """Where its collections lie."""
+        """The directory of its collections."""
         return self.directory / "storage"
 
     @property
     def snapshots(self) -> Path:
-        """Where it makes and finds snapshots."""
+        """The directory of its snapshots."""
         return self.directory / "snapshots"
 
     def start(self) -> None:
-        """Start it and wait until it serves; raises :class:`UserError` with its last words."""
+        """Start it and wait until it serves; raises :class:`UserError` with its last output."""
         self.port = free_port()
         config = self.directory / "config.yaml"
         config.touch(mode=0o600)
@@ -62,22 +62,22 @@ class Scratch:
             self._child.wait(self.argv[0], lambda: client.get("/readyz").raise_for_status(), httpx.HTTPError)
 
     def stop(self) -> None:
-        """End it; what it acknowledged is in its directory."""
+        """Stop it; every acknowledged write is in its directory."""
         child, self._child = self._child, None
         if child:
             child.stop()
 
     def memory(self) -> Memory:
-        """What it holds now."""
+        """Return the memory that it uses now."""
         return memory_of(self._child.pid) if self._child else Memory(0, 0)
 
     def disk(self) -> int:
-        """Bytes that its collections occupy on disk, without their logs; sparse parts of files do not count."""
+        """Bytes that its collections occupy on disk, without their logs; holes in sparse files do not count."""
         files = (path for path in self.storage.rglob("*") if path.is_file() and "wal" not in path.parts)
         return sum(path.stat().st_blocks * 512 for path in files)
 
     def config(self) -> dict[str, object]:
-        """What it reads of how to serve."""
+        """Return its configuration."""
         return {
             "log_level": "WARN",
             "telemetry_disabled": True,
@@ -92,16 +92,16 @@ class Scratch:
         }
 
     def founding(self) -> tuple[str, ...]:
-        """The arguments of a cluster's first node."""
+        """Return the arguments of a cluster's first node."""
         return ("--uri", f"http://127.0.0.1:{self.peer_port}") if self.peer_port else ()
 
 
 @contextmanager
 def scratch(kind: Kind, directory: Path, peer_port: int | None = None) -> Iterator[Scratch]:
-    """An engine that runs within the block: a real server's binary where ``kind`` asks for it and there is one.
+    """Run a server within the block: a real server's binary where ``kind`` requires it and there is one.
 
-    ``directory`` is made, and removed at the end. With ``peer_port`` a server is a cluster of one node: shard keys need
-    one.
+    ``directory`` is created, and removed at the end. With ``peer_port`` a server is a cluster of one node: shard keys
+    need one.
     """
     found = find(program(kind))
     if found is None:
@@ -117,6 +117,6 @@ def scratch(kind: Kind, directory: Path, peer_port: int | None = None) -> Iterat
 
 
 def available() -> tuple[Kind, ...]:
-    """The engines that this machine can run."""
+    """Return the kinds of server that this machine can run."""
     found = find(program("server"), os.environ)
     return ("server", "embedded") if found else ("embedded",)

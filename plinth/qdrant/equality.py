@@ -1,4 +1,4 @@
-"""Whether what a server has is what a spec wants; what it has beside that are its own defaults."""
+"""Whether a server has what a spec requires; its further values are its own defaults."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FLAGS = ("is_tenant", "is_principal", "on_disk")
 
 
 def schema(index: PayloadIndex) -> dict[str, Any]:
-    """An index as `PUT /collections/{c}/index` takes it."""
+    """Return an index in the form of `PUT /collections/{c}/index`."""
     return index.model_dump(exclude_none=True)
 
 
 def same_index(index: PayloadIndex, found: Mapping[str, Any] | None) -> bool:
-    """Whether the server has the index; a flag that is not set is off."""
+    """Return whether the server has the index; an unset flag is off."""
     if found is None:
         return False
     wanted = schema(index)
@@ -27,14 +27,14 @@ def same_index(index: PayloadIndex, found: Mapping[str, Any] | None) -> bool:
 
 
 def within(found: Any, wanted: Any) -> bool:
-    """Whether the server has all that is wanted; what it has beside that are its defaults."""
+    """Return whether the server has all desired values; its further values are its defaults."""
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and all(within(found.get(key), value) for key, value in wanted.items())
     return equal(found, wanted)
 
 
 def equal(found: Any, wanted: Any) -> bool:
-    """Whether two values are the same to a server."""
+    """Return whether two values are the same to a server."""
     if isinstance(wanted, float) and isinstance(found, int | float):
         # The server keeps single precision.
         return math.isclose(found, wanted, rel_tol=1e-6)
@@ -42,5 +42,5 @@ def equal(found: Any, wanted: Any) -> bool:
 
 
 def shown(index: Mapping[str, Any] | None) -> Any:
-    """An index as a sentence names it."""
+    """Return an index for a message: its parameters, or `absent`."""
     return dict(index) if index else "absent"

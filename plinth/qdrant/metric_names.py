@@ -10,10 +10,10 @@ EDGES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10, 50)
 
 @dataclass(frozen=True)
 class Api:
-    """How one of Qdrant's two APIs names a search and an error.
+    """The names of a search and of an error in the metrics of one of Qdrant's two APIs.
 
-    Batches and groups are not searches: one request of them holds many. 408 and 4 are timeouts; what a client did wrong
-    (400, 404, 429) is no error of the server's.
+    Batches and groups are not searches: one request of them holds many. 408 and 4 are timeouts; a client's mistake
+    (400, 404, 429) is not an error of the server.
     """
 
     name: str

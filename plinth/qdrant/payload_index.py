@@ -1,4 +1,4 @@
-"""Payload indexes, and the options that each type of them knows."""
+"""Payload indexes, and the options that each of their types supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would make a server match its files: a pure function of (wanted, found).
+"""The plan that makes a server match its files: a pure function of the desired and the actual state.
 
 The same plan serves preview, apply and `plinth collections diff`. Only what a spec sets is managed, with three
 exceptions that are compared whole: quantization, payload indexes and the aliases of the declared collections.
@@ -20,7 +20,7 @@ FIXED = "Qdrant never changes it in place"
 
 @dataclass(frozen=True)
 class Change:
-    """One value that differs: its key in the spec, what the server has and what the spec wants."""
+    """One value that differs: its key in the spec, the server's value and the spec's."""
 
     key: str
     found: Any
@@ -74,7 +74,7 @@ Step = CreateCollection | UpdateCollection | CreateIndex | DropIndex | SwitchAli
 
 @dataclass(frozen=True)
 class Refusal:
-    """A difference that cannot be applied in place, and the way that does it."""
+    """A difference that cannot be applied in place, and the procedure that applies it."""
 
     collection: str
     change: Change
@@ -83,7 +83,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ordered steps, what is refused, and the collections that no file declares; the load gate's are none of them."""
+    """Ordered steps, refusals, and the collections that no file declares, without those of the load gate."""
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -91,12 +91,12 @@ class Plan:
 
     @property
     def empty(self) -> bool:
-        """Whether the server is as wanted."""
+        """Whether the server is as desired."""
         return not self.steps and not self.refusals
 
 
 def plan(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
-    """The plan of all collections and aliases."""
+    """Return the plan of all collections and aliases."""
     taken = tuple(_taken(spec.name, found.aliases[spec.name]) for spec in wanted if spec.name in found.aliases)
     free = [spec for spec in wanted if spec.name not in found.aliases]
     parts = [Plan(refusals=taken), *(plan_collection(spec, found.collections.get(spec.name)) for spec in free)]
@@ -111,7 +111,7 @@ def plan(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
 
 
 def plan_collection(spec: CollectionSpec, found: FoundCollection | None) -> Plan:
-    """The plan of one collection. A refusal leaves it untouched: no step comes with it."""
+    """Return the plan of one collection. A refusal leaves it untouched: no step comes with it."""
     if found is None:
         indexes = (CreateIndex(spec.name, field, schema(index)) for field, index in spec.payload_indexes.items())
         # Indexes come before the first point: links within a tenant are made when a segment is indexed.
@@ -126,7 +126,7 @@ def plan_collection(spec: CollectionSpec, found: FoundCollection | None) -> Plan
 
 
 def plan_aliases(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
-    """The plan of the aliases of the declared collections; others are left alone."""
+    """Return the plan of the aliases of the declared collections; others are left alone."""
     declared = {spec.name for spec in wanted}
     targets = {alias: spec.name for spec in wanted for alias in spec.aliases}
     refusals = tuple(
@@ -146,7 +146,7 @@ def plan_aliases(wanted: Sequence[CollectionSpec], found: Found) -> Plan:
 
 
 def immutable_changes(before: CollectionSpec, after: CollectionSpec) -> tuple[Refusal, ...]:
-    """What a change of a file asks for that Qdrant never does in place; known without the server."""
+    """Return the changes between two specs that Qdrant never makes in place; known without the server."""
     was = FoundCollection(
         before.name,
         before.vectors.model_dump(exclude_none=True),

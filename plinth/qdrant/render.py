@@ -1,4 +1,4 @@
-"""A plan for people and for machines."""
+"""A plan as text and as JSON."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from plinth.qdrant.plan import CreateCollection, CreateIndex, DropIndex, Plan, S
 
 
 def lines(plan: Plan) -> list[str]:
-    """One line for each change: `+` made, `~` changed in place, `-` removed, `!` refused."""
+    """Return one line for each change: `+` created, `~` changed in place, `-` removed, `!` refused."""
     steps = [line for step in plan.steps for line in _lines(step)]
     return [*steps, *(f"! {refusal.sentence}" for refusal in plan.refusals)]
 
 
 def render(plan: Plan) -> str:
-    """The lines as one text."""
+    """Return the lines as one text."""
     return "\n".join(lines(plan))
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
-    """`in_sync`, `steps` (each with `do`), `refusals` (collection, key, found, wanted, sentence), `unmanaged`."""
+    """Return `in_sync`, `steps` (with `do`), `refusals` (collection, key, found, wanted, sentence), `unmanaged`."""
     return {
         "in_sync": plan.empty,
         "steps": [{"do": _snake(type(step).__name__), **asdict(step)} for step in plan.steps],

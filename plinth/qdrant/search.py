@@ -1,8 +1,8 @@
-"""What applications do with a collection: stable ids, upserts in batches, and searches that never leave their tenant.
+"""A collection for applications: stable ids, upserts in batches, and searches that never leave their tenant.
 
-A collection whose spec names a tenant has links within each tenant only; a search without one finds next to nothing
-right (recall .06 on a real server), and no setting of the server forbids it. Here it cannot be left out. The same holds
-for `searched_by`, of which a search names one.
+A collection whose spec names a tenant has links within each tenant only; a search without a tenant returns next to
+nothing right (recall .06 on a real server), and no setting of the server forbids it. Here it cannot be left out. The
+same holds for `searched_by`, of which a search names one.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Condition = str | int | bool | Sequence[str] | Sequence[int]
 
 @dataclass(frozen=True)
 class Between:
-    """A range of numbers or moments; a bound that is None is open. ``until`` is not included."""
+    """A range of numbers or times; a bound that is None is open. ``until`` is not included."""
 
     since: float | datetime | None = None
     until: float | datetime | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Qdrant's range."""
+        """Return Qdrant's range."""
         bounds = {"gte": self.since, "lt": self.until}
         return {k: b.isoformat() if isinstance(b, datetime) else b for k, b in bounds.items() if b is not None}
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A point found, its score and its payload."""
+    """A point in a search's result, its score and its payload."""
 
     id: int | str
     score: float
@@ -49,13 +49,13 @@ class Hit:
 
 
 def point_id_for(org_id: str, asset_id: str, segment_id: str, model: str, model_ver: str) -> str:
-    """The id of a segment's point: the same for the same five, another for any other (S0-01)."""
+    """Return the id of a segment's point: the same for the same five values, another for any others (S0-01)."""
     # JSON keeps ("a", "bc") and ("ab", "c") apart.
     return str(uuid.uuid5(NAMESPACE, json.dumps([org_id, asset_id, segment_id, model, model_ver])))
 
 
 def mock_vector(asset_id: str, segment_id: str, size: int) -> list[float]:
-    """A unit vector for tests, the same for the same asset and segment on every machine (S0-02)."""
+    """Return a unit vector for tests, the same for the same asset and segment on every machine (S0-02)."""
     seed = json.dumps([asset_id, segment_id]).encode()
     raw = hashlib.shake_256(seed).digest(size * 4)
     values = np.frombuffer(raw, dtype="<u4").astype(np.float64) / 2**31 - 1.0
@@ -63,7 +63,7 @@ def mock_vector(asset_id: str, segment_id: str, size: int) -> list[float]:
 
 
 def ensure_collection(client: Qdrant, spec: CollectionSpec) -> None:
-    """Make the collection as its spec says, or bring one that is there to it."""
+    """Create the collection as in its spec, or bring an existing one to it."""
     converge(client, spec)
 
 
@@ -93,7 +93,7 @@ def search(
     limit: int = 10,
     score_threshold: float | None = None,
 ) -> list[Hit]:
-    """The nearest points within a tenant, with the spec's search settings.
+    """Return the nearest points within a tenant, with the spec's search settings.
 
     ``where`` maps payload fields to a value, a list of values or a :class:`Between` (S2-04).
     """
@@ -119,7 +119,7 @@ def hybrid_search(
     where: Mapping[str, Condition | Between] | None = None,
     limit: int = 10,
 ) -> list[Hit]:
-    """Nearest by vector, and nearest among those that hold every word, fused by rank (S3-03)."""
+    """Return the nearest by vector, and the nearest of those that hold every word, fused by rank (S3-03)."""
     index = spec.payload_indexes.get(field)
     if index is None or index.type != "text":
         raise UserError(
@@ -142,7 +142,7 @@ def _filter(
 ) -> dict[str, list[Any]]:
     if spec.tenant and tenant is None and not spec.public_field:
         raise UserError(f"{spec.name} is searched within one '{spec.tenant}' only; name the tenant.")
-    # One value: a list would need a way from the links of one value to those of another, and there may be none.
+    # One value: a list would need a path from the links of one value to those of another, which may not exist.
     if (
         tenant is None
         and spec.scopes

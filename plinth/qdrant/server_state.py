@@ -1,4 +1,4 @@
-"""What a server has, read back with GET: a PATCH with an unknown field answers `true` and does nothing."""
+"""The actual state of a server, read back with GET: a PATCH with an unknown field answers `true` and does nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plinth.system.http_client import is_path_part
 
 @dataclass(frozen=True)
 class FoundCollection:
-    """A collection as the server describes it. ``indexes`` are parameters by field, `type` among them."""
+    """A collection as the server describes it. ``indexes`` are parameters by field, including `type`."""
 
     name: str
     vectors: Mapping[str, Any]
@@ -36,7 +36,7 @@ class Found:
 
 
 def read_collection(client: Qdrant, name: str) -> FoundCollection | None:
-    """One physical collection, or None when there is none by that name."""
+    """Return one physical collection, or None when it does not exist."""
     if name not in client.collections():
         # GET by name would follow an alias.
         return None
@@ -45,13 +45,13 @@ def read_collection(client: Qdrant, name: str) -> FoundCollection | None:
 
 
 def read(client: Qdrant) -> Found:
-    """Everything on the server that can be asked for; no file declares what cannot."""
+    """Return the state of the server, as far as its API reports it; no file declares the rest."""
     described = {name: client.collection(name) for name in client.collections() if is_path_part(name)}
     return Found({name: from_description(name, d) for name, d in described.items() if d}, client.aliases())
 
 
 def from_description(name: str, described: Mapping[str, Any]) -> FoundCollection:
-    """The `result` of `GET /collections/{name}` in the spec's words."""
+    """Convert the `result` of `GET /collections/{name}` to the spec's keys."""
     config = described["config"]
     params = config["params"]
     return FoundCollection(

@@ -1,4 +1,4 @@
-"""A collection as code, in the words of Qdrant's REST API, and Plinth's few words beside them."""
+"""A collection as code, with the keys of Qdrant's REST API, and a few of Plinth's own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from plinth.system.yaml_files import read_yaml
 
 
 def _plain(name: str) -> str:
-    # Qdrant takes more, but a name is also a part of addresses, labels of metrics and names of snapshot files.
+    # Qdrant accepts more, but a name is also a part of addresses, labels of metrics and names of snapshot files.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name):
         raise ValueError("expected letters, digits, '.', '_' and '-', a letter or digit first, 255 at most")
     return name
@@ -36,7 +36,7 @@ Name = Annotated[str, AfterValidator(_plain)]
 
 
 class Search(Section):
-    """What every search of this collection asks for unless it says otherwise."""
+    """The default parameters of every search of this collection."""
 
     hnsw_ef: int | None = Field(None, ge=1)
     rescore: bool = True
@@ -44,7 +44,7 @@ class Search(Section):
     score_threshold: float | None = None
 
     def params(self) -> dict[str, Any]:
-        """Qdrant's `params` of a query."""
+        """Return Qdrant's `params` of a query."""
         params: dict[str, Any] = {"quantization": {"rescore": self.rescore, "oversampling": self.oversampling}}
         return params | ({"hnsw_ef": self.hnsw_ef} if self.hnsw_ef else {})
 
@@ -54,10 +54,10 @@ class CollectionSpec(Section):
 
     ``name`` is the physical collection, ``aliases`` the names that applications use, so that a new physical collection
     can take over behind them. ``tenant`` is the payload field that every search must carry; ``searched_by`` are several
-    of which a search carries one. Where ``hnsw_config.m`` is 0 they are the only ways through the graph.
+    of which a search carries one. Where ``hnsw_config.m`` is 0 only their values have links in the graph.
     With ``tenancy`` the gateway shares the collection among organisations: each point carries its organisation in
-    ``tenant``, or its user where ``tenant_is`` says so, and ``presets`` are filters that callers ask for by name
-    (:mod:`plinth.gateway.presets`). A point of a user whose ``public_field`` is true is read by everybody of the
+    ``tenant``, or its user where ``tenant_is`` says so, and ``presets`` are filters that callers use by name
+    (:mod:`plinth.gateway.presets`). A point of a user whose ``public_field`` is true is readable by the whole
     organisation, and a search carries the tenant or that field.
     """
 
@@ -90,7 +90,7 @@ class CollectionSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _index_by_type(cls, data: Any) -> Any:
-        """`field: keyword` is short for `field: {type: keyword}`, as in the REST API."""
+        """Expand `field: keyword` to `field: {type: keyword}`, as the REST API does."""
         if isinstance(data, dict) and isinstance(data.get("payload_indexes"), dict):
             indexes = data["payload_indexes"]
             return {
@@ -131,13 +131,13 @@ class CollectionSpec(Section):
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The payload fields of which every search names one; none for a collection that is searched as a whole."""
+        """The payload fields of which every search names one; empty for a collection that is searched as a whole."""
         if self.tenant:
             return (self.tenant, self.public_field) if self.public_field else (self.tenant,)
         return self.searched_by
 
     def create_body(self) -> dict[str, Any]:
-        """The body of `PUT /collections/{name}`: what the spec sets, in Qdrant's words."""
+        """Return the body of `PUT /collections/{name}`: the values of the spec under Qdrant's keys."""
         own = {"name", "description", "aliases", "payload_indexes", "search", "batch_size"}
         own |= {"tenant", "searched_by", "tenancy", "tenant_is", "public_field", "presets"}
         body = self.model_dump(exclude=own, exclude_none=True)
@@ -149,7 +149,7 @@ def load_specs(
     only: Sequence[str] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[CollectionSpec]:
-    """The collections of a directory of YAML files, by name.
+    """Load the collections of a directory of YAML files, by name.
 
     ``only`` and the keys of ``overrides`` are physical names or aliases. Raises :class:`UserError` naming file and key.
     """
@@ -176,14 +176,14 @@ def load_specs(
 
 
 def load_spec(path: Path) -> CollectionSpec:
-    """The collection of one file. Raises :class:`UserError` naming file and key."""
+    """Load the collection of one file. Raises :class:`UserError` naming file and key."""
     if not path.is_file():
         raise UserError(f"There is no collection file {path}; name one that is there.")
     return _parse(path, _document(path))
 
 
 def named(specs: Sequence[CollectionSpec], name: str) -> CollectionSpec:
-    """The collection of this name or alias; refuses one that is not there, naming those that are."""
+    """Return the collection of this name or alias; refuses an unknown name, and lists the known ones."""
     for spec in specs:
         if name in (spec.name, *spec.aliases):
             return spec

@@ -101,6 +101,29 @@ def read(path: Path) -> Checkpoint | None:
     return Checkpoint((document.get("checkpoint") or {}).get("latest") or {})
 
 
+def drop_damaged_attributes(backend: Path) -> list[Path]:
+    """Remove the attribute files of a local backend that are no JSON, and return them.
+
+    Pulumi's storage library (gocloud.dev/blob/fileblob) writes one next to each file, without a rename. A run that is
+    killed at that moment leaves it empty, and Pulumi then refuses the whole state ("failed to load checkpoint: EOF").
+    It does without a file that is absent: it holds a content type and an MD5, which Pulumi does not use.
+    """
+    damaged = [path for path in sorted((backend / ".pulumi").rglob("*.attrs")) if not _is_json(path)]
+    for path in damaged:
+        path.unlink(missing_ok=True)
+    return damaged
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    except OSError:  # of a run that ends, or not ours to read: Pulumi says so itself
+        return True
+    return True
+
+
 def _document(path: Path) -> dict[str, Any]:
     document = json.loads(path.read_bytes())
     if not isinstance(document, dict) or "checkpoint" not in document:

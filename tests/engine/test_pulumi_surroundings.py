@@ -99,6 +99,14 @@ def test_what_cannot_be_read_here_is_read_by_pulumi(project: Environment, monkey
     assert (by_binary.outputs(), by_binary.masked_outputs()) == expected
 
 
+def test_a_state_whose_attributes_a_killed_run_left_empty_is_opened(project: Environment) -> None:
+    attributes = list((project.root / ".plinth" / "backend").rglob("*.attrs"))
+    for path in attributes:
+        path.write_bytes(b"")
+    assert attributes
+    assert by_pulumi(project, "--show-secrets")["qdrant"]["api_key"] == "p@ss:w/ord"
+
+
 def test_reading_starts_no_pulumi(project: Environment) -> None:
     project.plinth("outputs", "t", "--show-secrets", PATH="/usr/bin:/bin")
     project.plinth("status", "t", "--no-cache", expect=1, PATH="/usr/bin:/bin")

@@ -14,7 +14,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plinth.deployment.checkpoint import MASK, Checkpoint, Unsupported, WrongPassphrase, read, state_file
+from plinth.deployment.checkpoint import (
+    MASK,
+    Checkpoint,
+    Unsupported,
+    WrongPassphrase,
+    drop_damaged_attributes,
+    read,
+    state_file,
+)
 from plinth.errors import UserError
 
 PASSPHRASE, SALT = "of the clone", b"8 bytes."
@@ -120,6 +128,21 @@ def test_a_damaged_state_is_refused_with_the_way_back(tmp_path: Path, damaged: s
     assert str(path) in str(refused.value)
     assert "plinth refresh t" in str(refused.value)
     assert (f"cp {path}.bak {path}" in str(refused.value)) == (backup == WHOLE)
+
+
+@pytest.mark.parametrize("cut", range(3))
+@pytest.mark.parametrize(
+    "name", ["meta.yaml", "stacks/plinth/t.json", "stacks/plinth/t.json.bak", "history/plinth/t/t-1.json"]
+)
+def test_attributes_that_a_killed_run_cut_off_are_removed(tmp_path: Path, name: str, cut: int) -> None:
+    attributes = b'{"user.content_type":"text/plain; charset=utf-8","md5":"YQ=="}\n'
+    damaged, whole = tmp_path / ".pulumi" / f"{name}.attrs", tmp_path / ".pulumi" / "locks" / "1.json.attrs"
+    for path, content in ((damaged, attributes[: cut * 20]), (whole, attributes), (damaged.with_suffix(""), b"")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert drop_damaged_attributes(tmp_path) == [damaged]
+    assert (whole.read_bytes(), damaged.exists(), damaged.with_suffix("").exists()) == (attributes, False, True)
+    assert drop_damaged_attributes(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["it's here", "a b"])

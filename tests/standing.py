@@ -12,11 +12,12 @@ from typing import Any
 import httpx
 
 from plinth.programs.executables import find
-from plinth.services import Service, mutual_tls, services
+from plinth.services import Service, mutual_tls
 from plinth.services.render import command, files
 from plinth.settings.loader import parse
 from plinth.system.tls import Pair, issue, make_authority, trusting
 from tests.conftest import ROOT, free_port
+from tests.services import services_of
 
 
 class Stack:
@@ -28,7 +29,7 @@ class Stack:
         self.root = root
         self.pid = 0
         self.settings = parse({"target": "local", **given}, source="x")
-        self.services = {service.name: service for service in services(self.settings, ROOT)}
+        self.services = {service.name: service for service in services_of(self.settings)}
         self.secrets = {**secrets, **issued(list(self.services.values()))}
 
     def port(self, service: str, port: str) -> int:

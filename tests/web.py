@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 import pytest
 
-from plinth.services import services
 from plinth.services.render import command, files
 from plinth.services.secrets import secrets
 from plinth.services.spec import Service
@@ -23,6 +22,7 @@ from plinth.services.web_login import SALT, USER, web_logins
 from plinth.settings import Settings
 from plinth.settings.loader import parse
 from tests.conftest import ROOT, free_port
+from tests.services import services_of
 from tests.unit.test_services import Elsewhere
 from tests.waiting import wait_for
 
@@ -80,7 +80,7 @@ class Here(Elsewhere):
 @contextmanager
 def running(directory: Path, chosen: Settings, **program: str) -> Iterator[dict[str, str]]:
     """Both servers' addresses; ``program`` names another executable for one."""
-    running = {service.name: service for service in services(chosen, ROOT)}
+    running = {service.name: service for service in services_of(chosen)}
     here = Here(directory, running, url_files="alertmanager" in program)
     processes, urls = [], {}
     try:

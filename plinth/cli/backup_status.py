@@ -78,9 +78,8 @@ def _of_cluster(stack: Stack, outputs: Mapping[str, Any]) -> tuple[State, str | 
     # What is needed of a cluster takes a second to import, which the other targets do not pay.
     from plinth.exporter.metrics import state_of
     from plinth.kubernetes.jobs import Jobs
-    from plinth.kubernetes.open_forwards import cluster_of
 
-    jobs = Jobs(cluster_of(stack.settings))
+    jobs = Jobs(stack.cluster)
     cronjobs = {kind: jobs.cronjob(f"backup-{job}") for kind, job in JOBS.items()}
     cronjob, reason = cronjobs["backup"], None
     if cronjob is None:

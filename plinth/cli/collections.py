@@ -21,7 +21,6 @@ from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 from plinth.qdrant.plan import Plan, SwitchAliases, plan, plan_aliases
 from plinth.qdrant.render import lines, to_json
 from plinth.qdrant.spec import CollectionSpec
-from plinth.services.collection_files import collection_specs
 from plinth.system.console import console, line
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _carry_out(client: Qdrant, specs: Sequence[CollectionSpec], changes: Plan) -
 
 def _apply_anew(stack: Stack, env: str, names: Sequence[str], yes: bool) -> None:
     """Apply, with these collections made anew; what reads them by an alias finds them empty, and nothing else."""
-    specs = collection_specs(stack.settings, stack.root)
+    specs = stack.plan.collections
     declared = [spec.name for spec in specs]
     if unknown := [name for name in names if name not in declared]:
         raise UserError(f"No file declares a collection '{unknown[0]}'; there are {', '.join(declared) or 'none'}.")
@@ -149,7 +148,7 @@ def drop(
     stack = stack_of(env)
     with _qdrant_of(stack) as (store, client):
         _require_droppable(client, collection, drop_aliases=drop_aliases)
-        if any(spec.name == collection for spec in collection_specs(stack.settings, stack.root)):
+        if any(spec.name == collection for spec in stack.plan.collections):
             console.print(
                 f"A file declares {collection}: the next `plinth up {env}` makes it again, empty. "
                 "Remove the file to be rid of it."
@@ -228,10 +227,10 @@ def show_changes(stack: Stack) -> None:
         console.print(*lines(found), sep="\n")
 
 
-def _specs_and_client(stack: Stack) -> tuple[list[CollectionSpec], Qdrant]:
+def _specs_and_client(stack: Stack) -> tuple[Sequence[CollectionSpec], Qdrant]:
     qdrant = outputs_of(stack)["qdrant"]
     client = Qdrant(qdrant["url"], qdrant["api_key"], ca_cert=qdrant.get("ca_cert"))
-    return collection_specs(stack.settings, stack.root), client
+    return stack.plan.collections, client
 
 
 def _show(found: Plan, count: int, env: str) -> None:

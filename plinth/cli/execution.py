@@ -50,9 +50,8 @@ def _in_the_container(stack: Stack, arguments: Sequence[str]) -> int:
 
 def _in_a_job(stack: Stack, command: str, arguments: Sequence[str], *, json: bool) -> int:
     from plinth.kubernetes.jobs import Jobs, job_of
-    from plinth.kubernetes.open_forwards import cluster_of
 
-    jobs = Jobs(cluster_of(stack.settings))
+    jobs = Jobs(stack.cluster)
     cronjob = jobs.cronjob(CRONJOB)
     if cronjob is None:
         raise UserError(

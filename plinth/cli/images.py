@@ -8,19 +8,18 @@ from typing import Annotated
 
 import typer
 
-from plinth.cli.common import Env, Json, print_json
+from plinth.cli.common import Env, Json, print_json, stack_of
+from plinth.deployment.stack import Stack
 from plinth.errors import UserError
 from plinth.load.image_datasets import file_name, sets_of
 from plinth.load.slo import Data, load_slo
-from plinth.paths import home
-from plinth.settings import Settings, TargetName
-from plinth.settings.loader import load_settings, project_root
+from plinth.settings import TargetName
 from plinth.system.atomic_files import READABLE, write_whole
 from plinth.system.console import console
 from plinth.system.output_files import output_files
 from plinth.targets.docker import plinth_image
 from plinth.targets.docker.engine_api import Daemon
-from plinth.targets.factory import image_references, images_of, to_build
+from plinth.targets.factory import to_build
 from plinth.targets.images import PINS, is_built_here, pins, with_digests, without_digest
 
 commands = typer.Typer(
@@ -43,7 +42,7 @@ def register(app: typer.Typer) -> None:
 @commands.command("list")
 def list_(env: Env, json: Json = False) -> None:
     """The images that an environment runs, pinned. Example: plinth images list dev"""
-    _, references = _environment(env)
+    references = _environment(env).plan.image_references
     if json:
         print_json(references)
         return
@@ -54,28 +53,26 @@ def list_(env: Env, json: Json = False) -> None:
 @commands.command()
 def build(env: Env, wheels: Wheels = None) -> None:
     """Build Plinth's own image, for its exporter, backups and the load gate. Example: plinth images build dev"""
-    root = project_root()
-    settings, _ = _environment(env)
-    with Daemon(settings.docker.host) as daemon:
+    stack = _environment(env)
+    with Daemon(stack.settings.docker.host) as daemon:
         daemon.version()
-        sets = sets_of(load_slo(root / settings.slo.file))
-        data = _data(sets, home(root, env).cache)
-        content = plinth_image.Content(root, settings.qdrant.version, sets, data, wheels)
-        reference = plinth_image.build(daemon, images_of(settings, root), content, _say)
+        sets = sets_of(load_slo(stack.root / stack.settings.slo.file))
+        data = _data(sets, stack.home.cache)
+        content = plinth_image.Content(stack.root, stack.settings.qdrant.version, sets, data, wheels)
+        reference = plinth_image.build(daemon, stack.plan.images, content, _say)
     console.print(f"Built {reference}; `plinth up {env}` runs it.")
 
 
 @commands.command()
 def pin(env: Env) -> None:
     """Write the digests that the registries have today into config/images.yaml. Example: plinth images pin dev"""
-    root = project_root()
-    settings, _ = _environment(env)
-    pinned = {key: reference for key, reference in pins(root).items() if not is_built_here(reference)}
-    with Daemon(settings.docker.host) as daemon:
+    stack = _environment(env)
+    pinned = {key: reference for key, reference in pins(stack.root).items() if not is_built_here(reference)}
+    with Daemon(stack.settings.docker.host) as daemon:
         daemon.version()
         digests = {key: daemon.digest_of(without_digest(reference)) for key, reference in pinned.items()}
     changed = {key: digest for key, digest in digests.items() if not pinned[key].endswith(f"@{digest}")}
-    file = root / PINS
+    file = stack.root / PINS
     write_whole(file, with_digests(file.read_text(), digests), READABLE)
     for key, digest in changed.items():
         console.print(f"{key:<20} {digest}")
@@ -85,8 +82,9 @@ def pin(env: Env) -> None:
 @commands.command()
 def pull(env: Env) -> None:
     """Fetch every image that is not on the engine yet. Example: plinth images pull dev"""
-    settings, references = _environment(env)
-    with Daemon(settings.docker.host) as daemon:
+    stack = _environment(env)
+    references = stack.plan.image_references
+    with Daemon(stack.settings.docker.host) as daemon:
         daemon.version()
         unbuilt = _unbuilt(daemon, references)
         for reference in _each(references):
@@ -103,9 +101,10 @@ def pull(env: Env) -> None:
 @commands.command()
 def save(env: Env, file: File) -> None:
     """Write every image to one file, for a site without a network. Example: plinth images save dev images.tar"""
-    settings, references = _environment(env)
+    stack = _environment(env)
+    references = stack.plan.image_references
     output_files({"The file": file})
-    with Daemon(settings.docker.host) as daemon:
+    with Daemon(stack.settings.docker.host) as daemon:
         daemon.version()
         for reference in _unbuilt(daemon, references):
             raise UserError(to_build(reference, env), exit_code=1)
@@ -125,8 +124,9 @@ def save(env: Env, file: File) -> None:
 @commands.command()
 def load(env: Env, file: File) -> None:
     """Take the images of a file that `save` wrote. Example: plinth images load dev images.tar"""
-    settings, references = _environment(env)
-    with Daemon(settings.docker.host) as daemon:
+    stack = _environment(env)
+    references = stack.plan.image_references
+    with Daemon(stack.settings.docker.host) as daemon:
         daemon.version()
         daemon.load(file)
         lacking = [reference for reference in _each(references) if not daemon.has_image(daemon.local_name(reference))]
@@ -165,9 +165,8 @@ def _each(references: dict[str, str]) -> list[str]:
     return sorted(set(references.values()))
 
 
-def _environment(env: str) -> tuple[Settings, dict[str, str]]:
-    root = project_root()
-    settings = load_settings(root, env)
-    if settings.target is TargetName.local:
+def _environment(env: str) -> Stack:
+    stack = stack_of(env)
+    if stack.settings.target is TargetName.local:
         raise UserError(f"'{env}' has target local, which runs no images; name an environment of containers.")
-    return settings, image_references(settings, root)
+    return stack

@@ -35,7 +35,6 @@ from plinth.load.through_gateway import GatewayServer
 from plinth.load.verdict import Verdict, lateness, soundness
 from plinth.qdrant.client import Qdrant, QdrantError
 from plinth.qdrant.spec import CollectionSpec
-from plinth.services.collection_files import collection_specs
 from plinth.settings import TargetName
 from plinth.status_files.events import FILE as MARKS
 from plinth.status_files.events import mark_load
@@ -312,7 +311,7 @@ def _server(outputs: dict[str, Any], url: str | None = None) -> Server:
 
 
 def _tuned(stack: Stack) -> CollectionSpec:
-    shipped = next((spec for spec in collection_specs(stack.settings, stack.root) if TUNED in spec.aliases), None)
+    shipped = next((spec for spec in stack.plan.collections if TUNED in spec.aliases), None)
     if shipped is None:
         raise UserError(f"The load gate tries the tuning of '{TUNED}', which plinth:collections leaves out; add it.")
     return shipped

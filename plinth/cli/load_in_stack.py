@@ -15,10 +15,8 @@ from plinth.load.resource_needs import limits
 from plinth.load.slo import Slo
 from plinth.programs.spec import OWN_IMAGE
 from plinth.qdrant.spec import CollectionSpec
-from plinth.services import services
 from plinth.services.spec import Service
 from plinth.settings import TargetName
-from plinth.targets.factory import images_of
 from plinth.targets.images import is_built_here
 
 Say = Callable[[str], None]
@@ -35,7 +33,7 @@ def why_from_here(stack: Stack) -> str | None:
         return "the stores are on this machine"
     if settings.managed.qdrant_url:
         return f"someone else runs {settings.managed.qdrant_url}"
-    image = images_of(settings, stack.root).of(OWN_IMAGE)
+    image = stack.plan.images.of(OWN_IMAGE)
     build = f"`plinth images build {stack.env}` makes it"
     if settings.target is TargetName.kubernetes:
         name = f"push it and name it in plinth:kubernetes.images.{OWN_IMAGE}"
@@ -77,7 +75,7 @@ def run_in_stack(
             ca_file=ca_file,
         )
 
-    running = {service.name: service for service in services(stack.settings, stack.root)}
+    running = {service.name: service for service in stack.plan.services}
     if stack.settings.target is TargetName.kubernetes:
         carry = _in_a_job(stack, running, run, say)
     else:
@@ -129,7 +127,7 @@ def _in_a_container(
 
     def carry(on_line: Callable[[str, bool], None]) -> int:
         with Daemon(settings.docker.host) as daemon:
-            image = daemon.local_name(images_of(settings, stack.root).of(OWN_IMAGE))
+            image = daemon.local_name(stack.plan.images.of(OWN_IMAGE))
             if not daemon.has_image(image):
                 daemon.pull(image)
             cpus = daemon.capacity().cpus
@@ -142,7 +140,6 @@ def _in_a_container(
 
 def _in_a_job(stack: Stack, running: dict[str, Service], run: Callable[..., Job], say: Say) -> Carry:
     from plinth.kubernetes.jobs import Jobs
-    from plinth.kubernetes.open_forwards import cluster_of
     from plinth.targets.kubernetes import load as manifests
     from plinth.targets.kubernetes.naming import Layout
 
@@ -151,6 +148,6 @@ def _in_a_job(stack: Stack, running: dict[str, Service], run: Callable[..., Job]
     key = f"{manifests.SECRETS}/{manifests.API_KEY}" if settings.qdrant.auth else None
     ca = f"{manifests.SECRETS}/{manifests.CA}" if manifests.has_ca(settings) else None
     job = run(names, key, ca)
-    image = images_of(settings, stack.root).of(OWN_IMAGE)
+    image = stack.plan.images.of(OWN_IMAGE)
     manifest = manifests.job_of(settings, image, job, limits(job.slo.profile(job.profile)))
-    return lambda on_line: Jobs(cluster_of(settings)).run(manifest, on_line, say)
+    return lambda on_line: Jobs(stack.cluster).run(manifest, on_line, say)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import wraps
@@ -31,7 +31,6 @@ from plinth.migrate.target import cut_over, wanted
 from plinth.migrate.verify import mend
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.spec import CollectionSpec
-from plinth.services.collection_files import collection_specs
 from plinth.system.console import console
 
 commands = typer.Typer(
@@ -236,13 +235,13 @@ def _migrate(opened_by: dict[str, Any], asked: Asked) -> None:
             _cut_over(client, asked.cutover, asked.to, target.name, asked.json)
 
 
-def _target(to: str, patience_s: float) -> tuple[Qdrant, list[CollectionSpec]]:
+def _target(to: str, patience_s: float) -> tuple[Qdrant, Sequence[CollectionSpec]]:
     if connection.is_address(to):
         return connection.at_address(to, patience_s)
     stack = stack_of(to)
     qdrant = outputs_of(stack)["qdrant"]
     client = PatientQdrant(qdrant["url"], qdrant["api_key"], patience_s, qdrant.get("ca_cert"))
-    return client, collection_specs(stack.settings, stack.root)
+    return client, stack.plan.collections
 
 
 def _cut_over(client: Qdrant, alias: str, to: str, collection: str, json: bool = False) -> None:

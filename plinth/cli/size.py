@@ -12,7 +12,7 @@ from rich.text import Text
 from plinth.cli.common import Json, print_json
 from plinth.errors import UserError
 from plinth.qdrant.spec import CollectionSpec, load_spec, load_specs, named
-from plinth.services.collection_files import collection_specs
+from plinth.services.project_files import collection_specs
 from plinth.settings import Settings
 from plinth.settings.loader import load_settings, project_root
 from plinth.settings.tiers import SIZES

@@ -59,7 +59,7 @@ def up(
     refuse_plain(stack.root, env)
     outputs = stack.outputs()
     before = deployed_servers.before(stack, outputs.get("deployed"))
-    check(stack.settings, stack.root, stack.home, before)
+    check(stack.plan, before)
     _refuse_locked(stack)
     lifecycle.make_sure(stack, outputs, before.get("qdrant_nodes", 0), remove or ())
     console.print(line((f"plinth up {env}", "bold"), f"  {_describe(stack)}"))
@@ -90,7 +90,7 @@ def preview(env: Env) -> None:
     refuse_plain(stack.root, env)
     # No secret is looked at, and deriving their key takes as long as the rest of the reading.
     before = deployed_servers.before(stack, stack.masked_outputs().get("deployed"))
-    check(stack.settings, stack.root, stack.home, before)
+    check(stack.plan, before)
     growing = lifecycle.show_growth(stack)
     progress = Progress(console, preview=True)
     with _engine(stack, progress, again=f"plinth preview {env}", changes=False):

@@ -16,7 +16,6 @@ from plinth.paths import home
 from plinth.qdrant.client import Qdrant
 from plinth.qdrant.ephemeral import Kind, scratch
 from plinth.qdrant.spec import CollectionSpec, load_spec, load_specs, named
-from plinth.services.collection_files import collection_specs
 from plinth.settings.loader import project_root
 from plinth.sizing import GIB, Workload, estimate, linked_fields, quantization_name
 from plinth.system.console import console
@@ -137,7 +136,7 @@ def _sampled(
         )
         return spec, offline(sample, spec, points, queries, home(root, "tune").cache, tell)
     stack = stack_of(env)
-    spec = named(collection_specs(stack.settings, stack.root), collection)
+    spec = named(stack.plan.collections, collection)
     if sample not in ("auto", "live"):
         return spec, offline(sample, spec, points, queries, stack.home.cache, tell)
     where = outputs_of(stack)["qdrant"]

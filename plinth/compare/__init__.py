@@ -1,1 +1,1 @@
-"""Compare Qdrant with other vector stores: the same data, recall, machine and run (`make compare`)."""
+"""Side by side with other vector stores: the same data, the same recall, one machine, one run (`make compare`)."""

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from plinth.deployment.pulumi_environment import (
     refuse_other_backend,
     refuse_overrides,
 )
+from plinth.deployment.reach import reach
 from plinth.deployment.stack import Stack, wrong_passphrase
 from plinth.errors import UserError
 from plinth.paths import Home, home
@@ -50,7 +51,6 @@ from plinth.system.atomic_files import locked, write_whole
 from plinth.system.http_client import exempt_loopback
 from plinth.system.private_directories import PASSAGE, opened
 from plinth.system.yaml_files import dump_yaml, parse_yaml, read_yaml
-from plinth.targets.factory import open_reach
 
 # How Pulumi begins to say that it cannot read what is there.
 _REFUSALS = ("incorrect passphrase", "failed to load checkpoint", "could not deserialize", "unsupported checkpoint")
@@ -80,14 +80,14 @@ def encrypt(root: Path, env: str, key: str, value: str) -> None:
         raise refusal(done.stderr, env, place)
 
 
-def select(root: Path, env: str, place: Home) -> automation.Stack:
-    """The stack as the Automation API drives it, made when it is new."""
+def select(root: Path, env: str, place: Home, program: Callable[[], None] | None = None) -> automation.Stack:
+    """The stack as the Automation API drives it, made when it is new; ``program`` is what its runs declare."""
     refuse_overrides()
     refuse_other_backend(place)
     # This process is the engine's language runtime, and the engine inherits what it has.
     exempt_loopback(os.environ)
     with pulumi_errors(env, place):
-        return automation.Stack.create_or_select(env, _workspace(root, env, place))
+        return automation.Stack.create_or_select(env, _workspace(root, env, place, program))
 
 
 @contextmanager
@@ -121,11 +121,11 @@ def last_error(said: str) -> str:
     return errors[-1] if errors else said.strip().splitlines()[-1]
 
 
-def program(root: Path, env: str, keys: Keys | None = None) -> None:
+def program(stack: Stack, keys: Keys | None = None) -> None:
     """The Pulumi program: settings from Pulumi's config, with other keys where some are given, then the composition."""
-    settings = settings_within(root, env)
-    open_reach(settings, root, home(root, env))
-    deploy(with_keys(settings, keys) if keys else settings, root, home(root, env))
+    settings = settings_within(stack.root, stack.env)
+    reach(stack)
+    deploy(stack.plan.with_settings(with_keys(settings, keys) if keys else settings))
 
 
 def settings_within(root: Path, env: str) -> Settings:
@@ -137,7 +137,7 @@ def settings_within(root: Path, env: str) -> Settings:
 def runs(stack: Stack, outputs: Mapping[str, Any]) -> Iterator[Keys | None]:
     """Prepare the stack for each run that an `up` takes: one, but for a cluster that gets another API key."""
     for keys in _key_steps(stack, outputs):
-        stack.automation.workspace.program = partial(program, stack.root, stack.env, keys)
+        stack.automation.workspace.program = partial(program, stack, keys)
         yield keys
 
 
@@ -205,7 +205,7 @@ class _Workspace(automation.LocalWorkspace):
             super().select_stack(stack_name)
 
 
-def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspace:
+def _workspace(root: Path, env: str, place: Home, program: Callable[[], None] | None) -> automation.LocalWorkspace:
     place.base.mkdir(exist_ok=True)
     if place.base.stat().st_uid == os.geteuid():
         # Services go through it to their volumes, whatever mask it was made under.
@@ -218,7 +218,7 @@ def _workspace(root: Path, env: str, place: Home) -> automation.LocalWorkspace:
     _write_stack_file(root, env, place.engine / f"Pulumi.{env}.yaml")
     return _Workspace(
         place,
-        program=lambda: program(root, env),
+        program=program,
         work_dir=str(place.engine),
         project_settings=automation.ProjectSettings(name=PROJECT, runtime="python"),
         env_vars=_environment(place),

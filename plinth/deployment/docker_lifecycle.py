@@ -15,7 +15,6 @@ from plinth.load.image_datasets import sets_of
 from plinth.load.slo import load_slo
 from plinth.printable import visible
 from plinth.programs.spec import OWN_IMAGE
-from plinth.services import services
 from plinth.system.console import console, line
 from plinth.targets.docker import plinth_image, resources
 from plinth.targets.docker import preflight as before
@@ -71,13 +70,13 @@ def carriers(stack: Stack) -> list[str]:
 
 def _demand(stack: Stack, daemon: Daemon) -> before.Demand:
     settings = stack.settings
-    running = services(settings, stack.root)
+    plan, running = stack.plan, stack.plan.services
     return before.Demand(
         stack.env,
         running,
         ports(settings),
         settings.published,
-        images_on(daemon, settings, stack.root).references(running),
+        images_on(daemon, plan.images, running).references(running),
         {"nofile": settings.docker.nofile, "nproc": settings.docker.nproc},
     )
 

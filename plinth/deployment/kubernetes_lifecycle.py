@@ -9,11 +9,9 @@ from typing import NamedTuple
 from plinth.deployment.stack import Stack
 from plinth.errors import UserError
 from plinth.kubernetes import preflight
-from plinth.kubernetes.open_forwards import cluster_of
 from plinth.kubernetes.removed_services import refusal, setting
 from plinth.kubernetes.volume_expansion import grow, plans
 from plinth.kubernetes.volume_expansion_plan import Growth, Orphan, Remake
-from plinth.targets.factory import kubernetes_target
 from plinth.targets.kubernetes.charts import CHARTS
 from plinth.targets.kubernetes.naming import object_name
 from plinth.targets.kubernetes.resources import CLAIM, STATEFUL_SET
@@ -34,18 +32,18 @@ class Leaving(NamedTuple):
 def make_sure(stack: Stack) -> None:
     """Refuse a deploy that the cluster stands in the way of."""
     recorded = bool(stack.recorded(["kubernetes:core/v1:Namespace"])[0])
-    preflight.make_sure(cluster_of(stack.settings), stack.env, recorded=recorded)
+    preflight.make_sure(stack.cluster, stack.env, recorded=recorded)
 
 
 def must_answer(stack: Stack) -> None:
     """Refuse where the cluster does not answer."""
-    cluster_of(stack.settings).version()
+    stack.cluster.version()
 
 
 def growths(stack: Stack) -> list[Growth]:
     """How the volumes of the running StatefulSets come to their sizes; refuses what cannot be."""
-    target = kubernetes_target(stack.settings, stack.root, stack.home)
-    return plans(cluster_of(stack.settings), target.claims(), target.claims_alone())
+    target = stack.plan.kubernetes_target
+    return plans(stack.cluster, target.claims(), target.claims_alone())
 
 
 def made_again(stack: Stack, found: list[Growth]) -> list[str]:
@@ -60,7 +58,7 @@ def made_again(stack: Stack, found: list[Growth]) -> list[str]:
 
 def leaving(stack: Stack) -> dict[str, Leaving]:
     """The services that run as StatefulSets and that the settings turn off, by name."""
-    wanted = kubernetes_target(stack.settings, stack.root, stack.home).claims()
+    wanted = stack.plan.kubernetes_target.claims()
     recorded = {urn.rpartition("/")[2]: urn for urn in stack.urns(STATEFUL_SET)}
     return {
         service: Leaving(setting(stack.settings, service), recorded[workload])
@@ -80,12 +78,12 @@ def release(stack: Stack, named: Sequence[str]) -> None:
 
 def grow_volumes(stack: Stack, say: Callable[[str], None]) -> None:
     """Carry that out."""
-    grow(cluster_of(stack.settings), growths(stack), say)
+    grow(stack.cluster, growths(stack), say)
 
 
 def wait_until_ended(stack: Stack, say: Callable[[str], None], deadline_s: float = ENDING_DEADLINE_S) -> None:
     """Wait for the pods of what was removed: an `up` beside them would meet their volumes and addresses."""
-    cluster = cluster_of(stack.settings)
+    cluster = stack.cluster
     end = time.monotonic() + deadline_s
     shown = 0
     while pods := sorted(pod.metadata.name for chart in CHARTS for pod in cluster.pods(f"{INSTANCE}={chart}")):
@@ -104,7 +102,7 @@ def wait_until_ended(stack: Stack, say: Callable[[str], None], deadline_s: float
 
 def kept(stack: Stack) -> str:
     """Where the data is that a `down` left, as a sentence; empty where there is none."""
-    cluster = cluster_of(stack.settings)
+    cluster = stack.cluster
     claims = cluster.claims()
     if not claims:
         return ""

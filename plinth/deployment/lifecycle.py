@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from plinth.deployment import docker_lifecycle
+from plinth.deployment.environment_plan import EnvironmentPlan
 from plinth.deployment.plugins import refuse_missing
 from plinth.deployment.preflight import ports
 from plinth.deployment.pulumi_environment import pulumi_home
+from plinth.deployment.reach import reach
 from plinth.deployment.stack import Stack
 from plinth.errors import UserError
 from plinth.qdrant.client import Qdrant, QdrantError
@@ -18,7 +20,6 @@ from plinth.settings import TargetName
 from plinth.system.console import console
 from plinth.system.ports import refuse_taken
 from plinth.targets.docker.engine_api import Daemon
-from plinth.targets.factory import leaving_hosts, open_reach
 from plinth.targets.local.supervisor import Supervisor
 from plinth.targets.local.target import refuse_closed
 
@@ -46,7 +47,7 @@ def make_sure(stack: Stack, outputs: dict[str, Any], nodes: int, removed: Sequen
         from plinth.deployment import kubernetes_lifecycle
 
         kubernetes_lifecycle.make_sure(stack)
-        open_reach(settings, stack.root, stack.home)
+        reach(stack)
     _refuse_leaving_nodes(stack, outputs, nodes)
     if settings.target is TargetName.kubernetes:
         kubernetes_lifecycle.release(stack, removed)
@@ -86,7 +87,7 @@ def must_answer(stack: Stack) -> None:
         from plinth.deployment import kubernetes_lifecycle
 
         kubernetes_lifecycle.must_answer(stack)
-        open_reach(stack.settings, stack.root, stack.home)
+        reach(stack)
 
 
 def release(stack: Stack) -> None:
@@ -138,7 +139,7 @@ def kept(stack: Stack) -> str:
 
 
 def _refuse_leaving_nodes(stack: Stack, outputs: dict[str, Any], was: int) -> None:
-    leaving = leaving_hosts(stack.settings, stack.root, stack.home, was)
+    leaving = _leaving_hosts(stack.plan, was)
     if not leaving or "qdrant" not in outputs:
         return
     where = outputs["qdrant"]
@@ -156,3 +157,14 @@ def _refuse_leaving_nodes(stack: Stack, outputs: dict[str, Any], was: int) -> No
         raise UserError(
             f"plinth:qdrant.nodes goes from {was} to {stack.settings.qdrant.nodes}. {' '.join(refused)}", exit_code=1
         )
+
+
+def _leaving_hosts(plan: EnvironmentPlan, was: int) -> list[str]:
+    """The host names among their peers of the Qdrant nodes that a deploy would take away; ``was`` is their number."""
+    settings = plan.settings
+    if settings.target is TargetName.local or settings.managed.qdrant_url or settings.qdrant.nodes >= was:
+        return []
+    before = settings.model_copy(update={"qdrant": settings.qdrant.model_copy(update={"nodes": was})})
+    target = plan.with_settings(before).target
+    peers = [target.peer("qdrant", node, "p2p") for node in range(settings.qdrant.nodes, was)]
+    return [address.rpartition(":")[0] for address in peers]

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pulumi
 
-from plinth.services import Service, backup, gateway, mutual_tls, neo4j, qdrant
+from plinth.deployment.environment_plan import EnvironmentPlan
+from plinth.services import backup, gateway, mutual_tls, neo4j, qdrant
 from plinth.services import postgres as pg
 from plinth.services.monitoring import GRAFANA_PASSWORD, GRAFANA_SECRET_KEY, OVERVIEW
 from plinth.services.mutual_tls import PLINTH
 from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
 from plinth.settings import Settings, TargetName
-from plinth.targets.base import Target
 
 
-def qdrant_url(settings: Settings, target: Target, node: int = 0, port: str = "http") -> str:
+def qdrant_url(plan: EnvironmentPlan, node: int = 0, port: str = "http") -> str:
     """The address of a Qdrant node from this machine."""
-    scheme = "https" if settings.qdrant.tls else "http"
-    return f"{scheme}://{target.reach('qdrant', port, node)}"
+    scheme = "https" if plan.settings.qdrant.tls else "http"
+    return f"{scheme}://{plan.target.reach('qdrant', port, node)}"
 
 
-def service_url(settings: Settings, target: Target, port: str = "http") -> str:
+def service_url(plan: EnvironmentPlan, port: str = "http") -> str:
     """The address of Qdrant as a whole: where it is published or someone else runs it, else its first node's."""
+    settings = plan.settings
     managed = settings.managed.qdrant_grpc_url if port == "grpc" else settings.managed.qdrant_url
     published = settings.kubernetes.qdrant_url if settings.target is TargetName.kubernetes and port == "http" else None
-    return managed or published or qdrant_url(settings, target, port=port)
+    return managed or published or qdrant_url(plan, port=port)
 
 
 def qdrant_ca(settings: Settings, secrets: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str] | None:
@@ -34,10 +35,9 @@ def qdrant_ca(settings: Settings, secrets: Mapping[str, pulumi.Output[str]]) -> 
     return None if settings.managed.qdrant_url else secrets.get(qdrant.TLS_CA)
 
 
-def outputs(
-    settings: Settings, running: Sequence[Service], target: Target, secrets: Mapping[str, pulumi.Output[str]]
-) -> dict[str, Any]:
+def outputs(plan: EnvironmentPlan, secrets: Mapping[str, pulumi.Output[str]]) -> dict[str, Any]:
     """What people and programs read: where each service is and how to get in. A part with a secret is one."""
+    settings, running, target = plan.settings, plan.running, plan.target
     names = {service.name for service in running}
     names |= {"postgres"} if settings.postgres.enabled else set()
     names |= {"redis"} if settings.redis.enabled else set()
@@ -51,8 +51,8 @@ def outputs(
 
     found: dict[str, Any] = {
         "qdrant": {
-            "url": service_url(settings, target),
-            "grpc_url": service_url(settings, target, port="grpc"),
+            "url": service_url(plan),
+            "grpc_url": service_url(plan, port="grpc"),
             "api_key": secret("qdrant_api_key"),
             "read_only_api_key": secret("qdrant_read_only_api_key"),
         }
@@ -61,7 +61,7 @@ def outputs(
         found["qdrant"]["alt_api_key"] = secrets[qdrant.ALT_API_KEY]
     nodes = next((target.nodes(service) for service in running if service.name == "qdrant"), [])
     if len(nodes) > 1:
-        found["qdrant"]["nodes"] = {node.name: qdrant_url(settings, target, node.number) for node in nodes}
+        found["qdrant"]["nodes"] = {node.name: qdrant_url(plan, node.number) for node in nodes}
     if (ca_cert := qdrant_ca(settings, secrets)) is not None:
         found["qdrant"]["ca_cert"] = ca_cert
     if "postgres" in names:

@@ -10,6 +10,7 @@ import pulumi
 
 from plinth.deployment.automation import settings_within
 from plinth.deployment.checkpoint import Checkpoint, Unsupported, made_and_begun, read, state_file
+from plinth.deployment.environment_plan import plan_environment
 from plinth.deployment.program import deploy
 from plinth.deployment.pulumi_environment import BACKEND_URL, PROJECT, local_backend
 from plinth.errors import UserError
@@ -18,7 +19,6 @@ from plinth.settings import Settings, TargetName
 from plinth.targets.docker.engine_api import Daemon
 from plinth.targets.docker.leftovers import RECORDED, Recorded
 from plinth.targets.docker.preflight import left_behind, refuse_left
-from plinth.targets.factory import open_reach
 
 
 def program(root: Path, env: str) -> None:
@@ -28,8 +28,12 @@ def program(root: Path, env: str) -> None:
         settings = settings_within(root, env)
         if settings.target is TargetName.docker:
             _refuse_left(settings, place)
-        open_reach(settings, root, place)
-        deploy(settings, root, place, last_deployed(place))
+        plan = plan_environment(settings, root, place)
+        if settings.target is TargetName.kubernetes:
+            from plinth.kubernetes.open_forwards import cluster_of, open_ways
+
+            open_ways(cluster_of(settings), place, plan.kubernetes_target.routes())
+        deploy(plan, last_deployed(place))
     except UserError as error:
         # Pulumi prints any other with its traceback.
         raise pulumi.RunError(str(error)) from error

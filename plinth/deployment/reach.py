@@ -9,6 +9,6 @@ from plinth.settings import TargetName
 def reach(stack: Stack) -> None:
     """Make the addresses of a deployed environment reachable from this machine, while this process runs."""
     if stack.settings.target is TargetName.kubernetes:
-        from plinth.targets.factory import open_reach
+        from plinth.kubernetes.open_forwards import open_ways
 
-        open_reach(stack.settings, stack.root, stack.home)
+        open_ways(stack.cluster, stack.home, stack.plan.kubernetes_target.routes())

@@ -31,6 +31,9 @@ from plinth.settings.repository_address import masked
 if TYPE_CHECKING:
     from pulumi import automation
 
+    from plinth.deployment.environment_plan import EnvironmentPlan
+    from plinth.kubernetes.client import Cluster
+
 PULUMI_MASK = "[secret]"
 
 
@@ -48,17 +51,31 @@ class Stack:
     def automation(self) -> automation.Stack:
         """The stack as the Automation API drives it, made when it is new."""
         # It takes longer to import than most commands take.
-        from plinth.deployment.automation import select
+        from plinth.deployment.automation import program, select
 
         if self.opened is None:
             if is_local():
                 drop_damaged_attributes(self.home.backend)
             with suppress(Unsupported):
                 self._checkpoint()  # a damaged state is refused here, before Pulumi takes it for none
-            self.opened = select(self.root, self.env, self.home)
+            self.opened = select(self.root, self.env, self.home, lambda: program(self))
             workspace = self.opened.workspace
             workspace.env_vars = {**workspace.env_vars, **self._plugin_variables()}
         return self.opened
+
+    @cached_property
+    def plan(self) -> EnvironmentPlan:
+        """What the settings and the project's files come to, derived once for a command."""
+        from plinth.deployment.environment_plan import plan_environment
+
+        return plan_environment(self.settings, self.root, self.home)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The cluster and namespace of an environment on Kubernetes, by one client for a command."""
+        from plinth.kubernetes.open_forwards import cluster_of
+
+        return cluster_of(self.settings)
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs, secrets in the clear: for this process's own use, never for printing."""

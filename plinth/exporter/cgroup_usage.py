@@ -1,8 +1,8 @@
-"""The resource usage of each container, read from the kernel without the container engine (S0-05).
+"""What each container of the stack takes of the engine's machine: read from the kernel, no engine is asked (S0-05).
 
-The target puts a cgroup above every container and names it after its service and node. Its only child is the
-container's own cgroup, whatever the engine calls it. Version 1 does not count all disk writes: writeback is counted for
-no container, and newer kernels count no writes. The formulas follow the kernel's admin-guide, cgroup-v2 and cgroup-v1.
+The target puts a cgroup above every container and names it after its service and node. Its one child is the container's
+own, whatever the engine calls that. Version 1 has no traffic to disk: what is written later it counts for nobody, and
+newer kernels count nothing of it. The formulas follow the kernel's admin-guide, cgroup-v2 and cgroup-v1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from plinth.exporter.config import Cgroups, Container
 
 @dataclass(frozen=True)
 class Sum:
-    """Numbers named `FILE` or `FILE KEY` that are added and subtracted, with a factor to the unit of the metric."""
+    """Numbers by `FILE` or `FILE KEY`, added and taken away, in a unit of the metric's."""
 
     plus: tuple[str, ...]
     minus: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ VERSION_1 = {
     "unreclaimable_bytes": Sum(("memory.stat total_rss", "memory.stat total_shmem")),
     "memory_limit_bytes": Sum(("memory.limit_in_bytes",)),
 }
-# The root of each hierarchy: version 2 has only one.
+# Where each hierarchy is: version 2 has but one.
 HIERARCHIES_2 = {"": ("cpu.stat", "io.stat", "memory.current", "memory.stat", "memory.max")}
 HIERARCHIES_1 = {
     "cpuacct": ("cpuacct.usage",),
@@ -69,7 +69,7 @@ GAUGES = {
 
 
 def uses(wanted: Cgroups) -> dict[Container, dict[str, float]]:
-    """Return the figures of every running container, without those that the kernel does not count."""
+    """The figures of every container that runs; one is missing where the kernel does not count it."""
     is_version_2 = (wanted.directory / "cgroup.controllers").exists()
     hierarchies, sums = (HIERARCHIES_2, VERSION_2) if is_version_2 else (HIERARCHIES_1, VERSION_1)
     texts: dict[str, dict[str, str]] = {}
@@ -80,7 +80,7 @@ def uses(wanted: Cgroups) -> dict[Container, dict[str, float]]:
 
 
 def numbers(texts: Mapping[str, str]) -> dict[str, int]:
-    """Return every number of some files by `FILE` or `FILE KEY`; the numbers of several devices are added up."""
+    """Every number of some files, by `FILE` or `FILE KEY`; what there is for several devices is added up."""
     found: dict[str, int] = {}
     for file, text in texts.items():
         for key, value in (pair for line in text.splitlines() for pair in _pairs(line.split())):
@@ -91,10 +91,7 @@ def numbers(texts: Mapping[str, str]) -> dict[str, int]:
 
 
 def figures(known: Mapping[str, int], sums: Mapping[str, Sum]) -> dict[str, float]:
-    """Return the metrics of which every number is known.
-
-    A result is never negative: files are read one after the other, so a difference could be.
-    """
+    """The metrics for which every number is known; never below nothing, for files are read one after the other."""
     found = {
         metric: max(0, sum(known[name] for name in wanted.plus) - sum(known[name] for name in wanted.minus))
         * wanted.unit
@@ -105,7 +102,7 @@ def figures(known: Mapping[str, int], sums: Mapping[str, Sum]) -> dict[str, floa
 
 
 def families(found: Mapping[Container, Mapping[str, float]]) -> Iterator[Metric]:
-    """Yield the metrics, labelled by service and node."""
+    """The metrics, labelled by service and node."""
     for words, family in ((COUNTERS, CounterMetricFamily), (GAUGES, GaugeMetricFamily)):
         for metric, about in words.items():
             made = family(f"plinth_service_{metric}", about, labels=["service", "node"])
@@ -116,18 +113,18 @@ def families(found: Mapping[Container, Mapping[str, float]]) -> Iterator[Metric]
 
 
 def _pairs(words: list[str]) -> list[tuple[str, str]]:
-    """Parse the lines `12`, `KEY 12` and `DEVICE KEY=12 KEY=12`."""
+    """`12`, `KEY 12` or `DEVICE KEY=12 KEY=12`."""
     if len(words) > 1 and "=" in words[1]:
         return [(key, value) for key, _, value in (word.partition("=") for word in words[1:])]
     return [(" ".join(words[:-1]), words[-1])] if words else []
 
 
 def _below(hierarchy: Path, above: Collection[str]) -> Iterator[tuple[str, Path]]:
-    """Yield each of these cgroups that exists in a hierarchy, with the one below it."""
+    """Each of these cgroups that is somewhere in a hierarchy, with the one below it."""
     for parent, children, _ in os.walk(hierarchy):
         name = Path(parent).name
         if name in above:
-            # A restarted container has a new cgroup; one that the engine did not remove is older.
+            # A restarted container is there anew; what an engine did not clear away is older.
             paths = [Path(parent, child) for child in children]
             yield from ((name, path) for path in sorted(paths, key=_born)[-1:])
             children.clear()
@@ -137,7 +134,7 @@ def _born(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:
-        return 0.0  # removed since it was listed
+        return 0.0  # gone since it was listed
 
 
 def _texts(directory: Path, files: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -145,4 +142,4 @@ def _texts(directory: Path, files: Collection[str]) -> Iterator[tuple[str, str]]
         try:
             yield file, (directory / file).read_text()
         except OSError:
-            continue  # removed since it was listed, or not counted on this machine
+            continue  # gone since it was listed, or not counted on this machine

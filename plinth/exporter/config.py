@@ -15,14 +15,14 @@ class _Model(BaseModel):
 
 
 class Listen(_Model):
-    """The address of the metrics page."""
+    """Where the metrics page is."""
 
     host: str
     port: int
 
 
 class Watched(_Model):
-    """Qdrant, and the part of its settings that the exporter compares with."""
+    """Qdrant, and what its settings ask for."""
 
     url: str
     api_key_file: Path | None = None
@@ -40,21 +40,21 @@ class Pace(_Model):
 
 
 class Container(_Model):
-    """The owner of a container: a service, and its node where the service has several."""
+    """Whose a container is: a service and, where that has several, its node."""
 
     service: str
     node: str
 
 
 class Cgroups(_Model):
-    """The cgroup directories of the machine, and each container by the name of its parent cgroup."""
+    """The machine's cgroups, and each container by the name of the one above its own."""
 
     directory: Path
     above: dict[str, Container]
 
 
 class Config(_Model):
-    """The whole configuration file."""
+    """The whole file."""
 
     listen: Listen
     qdrant: Watched
@@ -68,5 +68,5 @@ class Config(_Model):
 
 
 def load_config(path: Path) -> Config:
-    """Read the file. Raises :class:`UserError` with the name of the key that is wrong."""
+    """Read the file; raises :class:`UserError` naming the key that is wrong."""
     return load(path, Config)

@@ -1,7 +1,7 @@
-"""Read the usage of services in a process with the rights to do so, for an exporter without them.
+"""What services take of the machine, looked up by a process that may see it, for one that may not and serves the page.
 
-Processes and volumes belong to the accounts of the services. If root starts the exporter, root reads them, and all else
-runs as the exporter's account: it asks root only for these two figures, of the services that root's file names.
+Processes and volumes are their accounts' own. Where root starts the exporter, root looks, and all else is done under
+the exporter's account: it asks root for nothing but these two figures of the services that root's file names.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ from plinth.system.accounts import VARIABLE, become
 
 
 class Figures(Protocol):
-    """The usage figures by service."""
+    """By service."""
 
     def uses(self) -> dict[str, Use]:
-        """Return the usage of each service's processes."""
+        """What its processes take."""
 
     def sizes(self) -> dict[str, int]:
-        """Return each service's bytes on disk."""
+        """Bytes on disk."""
 
 
 class Machine:
-    """Usage figures that this process reads itself."""
+    """Looked up by this process."""
 
     def __init__(self, ports: Mapping[str, int], volumes: Mapping[str, Sequence[Path]]) -> None:
         self._ports, self._volumes = ports, volumes
 
     def uses(self) -> dict[str, Use]:
-        """Return the usage by the ports that services listen on."""
+        """By the ports that services listen on."""
         return process_usage.uses(self._ports)
 
     def sizes(self) -> dict[str, int]:
-        """Return the sizes of the volumes that this process can read."""
+        """Of the volumes that can be seen from here."""
         return process_usage.sizes(self._volumes)
 
 
 class Asked:
-    """Usage figures from the process at the other end of a socket."""
+    """Looked up by the process at the other end of a socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._lines = connection.makefile("rw", encoding="utf-8")
-        # Rounds and scrapes may run in different threads.
+        # Rounds and scrapes may be in different threads.
         self._lock = threading.Lock()
 
     def uses(self) -> dict[str, Use]:
-        """Return the usage as the other process reads it."""
+        """As the other process sees them."""
         return {name: Use(**use) for name, use in json.loads(self._ask("uses")).items()}
 
     def sizes(self) -> dict[str, int]:
-        """Return the sizes as the other process reads them."""
+        """As the other process sees them."""
         sizes: dict[str, int] = json.loads(self._ask("sizes"))
         return sizes
 
@@ -72,10 +72,9 @@ class Asked:
 
 
 def figures(machine: Machine) -> Figures:
-    """Return the figures for this process.
+    """The figures for this process; for root with an account to serve under, that account's process goes on from here.
 
-    Root with an account to serve under starts that account's process, which continues from here; root's process answers
-    it, and ends with it.
+    Root's process answers it, and ends with it.
     """
     account = os.environ.get(VARIABLE)
     if account is None or os.geteuid() != 0:
@@ -94,7 +93,7 @@ def figures(machine: Machine) -> Figures:
 
 
 def answer(connection: socket.socket, machine: Machine) -> None:
-    """Answer requests until the other end is closed."""
+    """Answer until the other end is closed."""
     with connection.makefile("rw", encoding="utf-8") as lines:
         for line in lines:
             looked = (
@@ -105,6 +104,6 @@ def answer(connection: socket.socket, machine: Machine) -> None:
 
 
 def _leave() -> str:
-    # Root's process is gone, and no other process stops this one.
+    # Root's process is gone, and nobody else ends this one.
     os.kill(os.getpid(), signal.SIGTERM)
     return "{}"

@@ -18,10 +18,10 @@ def cluster_of(settings: Settings) -> Cluster:
     return Cluster(wanted.kubeconfig, wanted.context, wanted.namespace)
 
 
-def open_ways(settings: Settings, home: Home, routes: Sequence[Route]) -> None:
+def open_ways(cluster: Cluster, home: Home, routes: Sequence[Route]) -> None:
     """Open port-forwards from this machine into the cluster, unless this process has done so."""
     key = (str(home.base), home.env)
     if key in _OPEN:
         return
-    Forward(cluster_of(settings), routes, home.run / "forward").open()
+    Forward(cluster, routes, home.run / "forward").open()
     _OPEN.add(key)

@@ -1,4 +1,4 @@
-"""The report of a run: a table and a page for people, JSON and JUnit XML for machines."""
+"""A run's report: for people a table and a page, for machines JSON and JUnit's XML."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLOURS = {"pass": "green", "fail": "red", "void": "yellow"}
 
 @dataclass(frozen=True)
 class Step:
-    """The rounds at one rate: the figures over those that count, and the verdict after each round."""
+    """The rounds at one rate: what was measured over those that count, and the verdict after each that was run."""
 
     rate_per_s: float
     measured: Measured
@@ -63,35 +63,35 @@ class Report:
 
     @property
     def decisive(self) -> Step:
-        """Return the step at the rate that has to pass, or the last before it where one did not pass."""
+        """The step at the rate that has to hold, or the last before it where one did not pass."""
         required = [step for step in self.steps if step.rate_per_s <= self.judged.rate_per_s]
         return required[-1]
 
     @property
     def verdict(self) -> Verdict:
-        """Return the verdict on the run."""
+        """The verdict on the run."""
         own = self.decisive.verdicts[-1]
         return self.compared if self.compared and own.word == "pass" else own
 
     @property
     def measured(self) -> Measured:
-        """Return the figures that the verdict rests on."""
+        """What the verdict rests on."""
         return self.decisive.measured
 
     @property
     def highest_rate_per_s(self) -> float | None:
-        """Return the highest rate of a step test that passed; None where none did, or without steps."""
+        """The highest rate of a climb that passed; None where none did, or where nothing climbed."""
         passed = [step.rate_per_s for step in self.steps if step.verdicts[-1].word == "pass"]
         return max(passed) if passed and self.judged.steps else None
 
     @cached_property
     def times(self) -> dict[str, Times]:
-        """Return the latencies by operation in the decisive step, for plots."""
+        """Latencies by operation in the decisive step, for plots."""
         found = times(self.decisive.kept) | ({CREATE: self.created} if self.created else {})
         return {name: found[name] for name in self.slo.operations if name in found}
 
     def to_record(self) -> ReportRecord:
-        """Return the report as its typed record."""
+        """The report, typed."""
         return ReportRecord(
             verdict=self.verdict.word,
             reasons=list(self.verdict.reasons),
@@ -129,11 +129,11 @@ class Report:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON; its schema is load/report.schema.json."""
+        """The report as JSON; its schema is load/report.schema.json."""
         return self.to_record().model_dump(mode="json")
 
     def to_junit(self) -> str:
-        """Return JUnit XML: a test case for each operation's percentile and each recall, and one for the run."""
+        """JUnit's XML: a test case for each operation's percentile and for each recall, and one for the run."""
         suite = ElementTree.Element("testsuite", name=f"plinth load {self.profile}", timestamp=self.at)
         percentile = self.judged.percentile
         for name, operation in self._in_order():
@@ -163,8 +163,8 @@ class Report:
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
     def table(self) -> Table:
-        """Return the table of the operations against their targets."""
-        # Plinth's image measures and prints no tables.
+        """The operations against their targets."""
+        # Plinth's image measures and shows nothing.
         from rich.table import Table
 
         from plinth.system.console import line
@@ -246,12 +246,12 @@ class Report:
 
 
 def span(found: Estimate) -> str:
-    """Format an interval in milliseconds, for a cell."""
+    """An interval in milliseconds, for a cell."""
     return f"{found.low:.1f} - {'?' if isinf(found.high) else f'{found.high:.1f}'}"
 
 
 def _words(text: str) -> str:
-    """Return the text without characters that XML does not allow: a server's error may hold any byte."""
+    """Without what XML has no place for: a server's error may hold any byte."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

@@ -136,6 +136,10 @@ class CollectionSpec(Section):
             return (self.tenant, self.public_field) if self.public_field else (self.tenant,)
         return self.searched_by
 
+    def to_data(self) -> dict[str, Any]:
+        """The spec as plain data, which a configuration or Pulumi's state may hold."""
+        return self.model_dump(mode="json", exclude_none=True)
+
     def create_body(self) -> dict[str, Any]:
         """Return the body of `PUT /collections/{name}`: the values of the spec under Qdrant's keys."""
         own = {"name", "description", "aliases", "payload_indexes", "search", "batch_size"}

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from plinth.programs.healthchecks import bash_tcp, nc_tcp
 from plinth.programs.spec import OWN_IMAGE, Container, Limits, Program
+from plinth.qdrant.spec import CollectionSpec
 from plinth.services import mutual_tls
 from plinth.services import postgres as pg
 from plinth.services import redis as rd
-from plinth.services.collection_files import collections_declared
 from plinth.services.qdrant import READ_ONLY_API_KEY, tls_ca
 from plinth.services.spec import File, Health, Scrape, Service
 from plinth.settings import Settings, TargetName
@@ -125,7 +124,7 @@ def _postgres(settings: Settings) -> Service:
     )
 
 
-def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service:
+def plinth(settings: Settings, beside: Sequence[Service], collections: Sequence[CollectionSpec]) -> Service:
     """Return Plinth's own exporter.
 
     The command line leaves its results in its volume `state`; backups there too, or in their own. It queries Qdrant
@@ -139,7 +138,7 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
         "key": key,
         "ca": ca,
         "scheme": "https" if settings.qdrant.tls else "http",
-        **watched(settings, root),
+        **watched(settings, collections),
         "backup_state": BACKUP_STATE if settings.backup.enabled else None,
         # Each process writes to a directory of its own; containers share the volume.
         "backup": BACKUPS if backups else None,
@@ -173,12 +172,12 @@ def plinth(settings: Settings, beside: Sequence[Service], root: Path) -> Service
     )
 
 
-def watched(settings: Settings, root: Path) -> dict[str, Any]:
+def watched(settings: Settings, collections: Sequence[CollectionSpec]) -> dict[str, Any]:
     """Return the desired state that Plinth's own exporter compares Qdrant with, from the settings."""
     return {
         "peers": settings.qdrant.nodes,
         "memory_limit_bytes": settings.size.memory_mib * 2**20,
-        "collections": collections_declared(settings, root),
+        "collections": [spec.to_data() for spec in collections],
     }
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import SecretStr
 
 from plinth.programs.healthchecks import bash_http, bash_tcp
 from plinth.programs.spec import OWN_IMAGE, Container, Limits, Program
-from plinth.services.collection_files import collections_declared
+from plinth.qdrant.spec import CollectionSpec
 from plinth.services.postgres import database_secret
 from plinth.services.qdrant import API_KEY
 from plinth.services.qdrant import tls_ca as qdrant_ca
@@ -55,9 +54,9 @@ def tls_ca(tls: Tls | None) -> str | None:
     return TLS[2] if tls and tls.names_signer else None
 
 
-def services(settings: Settings, root: Path) -> list[Service]:
+def services(settings: Settings, collections: Sequence[CollectionSpec]) -> list[Service]:
     """Return the server, which dispatches jobs too, and the worker that runs them."""
-    values = _values(settings, root)
+    values = _values(settings, collections)
     return [_server(settings, values), _worker(settings, values)]
 
 
@@ -134,7 +133,7 @@ def _service(
     )
 
 
-def _values(settings: Settings, root: Path) -> dict[str, Any]:
+def _values(settings: Settings, collections: Sequence[CollectionSpec]) -> dict[str, Any]:
     """Return the template values of server and worker, with the names of the secrets that both need."""
     wanted = settings.gateway
     return {
@@ -143,7 +142,7 @@ def _values(settings: Settings, root: Path) -> dict[str, Any]:
         "database": GATEWAY_DATABASE,
         "scheme": "https" if settings.qdrant.tls else "http",
         "collection_tokens": settings.qdrant.jwt_rbac,
-        "collections": collections_declared(settings, root),
+        "collections": [spec.to_data() for spec in collections],
         "secrets": {
             "qdrant": API_KEY if settings.qdrant.auth else None,
             "ca": qdrant_ca(settings.qdrant.tls),

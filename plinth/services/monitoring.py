@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from plinth.monitoring.slo_rules import RUNBOOKS
 from plinth.programs.healthchecks import login, wget
@@ -28,12 +27,11 @@ _NO_ORIGIN = "--web.cors.origin=^$"
 LOGS_BOARD = "logs.json"
 
 
-def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Service:
-    """Return Prometheus, scraping every service that has a metrics page."""
+def prometheus(settings: Settings, scraped: Sequence[Service], rules: Sequence[str]) -> Service:
+    """Return Prometheus, scraping every service that has a metrics page; ``rules`` are the names of its rule files."""
     wanted = settings.monitoring.prometheus
     pages = [(service, service.scrape) for service in scraped if service.scrape]
     identity, mutual = mutual_tls.Identity("prometheus"), any(page.mutual for _, page in pages)
-    rules = sorted(path.name for path in (root / RULES).glob("*.y*ml"))
     alertmanager = settings.monitoring.alertmanager.enabled
     secrets = {name for _, page in pages for name in (page.secret, page.ca) if name} | {
         *(PROMETHEUS.password, PROMETHEUS.config),
@@ -69,7 +67,7 @@ def prometheus(settings: Settings, scraped: Sequence[Service], root: Path) -> Se
                     "user": USER,
                     "password": PROMETHEUS.password,
                     "alertmanager": ALERTMANAGER.password if alertmanager else None,
-                    "rules": rules,
+                    "rules": list(rules),
                     "identity": identity,
                     "scrapes": [{"job": service.name, **vars(page)} for service, page in pages],
                 },
@@ -128,9 +126,8 @@ def _runbooks(settings: Settings) -> dict[str, str]:
     return {f"runbook_url: {RUNBOOKS}/": f"runbook_url: {url.rstrip('/')}/"} if url else {}
 
 
-def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
+def grafana(settings: Settings, dashboards: Sequence[str], *, logs: bool) -> Service:
     """Return Grafana with its data sources and the dashboards; skipped where no binary of it exists."""
-    boards = sorted(path.name for path in (root / DASHBOARDS).glob("*.json") if logs or path.name != LOGS_BOARD)
     source = PROMETHEUS.password if settings.monitoring.prometheus.enabled else None
     identity = mutual_tls.Identity("grafana") if logs else None
     values = {"user": USER, "prometheus": source, "logs": identity}
@@ -157,7 +154,7 @@ def grafana(settings: Settings, root: Path, *, logs: bool) -> Service:
             "grafana.ini": File("monitoring/grafana/grafana.ini.j2"),
             "provisioning/datasources/plinth.yaml": File("monitoring/grafana/datasource.yaml.j2", values),
             "provisioning/dashboards/plinth.yaml": File("monitoring/grafana/dashboards.yaml.j2"),
-            **{f"dashboards/{name}": Copy(f"{DASHBOARDS}/{name}") for name in boards},
+            **{f"dashboards/{name}": Copy(f"{DASHBOARDS}/{name}") for name in dashboards if logs or name != LOGS_BOARD},
         },
         secret_files=(
             *(GRAFANA_PASSWORD, GRAFANA_SECRET_KEY),

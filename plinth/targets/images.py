@@ -13,6 +13,7 @@ from pathlib import Path
 from plinth.errors import UserError
 from plinth.programs.spec import Program
 from plinth.services.spec import Service
+from plinth.settings import Settings, TargetName
 from plinth.system.yaml_files import read_yaml
 
 PINS = Path("config") / "images.yaml"
@@ -59,6 +60,12 @@ def pins(root: Path) -> dict[str, str]:
     """The reference of each image by key, from config/images.yaml."""
     found: dict[str, str] = read_yaml(root / PINS)["images"]
     return found
+
+
+def image_catalog(settings: Settings, root: Path) -> Images:
+    """Where the images of an environment come from; refuses an override of an image that there is not."""
+    source = settings.docker if settings.target is TargetName.docker else settings.kubernetes
+    return images(root, source.registry_mirror, source.images)
 
 
 def images(root: Path, mirror: str | None, set_alone: Mapping[str, str]) -> Images:

@@ -12,13 +12,11 @@ from plinth.exporter.config import Config as ExporterConfig
 from plinth.load import remote_run
 from plinth.load.resource_needs import limits
 from plinth.load.slo import load_slo
-from plinth.services import services
 from plinth.services.backup import NAME as BACKUPS
-from plinth.services.collection_files import collection_specs
+from plinth.services.project_files import collection_specs
 from plinth.services.secrets import secrets
 from plinth.settings import Settings
 from plinth.settings.loader import load_settings, parse
-from plinth.targets.images import images
 from plinth.targets.kubernetes import load
 from plinth.targets.kubernetes.backup_values import repository_ports
 from plinth.targets.kubernetes.naming import object_name
@@ -26,6 +24,7 @@ from plinth.targets.kubernetes.target import KubernetesTarget
 from tests.charts.rendering import VERSIONS, check, containers, needs_helm, parsed, pods, text
 from tests.charts.restricted import violations
 from tests.conftest import ROOT
+from tests.services import plan_of
 
 pytestmark = needs_helm
 SLO = load_slo(ROOT / "load" / "slo.yaml")
@@ -86,9 +85,7 @@ SETTINGS: dict[str, Settings] = {
 
 
 def target(settings: Settings) -> KubernetesTarget:
-    where = settings.kubernetes
-    known = images(ROOT, where.registry_mirror, where.images)
-    return KubernetesTarget("t", settings, ROOT, known, services(settings, ROOT))
+    return plan_of(settings, ROOT).kubernetes_target
 
 
 def objects(made: KubernetesTarget) -> list[dict[str, Any]]:

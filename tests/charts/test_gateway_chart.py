@@ -9,6 +9,7 @@ import yaml
 
 from plinth.gateway.config import GatewayConfig
 from plinth.services import gateway
+from plinth.services.project_files import collection_specs
 from plinth.services.render import files
 from plinth.settings.loader import parse
 from plinth.targets.kubernetes.naming import object_name
@@ -73,7 +74,7 @@ def test_the_gateway_is_configured_as_elsewhere_and_its_worker_holds_no_key_that
     made = target(parse({"target": "kubernetes", "kubernetes": {"images": images}, **given}, source="x"))
     beside = parse({"target": "docker", **given}, source="x")
     paths = {f"{name}.secret": f"/etc/plinth-secrets/{path}" for name, path in GATEWAY_FILES.items()}
-    for service in gateway.services(beside, ROOT):
+    for service in gateway.services(beside, collection_specs(beside, ROOT)):
         text = of("ConfigMap", made)[f"{object_name(service.name)}-config"]["data"]["gateway.yaml"]
         found = GatewayConfig.model_validate(yaml.safe_load(text))
         written = files(service, GatewayPlace(made, paths), dict.fromkeys(service.secret_files, ""), ROOT)

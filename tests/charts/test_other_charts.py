@@ -22,6 +22,7 @@ from tests.charts.rendering import CHARTS, Object, Place, needs_helm, objects, o
 from tests.conftest import ROOT
 
 pytestmark = needs_helm
+RULES = ROOT / monitoring.RULES
 M = {
     "qdrant": {"targets": ["r-monitoring-qdrant:6333"], "existingSecret": "q"},
     "login": {"existingSecret": "l"},
@@ -126,10 +127,10 @@ def test_alertmanager_routes_as_elsewhere(
 @pytest.mark.parametrize("tls", [False, True])
 def test_prometheus_scrapes_as_elsewhere(tls: bool) -> None:
     chosen = settings(qdrant={"tls": {} if tls else None})
-    scraped = [qdrant(chosen), monitoring.alertmanager(chosen), monitoring.grafana(chosen, ROOT, logs=False)]
-    service = monitoring.prometheus(chosen, scraped, ROOT)
+    scraped = [qdrant(chosen), monitoring.alertmanager(chosen), monitoring.grafana(chosen, (), logs=False)]
+    service = monitoring.prometheus(chosen, scraped, sorted(path.name for path in RULES.glob("*.yml")))
     secrets = dict.fromkeys(service.secret_files, "")
-    rules = {path.name: f"/etc/plinth-rules/{path.name}" for path in (ROOT / monitoring.RULES).glob("*.yml")}
+    rules = {path.name: f"/etc/plinth-rules/{path.name}" for path in RULES.glob("*.yml")}
     paths = (
         rules
         | LOGINS
@@ -150,7 +151,7 @@ def test_prometheus_scrapes_as_elsewhere(tls: bool) -> None:
 def test_both_servers_ask_for_a_login_as_elsewhere_and_probes_have_it_from_a_file(server: str) -> None:
     chosen = settings()
     services = {
-        "prometheus": monitoring.prometheus(chosen, [monitoring.alertmanager(chosen)], ROOT),
+        "prometheus": monitoring.prometheus(chosen, [monitoring.alertmanager(chosen)], ()),
         "alertmanager": monitoring.alertmanager(chosen),
     }
     place = Pods({**LOGINS, f"{server}.yml": "c"}, {})
@@ -205,7 +206,7 @@ def test_grafana_is_configured_as_elsewhere(logs: bool) -> None:
         **LOGINS,
         **{f"{name}.secret": name for name in Identity("grafana").files},
     }
-    service = monitoring.grafana(settings(), ROOT, logs=logs)
+    service = monitoring.grafana(settings(), (), logs=logs)
     wanted = written(service, paths, dict.fromkeys(service.secret_files, "of nobody"), prometheus=9090)
     found = one(objects("monitoring", with_logs(logs)), "ConfigMap", "r-monitoring-grafana-config")["data"]
     # A chart's own paths need no quotes.

@@ -15,15 +15,15 @@ from pulumi import automation
 
 from plinth.cli import outputs as commands
 from plinth.deployment.checkpoint import MASK
+from plinth.deployment.environment_plan import plan_environment
 from plinth.deployment.outputs import outputs
 from plinth.deployment.stack import Stack
 from plinth.paths import Home
-from plinth.services import qdrant, services
+from plinth.services import qdrant
 from plinth.services.backup import CA
 from plinth.services.secrets import secrets
 from plinth.settings import Settings
 from plinth.settings.loader import parse
-from plinth.targets.factory import target_of
 from tests.conftest import ROOT
 from tests.containers.scripted import Engine
 from tests.program.docker_declared import PINS
@@ -108,11 +108,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def _program(settings: Settings, place: Home, values: Mapping[str, str]) -> None:
-    target = target_of(settings, ROOT, place, services(settings, ROOT))
-    running = services(settings, ROOT, target.left_out)
+    plan = plan_environment(settings, ROOT, place)
     known = {name: pulumi.Output.secret(value) for name, value in values.items()}
     known |= {qdrant.TLS_CA: pulumi.Output.from_input("a signer"), CA: pulumi.Output.from_input("a signer")}
-    for name, value in outputs(settings, running, target, known).items():
+    for name, value in outputs(plan, known).items():
         pulumi.export(name, value)
 
 

@@ -10,9 +10,8 @@ import pulumi
 from pulumi.runtime.stack import run_pulumi_func, wait_for_rpcs
 
 from plinth.deployment.program import deploy
-from plinth.paths import Home
 from plinth.settings import Settings
-from tests.conftest import ROOT
+from tests.services import plan_of
 
 SECRET = "generated-by-the-mock"
 
@@ -49,10 +48,10 @@ def declare(settings: Settings, directory: Path, *, preview: bool = False, env: 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     pulumi.runtime.set_mocks(recorder, project="plinth", stack=env, preview=preview)
-    place = Home(directory / ".plinth", directory / ".plinth" / env)
+    plan = plan_of(settings, directory, env)
 
     async def program() -> None:
-        await run_pulumi_func(lambda: deploy(settings, ROOT, place))
+        await run_pulumi_func(lambda: deploy(plan))
         await wait_for_rpcs()
 
     try:

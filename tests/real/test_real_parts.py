@@ -52,9 +52,9 @@ ASK = """
 import json, sys
 from plinth.cli.common import stack_of
 from plinth.qdrant.client import Qdrant
-from plinth.targets.factory import open_reach
+from plinth.deployment.reach import reach
 stack = stack_of(sys.argv[1])
-open_reach(stack.settings, stack.root, stack.home)
+reach(stack)
 where = stack.outputs()["qdrant"]
 with Qdrant(where["url"], where["api_key"]) as qdrant:
     print(json.dumps(qdrant.collections()))

@@ -9,11 +9,12 @@ from collections import Counter
 import pytest
 
 from plinth.errors import UserError
-from plinth.services import Service, services
+from plinth.services import Service
 from plinth.settings.loader import parse
 from plinth.system import accounts
 from plinth.system.accounts import accounts_of, first_account
 from tests.conftest import ROOT
+from tests.services import services_of
 
 LIST = ROOT / "config" / "sysusers" / "plinth.conf"
 # Of what starts others under their accounts; it gives its own rights up by itself.
@@ -31,7 +32,7 @@ def listed() -> list[str]:
 
 
 def every_service() -> list[Service]:
-    return services(parse(EVERYTHING, source="x"), ROOT)
+    return services_of(parse(EVERYTHING, source="x"))
 
 
 def test_every_service_has_an_account_of_its_own_and_none_is_nobody() -> None:

@@ -23,10 +23,10 @@ from plinth.backup.stores.grafana import backup as grafana_backup
 from plinth.grafana_snapshot import sqlite_copy
 from plinth.grafana_snapshot.server import MOST_BYTES, PATH
 from plinth.paths import Home
-from plinth.services import services
 from plinth.services.render import files
 from plinth.settings.loader import parse
 from tests.conftest import ROOT, free_port
+from tests.services import services_of
 from tests.unit.test_services import Elsewhere, secret_names
 
 pytestmark = pytest.mark.requirement("S1-06")
@@ -290,13 +290,13 @@ def test_a_lender_without_a_password_does_not_start(database: Path, tmp_path: Pa
 @pytest.mark.parametrize("target", ["local", "docker"])
 def test_the_backups_beside_it_read_its_volume(target: str) -> None:
     settings = parse({"target": target}, source="x")
-    (backups,) = [each for each in services(settings, ROOT) if each.name == "plinth-backup"]
+    (backups,) = [each for each in services_of(settings) if each.name == "plinth-backup"]
     assert backups.reads == (("grafana", "data"),)
     text = files(backups, Elsewhere(), dict.fromkeys(secret_names(settings), "x"), ROOT)["config.yaml"]
     store = GrafanaStore.model_validate(yaml.safe_load(text)["grafana"])
     assert store.database.name == "grafana.db"
     without = parse({"target": target, "monitoring": {"grafana": {"enabled": False}}}, source="x")
-    assert not [each for each in services(without, ROOT) if each.name == "plinth-backup" and each.reads]
+    assert not [each for each in services_of(without) if each.name == "plinth-backup" and each.reads]
 
 
 def test_this_machine_takes_no_volume_of_a_container(tmp_path: Path) -> None:

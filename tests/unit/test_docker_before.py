@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from plinth.deployment import docker_lifecycle
 from plinth.deployment.stack import Stack
 from plinth.errors import UserError
-from plinth.paths import Home, home
-from plinth.services import services
+from plinth.paths import home
 from plinth.settings import Settings
 from plinth.settings.loader import parse
 from plinth.system.tls import issue, make_authority
@@ -32,9 +31,8 @@ from plinth.targets.docker.leftovers import Recorded, leftovers
 from plinth.targets.docker.limits import MEMORY_KEYS, refusals, warnings
 from plinth.targets.docker.objects import Capacity, Container, Network
 from plinth.targets.docker.preflight import Demand, make_sure
-from plinth.targets.factory import target_of
-from tests.conftest import ROOT
 from tests.containers.scripted import Engine
+from tests.services import plan_of, services_of
 
 FILES = {"redis.conf": "port 1\n", "redis_password.secret": "x"}
 OPEN_FILES = "error setting rlimits for ready process: error setting rlimit type 7: operation not permitted"
@@ -205,7 +203,7 @@ def test_what_the_engine_has_not_is_refused_with_a_setting_that_exists(
     wanted = docker(**values, docker={"host": engine.host})
     engine.capacity = {"NCPU": capacity.cpus, "MemTotal": capacity.memory}
     with pytest.raises(UserError) as refused:
-        target_of(wanted, ROOT, Home(tmp_path, tmp_path), services(wanted, ROOT))
+        _ = plan_of(wanted, tmp_path).target
     assert all(part in str(refused.value) for part in parts), refused.value
     assert engine.removed == engine.posts == []
 
@@ -219,7 +217,7 @@ def test_the_settings_that_a_refusal_names_exist() -> None:
 
 
 def test_an_environment_of_the_repository_fits_on_what_it_is_for() -> None:
-    wanted = services(docker(), ROOT)
+    wanted = services_of(docker())
     assert list(refusals(wanted, Capacity(2, 4 * GIB))) == []
 
 
@@ -234,7 +232,7 @@ def test_an_environment_of_the_repository_fits_on_what_it_is_for() -> None:
     ],
 )
 def test_a_container_that_may_take_the_machines_memory_is_warned_of(capacity: Capacity, warning: str | None) -> None:
-    given = list(warnings(services(docker(), ROOT), capacity))
+    given = list(warnings(services_of(docker()), capacity))
     assert len(given) == (0 if warning is None else 1)
     assert warning is None or warning in given[0]
 

@@ -10,25 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, validators
 
-from plinth.services import services
 from plinth.services.secrets import CHECKSUM_KEY, secrets
 from plinth.settings import Settings
 from plinth.settings.loader import load_settings, parse
 from plinth.targets.content_digest import keyed
-from plinth.targets.images import images, pins
+from plinth.targets.images import pins
 from plinth.targets.kubernetes.store_values import image
 from plinth.targets.kubernetes.target import KubernetesTarget
 from tests.conftest import ROOT
+from tests.services import plan_of
 
 ENVIRONMENTS = ["staging", "prod"]
 SECRETS = ["given-api-key", "given-read-only-key"]
 
 
 def target(settings: Settings) -> KubernetesTarget:
-    where = settings.kubernetes
-    return KubernetesTarget(
-        "t", settings, ROOT, images(ROOT, where.registry_mirror, where.images), services(settings, ROOT)
-    )
+    return plan_of(settings, ROOT).kubernetes_target
 
 
 def refused(chart: str, values: dict[str, Any]) -> list[str]:

@@ -20,13 +20,13 @@ from plinth.errors import UserError
 from plinth.programs.executables import Found, find, home
 from plinth.programs.spec import Program
 from plinth.resources.secret import kept_secret
-from plinth.services import services
 from plinth.settings.loader import parse
 from plinth.system.ports import refuse_taken
 from plinth.targets.local.executables import locate
 from plinth.targets.local.process import ProcessSpec, running, start, stop
 from plinth.targets.local.supervisor import ProgramFailed, Supervisor
-from tests.conftest import ROOT, free_port
+from tests.conftest import free_port
+from tests.services import services_of
 from tests.waiting import wait_for
 
 
@@ -198,7 +198,7 @@ def test_a_program_unpacked_as_a_whole_has_its_files_above_it_and_another_where_
 def test_a_missing_program_names_the_package_and_grafana_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("PLINTH_GRAFANA", raising=False)
-    wanted = services(parse({"target": "local", "postgres": {"enabled": False}}, source="x"), ROOT)
+    wanted = services_of(parse({"target": "local", "postgres": {"enabled": False}}, source="x"))
     with pytest.raises(UserError, match=r"redis \(`redis-server`\).*apt-get install .*redis-server"):
         locate(wanted)
     _, left_out = locate([service for service in wanted if service.name in ("qdrant", "grafana")])

@@ -14,12 +14,13 @@ from lupa.luajit21 import LuaRuntime
 
 from plinth.deployment.preflight import ports, refusals
 from plinth.gateway.audit import AuditRecord
-from plinth.services import logs, services
+from plinth.services import logs
 from plinth.services.render import files
 from plinth.settings import Settings
 from plinth.settings.loader import parse
 from plinth.targets.local.executables import locate
 from tests.conftest import ROOT
+from tests.services import services_of
 from tests.unit.test_services import Elsewhere, secret_names
 
 ON = {"loki": {"enabled": True}}
@@ -46,7 +47,7 @@ def rendered(settings: Settings, place: Elsewhere | None = None) -> dict[str, di
             name: yaml.safe_load(text) if name.endswith(("yaml", "yml")) else text
             for name, text in files(service, place or Elsewhere(), known, ROOT).items()
         }
-        for service in services(settings, ROOT)
+        for service in services_of(settings)
     }
 
 
@@ -56,7 +57,7 @@ def test_logs_are_kept_only_when_asked_for_and_by_both_services_or_neither() -> 
     wanted = environment(monitoring=ON)
     assert both <= set(rendered(wanted))
     for absent in both:
-        assert not both & {service.name for service in services(wanted, ROOT, left_out=(absent,))}
+        assert not both & {service.name for service in services_of(wanted, left_out=(absent,))}
 
 
 def test_a_machine_without_their_programs_runs_the_rest_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

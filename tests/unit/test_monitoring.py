@@ -16,10 +16,10 @@ from plinth.load.slo import load_slo
 from plinth.monitoring.generate import generated
 from plinth.monitoring.slo_rules import rule_groups
 from plinth.qdrant.metric_names import EDGES
-from plinth.services import services
 from plinth.services.render import files
 from plinth.settings.loader import load_settings, parse
 from tests.conftest import ROOT
+from tests.services import services_of
 from tests.unit.test_services import Elsewhere, secret_names
 
 RULES = ROOT / "monitoring" / "prometheus" / "rules"
@@ -73,7 +73,7 @@ class Here(Elsewhere):
 def test_promtool_takes_the_configuration_of_every_environment(env: str, tmp_path: Path) -> None:
     settings = load_settings(ROOT, env)
     known = dict.fromkeys(secret_names(settings), "k")
-    (service,) = [found for found in services(settings, ROOT) if found.name == "prometheus"]
+    (service,) = [found for found in services_of(settings) if found.name == "prometheus"]
     for name, content in files(service, Here(tmp_path), known, ROOT).items():
         (tmp_path / name).write_text(content)
     promtool("check", "config", str(tmp_path / "prometheus.yml"))
@@ -113,7 +113,7 @@ def test_every_alert_leads_to_a_runbook_with_the_five_headings() -> None:
 
 def test_where_runbooks_are_published_alerts_lead_there() -> None:
     settings = parse({"target": "local", "monitoring": {"runbooks_url": "https://example.org/runbooks/"}}, source="x")
-    (service,) = [found for found in services(settings, ROOT) if found.name == "prometheus"]
+    (service,) = [found for found in services_of(settings) if found.name == "prometheus"]
     contents = files(service, Elsewhere(), dict.fromkeys(secret_names(settings), "k"), ROOT)
     urls = re.findall(r"runbook_url: (\S+)", "".join(contents.values()))
     assert set(urls) == {f"https://example.org/runbooks/{name}.md" for name in alerts()}

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from plinth.backup.config import Config
 from plinth.errors import UserError
 from plinth.health.status import Policy, check, dependencies
-from plinth.services import services
 from plinth.services.neo4j import PASSWORD, credential
 from plinth.services.neo4j import service as neo4j
 from plinth.services.render import command, files
@@ -23,6 +22,7 @@ from plinth.services.secrets import secrets
 from plinth.settings.loader import load_settings, parse
 from tests.answers import Answers, close, serve
 from tests.conftest import ROOT
+from tests.services import services_of
 from tests.unit.test_services import Elsewhere, secret_names
 
 pytestmark = pytest.mark.requirement("S1-02")
@@ -31,9 +31,9 @@ ON = {"target": "local", "neo4j": {"enabled": True}}
 
 def test_it_is_off_unless_asked_for() -> None:
     for env in ("local", "dev", "cluster"):
-        assert "neo4j" not in {service.name for service in services(load_settings(ROOT, env), ROOT)}
-    assert "neo4j" in {service.name for service in services(parse(ON, source="x"), ROOT)}
-    assert "neo4j" not in {service.name for service in services(parse(ON, source="x"), ROOT, left_out=("neo4j",))}
+        assert "neo4j" not in {service.name for service in services_of(load_settings(ROOT, env))}
+    assert "neo4j" in {service.name for service in services_of(parse(ON, source="x"))}
+    assert "neo4j" not in {service.name for service in services_of(parse(ON, source="x"), left_out=("neo4j",))}
 
 
 def test_its_password_is_in_one_file_and_not_as_it_is() -> None:
@@ -91,7 +91,7 @@ class Reached(Elsewhere):
 def test_the_backups_beside_it_know_its_address_and_a_file_of_its_password(target: str) -> None:
     settings = parse({**ON, "target": target}, source="x")
     known = dict.fromkeys(secret_names(settings), "the-password-itself")
-    (backups,) = [each for each in services(settings, ROOT) if each.name == "plinth-backup"]
+    (backups,) = [each for each in services_of(settings) if each.name == "plinth-backup"]
     assert PASSWORD in backups.secret_files
     assert "neo4j" in backups.needs
     text = files(backups, Reached(), known, ROOT)["config.yaml"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plinth.services import gateway, services
+from plinth.services import gateway
 from plinth.services.mutual_tls import Identity, identities
 from plinth.services.render import command, files
 from plinth.services.secrets import secrets
@@ -16,6 +16,7 @@ from plinth.services.web_login import web_logins
 from plinth.settings import Settings
 from plinth.settings.loader import load_settings, parse
 from tests.conftest import ROOT
+from tests.services import services_of
 
 
 class Elsewhere:
@@ -54,13 +55,13 @@ def secret_names(settings: Settings) -> set[str]:
     """The secrets that a service's files may ask for: of the settings, and what is made of those."""
     names = {*secrets(settings), *(login.config for login in web_logins(settings))}
     served = gateway.TLS if settings.gateway.tls else ()
-    return names.union(served, *(Identity(name).files for name in identities(services(settings, ROOT))))
+    return names.union(served, *(Identity(name).files for name in identities(services_of(settings))))
 
 
 def rendered(**values: Any) -> dict[str, dict[str, str]]:
     settings = parse({"target": "local", **values}, source="x")
     known = {name: f"secret-of-{name}" for name in secret_names(settings)}
-    return {s.name: files(s, Elsewhere(), known, ROOT) for s in services(settings, ROOT)}
+    return {s.name: files(s, Elsewhere(), known, ROOT) for s in services_of(settings)}
 
 
 @pytest.mark.parametrize("env", ["local", "dev", "cluster", "staging", "prod"])
@@ -68,7 +69,7 @@ def rendered(**values: Any) -> dict[str, dict[str, str]]:
 def test_every_service_of_every_environment_renders_and_shows_no_secret(env: str) -> None:
     settings = load_settings(ROOT, env)
     known = {name: f"secret-of-{name}" for name in secret_names(settings)}
-    for service in services(settings, ROOT):
+    for service in services_of(settings):
         assert set(service.secret_files) <= set(known)
         filled = command(service, Elsewhere())
         contents = files(service, Elsewhere(), known, ROOT)
@@ -109,7 +110,7 @@ def test_prometheus_scrapes_exporters_and_never_the_stores_themselves() -> None:
 
 def test_what_is_left_out_is_not_scraped() -> None:
     settings = parse({"target": "local"}, source="x")
-    found = {service.name: service for service in services(settings, ROOT, left_out=("grafana",))}
+    found = {service.name: service for service in services_of(settings, left_out=("grafana",))}
     assert "grafana" not in found
     values = dict.fromkeys(secret_names(settings), "k")
     assert "grafana" not in files(found["prometheus"], Elsewhere(), values, ROOT)["prometheus.yml"]
@@ -164,7 +165,7 @@ def test_the_gateways_worker_has_the_keys_of_the_stores_and_none_that_admits_cal
 def test_prometheus_and_the_gate_follow_the_gateway_to_tls_and_scrape_it_with_its_token() -> None:
     for tls, scheme, ca in (({}, "http", False), ({"tls": {}}, "https", True)):
         settings = parse({"target": "docker", "gateway": {"enabled": True, **tls}}, source="x")
-        found = {service.name: service for service in services(settings, ROOT)}
+        found = {service.name: service for service in services_of(settings)}
         values = dict.fromkeys(secret_names(settings), "k")
         config = yaml.safe_load(files(found["prometheus"], Elsewhere(), values, ROOT)["prometheus.yml"])
         (job,) = [job for job in config["scrape_configs"] if job["job_name"] == "gateway"]
@@ -175,7 +176,7 @@ def test_prometheus_and_the_gate_follow_the_gateway_to_tls_and_scrape_it_with_it
 
 def test_services_stand_behind_those_they_need() -> None:
     seen: set[str] = set()
-    for service in services(load_settings(ROOT, "local"), ROOT):
+    for service in services_of(load_settings(ROOT, "local")):
         assert set(service.needs) <= seen
         seen.add(service.name)
 
@@ -183,7 +184,7 @@ def test_services_stand_behind_those_they_need() -> None:
 def test_plinths_exporter_follows_qdrant_to_tls_and_asks_with_the_read_only_key() -> None:
     for values, scheme, ca in (({}, "http", False), ({"tls": {}}, "https", True)):
         settings = parse({"target": "local", "qdrant": values}, source="x")
-        (service,) = [found for found in services(settings, ROOT) if found.name == "plinth-exporter"]
+        (service,) = [found for found in services_of(settings) if found.name == "plinth-exporter"]
         known = {name: f"secret-of-{name}" for name in service.secret_files}
         contents = files(service, Elsewhere(), known, ROOT)
         asked = yaml.safe_load(contents["config.yaml"])["qdrant"]
@@ -221,7 +222,7 @@ def test_every_path_in_a_file_is_quoted_as_its_reader_wants_it() -> None:
     settings = parse({"target": "docker", **everything}, source="x")
     known = dict.fromkeys(secret_names(settings), "s")
     seen: set[str] = set()
-    for service in services(settings, ROOT):
+    for service in services_of(settings):
         for name, text in files(service, Odd(), known, ROOT).items():
             if "/plinth/" not in text:
                 continue
@@ -245,7 +246,7 @@ def test_every_path_in_a_file_is_quoted_as_its_reader_wants_it() -> None:
 
 def test_redis_finds_its_file_where_the_name_would_be_a_pattern() -> None:
     """It started on its default port, without a password and without a word."""
-    [redis] = [s for s in services(parse({"target": "local"}, source="x"), ROOT) if s.name == "redis"]
+    [redis] = [s for s in services_of(parse({"target": "local"}, source="x")) if s.name == "redis"]
     [argument] = command(redis, Odd()).arguments
     assert argument == f"{ODD}/etc/redis/redis.conf".replace("\\", "\\\\").replace("[", "\\[").replace("*", "\\*")
     assert command(redis, Elsewhere()).arguments == ("/etc/redis/redis.conf",)

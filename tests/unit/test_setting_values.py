@@ -11,18 +11,19 @@ from pydantic import BaseModel, SecretStr
 
 from plinth import cli
 from plinth.backup.config import Schedule, secret
+from plinth.deployment.environment_plan import plan_environment
 from plinth.deployment.preflight import refusals
 from plinth.deployment.program import check
 from plinth.errors import UserError
 from plinth.exporter.collector import client
 from plinth.exporter.config import Config as ExporterConfig
 from plinth.paths import Home
-from plinth.services import services
 from plinth.settings import Settings
 from plinth.settings.loader import load_settings, parse, refuse_value
 from plinth.settings.secret_keys import secret_keys
 from plinth.system.secret_file import read_secret
 from tests.conftest import ROOT
+from tests.services import services_of
 
 SCHEDULES = ("schedule", "check_schedule", "drill_schedule")
 
@@ -261,7 +262,7 @@ def test_a_repository_on_a_server_is_left_as_it_is(
 
 def test_what_is_generated_names_the_repository_whole(tmp_path: Path) -> None:
     settings = parse({"target": "local", "backup": {"repository": "sets"}}, source="x", root=tmp_path)
-    made = next(service for service in services(settings, ROOT) if service.name == "plinth-backup")
+    made = next(service for service in services_of(settings) if service.name == "plinth-backup")
     config: Any = made.files["config.yaml"]
     assert config.values["repository"] == str(tmp_path / "sets")
 
@@ -280,7 +281,7 @@ def test_a_repository_in_what_down_removes_is_refused(tmp_path: Path, path: str)
     place = Home(tmp_path / ".plinth", tmp_path / ".plinth" / "x")
     settings = local(backup={"repository": str(place.place / path)})
     with pytest.raises(UserError, match="`plinth down x` removes"):
-        check(settings, ROOT, place)
+        check(plan_environment(settings, ROOT, place))
 
 
 def test_a_secret_that_is_encrypted_is_not_judged() -> None:

@@ -12,13 +12,12 @@ import pytest
 from plinth.deployment.preflight import preflight
 from plinth.deployment.program import check
 from plinth.errors import UserError
-from plinth.paths import home
 from plinth.programs.executables import Found, version
 from plinth.services.webhooks import TOKENS, image_refusals, version_refusals
 from plinth.settings import Settings
 from plinth.settings.loader import parse
 from tests.answers import Answers, close, serve
-from tests.conftest import ROOT
+from tests.services import plan_of
 from tests.waiting import wait_for
 from tests.web import NEWER, PROGRAMS, login, needs_servers, running, settings
 
@@ -117,10 +116,10 @@ def test_an_address_that_debians_alertmanager_would_show_is_refused_before_anyth
         values = {"target": "local", "qdrant": {"engine": "embedded"}, "monitoring": monitoring, **alone}
         wanted = parse(values, source="x")
         if passes:
-            check(wanted, ROOT, home(tmp_path, "t"))
+            check(plan_of(wanted, tmp_path))
             continue
         with pytest.raises(UserError) as refused:
-            check(wanted, ROOT, home(tmp_path, "t"))
+            check(plan_of(wanted, tmp_path))
         assert str(refused.value) == (
             f"Alertmanager {'.'.join(map(str, found))} shows plinth:monitoring.alertmanager.webhook_url to whoever is "
             "logged in; put its secret into webhook_token, list webhook_url in public_urls if the address holds none, "

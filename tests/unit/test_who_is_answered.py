@@ -7,13 +7,13 @@ from typing import get_args
 import pytest
 import yaml
 
-from plinth.services import services
 from plinth.services.render import command, files
 from plinth.settings.loader import parse
 from plinth.settings.targets import Publishable
 from plinth.targets.docker.container_spec import LOOPBACK, Options, declare
 from plinth.targets.docker.naming import Layout
 from tests.conftest import ROOT
+from tests.services import services_of
 from tests.unit.test_services import Elsewhere, secret_names
 
 # Those with accounts, keys, tokens or a login of their own.
@@ -31,7 +31,7 @@ EVERYTHING = {
 def test_whoever_has_no_password_asks_for_a_certificate(target: str) -> None:
     settings = parse({"target": target, **EVERYTHING}, source="x")
     secrets = dict.fromkeys(secret_names(settings), "s")
-    found = {service.name: service for service in services(settings, ROOT)}
+    found = {service.name: service for service in services_of(settings)}
     assert set(found) >= PASSWORD | OPEN
     for name in found.keys() - PASSWORD - OPEN:
         service = found[name]
@@ -50,7 +50,7 @@ def test_what_may_be_published_asks_for_a_password_and_the_open_pages_never_are(
     names = list(get_args(Publishable))
     values = {"target": "docker", "bind_address": "0.0.0.0", "docker": {"publish": names}, **EVERYTHING}
     settings = parse(values, source="x")
-    found = {service.name: service for service in services(settings, ROOT)}
+    found = {service.name: service for service in services_of(settings)}
     for name, service in found.items():
         declared = declare(service, Layout("t", found), Options(settings.published))
         addresses = {port.address for port in declared.ports}
@@ -59,7 +59,7 @@ def test_what_may_be_published_asks_for_a_password_and_the_open_pages_never_are(
 
 def test_the_agents_page_takes_no_orders() -> None:
     settings = parse({"target": "local", **EVERYTHING}, source="x")
-    (agent,) = [service for service in services(settings, ROOT) if service.name == "fluent-bit"]
+    (agent,) = [service for service in services_of(settings) if service.name == "fluent-bit"]
     text = files(agent, Elsewhere(), dict.fromkeys(secret_names(settings), "s"), ROOT)["fluent-bit.yaml"]
     # POST /api/v2/reload answers "not enabled" without the first, and nothing traces without the second.
     assert not {"hot_reload", "enable_chunk_trace"} & set(yaml.safe_load(text)["service"])

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from plinth import cli
+from plinth.deployment.environment_plan import plan_environment
 from plinth.deployment.program import check
 from plinth.errors import UserError
 from plinth.load.slo import load_slo
@@ -84,7 +85,7 @@ def test_alert_rules_with_a_key_that_stands_twice_are_refused_before_anything_ru
     (tmp_path / "monitoring/prometheus/prometheus.yml.j2").symlink_to(ROOT / "monitoring/prometheus/prometheus.yml.j2")
     (tmp_path / RULES / "own.yml").write_text("groups:\n  - name: a\n    rules: []\n    name: b\n")
     with pytest.raises(UserError, match=r"own\.yml: the key 'name' is on line 2 and again on line 4"):
-        check(parse({"target": "local"}, source="x"), tmp_path, home(tmp_path, "x"))
+        check(plan_environment(parse({"target": "local"}, source="x"), tmp_path, home(tmp_path, "x")))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from plinth.monitoring.dashboards.builder import Board, Limits, graph
 
 
 def cluster(_slo: Slo) -> Board:
-    """Return the dashboard of peers, consensus and replicas. A single node has nothing in the first row."""
+    """Peers, consensus, replicas. A node alone has none of the first row."""
     return Board(
         "plinth-cluster",
         "Plinth / Cluster",

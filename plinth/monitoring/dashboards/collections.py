@@ -8,7 +8,7 @@ from plinth.monitoring.dashboards.qdrant import COLLECTION, PROBED, WORK
 
 
 def collections(slo: Slo) -> Board:
-    """Return the dashboard of each collection: state, size, probe queries."""
+    """Each collection: state, size, test searches."""
     search = slo.operations["search"]
     one = 'collection=~"$collection"'
     return Board(

@@ -1,4 +1,4 @@
-"""The dashboard of service logs and audit logs; it exists with plinth:monitoring.loki."""
+"""What services print, and the audit logs; there with plinth:monitoring.loki."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CALLED = '{kind="audited",service=~"gateway.*"} | json'
 
 
 def logs(_slo: Slo) -> Board:
-    """Return the dashboard of log lines by service and level, and of the audit logs of Qdrant and the gateway."""
+    """By service and level; who asked Qdrant and the gateway for what."""
     return Board(
         "plinth-logs",
         "Plinth / Logs",

@@ -1,4 +1,4 @@
-"""The dashboard Qdrant."""
+"""Qdrant, its collections, its cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ON_NODE = 'job="qdrant",instance=~"$node"'
 
 
 def qdrant(slo: Slo) -> Board:
-    """Return the dashboard of one or more Qdrant nodes, by their own metrics."""
+    """One node or several, from the inside."""
     search = slo.operations["search"]
     return Board(
         "plinth-qdrant",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -13,6 +12,7 @@ from plinth.services import gateway as gw
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
+from plinth.services.project_files import ProjectFiles
 from plinth.settings import Settings
 from plinth.targets.images import Images
 from plinth.targets.kubernetes import backup_values, gateway, monitoring_values, store_values
@@ -41,16 +41,16 @@ class Chart:
     """
 
     components: Mapping[str, str]
-    values: Callable[[Settings, Layout, Images, Path], dict[str, Any]]
+    values: Callable[[Settings, Layout, Images, ProjectFiles], dict[str, Any]]
     secrets: Callable[[Settings], Secrets]
     marked: Callable[[Marks], dict[str, Any]]
     behind: tuple[str, ...] = ()
     awaited: bool = True
 
 
-def _qdrant_values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
+def _qdrant_values(settings: Settings, names: Layout, images: Images, project: ProjectFiles) -> dict[str, Any]:
     service = names.services["qdrant"]
-    return store_values.qdrant(settings, service, names, images.reference(service.program), root)
+    return store_values.qdrant(settings, service, names, images.reference(service.program), project.root)
 
 
 def _qdrant_secrets(settings: Settings) -> Secrets:
@@ -74,12 +74,12 @@ def _by_mount(marks: Marks) -> dict[str, Any]:
     return {"secretMarks": dict(marks)}
 
 
-def _postgres_values(settings: Settings, names: Layout, images: Images, _root: Path) -> dict[str, Any]:
+def _postgres_values(settings: Settings, names: Layout, images: Images, _: ProjectFiles) -> dict[str, Any]:
     service = names.services["postgres"]
     return store_values.postgres(settings, service, images.reference(service.program))
 
 
-def _redis_values(settings: Settings, names: Layout, images: Images, _root: Path) -> dict[str, Any]:
+def _redis_values(settings: Settings, names: Layout, images: Images, _: ProjectFiles) -> dict[str, Any]:
     service = names.services["redis"]
     return store_values.redis(settings, service, images.reference(service.program))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +10,7 @@ from plinth.services import gateway as gw
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
-from plinth.services.collection_files import collections_declared
+from plinth.services.project_files import ProjectFiles
 from plinth.settings import GATEWAY_DATABASE, Managed, Settings
 from plinth.settings.gateway import GatewayTracing
 from plinth.targets.images import Images
@@ -24,7 +23,7 @@ QDRANT_CA = "qdrant-ca.crt"
 METRICS = "metrics-token"
 
 
-def values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
+def values(settings: Settings, names: Layout, images: Images, project: ProjectFiles) -> dict[str, Any]:
     """What an environment decides of its gateway."""
     wanted, server, worker = settings.gateway, names.services[gw.NAME], names.services[gw.WORKER]
     tracing = wanted.tracing
@@ -77,7 +76,7 @@ def values(settings: Settings, names: Layout, images: Images, root: Path) -> dic
             "requestMaxMb": wanted.request_max_mb,
             "requestTimeoutSec": wanted.request_timeout_sec,
         },
-        "collections": collections_declared(settings, root),
+        "collections": [spec.to_data() for spec in project.collections],
         "terminationGracePeriodSeconds": server.stop_grace_s + GRACE_MARGIN_S,
         "networkPolicy": {"scrapers": MONITORING, "egress": {"ports": sorted(set(_ports(settings)))}},
     }

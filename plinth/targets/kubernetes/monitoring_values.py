@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from plinth.services import monitoring as mon
 from plinth.services import postgres as pg
 from plinth.services import qdrant as qd
 from plinth.services import redis as rd
+from plinth.services.project_files import ProjectFiles
 from plinth.services.spec import Service
 from plinth.services.web_login import ALERTMANAGER, PROMETHEUS, USER
 from plinth.settings import Settings
@@ -36,7 +36,7 @@ _LOGINS = {
 COPY_PASSWORD, LENDER = "copy-password", Limits(0.25, 128)
 
 
-def values(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
+def values(settings: Settings, names: Layout, images: Images, project: ProjectFiles) -> dict[str, Any]:
     """What an environment decides of its monitoring."""
     wanted, running = settings.monitoring, names.services
     return {
@@ -59,7 +59,7 @@ def values(settings: Settings, names: Layout, images: Images, root: Path) -> dic
         "grafana": _grafana(settings, names, images),
         "redisExporter": _exporter(settings, names, images, "redis", "resp", REDIS),
         "postgresExporter": _exporter(settings, names, images, "postgres", "sql", POSTGRES),
-        "plinthExporter": _plinth(settings, names, images, root),
+        "plinthExporter": _plinth(settings, names, images, project),
         "networkPolicy": {"egress": _egress(settings)},
     }
 
@@ -189,11 +189,11 @@ def _exporter(
     }
 
 
-def _plinth(settings: Settings, names: Layout, images: Images, root: Path) -> dict[str, Any]:
+def _plinth(settings: Settings, names: Layout, images: Images, project: ProjectFiles) -> dict[str, Any]:
     service = names.services.get(exporters.PLINTH)
     if service is None:
         return {"enabled": False}
-    wanted = exporters.watched(settings, root)
+    wanted = exporters.watched(settings, project.collections)
     scheme = "https" if _is_secured(settings) else "http"
     return {
         "enabled": True,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -22,6 +21,7 @@ from plinth.resources.base import to_json
 from plinth.services import Service
 from plinth.services import backup as bk
 from plinth.services import gateway as gw
+from plinth.services.project_files import ProjectFiles
 from plinth.services.render import files
 from plinth.services.secrets import CHECKSUM_KEY
 from plinth.settings import Settings
@@ -53,7 +53,9 @@ LOAD_GIB = 1
 class KubernetesTarget(Layout):
     """Turns services into charts."""
 
-    def __init__(self, stack: str, settings: Settings, root: Path, images: Images, services: Sequence[Service]) -> None:
+    def __init__(
+        self, stack: str, settings: Settings, project: ProjectFiles, images: Images, services: Sequence[Service]
+    ) -> None:
         """Find every chart first: one that is missing is named before anything is touched."""
         self.left_out = _left_out(settings, stack, images, services)
         super().__init__(
@@ -63,12 +65,13 @@ class KubernetesTarget(Layout):
             settings.managed,
             settings.kubernetes.forward_offset,
         )
-        self._settings, self._root, self._images = _without(settings, self.left_out), root, images
+        self._settings, self._project, self._images = _without(settings, self.left_out), project, images
         self._made: dict[str, tuple[kubernetes.helm.v4.Chart, pulumi.Output[str]]] = {}
         for chart in self.charts():
-            if not (root / "charts" / chart / "Chart.yaml").is_file():
+            directory = project.root / "charts" / chart
+            if not (directory / "Chart.yaml").is_file():
                 raise UserError(
-                    f"There is no chart in {root / 'charts' / chart}; take the whole clone, charts/ is part of it, or "
+                    f"There is no chart in {directory}; take the whole clone, charts/ is part of it, or "
                     "leave out what it deploys."
                 )
 
@@ -110,7 +113,7 @@ class KubernetesTarget(Layout):
 
     def values(self, chart: str) -> dict[str, Any]:
         """The values of a chart: a pure function of the settings."""
-        return CHARTS[chart].values(self._settings, self, self._images, self._root)
+        return CHARTS[chart].values(self._settings, self, self._images, self._project)
 
     def secrets(self) -> dict[str, Mapping[str, str]]:
         """Every Secret of the charts: which of the environment's secrets is under which key."""
@@ -191,7 +194,7 @@ class KubernetesTarget(Layout):
         behind = [resources.secret(known, held, self._namespace, self._provider) for known, held in wanted.items()]
         made = resources.chart(
             name,
-            self._root / "charts" / name,
+            self._project.root / "charts" / name,
             {**values, **chart.marked(marks)},
             self._namespace,
             self._provider,
@@ -216,7 +219,7 @@ class KubernetesTarget(Layout):
             return secrets[name]
         return pulumi.Output.secret(
             pulumi.Output.all(**secrets).apply(
-                lambda values: files(self.services[service], self, values, self._root)[file]
+                lambda values: files(self.services[service], self, values, self._project.root)[file]
             )
         )
 

@@ -10,11 +10,11 @@ import pytest
 from typer.main import get_command
 
 from plinth.cli import COMMANDS, app
-from plinth.services import services
 from plinth.services.spec import Service
 from plinth.settings import Settings
 from plinth.settings.loader import parse
 from tests.conftest import ROOT
+from tests.services import services_of
 from tools.documents import generated
 from tools.documents.changes import EFFECTS, Effect, effect_of
 from tools.documents.settings_reference import settings_keys
@@ -34,7 +34,7 @@ SETTINGS = parse(EVERYTHING, source="before")
 
 
 def _services(settings: Settings) -> dict[str, Service]:
-    return {service.name: service for service in services(settings, ROOT)}
+    return {service.name: service for service in services_of(settings)}
 
 
 def _other_value(settings: Settings, key: str) -> Any:

@@ -1,8 +1,8 @@
-"""Locust's side of the load gate: it sends a schedule and writes down what came back.
+"""The Locust side of the load gate: send a schedule, and record the results.
 
-Run by `plinth load`, which hands it a job file (the server's key is in it, so it is 0600) in PLINTH_LOAD_JOB. One user
-a worker carries out the worker's part of the schedule; each request runs in a greenlet of its own and is sent on time,
-whatever the others wait for. With several workers the master gathers what each has written down.
+`plinth load` runs it with a job file in PLINTH_LOAD_JOB (mode 0600, since it holds the server's key). One user per
+worker sends the worker's part of the schedule; each request runs in its own greenlet and is sent on time, whatever the
+others wait for. With several workers the master collects their results.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ from plinth.vectors.v1.vectors_pb2_grpc import VectorServiceStub
 
 JOB_FILE = Path(os.environ["PLINTH_LOAD_JOB"])
 JOB: dict[str, Any] = json.loads(JOB_FILE.read_text())
-# Beside the job, wherever that lies on a worker's machine.
+# Next to the job file, whose path differs between the machines of workers.
 with np.load(JOB_FILE.with_name("data.npz"), allow_pickle=False) as archive:
-    # An archive reads an array from the file each time that it is asked for one.
+    # An archive reads an array from the file at each access.
     DATA = {name: archive[name] for name in archive.files}
 MICROSECONDS_MAX = 60_000_000
 TIMEOUT_S = 30.0
-# Beyond the client's own timeout, so that the slowest answers are counted and not cut off.
+# Longer than the client's own timeout, so that the slowest answers are counted and not cut off.
 LAST_ANSWERS_S = 35.0
-# A server closes a connection that idles (Qdrant after 5 s), now and then just as a request leaves on it. Clients send
-# it again, which every request here may be; a server that drops more than this share is at fault.
+# A server closes an idle connection (Qdrant after 5 s), sometimes just as a request is sent on it. Clients send it
+# again, which is safe for every request here; a server that drops more than this share is at fault.
 RESENT_SHARE_MAX = 0.001
-# A loop that is this late has not been kept by the server: it waits for no answer.
+# A loop that is this late was not delayed by the server: it waits for no answer.
 STOOD_STILL_S = 0.1
 RESULT = "plinth_result"
 if JOB["protocol"] == "grpc":
@@ -65,11 +65,11 @@ def is_asked(through: str, protocol: str) -> bool:
 
 
 class Refused(Exception):
-    """A server that answered with an error, or not at all; its words."""
+    """An error response of a server, or no response at all, with the message."""
 
 
 class Record:
-    """One operation's latencies in microseconds, by block of time: from the planned moment and from that of sending."""
+    """The latencies of one operation in microseconds, by block of time: from the planned moment and from sending."""
 
     def __init__(self) -> None:
         self.response: dict[int, HdrHistogram] = defaultdict(lambda: HdrHistogram(1, MICROSECONDS_MAX, 3))
@@ -78,17 +78,17 @@ class Record:
         self.first_error: str | None = None
 
     def answered(self, block: int, response_s: float, service_s: float) -> None:
-        """A right answer."""
+        """Record a correct answer."""
         self.response[block].record_value(min(MICROSECONDS_MAX, max(1, round(response_s * 1e6))))
         self.service[block].record_value(min(MICROSECONDS_MAX, max(1, round(service_s * 1e6))))
 
     def failed(self, block: int, words: str) -> None:
-        """An error is no latency: a quick refusal would lower the percentiles."""
+        """Record an error without a latency: an error that comes fast would lower the percentiles."""
         self.errors[block] += 1
         self.first_error = self.first_error or words
 
     def to_json(self) -> dict[str, Any]:
-        """The histograms, encoded without loss."""
+        """Return the histograms, encoded without loss."""
         return {
             "response": {block: histogram.encode().decode() for block, histogram in self.response.items()},
             "service": {block: histogram.encode().decode() for block, histogram in self.service.items()},
@@ -98,7 +98,7 @@ class Record:
 
 
 class Run:
-    """What one pass over a schedule wrote down."""
+    """The recorded results of one pass over a schedule."""
 
     def __init__(self) -> None:
         self.operations: dict[str, Record] = defaultdict(Record)
@@ -108,7 +108,7 @@ class Run:
 
 
 class Scheduled(User):
-    """Sends the schedule; a subclass knows the protocol."""
+    """A user that sends the schedule; a subclass implements the protocol."""
 
     abstract = True
     wire_class: Any
@@ -153,15 +153,16 @@ class Scheduled(User):
         )
 
     def _send(self, plan: list[tuple[float, str]], run: Run) -> None:
-        """Start each request at its moment.
+        """Start each request at its planned moment.
 
-        What finds no place is the server's error. Where this process stood still it goes unsent instead, for as long
-        again: the server has that time for what came at once, and where it is much the run is void.
+        With the most requests in flight, further ones count as server errors. If this process stalled, they are dropped
+        instead for as long as the stall lasted, so that the server has time for the burst; many dropped requests void
+        the run.
         """
         pool, start, excused = Pool(JOB["in_flight_max"]), time.perf_counter() + 0.05, 0.0
         for number, (moment, name) in enumerate(plan):
             ask, planned = self.workload.ask(name, number), start + moment
-            # When late it only lets the answers in, that room may come.
+            # If behind schedule, yield once, so that answers can free slots.
             gevent.sleep(max(0.0, planned - time.perf_counter()))
             now, block = time.perf_counter(), int(moment / JOB["block_s"])
             late = now - planned
@@ -203,12 +204,12 @@ class Scheduled(User):
             record.failed(block, f"{type(failure).__name__}: {failure}")
 
     def exchange(self, name: str, request: Any) -> Any:
-        """Send and wait; what came back, undecoded. Raises :class:`Refused`."""
+        """Send a request, wait, and return the undecoded answer. Raises :class:`Refused`."""
         raise NotImplementedError
 
 
 class RestUser(Scheduled, FastHttpUser):
-    """Over REST."""
+    """A user of the REST API."""
 
     abstract = not is_asked("qdrant", "rest")
     wire_class: Any = Rest
@@ -226,16 +227,16 @@ class RestUser(Scheduled, FastHttpUser):
 
     @staticmethod
     def ssl_context_factory() -> ssl.SSLContext:
-        """The certificate is checked, against who signed it where that is said."""
+        """Return a context that checks the certificate, against the job's CA certificate where it has one."""
         return trusting(JOB["ca_cert"])
 
     def on_start(self) -> None:
-        """Nothing is sent yet."""
+        """Encode the queries, and start the counts of sent and resent requests at 0."""
         super().on_start()
         self.sent = self.resent = 0
 
     def exchange(self, name: str, request: Any) -> bytes:
-        """The body of a success."""
+        """Return the body of a successful response."""
         self.sent += 1
         status, content = self._exchange_once(name, request)
         if content is None and self.resent <= self.sent * RESENT_SHARE_MAX:
@@ -246,7 +247,7 @@ class RestUser(Scheduled, FastHttpUser):
         return content or b""
 
     def _exchange_once(self, name: str, request: Any) -> tuple[int, bytes | None]:
-        """The status and what came; 0 and none where the connection was closed without a word."""
+        """Return the status and the body, or 0 and None where the connection was closed without a response."""
         with self.client.request(
             request.method,
             request.path,
@@ -265,7 +266,7 @@ class RestUser(Scheduled, FastHttpUser):
 
 
 class GrpcUser(Scheduled):
-    """Over gRPC."""
+    """A user of the gRPC API."""
 
     abstract = not is_asked("qdrant", "grpc")
     wire_class: Any = Grpc
@@ -279,11 +280,11 @@ class GrpcUser(Scheduled):
         self.stub = self.stub_class(self.channel)
 
     def on_stop(self) -> None:
-        """An open channel would keep Locust from ending."""
+        """Close the channel: an open one would keep Locust from ending."""
         self.channel.close()
 
     def exchange(self, _name: str, request: Any) -> Any:
-        """The response message."""
+        """Return the response message."""
         try:
             return getattr(self.stub, request.method)(request.message, timeout=TIMEOUT_S, metadata=self.metadata)
         except grpc.RpcError as error:
@@ -291,7 +292,7 @@ class GrpcUser(Scheduled):
 
 
 class GatewayRestUser(RestUser):
-    """Over the gateway's REST, as the organisation of a token."""
+    """A user of the gateway's REST API, as the organisation of a token."""
 
     abstract = not is_asked("gateway", "rest")
     wire_class = GatewayRest
@@ -299,7 +300,7 @@ class GatewayRestUser(RestUser):
 
 
 class GatewayGrpcUser(GrpcUser):
-    """Over the gateway's gRPC, as the organisation of a token."""
+    """A user of the gateway's gRPC API, as the organisation of a token."""
 
     abstract = not is_asked("gateway", "grpc")
     wire_class = GatewayGrpc
@@ -347,5 +348,5 @@ def _gather(environment: Environment, **_: Any) -> None:
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
 def _exit_code(environment: Environment, **_: Any) -> None:
-    """The verdict is not Locust's: failed requests are counted in the result."""
+    """Set exit code 0: the verdict is not Locust's, and failed requests are counted in the result."""
     environment.process_exit_code = 0

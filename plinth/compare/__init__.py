@@ -1,1 +1,1 @@
-"""Side by side with other vector stores: the same data, the same recall, one machine, one run (`make compare`)."""
+"""Compare Qdrant with other vector stores: the same data, recall, machine and run (`make compare`)."""

@@ -1,6 +1,6 @@
-"""The stores of the comparison, each behind the same few calls. Imported in the comparison's own environment.
+"""The stores of the comparison, each behind the same few calls, for the comparison's own environment.
 
-Nothing of Plinth is imported here: the stores' packages are not Plinth's.
+Nothing of Plinth is imported here: that environment has the packages of the stores, and not Plinth's.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ Matrix = Any
 
 
 class Store(Protocol):
-    """What the comparison asks of a store."""
+    """What the comparison requires of a store."""
 
     def create(self, dimensions: int) -> None:
-        """Make the collection with HNSW, cosine, m 16 and ef_construct 100."""
+        """Create the collection with HNSW, cosine, m 16 and ef_construct 100."""
 
     def add(self, first: int, vectors: Matrix, tenants: list[str]) -> None:
         """Insert a batch; ids count up from ``first``."""
 
     def finish(self) -> None:
-        """Build the index, and wait until it is there."""
+        """Build the index, and wait until it is ready."""
 
     def prepare(self, ef: int) -> None:
         """Search with this ef from now on."""
 
     def question(self, query: Matrix, tenant: str | None) -> Callable[[], list[int]]:
-        """A search, encoded; calling it returns the ids found."""
+        """Encode a search; a call of the result returns the ids of the points."""
 
 
 class _Rest:
-    """One kept connection."""
+    """One keep-alive connection."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         parts = urlsplit(url)
@@ -65,7 +65,7 @@ class _Rest:
 
 
 class Qdrant:
-    """A real server or the embedded engine, with a collection file's body."""
+    """A real server or the embedded engine, with the body of a collection file."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self._rest = _Rest(job["url"], {"api-key": job["api_key"]})
@@ -89,11 +89,11 @@ class Qdrant:
         self._rest.call("PUT", "/collections/compare/points?wait=true", json.dumps({"points": points}).encode())
 
     def finish(self) -> None:
-        # However small the set is: half of it in KB.
+        # Half of the data in KB, however small it is.
         threshold = max(1, self._bytes // 2048)
         change = {"optimizers_config": {"indexing_threshold": threshold, "default_segment_number": 1}}
         self._rest.call("PATCH", "/collections/compare", json.dumps(change).encode())
-        # A server that looks for work only after a write finds it now.
+        # Some servers check whether to index only after a write.
         self._rest.call("POST", "/collections/compare/points/delete?wait=true", b'{"points": [4294967295]}')
         deadline, calm = time.monotonic() + INDEX_DEADLINE_S, 0
         while calm < 2:
@@ -121,7 +121,7 @@ class Qdrant:
 
 
 class Chroma:
-    """Chroma's server over its REST API."""
+    """Chroma's server, through its REST API."""
 
     ROOT = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 
@@ -143,13 +143,13 @@ class Chroma:
         self._rest.call("POST", f"{self._found()}/add", json.dumps(body).encode())
 
     def finish(self) -> None:
-        # The first search makes it index what it has only logged.
+        # The first search makes it index what is only in its log.
         zero = [1.0] * self._dimensions()
         self.question(np.array(zero, dtype=np.float32), None)()
 
     def prepare(self, ef: int) -> None:
         change = {"new_configuration": {"hnsw": {"ef_search": ef}}}
-        # Several clients say it at the same time, and its SQLite takes one of them.
+        # Several clients set it at the same time, and its SQLite accepts one of them.
         for attempt in range(LOCKED_TRIES):
             try:
                 self._rest.call("PUT", self._found(), json.dumps(change).encode())
@@ -177,7 +177,7 @@ class Chroma:
 
 
 class Pgvector:
-    """Postgres with pgvector; the tenant has a B-tree, and a filtered scan goes on until it has enough."""
+    """Postgres with pgvector; the tenant has a B-tree, and a filtered scan continues until it has enough rows."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         import psycopg
@@ -214,7 +214,7 @@ class Pgvector:
 
 
 class Milvus:
-    """Milvus Lite's server over gRPC."""
+    """Milvus Lite's server, through gRPC."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         from pymilvus import MilvusClient

@@ -1,4 +1,4 @@
-"""What was measured, and the tables of it. Pure."""
+"""The results of the comparison, and their tables. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from plinth.load.percentiles import ranks
 
 MIB = 1024**2
-# The ef is chosen by other queries than those whose recall is published.
+# The ef is chosen with other queries than those whose recall is published.
 BY_CHANCE = 0.01
 SEARCHES = ("as a whole", "within a tenant")
 
 
 @dataclass(frozen=True)
 class Times:
-    """Latencies of some clients in ms, and their searches a second together, some with what they may be."""
+    """Latencies of some clients in ms, and their searches per second together, some with an interval."""
 
     clients: int
     p50_ms: float
@@ -40,7 +40,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Result:
-    """A store: ``searched`` by the kind of search; memory in bytes, read while all clients search.
+    """The result of a store: ``searched`` by the kind of search; memory in bytes, read while all clients search.
 
     ``busy`` is the share of the cores that other programs used before each of its rounds, on average.
     """
@@ -56,15 +56,15 @@ class Result:
 
     @property
     def memory(self) -> int:
-        """What cannot be taken back, and the mapped pages."""
+        """Return the bytes of unreclaimable memory and of mapped pages."""
         return self.anonymous + self.files
 
 
 def times(rounds: Sequence[Sequence[Sequence[float]]], seconds: float, confidence: float) -> Times:
-    """Over the answers of all clients in all rounds of so many seconds; ``rounds`` holds the ms of each client.
+    """Return the times over the answers of all clients in all rounds of so many seconds, given the ms of each client.
 
-    An interval goes from the best round to the worst; that of the percentile is as wide as by rank at least, and ends
-    at the slowest answer where there are too few to bound it.
+    An interval goes from the best round to the worst one; that of the percentile is at least as wide as by rank, and
+    ends at the slowest answer where there are too few to bound it.
     """
     each = [sorted(ms for client in one for ms in client) for one in rounds]
     every = sorted(ms for one in each for ms in one)
@@ -94,7 +94,7 @@ def _percentile(rising: Sequence[float], share: float) -> float:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The tables of docs/compare.md: one a kind of search, then memory and build."""
+    """Return the tables of docs/compare.md: one per kind of search, then memory and build."""
     lines: list[str] = []
     clients = max((found.together.clients for result in results for found in result.searched.values()), default=0)
     for kind in SEARCHES:

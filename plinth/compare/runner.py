@@ -1,4 +1,4 @@
-"""Measuring a store: its clients run in the comparison's own environment, one process each."""
+"""Measure a store: its clients run in the comparison's own environment, one process each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READY_DEADLINE_S = 120
 
 @dataclass(frozen=True)
 class Run:
-    """What is measured, and where. ``environment`` is the virtual environment of the other stores' packages."""
+    """The parameters of the comparison. ``environment`` is the virtual environment of the other stores' packages."""
 
     place: Path
     environment: Path
@@ -44,12 +44,12 @@ class Run:
 
     @property
     def python(self) -> str:
-        """The clients' interpreter: one for all stores; Plinth's own where the environment is not there."""
+        """Return the clients' interpreter: one for all stores; Plinth's own where there is no such environment."""
         own = self.environment / "bin" / "python"
         return str(own) if own.exists() else sys.executable
 
     def work(self, server: Server, do: str, **more: Any) -> dict[str, Any]:
-        """One client's job."""
+        """Run one client's job and return its result."""
         return self.finish(self.begin(server, do, **more))
 
     def begin(self, server: Server, do: str, number: int = 0, **more: Any) -> tuple[subprocess.Popen[bytes], Path]:
@@ -68,7 +68,7 @@ class Run:
         return process, out
 
     def finish(self, started: tuple[subprocess.Popen[bytes], Path]) -> dict[str, Any]:
-        """Wait for a client, and take its result."""
+        """Wait for a client, and return its result."""
         process, out = started
         try:
             status = process.wait(JOB_DEADLINE_S)
@@ -84,7 +84,7 @@ class Run:
 
 @dataclass
 class Measured:
-    """A store that is loaded and serves, and what was measured of it so far.
+    """A loaded and running store, and its measurements so far.
 
     ``ef`` is by the kind of search, and so are each round's answers: the ms of every client.
     """
@@ -102,7 +102,7 @@ class Measured:
     busy: list[float] = field(default_factory=list)
 
     def result(self, run: Run) -> Result:
-        """Every round together."""
+        """Merge the rounds."""
         searched = {
             kind: Searched(
                 ef=self.ef[kind],
@@ -120,9 +120,9 @@ class Measured:
 
 
 def load(run: Run, name: str, version: str, server: Server) -> Measured:
-    """Load a store, start it again, and find the ef that reaches the target.
+    """Load a store, restart it, and choose the ef that reaches the target.
 
-    The restart takes out of the memory what only the load needed.
+    The restart frees the memory that only the load needed.
     """
     server.start()
     took = run.work(server, "load")
@@ -138,7 +138,7 @@ def load(run: Run, name: str, version: str, server: Server) -> Measured:
 
 
 def search(run: Run, store: Measured) -> None:
-    """One round: each kind of search by one client, then by all."""
+    """Run one round: each kind of search by one client, then by all."""
     store.busy.append(others_busy())
     for kind in SEARCHES:
         _take_ef(run, store.server, store.ef[kind])
@@ -150,7 +150,7 @@ def search(run: Run, store: Measured) -> None:
 
 
 def others_busy(seconds: float = 2.0) -> float:
-    """The share of all cores that is in use while this run only waits."""
+    """Return the share of all cores that is in use while this run only waits."""
     return psutil.cpu_percent(seconds) / 100
 
 
@@ -166,7 +166,7 @@ def _take_ef(run: Run, server: Server, ef: int) -> None:
 
 
 def _fit(run: Run, server: Server, kind: str) -> int:
-    """The smallest ef of the ladder that reaches the target by the first half of the queries; else the largest."""
+    """Return the smallest ef that reaches the target with the first half of the queries, or else the largest."""
     for ef in LADDER:
         _take_ef(run, server, ef)
         found = run.work(server, "recall", filtered=_filtered(kind), ef=ef, held_out=False)
@@ -176,9 +176,10 @@ def _fit(run: Run, server: Server, kind: str) -> int:
 
 
 def _hammer(run: Run, server: Server, clients: int, kind: str, ef: int) -> tuple[list[list[float]], Memory]:
-    """Each client's ms. All begin at one moment: each says that it is ready, and waits for the sign.
+    """Run the clients, and return each one's ms and the memory.
 
-    The memory is read while they are at it: what a process of Postgres shares is seen only while it runs.
+    All start at one moment: each reports that it is ready, and waits for the start signal. The memory is read during
+    the search: the shared memory of a Postgres process is visible only while it runs.
     """
     go = run.place / "go"
     go.unlink(missing_ok=True)

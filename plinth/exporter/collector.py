@@ -1,4 +1,4 @@
-"""The exporter's rounds: asking Qdrant, searching as applications do, reading what backups wrote."""
+"""The rounds of the exporter: query Qdrant, search as applications do, and read what backups wrote."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from plinth.system.secret_file import read_secret
 
 log = logging.getLogger("plinth.exporter")
 
-# Each collection is a dozen series. A program that makes them without end shall not take Prometheus with it.
+# Each collection is a dozen series. A program that creates collections without end must not overload Prometheus.
 MOST_COLLECTIONS = 200
 CHOOSE_AGAIN_SEC = 3600.0
 
 
 class Watch(Collector):
-    """The last round, and the questions that the next one asks. Rounds and scrapes may be in different threads."""
+    """The last round, and the probe queries of the next one. Rounds and scrapes may run in different threads."""
 
     def __init__(
         self, config: Config, client: Qdrant, registry: CollectorRegistry, figures: Figures | None = None
@@ -65,7 +65,7 @@ class Watch(Collector):
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """The last round; nothing before the first has ended."""
+        """Yield the metrics of the last round, or nothing before the first one has ended."""
         if self._reading:
             yield from families(self._reading)
             yield from self._used()
@@ -73,11 +73,11 @@ class Watch(Collector):
                 yield from events.families(events.read(self._config.marks))
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: what there is depends on the server."""
+        """Yield nothing: the metrics depend on the server."""
         yield from ()
 
     def round(self) -> Reading:
-        """Look once at everything; what fails is logged and missing, never old."""
+        """Read everything once. A failed reading is logged and left out; an old one is never repeated."""
         for spec in self._config.collections:
             self._probe(spec)
         watched = self._config.qdrant
@@ -107,7 +107,7 @@ class Watch(Collector):
         return process_usage.families(self._figures.uses(), self._sizes)
 
     def _collections(self) -> tuple[dict[str, CollectionReading], tuple[str, ...]]:
-        """Those of users, and the names of the load gate's."""
+        """Return the readings of the users' collections, and the names of the load gate's."""
         try:
             names = self._client.collections()[:MOST_COLLECTIONS]
             if strange := [name for name in names if not is_path_part(name)]:
@@ -131,7 +131,7 @@ class Watch(Collector):
         )
 
     def _unless_refused(self, path: str) -> Any:
-        """What only some servers or keys tell."""
+        """Return the answer at a path that only some servers or keys support, or None."""
         try:
             return self._client.call("GET", path)
         except QdrantError as error:
@@ -154,7 +154,7 @@ class Watch(Collector):
             self._measure_recall(spec)
 
     def _next_question(self, spec: CollectionSpec) -> Question:
-        # An empty collection may be filled at any time, and its recall be told from then on.
+        # An empty collection may be filled at any time; its recall is measured from then on.
         if self._is_due(self._chosen_at, spec.name, CHOOSE_AGAIN_SEC) or not self._questions[spec.name]:
             self._questions[spec.name] = choose(self._client, spec)
         asked = self._questions[spec.name] or [nobody(spec)]
@@ -197,7 +197,7 @@ class Watch(Collector):
 
 
 def client(config: Config) -> Qdrant:
-    """A connection with the read-only key."""
+    """Return a connection with the read-only key."""
     key, ca = (read_secret(file) if file else None for file in (config.qdrant.api_key_file, config.qdrant.ca_file))
     return Qdrant(config.qdrant.url, key, timeout_s=5, ca_cert=ca)
 

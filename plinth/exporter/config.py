@@ -15,14 +15,14 @@ class _Model(BaseModel):
 
 
 class Listen(_Model):
-    """Where the metrics page is."""
+    """The address of the metrics page."""
 
     host: str
     port: int
 
 
 class Watched(_Model):
-    """Qdrant, and what its settings ask for."""
+    """Qdrant, and the part of its settings that the exporter compares with."""
 
     url: str
     api_key_file: Path | None = None
@@ -40,21 +40,21 @@ class Pace(_Model):
 
 
 class Container(_Model):
-    """Whose a container is: a service and, where that has several, its node."""
+    """The owner of a container: a service, and its node where the service has several."""
 
     service: str
     node: str
 
 
 class Cgroups(_Model):
-    """The machine's cgroups, and each container by the name of the one above its own."""
+    """The cgroup directories of the machine, and each container by the name of its parent cgroup."""
 
     directory: Path
     above: dict[str, Container]
 
 
 class Config(_Model):
-    """The whole file."""
+    """The whole configuration file."""
 
     listen: Listen
     qdrant: Watched
@@ -68,5 +68,5 @@ class Config(_Model):
 
 
 def load_config(path: Path) -> Config:
-    """Read the file; raises :class:`UserError` naming the key that is wrong."""
+    """Read the file. Raises :class:`UserError` with the name of the key that is wrong."""
     return load(path, Config)

@@ -1,4 +1,4 @@
-"""What one round found, and how it is written as Prometheus metrics: pure, no request is made here."""
+"""The readings of one round, and their Prometheus metrics. These functions are pure and make no request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CollectionReading:
 
 @dataclass(frozen=True)
 class Reading:
-    """A round. ``state`` is None where backups are off; ``state_readable`` False when their file is damaged."""
+    """The readings of a round. ``state`` is None where backups are off; ``state_readable`` False for a damaged file."""
 
     at: float
     peers: int
@@ -46,7 +46,7 @@ class Reading:
 def described(
     info: Mapping[str, Any], cluster: Mapping[str, Any] | None, snapshot_at: float | None
 ) -> CollectionReading:
-    """From `GET /collections/{name}` and `GET /collections/{name}/cluster`."""
+    """Return a reading from `GET /collections/{name}` and `GET /collections/{name}/cluster`."""
     return CollectionReading(
         status=info["status"],
         optimizer_ok=info["optimizer_status"] == "ok",
@@ -59,7 +59,7 @@ def described(
 
 
 def active_replicas_min(cluster: Mapping[str, Any]) -> int | None:
-    """Active replicas of the shard that has fewest, over all peers; None where there is no shard."""
+    """Return the fewest active replicas of any shard over all peers, or None without a shard."""
     active: dict[int, int] = {}
     for shard in [*cluster["local_shards"], *cluster["remote_shards"]]:
         active[shard["shard_id"]] = active.get(shard["shard_id"], 0) + (shard["state"] == "Active")
@@ -67,7 +67,7 @@ def active_replicas_min(cluster: Mapping[str, Any]) -> int | None:
 
 
 def families(reading: Reading) -> Iterator[Metric]:
-    """The metrics of a round."""
+    """Yield the metrics of a round."""
     yield _one("plinth_exporter_last_round_timestamp_seconds", "When the last round ended.", reading.at)
     yield _one("plinth_qdrant_expected_peers", "Peers that the settings ask for.", reading.peers)
     yield _one("plinth_qdrant_memory_limit_bytes", "Memory that one Qdrant node may take.", reading.memory_limit_bytes)
@@ -135,7 +135,7 @@ def _collections(collections: Mapping[str, CollectionReading]) -> Iterator[Metri
 def _runs(state: State) -> Iterator[Metric]:
     for kind in KINDS:
         run: Run | None = getattr(state, kind)
-        # 0 is never: an alert can wait for the first one, which it cannot for a series that is not there.
+        # 0 means never: an alert can fire on it, but not on a series that does not exist.
         succeeded = (run.succeeded_at if run else None) or 0.0
         yield _one(
             f"plinth_{kind}_last_success_timestamp_seconds", f"When the last good {kind} ended; 0: never.", succeeded
@@ -157,7 +157,7 @@ def _runs(state: State) -> Iterator[Metric]:
 
 
 def state_of(page: str) -> State:
-    """The state that a page of :func:`_runs` tells, as far as it does: without the details of a run."""
+    """Parse the state from a page of :func:`_runs`, without the details of a run, which the page does not have."""
     values: dict[str, float] = {}
     chosen: dict[str, dict[str, float]] = {}
     for family in text_string_to_metric_families(page):

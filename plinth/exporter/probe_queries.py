@@ -1,8 +1,8 @@
-"""The probe set of a collection: fixed questions, asked as applications ask, and once more exactly.
+"""The probe queries of a collection: fixed queries, run as applications run them, and once more exactly.
 
-A question is a stored point's vector, moved a little: a stored vector itself is found by any graph. In a collection
-with tenants questions go to its largest ones, for there a graph falls apart first. The choice follows from the points
-alone, so it is the same on every run until they change.
+A query is the vector of a stored point with a little noise, since any graph returns a stored vector itself. In a
+collection with tenants the queries go to the largest tenants, where a graph degrades first. The choice follows from the
+points alone, so it is the same on every run until they change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOBODY = "plinth-probe"
 
 @dataclass(frozen=True)
 class Question:
-    """A vector, the scope that it is asked in, and whether that holds more than 5 % of the points."""
+    """A query vector, the scope of its search, and whether the scope holds more than 5 % of the points."""
 
     vector: tuple[float, ...]
     scope: tuple[str, Any] | None
@@ -34,7 +34,7 @@ class Question:
 
 
 def choose(client: Qdrant, spec: CollectionSpec) -> list[Question]:
-    """The probe set; an empty collection has none."""
+    """Return the probe queries; an empty collection has none."""
     path = collection_path(spec.name)
     found: list[Question] = []
     for scope, large in _scopes(client, spec):
@@ -45,7 +45,7 @@ def choose(client: Qdrant, spec: CollectionSpec) -> list[Question]:
 
 
 def nobody(spec: CollectionSpec) -> Question:
-    """What an empty collection is asked: it finds nothing, and shows that somebody answers."""
+    """Return the query for an empty collection: it returns no point, and shows that the server answers."""
     vector = moved([0.0] * (spec.vectors.size - 1) + [1.0], spec.name)
     field = spec.scopes[0] if spec.scopes else None
     boolean = field is not None and spec.payload_indexes[field].type == "bool"
@@ -53,7 +53,7 @@ def nobody(spec: CollectionSpec) -> Question:
 
 
 def body(spec: CollectionSpec, question: Question, *, exact: bool = False) -> dict[str, Any]:
-    """The request of a question: with the spec's search settings, or exact."""
+    """Return the request of a query: with the search settings of the spec, or exact."""
     return {
         "query": list(question.vector),
         "filter": within(question.scope),
@@ -64,12 +64,15 @@ def body(spec: CollectionSpec, question: Question, *, exact: bool = False) -> di
 
 
 def within(scope: tuple[str, Any] | None) -> dict[str, Any] | None:
-    """Qdrant's filter for a scope."""
+    """Return Qdrant's filter for a scope."""
     return {"must": [{"key": scope[0], "match": {"value": scope[1]}}]} if scope else None
 
 
 def recall(shares: Sequence[tuple[Question, float]]) -> dict[str, float]:
-    """The mean over all questions, and the least mean among the large tenants; a band without questions is absent."""
+    """Return the mean over all queries, and the least mean among the large tenants.
+
+    A band without queries is absent.
+    """
     by_tenant: dict[Any, list[float]] = {}
     for question, share in shares:
         if question.large:
@@ -83,7 +86,7 @@ def recall(shares: Sequence[tuple[Question, float]]) -> dict[str, float]:
 
 
 def _scopes(client: Qdrant, spec: CollectionSpec) -> list[tuple[tuple[str, Any] | None, bool]]:
-    """Where to ask: each of the largest values of the scope's field, with whether it is large."""
+    """Return the largest values of the scope's field, each with whether it is large."""
     if not spec.scopes:
         return [(None, False)]
     path, field = collection_path(spec.name), spec.scopes[0]

@@ -1,6 +1,6 @@
-"""What each service takes of this machine: found by the port that it listens on, so no target has to be known (S0-05).
+"""The resource usage of each service on this machine, by the port it listens on, for every target (S0-05).
 
-A service on another machine, or behind a container's own network, is not found, and then has no figures here.
+A service on another machine, or behind a container's network, has no figures here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import Metric
 
 @dataclass(frozen=True)
 class Use:
-    """Processor in seconds since the start, memory and disk traffic in bytes, over a service's whole process tree."""
+    """CPU seconds since the start, and bytes of memory and disk traffic, of a service's whole process tree."""
 
     cpu_s: float
     resident: int
@@ -26,7 +26,7 @@ class Use:
 
 
 def uses(ports: Mapping[str, int]) -> dict[str, Use]:
-    """By service; without those that are not found or not ours to look at."""
+    """Return the usage by service, without services that do not run here or belong to another user."""
     try:
         sockets = psutil.net_connections("tcp")
     except psutil.Error:
@@ -37,13 +37,13 @@ def uses(ports: Mapping[str, int]) -> dict[str, Use]:
 
 
 def sizes(volumes: Mapping[str, Sequence[Path]]) -> dict[str, int]:
-    """Bytes on disk by service, of the volumes that can be seen from here."""
+    """Return the bytes on disk by service, of the volumes that this process can read."""
     seen = {name: [path for path in paths if path.is_dir()] for name, paths in volumes.items()}
     return {name: sum(map(_size, paths)) for name, paths in seen.items() if paths}
 
 
 def families(found: Mapping[str, Use], on_disk: Mapping[str, int]) -> Iterator[Metric]:
-    """The metrics, labelled by service and node; a process is its service's only node."""
+    """Yield the metrics, labelled by service and node; a process is its service's only node."""
     for name, words, values in (
         ("cpu_seconds", "Processor time.", {n: use.cpu_s for n, use in found.items()}),
         ("read_bytes", "Read from disk.", {n: use.read for n, use in found.items()}),
@@ -68,7 +68,7 @@ def _use(pid: int | None) -> Use | None:
         leader = psutil.Process(pid)
         tree = [leader, *leader.children(recursive=True)]
         times = [process.cpu_times() for process in tree]
-        # What ended children took is counted with their parent, so the sums never fall.
+        # The usage of ended children is counted with their parent, so the sums never decrease.
         ended = times[0].children_user + times[0].children_system
         traffic = [process.io_counters() for process in tree]
         return Use(
@@ -88,5 +88,5 @@ def _size(directory: Path) -> int:
             try:
                 total += os.lstat(f"{parent}/{name}").st_blocks * 512
             except OSError:
-                continue  # gone between the listing and the look
+                continue  # gone between the listing and the reading
     return total

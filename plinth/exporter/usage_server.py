@@ -1,7 +1,7 @@
-"""What services take of the machine, looked up by a process that may see it, for one that may not and serves the page.
+"""Read the usage of services in a process with the rights to do so, for an exporter without them.
 
-Processes and volumes are their accounts' own. Where root starts the exporter, root looks, and all else is done under
-the exporter's account: it asks root for nothing but these two figures of the services that root's file names.
+Processes and volumes belong to the accounts of the services. If root starts the exporter, root reads them, and all else
+runs as the exporter's account: it asks root only for these two figures, of the services that root's file names.
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ from plinth.system.accounts import VARIABLE, become
 
 
 class Figures(Protocol):
-    """By service."""
+    """The usage figures by service."""
 
     def uses(self) -> dict[str, Use]:
-        """What its processes take."""
+        """Return the usage of each service's processes."""
 
     def sizes(self) -> dict[str, int]:
-        """Bytes on disk."""
+        """Return each service's bytes on disk."""
 
 
 class Machine:
-    """Looked up by this process."""
+    """Usage figures that this process reads itself."""
 
     def __init__(self, ports: Mapping[str, int], volumes: Mapping[str, Sequence[Path]]) -> None:
         self._ports, self._volumes = ports, volumes
 
     def uses(self) -> dict[str, Use]:
-        """By the ports that services listen on."""
+        """Return the usage by the ports that services listen on."""
         return process_usage.uses(self._ports)
 
     def sizes(self) -> dict[str, int]:
-        """Of the volumes that can be seen from here."""
+        """Return the sizes of the volumes that this process can read."""
         return process_usage.sizes(self._volumes)
 
 
 class Asked:
-    """Looked up by the process at the other end of a socket."""
+    """Usage figures from the process at the other end of a socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._lines = connection.makefile("rw", encoding="utf-8")
-        # Rounds and scrapes may be in different threads.
+        # Rounds and scrapes may run in different threads.
         self._lock = threading.Lock()
 
     def uses(self) -> dict[str, Use]:
-        """As the other process sees them."""
+        """Return the usage as the other process reads it."""
         return {name: Use(**use) for name, use in json.loads(self._ask("uses")).items()}
 
     def sizes(self) -> dict[str, int]:
-        """As the other process sees them."""
+        """Return the sizes as the other process reads them."""
         sizes: dict[str, int] = json.loads(self._ask("sizes"))
         return sizes
 
@@ -72,9 +72,10 @@ class Asked:
 
 
 def figures(machine: Machine) -> Figures:
-    """The figures for this process; for root with an account to serve under, that account's process goes on from here.
+    """Return the figures for this process.
 
-    Root's process answers it, and ends with it.
+    Root with an account to serve under starts that account's process, which continues from here; root's process answers
+    it, and ends with it.
     """
     account = os.environ.get(VARIABLE)
     if account is None or os.geteuid() != 0:
@@ -93,7 +94,7 @@ def figures(machine: Machine) -> Figures:
 
 
 def answer(connection: socket.socket, machine: Machine) -> None:
-    """Answer until the other end is closed."""
+    """Answer requests until the other end is closed."""
     with connection.makefile("rw", encoding="utf-8") as lines:
         for line in lines:
             looked = (
@@ -104,6 +105,6 @@ def answer(connection: socket.socket, machine: Machine) -> None:
 
 
 def _leave() -> str:
-    # Root's process is gone, and nobody else ends this one.
+    # Root's process is gone, and no other process stops this one.
     os.kill(os.getpid(), signal.SIGTERM)
     return "{}"

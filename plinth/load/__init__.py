@@ -1,1 +1,1 @@
-"""The load gate: real embeddings, a constant arrival rate, and a verdict of three kinds: pass, fail, void."""
+"""The load gate: real embeddings, a constant arrival rate, and one of three verdicts: pass, fail, void."""

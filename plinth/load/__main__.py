@@ -1,7 +1,7 @@
-"""`python -m plinth.load`: the load gate in Plinth's image, beside the stores.
+"""Run `python -m plinth.load`: the load gate in Plinth's image, next to the stores.
 
-What to do stands in PLINTH_LOAD, and the report is its last lines (:mod:`plinth.load.remote_run`). Exit codes are the
-gate's: 0 pass, 1 fail, 3 void or no verdict.
+The job is in PLINTH_LOAD, and the report is the last lines of the output (:mod:`plinth.load.remote_run`). The exit
+codes are the gate's: 0 pass, 1 fail, 3 void or no verdict.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ LOCUSTFILE = Path(plinth.__file__).parent.parent / "load" / "locustfile.py"
 
 
 def main() -> None:
-    """Carry out one run."""
+    """Run one job."""
     try:
-        # An end that is asked for unwinds: the run's collection is dropped, and its workers are ended.
+        # A requested stop unwinds the stack: the run's collection is dropped, and its workers are stopped.
         with terminable():
             report = carry_out(_job())
     except UserError as error:
-        # Only a report is a verdict: what could not be measured has not failed.
+        # Only a report is a verdict: an error of the measurement is not a failure of the server.
         exit_code = 2 if error.exit_code == 2 else 3
         sentence = f"No verdict: {error}" if isinstance(error, QdrantError) else str(error)
         _print(*refusal_lines(UserError(sentence, exit_code=exit_code)))
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def carry_out(job: Job) -> Report:
-    """Measure and judge. Nothing is kept: the image's own data set is there, and another is generated."""
+    """Measure and judge. Nothing is cached: the image has its own data set, and others are generated."""
     return run(
         Server(job.url, _read(job.api_key_file), job.grpc, _read(job.ca_file)),
         job.profile,

@@ -1,4 +1,4 @@
-"""From what Locust's workers wrote down to what a verdict rests on; pure."""
+"""Merge the results of Locust's workers into the figures of a verdict; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plinth.load.dataset import LARGE_TENANT
 from plinth.load.percentiles import Latencies, latencies
 from plinth.load.verdict import GeneratorHealth, Operation, Recall
 
-# One round's blocks are numbered from 0, the next one's from here.
+# The blocks of each round are numbered from 0; those of the next round follow after this number.
 ROUND_BLOCKS = 1_000_000
 BANDS = ((LARGE_TENANT, "over 5 %"), (0.01, "1 to 5 %"), (0.0, "under 1 %"))
 Result = dict[str, Any]
@@ -19,7 +19,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Times:
-    """One operation's latencies: from the planned moment and from the moment of sending, and errors by block."""
+    """The latencies of one operation, from the planned moment and from sending, and its errors by block."""
 
     response: Latencies
     service: Latencies
@@ -28,7 +28,7 @@ class Times:
 
 
 def times(rounds: Sequence[Sequence[Result]]) -> dict[str, Times]:
-    """Operations by name over all rounds and workers; histograms add up without loss."""
+    """Return the operations by name over all rounds and workers; histograms are added without loss."""
     parts: dict[str, list[tuple[int, Result]]] = {}
     for number, workers in enumerate(rounds):
         for result in workers:
@@ -50,7 +50,7 @@ def _times(parts: Sequence[tuple[int, Result]]) -> Times:
 
 
 def operation(found: Times, elapsed_s: float, confidence: float) -> Operation:
-    """The figures of an operation that was asked for ``elapsed_s`` seconds."""
+    """Return the figures of an operation over ``elapsed_s`` seconds."""
     return Operation(
         count=found.response.total,
         errors=sum(found.errors.values()),
@@ -66,12 +66,12 @@ def operation(found: Times, elapsed_s: float, confidence: float) -> Operation:
 
 
 def elapsed(rounds: Sequence[Sequence[Result]]) -> float:
-    """Seconds over all rounds; workers of a round run at the same time."""
+    """Return the seconds of all rounds; the workers of a round run at the same time."""
     return float(sum(max(result["elapsed_s"] for result in workers) for workers in rounds))
 
 
 def generator(rounds: Sequence[Sequence[Result]]) -> GeneratorHealth:
-    """The generator over all rounds; its worst lateness counts."""
+    """Return the health of the generator over all rounds, with its worst lateness."""
     every = [result for workers in rounds for result in workers]
     seconds, processes = elapsed(rounds), max(len(workers) for workers in rounds)
     sent, cpu_s = sum(result["sent"] for result in every), sum(result["cpu_s"] for result in every)
@@ -83,21 +83,21 @@ def generator(rounds: Sequence[Sequence[Result]]) -> GeneratorHealth:
         rate_per_s=sent / seconds,
         ceiling_per_s=max(_cores(workers) for workers in rounds) / overhead_s if overhead_s else 0.0,
         overhead_ms=overhead_s * 1000,
-        # Arrivals that are Poisson see the mean over time.
+        # Poisson arrivals see time averages (PASTA).
         in_flight=sum(result["in_flight_mean"] for result in every) / len(rounds),
         processes=processes,
     )
 
 
 def _cores(workers: Sequence[Result]) -> int:
-    """What a round's workers could use: a core each, of those that their machines have."""
+    """Return the cores that a round's workers could use: one each, up to the number of their machines."""
     having = {result["host"]: result["cores"] for result in workers}
     running = Counter(result["host"] for result in workers)
     return sum(min(count, having[host]) for host, count in running.items())
 
 
 def recall(rounds: Sequence[Sequence[Result]], shares: Mapping[str, float]) -> Recall | None:
-    """recall@10 of the searches themselves, at their rate; None when the mix has none."""
+    """Return the recall@10 of the searches under load, or None when the mix has none."""
     tally: dict[str, list[int]] = {}
     for workers in rounds:
         for result in workers:
@@ -109,7 +109,7 @@ def recall(rounds: Sequence[Sequence[Result]], shares: Mapping[str, float]) -> R
 
 
 def recall_of(tally: Mapping[str, Sequence[int]], shares: Mapping[str, float]) -> Recall:
-    """From (found, nearest) by tenant, and each tenant's share of the points."""
+    """Compute recall from (found, nearest) by tenant, and each tenant's share of the points."""
 
     def over(tenants: Sequence[str]) -> float:
         found = sum(tally[tenant][0] for tenant in tenants)

@@ -1,4 +1,4 @@
-"""When each request of a run is to be sent: an open loop, decided before the run begins."""
+"""The send times of the requests of a run: an open loop, planned before the run begins."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 
 def arrivals(rate_per_s: float, seconds: float, mix: Mapping[str, float], seed: int) -> list[tuple[float, str]]:
-    """Poisson arrivals: (seconds from the start, operation), in order; the same for the same seed.
+    """Return Poisson arrivals: (seconds from the start, operation), in order; the same for the same seed.
 
-    Latency is counted from these moments, so that a server which stalls is charged for everyone who would have come
-    meanwhile: a closed loop would wait with it and hide the stall.
+    Latency is counted from these times, so that a stall of the server delays every request that arrives during it. A
+    closed loop would wait with the server and hide the stall.
     """
     chance = random.Random(seed)  # noqa: S311 - a reproducible schedule, not a secret
     names, weights = list(mix), list(mix.values())

@@ -1,7 +1,7 @@
 """Whether a run is slower than an earlier one, by ratio; pure.
 
-Absolute times differ from machine to machine, so only runs of the same kind on the same data and a like machine are
-compared. An operation is slower when even the quickest it may be now is over the slowest it may have been then, by more
+Absolute times differ from machine to machine, so only runs of the same kind on the same data and similar machines are
+compared. An operation is slower when the lower bound of its new latency exceeds the upper bound of the old one by more
 than the tolerance.
 """
 
@@ -22,7 +22,7 @@ TOLERANCE = 1.1
 
 @dataclass(frozen=True)
 class Kind:
-    """What two runs must have in common to be compared; ``rate_per_s`` is the first one of a climb."""
+    """What two runs must have in common to be compared; ``rate_per_s`` is the first one of a step test."""
 
     profile: str
     protocol: str
@@ -32,7 +32,7 @@ class Kind:
 
 
 def read(path: Path) -> ReportRecord:
-    """A report that `--json-out` wrote; raises :class:`UserError`."""
+    """Read a report of `--json-out`. Raises :class:`UserError`."""
     try:
         return ReportRecord.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -46,12 +46,12 @@ def read(path: Path) -> ReportRecord:
 
 
 def kind(then: ReportRecord) -> Kind:
-    """What kind of run a report is of."""
+    """Return the kind of run of a report."""
     return Kind(then.profile, then.protocol, then.steps[0].rate_per_s, then.data, then.machine)
 
 
 def require_alike(now: Kind, then: ReportRecord) -> None:
-    """Refuse to compare what cannot be compared, before a run; raises :class:`UserError`."""
+    """Refuse before a run to compare different kinds. Raises :class:`UserError`."""
     if then.verdict == "void":
         raise UserError("The baseline is a void run, which says nothing; name one that passed.")
     for key, theirs in vars(kind(then)).items():
@@ -63,9 +63,10 @@ def require_alike(now: Kind, then: ReportRecord) -> None:
 
 
 def verdict(now: ReportRecord, then: ReportRecord, max_lag_p95_ms: float) -> Verdict:
-    """Fail where an operation is surely slower than then; void where the generator was late, as for a target.
+    """Judge a run against the baseline: fail where an operation is certainly slower.
 
-    Void too on another machine than then, which a run that is carried out elsewhere tells when it is over.
+    A run is void where the generator was late, as for a target. It is also void on another machine than the baseline's,
+    which is known only after a run that is carried out remotely.
     """
     if now.machine != then.machine:
         return Verdict("void", (f"the baseline is of another machine ('{then.machine}', this run '{now.machine}')",))
@@ -80,7 +81,7 @@ def verdict(now: ReportRecord, then: ReportRecord, max_lag_p95_ms: float) -> Ver
 
 
 def slower(now: ReportRecord, then: ReportRecord, tolerance: float = TOLERANCE) -> Iterator[str]:
-    """Each operation that is surely slower than in the baseline, in words."""
+    """Yield a message for each operation that is certainly slower than in the baseline."""
     for name, found in now.operations.items():
         before = then.operations.get(name)
         if before is None:

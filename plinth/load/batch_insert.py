@@ -1,4 +1,4 @@
-"""Rows of a matrix as points of a collection."""
+"""Insert the rows of a matrix as points of a collection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def insert(
     batch: int,
     identifier: Callable[[int], int | str] = int,
 ) -> None:
-    """Insert a point a row, its number the id unless another is said, ``batch`` a request; each is waited for."""
+    """Insert one point per row, ``batch`` points per request, and wait for each; the default id is the row number."""
     path = f"{collection_path(collection)}/points?wait=true"
     for start in range(0, len(vectors), batch):
         rows = range(start, min(start + batch, len(vectors)))

@@ -1,6 +1,6 @@
-"""The engine's own figures on a set of known difficulty: p95 with some clients, recall in all and by tenant.
+"""Benchmarks of the engine on a data set of known difficulty: p95 with a few clients, recall overall and by tenant.
 
-Not a test: absolute times depend on the machine. `make bench` writes them down.
+It is not a test: absolute times depend on the machine. `make bench` records them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def measure(
     seconds: float = 10.0,
     on_progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Build the shipped tuning several times on identical data; a graph differs from build to build."""
+    """Build the shipped tuning several times on identical data, since graphs differ from build to build."""
     data = generate(points, shipped.vectors.size, tenants, queries, seed=1)
     shares = np.bincount(data.tenants, minlength=tenants) / points
     truth = [
@@ -118,7 +118,7 @@ def _recalls(client: Qdrant, spec: CollectionSpec, data: Generated, truth: Seque
 def _latency(
     url: str, api_key: str | None, spec: CollectionSpec, data: Generated, clients: int, seconds: float
 ) -> dict[str, float]:
-    """Searches by clients that each wait for their answer: at that concurrency, not at a rate."""
+    """Measure the latency of clients that each wait for their answer: at that concurrency, not at a rate."""
     bodies = [orjson.dumps(_body(spec, data, row)) for row in range(len(data.queries))]
     parts = urlsplit(url)
     headers = {"api-key": api_key or "", "content-type": "application/json", "accept-encoding": "identity"}

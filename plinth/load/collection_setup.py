@@ -1,4 +1,4 @@
-"""The collection that a run works on: the shipped tuning, the data set's points, and whether its index is ready."""
+"""The collection of a run: the shipped tuning, the points of the data set, and whether its index is ready."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from plinth.qdrant.spec import CollectionSpec
 INDEX_DEADLINE_S = 1800.0
 WORD_EVERY_S = 60.0
 INDEXED_SHARE = 0.9
-# The least that Qdrant takes seriously in KB; a tenant above it (66 vectors of 384) is searched through its graph.
+# Qdrant's least effective threshold in KB; a tenant above it (66 vectors of 384) is searched through its graph.
 FULL_SCAN_KB = 100
-# A set of so many KB is searched through graphs with the thresholds as they are shipped.
+# A data set of this size in KB is searched through graphs at the shipped thresholds.
 LARGE_SET_KB = 100_000
-# Qdrant's own default. It is said outright, for a threshold that is left out would stay at the one for loading.
+# Qdrant's own default. It is set explicitly, since an omitted threshold would stay at the one for loading.
 INDEXING_KB = 10_000
-# Qdrant keeps at most 8 segments by default; one more takes writes, and one may be in the making.
+# Qdrant keeps at most 8 segments by default; one more accepts writes, and one may be under construction.
 SEGMENTS_MAX = 10
 
 
 def gate_spec(shipped: CollectionSpec, dataset: Dataset) -> CollectionSpec:
-    """The shipped tuning of `embeddings` under a name of the gate's own, in the dimension of the data."""
+    """Return the shipped tuning of `embeddings` under a name of the gate, with the dimension of the data."""
     changes: dict[str, Any] = {
         "name": f"{PREFIX}{dataset.name.rpartition('-')[2]}",
         "aliases": (),
@@ -49,11 +49,11 @@ def gate_spec(shipped: CollectionSpec, dataset: Dataset) -> CollectionSpec:
 
 
 def fitted(spec: CollectionSpec, dataset: Dataset, shards: int) -> CollectionSpec:
-    """The same with thresholds that the data reaches in each of the shards which the server has made of it.
+    """Return the spec with thresholds that the data reaches in each of the collection's ``shards``.
 
-    A set that a laptop embeds in half a minute lies below Qdrant's thresholds: it would be scanned, which is exact and
-    quick, and a graph that fell apart would pass. So the thresholds of a small set shrink with it, and all of it is
-    indexed, in one segment a shard whatever the number of cores.
+    A set that a laptop embeds in half a minute is below Qdrant's thresholds: it would be scanned, which is exact and
+    fast, so that a broken graph would pass. The thresholds of a small set therefore shrink with it, and all of it is
+    indexed, in one segment per shard whatever the number of cores.
     """
     indexing: dict[str, Any] = {"indexing_threshold": spec.optimizers_config.indexing_threshold or INDEXING_KB}
     hnsw = spec.hnsw_config
@@ -66,9 +66,9 @@ def fitted(spec: CollectionSpec, dataset: Dataset, shards: int) -> CollectionSpe
 
 
 def shards_of(client: Qdrant, name: str) -> int:
-    """In how many shards the server keeps a collection: left to itself a cluster makes one a node.
+    """Return the number of shards of a collection: by default a cluster creates one per node.
 
-    One where it does not tell, as the embedded engine.
+    It is one where the server does not report it, as the embedded engine.
     """
     try:
         cluster = client.call("GET", f"{collection_path(name)}/cluster")
@@ -80,7 +80,7 @@ def shards_of(client: Qdrant, name: str) -> int:
 
 
 def loading_spec(spec: CollectionSpec, dataset: Dataset) -> CollectionSpec:
-    """The same with a threshold that loading does not reach, so that one graph is built over all points at the end."""
+    """Return the spec with a threshold that loading does not reach: one graph over all points is built at the end."""
     threshold = {"indexing_threshold": 10 * _kilobytes(dataset)}
     return spec.model_copy(update={"optimizers_config": spec.optimizers_config.model_copy(update=threshold)})
 
@@ -96,9 +96,9 @@ def prepare(
     on_progress: Callable[[str], None],
     stored: Stored = BY_ROW,
 ) -> CollectionSpec:
-    """Make the collection if it is not there, fill it if it is not full, and wait until it is indexed; what it then is.
+    """Create the collection, fill it and wait until it is indexed, each only if needed; return its final spec.
 
-    It is the gate's own: one of an earlier tuning that cannot become this one is made anew.
+    The collection is the gate's own: one whose earlier tuning cannot be changed to this one is created again.
     """
     if plan_collection(spec, read_collection(client, spec.name)).refusals:
         client.call("DELETE", collection_path(spec.name))
@@ -115,25 +115,28 @@ def prepare(
         on_progress(f"Loaded {len(dataset.vectors)} points into {spec.name}; waiting for the index")
     spec = fitted(spec, dataset, shards_of(client, spec.name))
     converge(client, spec)
-    # After the change of the threshold: a server that looks for work only after a write finds it now.
+    # After the change of the threshold: some servers check whether to index only after a write.
     drop_scratch(client, spec, stored.scratch)
     wait_indexed(client, spec, on_progress)
     return spec
 
 
 def _count(client: Qdrant, spec: CollectionSpec, scratch: str) -> int:
-    """The points of the data set, without what a run that was cut off has left."""
+    """Count the points of the data set, without those that an interrupted run has written."""
     body = {"exact": True, "filter": {"must_not": within(scratch)["must"]}}
     return int(client.call("POST", f"{collection_path(spec.name)}/points/count", body)["count"])
 
 
 def drop_scratch(client: Qdrant, spec: CollectionSpec, scratch: str = SCRATCH) -> None:
-    """Remove what a run wrote."""
+    """Delete what a run wrote."""
     client.call("POST", f"{collection_path(spec.name)}/points/delete?wait=true", {"filter": within(scratch)})
 
 
 def wait_indexed(client: Qdrant, spec: CollectionSpec, on_progress: Callable[[str], None] = lambda _: None) -> None:
-    """Wait until the collection is green, with a word a minute; past the deadline go on, the gate will say the rest."""
+    """Wait until the collection is green, with progress every minute.
+
+    After the deadline it returns, and the gate reports what is not ready.
+    """
     began = said = time.monotonic()
     # Twice in a row: between two merges a collection is green for a moment.
     calm = 0
@@ -147,7 +150,7 @@ def wait_indexed(client: Qdrant, spec: CollectionSpec, on_progress: Callable[[st
 
 
 def unready(client: Qdrant, spec: CollectionSpec) -> Iterator[str]:
-    """What makes the index unfit to be measured: a scan of an unindexed collection is quick enough to pass."""
+    """Yield what makes the index unfit for a measurement: a scan of an unindexed collection is fast enough to pass."""
     info = client.collection(spec.name) or {}
     if info.get("status") != "green":
         yield f"the collection is {info.get('status')}, not green: it is still being optimized"
@@ -164,7 +167,7 @@ def unready(client: Qdrant, spec: CollectionSpec) -> Iterator[str]:
 
 
 def measure_recall(client: Qdrant, spec: CollectionSpec, dataset: Dataset, stored: Stored = BY_ROW) -> Recall:
-    """recall@10 of every query against exact search, without load."""
+    """Measure the recall@10 of every query against exact search, without load."""
     tally: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for query, tenant, truth in zip(dataset.queries, dataset.query_tenants, dataset.truth, strict=True):
         body: dict[str, Any] = {

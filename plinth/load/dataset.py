@@ -1,4 +1,4 @@
-"""The points and queries of a load run: embeddings with tenants, and the exact answers. Cached on disk by content."""
+"""The points and queries of a load run: embeddings with tenants, and the exact answers, cached on disk by content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECIPE = "wordnet first clauses, all-MiniLM-L6-v2, sample 7, v1"
 
 @dataclass(frozen=True)
 class Dataset:
-    """``vectors`` (n, d) and ``queries`` (q, d) are unit rows; tenants, parts and words are by row."""
+    """A data set: ``vectors`` (n, d) and ``queries`` (q, d) are unit rows; tenants, parts and words are by row."""
 
     name: str
     vectors: npt.NDArray[np.float32]
@@ -41,7 +41,7 @@ class Dataset:
 
     @cached_property
     def truth(self) -> list[set[int]]:
-        """For each query the rows of its tenant's nearest ten, by exact search."""
+        """Return for each query the rows of its tenant's nearest ten, by exact search."""
         tenants = np.array(self.tenants)
         within = {tenant: tenants == tenant for tenant in set(self.query_tenants)}
         return [
@@ -51,17 +51,17 @@ class Dataset:
 
     @cached_property
     def described(self) -> str:
-        """Name, size, tenants and how hard it is: real text embeddings have an intrinsic dimension of 15 to 30."""
+        """Return name, size, tenants and intrinsic dimension, which is 15 to 30 for real text embeddings."""
         size = f"{len(self.vectors)} x {self.vectors.shape[1]}, {len(self.shares())} tenants"
         return f"{self.name}: {size}, intrinsic dimension {intrinsic_dimension(self.vectors):.0f}"
 
     def shares(self) -> dict[str, float]:
-        """Each tenant's share of the points."""
+        """Return each tenant's share of the points."""
         return {tenant: count / len(self.tenants) for tenant, count in Counter(self.tenants).most_common()}
 
 
 def nearest(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], among: npt.NDArray[np.bool_]) -> set[int]:
-    """The rows of the ten nearest by dot product among those allowed."""
+    """Return the ten rows with the highest dot product among those allowed."""
     rows = np.flatnonzero(among)
     scores = vectors[rows] @ query
     if len(rows) > TOP:
@@ -70,7 +70,7 @@ def nearest(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], am
 
 
 def dataset(wanted: Data, cache: Path | None, on_progress: Callable[[str], None]) -> Dataset:
-    """The set that a profile asks for; without a cache directory it is generated, or comes with Plinth's image."""
+    """Return the data set of a profile; without a cache directory it is generated, or read from Plinth's image."""
     if wanted.source == "wordnet":
         if cache is None:
             from plinth.load.dataset_files import of_image
@@ -81,7 +81,7 @@ def dataset(wanted: Data, cache: Path | None, on_progress: Callable[[str], None]
 
 
 def generated(wanted: Data, cache: Path | None, on_progress: Callable[[str], None]) -> Dataset:
-    """Vectors that resemble embeddings, of any size and dimension; three in ten points have the rarer model."""
+    """Generate vectors that resemble embeddings, of any size; three in ten points have the rarer model."""
     recipe = json.dumps([GENERATED, wanted.points, wanted.queries, wanted.dimensions, wanted.tenants])
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     name = f"generated-{digest}"
@@ -117,7 +117,7 @@ def generated(wanted: Data, cache: Path | None, on_progress: Callable[[str], Non
 
 
 def wordnet(points: int, queries: int, cache: Path, on_progress: Callable[[str], None]) -> Dataset:
-    """WordNet's glosses embedded by MiniLM; embedded once, then read from the cache directory."""
+    """Return WordNet's glosses as embedded by MiniLM; they are embedded once, then read from the cache directory."""
     sample = glosses(points + queries)
     described = json.dumps([RECIPE, points, queries, [gloss.text for gloss in sample]])
     digest = hashlib.sha256(described.encode()).hexdigest()[:12]
@@ -143,7 +143,7 @@ def wordnet(points: int, queries: int, cache: Path, on_progress: Callable[[str],
 
 
 def _embed(sample: list[Gloss], on_progress: Callable[[str], None]) -> npt.NDArray[np.float32]:
-    # What runs the model is heavy, and is not in Plinth's image.
+    # The runtime of the model is large, and is not in Plinth's image.
     from plinth.gateway.providers.minilm_model import MiniLM
 
     told = -1
@@ -173,5 +173,5 @@ def _cached(path: Path, *names: str) -> tuple[npt.NDArray[Any], ...] | None:
 
 
 def payload(dataset: Dataset, row: int) -> dict[str, Any]:
-    """What is stored with a point."""
+    """Return the payload of a point."""
     return {"org_id": dataset.tenants[row], "model": dataset.parts[row], "word": dataset.words[row]}

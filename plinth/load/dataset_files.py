@@ -1,6 +1,6 @@
-"""Data sets as files that stand alone.
+"""Data sets as self-contained files.
 
-Plinth's image has those of WordNet, and neither WordNet itself nor the model that embedded it: 13 MB in place of 150.
+Plinth's image has those of WordNet, without WordNet itself and the model that embedded it: 13 MB instead of 150.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from plinth.load.dataset import Dataset
 from plinth.load.image_datasets import DIRECTORY, file_name
 from plinth.load.slo import Data
 
-# Of the image; nowhere else.
+# A directory of the image; it exists nowhere else.
 PACKED = Path(plinth.__file__).parent.parent / DIRECTORY
 _MATRICES = ("vectors", "queries")
 _WORDS = ("tenants", "parts", "words", "query_tenants", "query_parts", "query_words")
 
 
 def packed(dataset: Dataset) -> bytes:
-    """A data set as numpy's archive; the same bytes for the same data set."""
+    """Return a data set as a NumPy archive, with the same bytes for the same data set."""
     arrays = {name: getattr(dataset, name) for name in _MATRICES}
     arrays |= {name: np.array(getattr(dataset, name), dtype=np.str_) for name in _WORDS}
     content = io.BytesIO()
@@ -33,20 +33,20 @@ def packed(dataset: Dataset) -> bytes:
         for name, array in {"name": np.array(dataset.name), **arrays}.items():
             member = io.BytesIO()
             np.save(member, array, allow_pickle=False)
-            # With no date, which would make each build another image.
+            # Without a date, which would make each build a different image.
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
     return content.getvalue()
 
 
 def unpacked(path: Path) -> Dataset:
-    """The data set of a file."""
+    """Return the data set of a file."""
     with np.load(path, allow_pickle=False) as archive:
         words = {name: tuple(archive[name].tolist()) for name in _WORDS}
         return Dataset(name=str(archive["name"]), vectors=archive["vectors"], queries=archive["queries"], **words)
 
 
 def of_image(data: Data, directory: Path = PACKED) -> Dataset:
-    """A data set that the image brought; raises :class:`UserError` where it has another one or none."""
+    """Return a data set of the image. Raises :class:`UserError` where the image has another one or none."""
     path = directory / file_name(data)
     if path.is_file():
         return unpacked(path)

@@ -1,4 +1,4 @@
-"""How the rows of a data set are stored as points, and told again from what is found."""
+"""How the rows of a data set are stored as points, and identified in search results."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from plinth.qdrant.spec import CollectionSpec, Search
 
 @dataclass(frozen=True)
 class Stored:
-    """As the gate stores them: a point's id is its row. ``scratch`` is the tenant of what a run writes."""
+    """Points as the gate stores them: the id is the row. ``scratch`` is the tenant of points that a run writes."""
 
     scratch: str = SCRATCH
 
     def identifier(self, row: int) -> int | str:
-        """The point's id in Qdrant."""
+        """Return the point's id in Qdrant."""
         return row
 
     def payload(self, dataset: Dataset, row: int) -> dict[str, Any]:
-        """What is stored with a point."""
+        """Return the payload of a point."""
         return payload(dataset, row)
 
     def shown(self) -> list[str]:
-        """The payload fields by which :meth:`row` tells a point."""
+        """Return the payload fields that :meth:`row` needs to identify a point."""
         return []
 
     def row(self, point: dict[str, Any]) -> int:
-        """The row of a point that was found."""
+        """Return the row of a point in a search result."""
         return int(point["id"])
 
 
 @dataclass(frozen=True)
 class StoredByGateway(Stored):
-    """As the gateway stores them for the organisation that has the collection, of which all is that a run writes."""
+    """Points as the gateway stores them for the collection's organisation, whose points are all written by runs."""
 
     tenant: Tenant = field(kw_only=True)
 
     def identifier(self, row: int) -> int | str:
-        """The gateway's, for the row as the caller's id."""
+        """Return the gateway's id for the row as the caller's id."""
         return point_id(self.tenant, str(row))
 
     def payload(self, dataset: Dataset, row: int) -> dict[str, Any]:
-        """With the id that the caller sees."""
+        """Return the payload with the id that the caller sees."""
         return {**payload(dataset, row), ID_FIELD: str(row)}
 
     def shown(self) -> list[str]:
-        """The caller's id."""
+        """Return the field of the caller's id."""
         return [ID_FIELD]
 
     def row(self, point: dict[str, Any]) -> int:
-        """By the caller's id."""
+        """Return the row by the caller's id."""
         return int(point["payload"][ID_FIELD])
 
 
@@ -63,7 +63,7 @@ BY_ROW = Stored()
 
 
 def organisation_of(collection: str) -> tuple[str, str]:
-    """The load organisation that a collection of the gate's is of, and what it calls it."""
+    """Return the load organisation of a collection of the gate, and the organisation's name for it."""
     parsed = parse_collection_name(collection)
     if parsed is None:
         raise ValueError(f"{collection} is no name that the gateway gives")
@@ -71,22 +71,22 @@ def organisation_of(collection: str) -> tuple[str, str]:
 
 
 def stored_by_gateway(collection: str) -> StoredByGateway:
-    """Points of a collection of the gate's."""
+    """Return how the points of a collection of the gate are stored."""
     organisation, name = organisation_of(collection)
     tenant = tenant_of(Caller(organisation, "", frozenset()), name, {})
     return StoredByGateway(organisation, tenant=tenant)
 
 
 def gateway_spec(spec: CollectionSpec) -> CollectionSpec:
-    """The gate's collection as the gateway searches one of an organisation, under a name that is the gateway's too.
+    """Return the gate's collection as the gateway searches an organisation's, under one of the gateway's names.
 
-    A run without the gateway must not use it again, for its points have other ids.
+    A run without the gateway must not reuse it, since its points have other ids.
     """
     return unquantized(spec).model_copy(update={"name": f"{PREFIX}gateway-{spec.name.removeprefix(PREFIX)}"})
 
 
 def unquantized(spec: CollectionSpec) -> CollectionSpec:
-    """Without quantization and without parameters of its own, as the gateway makes collections and searches them.
+    """Return the spec without quantization and search parameters, as the gateway creates collections and searches them.
 
     The indexes stay, or a search within a tenant would measure a scan.
     """
@@ -94,6 +94,6 @@ def unquantized(spec: CollectionSpec) -> CollectionSpec:
 
 
 def marked_for_gateway(spec: CollectionSpec) -> CollectionSpec:
-    """The same with the gateway's mark, so that it is the load organisation's."""
+    """Return the spec with the gateway's mark, which makes it the load organisation's."""
     mark = {MARK: {"organisation": organisation_of(spec.name)[0]}}
     return spec.model_copy(update={"metadata": {**(spec.metadata or {}), **mark}})

@@ -1,4 +1,4 @@
-"""One run of the load gate: prepare, recall, rounds of load, verdict."""
+"""One run of the load gate: prepare, measure recall, send rounds of load, judge."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from plinth.system import hardware
 
 @dataclass(frozen=True)
 class Server:
-    """Where the load goes. ``grpc`` is `host:port`; ``ca_cert`` is who signed its certificate (PEM)."""
+    """The target of the load. ``grpc`` is `host:port`; ``ca_cert`` is the CA certificate (PEM)."""
 
     url: str
     api_key: str | None
@@ -41,7 +41,7 @@ class Server:
     ca_cert: str | None = None
 
     def aim(self, protocol: Protocol, spec: CollectionSpec) -> Aim:
-        """One of its addresses."""
+        """Return the load target for a protocol."""
         if protocol == "grpc" and self.grpc is None:
             raise UserError(f"{self.url} has no gRPC address; leave --protocol out to measure over REST.")
         address = self.grpc if protocol == "grpc" and self.grpc else self.url
@@ -50,29 +50,29 @@ class Server:
 
 
 class Way(Interface):
-    """Another way to a server than its own addresses: the gateway before it."""
+    """Another path to a server than its own addresses: the gateway in front of it."""
 
     @property
     def url(self) -> str:
-        """Its address, for the report."""
+        """Return its address, for the report."""
 
     def aim(self, protocol: Protocol, spec: CollectionSpec) -> Aim:
-        """Where the load goes."""
+        """Return the load target for a protocol."""
 
     def made(self, spec: CollectionSpec, count: int) -> list[float]:
-        """Make collections one after the other, and drop each: the milliseconds that each took."""
+        """Create collections one after the other and drop each; return the milliseconds that each creation took."""
 
 
 class Send(Interface):
-    """Carries out a schedule: what each worker wrote down."""
+    """A function that sends a schedule and returns the results of each worker."""
 
     def __call__(self, schedule: Schedule) -> list[Result]:
-        """Run it."""
+        """Send the schedule."""
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """The rounds that count, and the verdict after each that was run."""
+    """The rounds that count, and the verdict after each round."""
 
     kept: Sequence[Sequence[Result]]
     measured: Measured
@@ -80,7 +80,7 @@ class Rounds:
 
 
 class Prepared:
-    """A server with the data on it, its index ready or not, to be put under load."""
+    """A server with the data on it, to be put under load; its index may be unready."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Prepared:
         way: Way | None = None,
         stored: Stored = BY_ROW,
     ) -> None:
-        """Make the collection of ``spec``, fill it and wait for its index. The load goes by ``way`` if any."""
+        """Create the collection of ``spec``, fill it and wait for its index. The load goes through ``way`` if given."""
         self.client = client
         self.data = data
         self.engine = client.banner()
@@ -110,7 +110,7 @@ class Prepared:
         self.recall = measure_recall(client, self.spec, data, stored)
 
     def send(self, schedule: Schedule) -> list[Result]:
-        """Put it under load; what each worker wrote down. What was written is removed."""
+        """Put the server under load, delete what was written, and return the results of each worker."""
         self._say(
             f"Load: {schedule.rate_per_s:.0f} requests/s for {schedule.duration_s:.0f} s "
             f"after {schedule.warmup_s:.0f} s of warm-up"
@@ -121,10 +121,10 @@ class Prepared:
         found = locust_runner.send(self._aim, schedule, self.data, self._locustfile, self._handed_out)
         try:
             drop_scratch(self.client, self.spec, self._scratch)
-            # What the run wrote may still be indexed; what was there before must be.
+            # What the run wrote may still be indexed; the data set must be.
             left = [words for words in unready(self.client, self.spec) if "still being optimized" not in words]
         except QdrantError as error:
-            # What a server that is gone answered until then is judged all the same.
+            # The results of a server that is gone are judged all the same.
             left = [str(error)]
         self.not_ready.extend(f"after the run: {words}" for words in left)
         return found
@@ -144,9 +144,10 @@ def run(
     keep: bool = False,
     way: Way | None = None,
 ) -> Report:
-    """Measure and judge. ``shipped`` is the collection whose tuning is tried, ``handed_out`` as of `generator.send`.
+    """Measure and judge, with the tuning of the collection ``shipped``.
 
-    The collection is dropped afterwards, unless ``keep``. ``way`` is the gateway, for a profile that goes through it.
+    ``handed_out`` is as in :func:`plinth.load.locust_runner.send`. The collection is dropped afterwards, unless
+    ``keep``. ``way`` is the gateway, for a profile that goes through it.
     """
     profile = slo.profile(profile_name)
     data = dataset(profile.data, cache, on_progress)
@@ -182,9 +183,9 @@ def prepared(
     way: Way | None = None,
     as_gateway: bool = False,
 ) -> Iterator[Prepared]:
-    """A server with a collection of the gate's, until the block ends.
+    """Yield a server with a collection of the gate, and drop the collection after the block.
 
-    Through the gateway, or ``as_gateway`` for what is compared with that, the collection is as its own are.
+    Through the gateway, or ``as_gateway`` for a comparison with it, the collection is like the gateway's own.
     """
     spec = gate_spec(shipped, data)
     searched = gateway_spec(spec) if way else unquantized(spec) if as_gateway else spec
@@ -195,7 +196,7 @@ def prepared(
 
 
 def create(client: Qdrant, spec: CollectionSpec, count: int) -> Times | None:
-    """Make collections one after the other, and drop each: how long it took. None when none are wanted."""
+    """Create collections one by one and drop each; return how long it took, or None when none are requested."""
     took = []
     for number in range(count):
         path = collection_path(f"{spec.name}{NEW}{number}")
@@ -209,7 +210,7 @@ def create(client: Qdrant, spec: CollectionSpec, count: int) -> Times | None:
 
 
 def made(took: Sequence[float]) -> Times | None:
-    """Collections that took so many milliseconds to be made; None for none."""
+    """Return the times of collections that took so many milliseconds to create, or None for none."""
     if not took:
         return None
     values, counts = np.unique(np.round(took, 3), return_counts=True)
@@ -225,14 +226,14 @@ def measured(
     before: Recall,
     not_ready: Sequence[str],
 ) -> Measured:
-    """What a verdict rests on, over the rounds that count."""
+    """Return the figures of a verdict, over the rounds that count."""
     seconds, shares = aggregation.elapsed(kept), data.shares()
     operations = {
         name: aggregation.operation(found, seconds, profile.confidence)
         for name, found in aggregation.times(kept).items()
     }
     if created:
-        # One at a time: their number in a second is what they took.
+        # One at a time: their number per second follows from the time they took.
         spent = created.response.mean() * created.response.total / 1000
         operations[CREATE] = aggregation.operation(created, spent, profile.confidence)
     during = aggregation.recall(kept, shares)
@@ -247,7 +248,7 @@ def climb(
     measure: Callable[[Sequence[Sequence[Result]]], Measured],
     on_progress: Callable[[str], None],
 ) -> list[Step]:
-    """One step at the profile's rate; with `steps` each rate in turn until one does not pass."""
+    """Run one step at the profile's rate, or with `steps` each rate in turn until one does not pass."""
     found: list[Step] = []
     for rate in profile.steps or (profile.rate_per_s,):
         schedule = Schedule(
@@ -269,9 +270,10 @@ def judged_rounds(
     decide: Callable[[Measured], Verdict],
     on_progress: Callable[[str], None],
 ) -> Rounds:
-    """Rounds until one more would tell nothing.
+    """Run rounds until another one would add no information.
 
-    A round that missed a percentile or left it open counts on; one that says nothing of the server is thrown away.
+    A round that missed a percentile or left it open is kept for the next verdict; one that says nothing about the
+    server is discarded.
     """
     kept: list[list[Result]] = []
     verdicts: list[Verdict] = []
@@ -297,7 +299,7 @@ def report(
     url: str,
     protocol: Protocol,
 ) -> Report:
-    """The report of a run; its verdict is that of the last step which had to hold."""
+    """Return the report of a run; its verdict is that of the last step that had to pass."""
     return Report(
         profile=profile_name,
         judged=slo.profile(profile_name),

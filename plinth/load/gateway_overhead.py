@@ -1,4 +1,4 @@
-"""What the gateway adds to a search: the same schedules through it and past it, in turn."""
+"""What the gateway adds to a search: the same schedules through it and directly, in turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plinth.load.slo import AddedByGateway, Profile
 from plinth.load.verdict import Verdict
 
 JUDGED = "search"
-# What a service uses while nobody asks it is not a search's.
+# A service also uses CPU while it is idle, which is not part of a search.
 IDLE_S = 5.0
 
 
@@ -32,13 +32,13 @@ class Added:
 
     @property
     def value(self) -> float:
-        """What the gateway adds."""
+        """Return the milliseconds that the gateway adds."""
         return self.through - self.direct
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """CPU milliseconds of one search: Qdrant's when it is asked direct, Qdrant's and the gateway's through it."""
+    """CPU milliseconds of one search: Qdrant's when direct; Qdrant's and the gateway's through the gateway."""
 
     direct: float
     qdrant: float
@@ -46,7 +46,7 @@ class Cpu:
 
     @property
     def ratio(self) -> float:
-        """What the gateway adds, as a multiple of what Qdrant takes for a direct search."""
+        """Return the CPU that the gateway adds, as a multiple of Qdrant's for a direct search."""
         return (self.qdrant + self.gateway - self.direct) / self.direct if self.direct else float("inf")
 
 
@@ -58,13 +58,13 @@ class Spent:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def now(self) -> dict[str, float]:
-        """What the processes behind each address have used so far."""
+        """Return the CPU seconds so far of the processes behind each address."""
         return {name: cpu_seconds(list(serving(url))) for name, url in self.urls.items()}
 
 
 @contextmanager
 def watched(urls: Mapping[str, str]) -> Iterator[Spent]:
-    """CPU seconds that services use in the block beyond what they use while they idle, which is measured first."""
+    """Yield the CPU seconds that services use in the block beyond those when idle, which are measured first."""
     spent = Spent(urls)
     before, began = spent.now(), time.monotonic()
     time.sleep(IDLE_S)
@@ -77,7 +77,7 @@ def watched(urls: Mapping[str, str]) -> Iterator[Spent]:
 
 
 def added(through: Sequence[Sequence[Result]], direct: Sequence[Sequence[Result]], profile: Profile) -> list[Added]:
-    """Each operation's median and p95."""
+    """Return the median and p95 of each operation."""
     ours, theirs = times(through), times(direct)
     return [
         _added(name, percentile, ours, theirs, profile.confidence)
@@ -95,10 +95,10 @@ def verdict(
     direct: Verdict | None,
     late: tuple[str, ...] = (),
 ) -> Verdict:
-    """Whether a search meets the goal: fail where it surely does not, void where that is open.
+    """Judge whether a search meets the goal: fail where it certainly does not, void where that is open.
 
-    ``through`` and ``direct`` are what is wrong with either side's run by itself, ``late`` why the generator's lateness
-    voids a miss.
+    ``through`` and ``direct`` are the problems of each side's own run, ``late`` why the generator's lateness voids a
+    miss.
     """
     if through:
         return through

@@ -1,4 +1,4 @@
-"""A mark in Grafana for each load run, so that a dip in a graph has its reason beside it."""
+"""An annotation in Grafana for each load run, so that a dip in a graph is explained."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TIMEOUT_S = 5.0
 
 
 def annotate(grafana: Mapping[str, Any], report: Report, seconds: float) -> str | None:
-    """Mark the run's ``seconds`` up to its end; returns why it could not, in words.
+    """Annotate the run's ``seconds`` up to its end; return a message where that failed, else None.
 
-    A run's verdict does not hang on it.
+    The verdict of the run does not depend on it.
     """
     end = datetime.fromisoformat(report.at).timestamp()
     body = {

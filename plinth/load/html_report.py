@@ -1,4 +1,4 @@
-"""The report as a page that needs nothing beside it."""
+"""The report as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def page(report: Report) -> str:
-    """HTML."""
-    # matplotlib is a third of what every command would import.
+    """Return the HTML page of a report."""
+    # matplotlib takes a third of the import time of every command.
     from plinth.load.plots import plots
 
     environment = Environment(autoescape=True, trim_blocks=True)

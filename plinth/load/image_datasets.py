@@ -1,19 +1,19 @@
-"""Which data sets Plinth's image holds, by the profiles of the load gate."""
+"""The data sets in Plinth's image, by the profiles of the load gate."""
 
 from __future__ import annotations
 
 from plinth.load.slo import Data, Slo
 
-# Beside the package in the image.
+# Next to the package in the image.
 DIRECTORY = "load-data"
 
 
 def sets_of(slo: Slo) -> list[Data]:
-    """The data sets of the profiles that cannot be generated where the load is."""
+    """Return the data sets of the profiles that cannot be generated where the load runs."""
     found = {file_name(profile.data): profile.data for profile in slo.profiles.values()}
     return [data for _, data in sorted(found.items()) if data.source == "wordnet"]
 
 
 def file_name(data: Data) -> str:
-    """The file of a data set; another number of points or queries is another sample."""
+    """Return the file name of a data set; another number of points or queries is another sample."""
     return f"{data.source}-{data.points}-{data.queries}.npz"

@@ -1,7 +1,7 @@
-"""Two servers side by side: rounds in turn on the one and the other, compared by ratio.
+"""Compare two servers by alternating rounds, as a ratio.
 
-A machine that is busier in the evening is so for both, so a ratio of rounds that take turns says what two runs on two
-days cannot.
+A machine that is busier in the evening is so for both, so a ratio of alternating rounds shows what two runs on two days
+cannot.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAIRS = 4
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ours by theirs, at one percentile of one operation, with its interval; above 1 ours is slower."""
+    """Our latency over theirs, at one percentile of one operation, with its interval; above 1 ours is slower."""
 
     operation: str
     percentile: int
@@ -35,9 +35,9 @@ class Ratio:
 def interleaved(
     ours: Send, theirs: Send, profile: Profile, on_round: Callable[[int, int], None], pairs: int = PAIRS
 ) -> tuple[list[list[Result]], list[list[Result]]]:
-    """Rounds of the same schedules on both, the one first and then the other first.
+    """Run rounds of the same schedules on both servers, in alternating order.
 
-    ``on_round`` is told a round's number, from 1, and whose turn it is: 0 ours, 1 theirs.
+    ``on_round`` is called with the number of the round, from 1, and the server: 0 ours, 1 theirs.
     """
     found: tuple[list[list[Result]], list[list[Result]]] = ([], [])
     for number in range(pairs):
@@ -51,7 +51,7 @@ def interleaved(
 
 
 def ratios(ours: Sequence[Sequence[Result]], theirs: Sequence[Sequence[Result]], profile: Profile) -> list[Ratio]:
-    """Each operation's median and judged percentile."""
+    """Return the median and the judged percentile of each operation."""
     mine, other = times(ours), times(theirs)
     return [
         _ratio(name, percentile, mine, other, profile.confidence)
@@ -68,11 +68,10 @@ def verdict(
     late: tuple[str, ...] = (),
     tolerance: float = TOLERANCE,
 ) -> Verdict:
-    """Fail where ours is surely slower by more than the tolerance, void where it may be.
+    """Judge the ratios: fail where ours is certainly slower by more than the tolerance, void where it may be.
 
-    ``ours`` and ``theirs`` are what is wrong with either side's run by itself (`verdict.soundness`): a server that
-    refuses, or that finds the wrong points, is quick. ``late`` is why the generator's lateness voids a miss
-    (`verdict.lateness`).
+    ``ours`` and ``theirs`` are the problems of each side's own run (`verdict.soundness`): a server that returns errors
+    or the wrong points is fast. ``late`` is why the generator's lateness voids a miss (`verdict.lateness`).
     """
     if ours:
         return ours

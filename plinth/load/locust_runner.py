@@ -1,4 +1,4 @@
-"""Running Locust: a job written for it, its workers started and ended, what they wrote down read back."""
+"""Run Locust: write its job, start and stop its workers, read their results back."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from plinth.system.ports import free_port
 
 Protocol = Literal["rest", "grpc"]
 IN_FLIGHT_MAX = 200
-# Locust's start, the last answers and the end of the run.
+# Allowance for Locust's start, the last answers and the end of the run.
 SLACK_S = 120
-# For workers elsewhere to come, and where: Locust's own.
+# How long to wait for workers on other machines, and Locust's own port for them.
 WORKERS_WAIT_S = 300
 MASTER_PORT = 5557
-# Blocks of time by which a percentile's interval is found and its course is drawn.
+# The number of time blocks for the interval and the plot of a percentile.
 BLOCKS = 60
 BLOCK_MIN_S = 1.0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """One round's load, in requests a second and seconds; ``number`` makes it another one of the same kind."""
+    """The load of one round, in requests per second and seconds; ``number`` selects one of the same kind."""
 
     rate_per_s: float
     warmup_s: float
@@ -50,16 +50,16 @@ class Schedule:
 
     @property
     def block_s(self) -> float:
-        """Seconds of a block."""
+        """Return the seconds of a block."""
         return max(BLOCK_MIN_S, self.duration_s / BLOCKS)
 
 
 @dataclass(frozen=True)
 class Aim:
-    """Where the load goes: ``address`` is an URL for REST, `host:port` for gRPC. The key travels by file.
+    """The target of the load: ``address`` is a URL for REST, `host:port` for gRPC. The key is passed in a file.
 
-    Through the gateway the key is a token, and ``collection`` is the name that its organisation, which is ``scratch``
-    too, has for it.
+    Through the gateway the key is a token, and ``collection`` is its name within the organisation, which is ``scratch``
+    too.
     """
 
     protocol: Protocol
@@ -76,9 +76,10 @@ class Aim:
 def send(
     aim: Aim, schedule: Schedule, dataset: Dataset, locustfile: Path, handed_out: Path | None = None
 ) -> list[Result]:
-    """Carry out a schedule; what each worker wrote down. Raises :class:`UserError` when Locust ends without it.
+    """Send a schedule, and return the results of each worker. Raises :class:`UserError` when Locust ends without them.
 
-    ``handed_out`` is a directory where workers that are started elsewhere find the job; then none is started here.
+    ``handed_out`` is a directory where workers that are started on other machines find the job; then none is started
+    here.
     """
     with _place(handed_out) as place:
         job, result = place / "job.json", place / "result.json"
@@ -94,7 +95,7 @@ def send(
 
 @contextmanager
 def _place(handed_out: Path | None) -> Iterator[Path]:
-    """A directory for a job, which has the server's key in it: it is gone afterwards."""
+    """Yield a directory for a job, which holds the server's key, and remove it afterwards."""
     if handed_out is None:
         with tempfile.TemporaryDirectory(prefix="plinth-load-") as directory:
             yield Path(directory)
@@ -146,7 +147,7 @@ def _job(aim: Aim, schedule: Schedule, dataset: Dataset) -> dict[str, Any]:
 
 
 def _here(schedule: Schedule) -> list[str]:
-    """Locust's options for workers of this machine; left to itself its master listens for all the world."""
+    """Return Locust's options for workers of this machine; by default its master listens on all interfaces."""
     if schedule.processes == 1:
         return []
     host, port = "127.0.0.1", str(free_port())
@@ -155,23 +156,23 @@ def _here(schedule: Schedule) -> list[str]:
 
 
 def _elsewhere(schedule: Schedule) -> list[str]:
-    """Locust's options for a master that waits for workers of other machines."""
+    """Return Locust's options for a master that waits for workers of other machines."""
     patience = ["--expect-workers-max-wait", str(WORKERS_WAIT_S)]
     port = ["--master-bind-port", str(MASTER_PORT)]
     return ["--master", *port, "--expect-workers", str(schedule.processes), *patience]
 
 
 def _packages() -> dict[str, str]:
-    """Where Plinth's image has its packages, beside this one, no interpreter looks by itself."""
+    """Return where Plinth's image has its packages, next to this one; no interpreter searches there by itself."""
     beside = Path(plinth.__file__).parent.parent
     return {"PYTHONPATH": str(beside)} if (beside / "locust").is_dir() else {}
 
 
 def _run(job: Path, schedule: Schedule, locustfile: Path, workers: list[str]) -> str:
-    """Run Locust to its end; returns its last words. Past its time it and its workers are killed."""
+    """Run Locust to its end and return its last output. After the deadline it and its workers are killed."""
     users = str(schedule.processes)
     command = [sys.executable, "-m", "locust", "-f", str(locustfile.resolve()), "--headless", "-u", users, "-r", users]
-    # Locust takes options from the environment and the working directory: none of the caller's are meant here.
+    # Locust reads options from the environment and the working directory: those of the caller are not meant for it.
     process = subprocess.Popen(
         [*command, *workers, "--stop-timeout", "40", "--only-summary", "--loglevel", "WARNING"],
         env=fixed_environment({"PLINTH_LOAD_JOB": str(job), **_packages()}, job.parent),
@@ -188,7 +189,7 @@ def _run(job: Path, schedule: Schedule, locustfile: Path, workers: list[str]) ->
     except subprocess.TimeoutExpired:
         return f"it did not end within {seconds:.0f} s"
     finally:
-        # After a Ctrl-C too: it is in a group of its own, and would go on to load the server.
+        # After Ctrl-C too: it is in its own process group, and would continue to load the server.
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()

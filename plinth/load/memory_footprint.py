@@ -1,4 +1,4 @@
-"""What a collection really takes, beside what `plinth size` says: loaded into an engine of our own and measured."""
+"""The measured memory of a collection against the estimate of `plinth size`: it is loaded into a temporary server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE = 1000
 
 @dataclass(frozen=True)
 class Footprint:
-    """Measured and computed bytes of one load; ``empty`` is the engine before the first point."""
+    """Measured and computed bytes of one load; ``empty`` is the server before the first point."""
 
     engine: str
     workload: Workload
@@ -33,19 +33,19 @@ class Footprint:
 
     @property
     def predicted(self) -> float:
-        """Memory with everything cached, by the formula."""
+        """Return the memory with everything cached, by the formula."""
         return estimate(self.workload).need.total
 
     @property
     def ratio(self) -> float:
-        """Computed over measured: over 1 is on the safe side."""
+        """Return computed over measured memory: above 1 is on the safe side."""
         return self.predicted / self.measured.total
 
 
 def measure(kind: Kind, directory: Path, spec: CollectionSpec, points: int, payload_bytes: int) -> Footprint:
-    """Load generated points, restart, touch everything by searches and a scroll, and read the memory.
+    """Load generated points, restart, read everything by searches and a scroll, and read the memory.
 
-    The restart takes out what the load itself left behind; it says what a server needs to go on serving.
+    The restart frees what only the load needed; the rest is what a server needs to serve.
     """
     data = generate(points, spec.vectors.size, 20, SEARCHES, seed=3)
     texts = _texts(points, payload_bytes)
@@ -62,7 +62,7 @@ def measure(kind: Kind, directory: Path, spec: CollectionSpec, points: int, payl
 
 
 def sized_spec(dimensions: int, points: int, **sections: Any) -> CollectionSpec:
-    """A collection whose whole load is indexed, however small it is."""
+    """Return a collection whose points are all indexed, however few they are."""
     indexing = {"default_segment_number": 1, "indexing_threshold": points * dimensions * 4 // 1024 // 2}
     return CollectionSpec.model_validate(
         {
@@ -90,7 +90,7 @@ def _workload(spec: CollectionSpec, points: int, payload_bytes: int) -> Workload
 
 
 def _texts(points: int, length: int) -> list[str]:
-    """Words in no order: they compress as prose does, by half."""
+    """Return words in random order: they compress by half, as prose does."""
     chance = np.random.default_rng(5)
     words = ["".join(chr(97 + letter) for letter in chance.integers(0, 26, 6)) for _ in range(2000)]
     picked = chance.integers(0, len(words), (points, length // 7 + 1))
@@ -98,7 +98,7 @@ def _texts(points: int, length: int) -> list[str]:
 
 
 def _touch(client: Qdrant, spec: CollectionSpec, data: Generated) -> None:
-    """Searches read graph and quantized vectors, the scroll reads originals and payload."""
+    """Read graph and quantized vectors by searches, and originals and payload by a scroll."""
     points = f"{collection_path(spec.name)}/points"
     for query, tenant in zip(data.queries, data.query_tenants, strict=True):
         within = {"must": [{"key": TENANT, "match": {"value": f"t{tenant}"}}]}

@@ -1,4 +1,4 @@
-"""The load gate's own collection: marked while a run uses it and dropped after it, as is what killed runs left."""
+"""The load gate's own collection: marked while a run uses it and dropped after it, as are those of killed runs."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from plinth.qdrant.spec import CollectionSpec
 from plinth.system.http_client import is_path_part
 from plinth.system.versions import numbers
 
-# Filling the largest set, and the index.
+# Time to fill the largest data set and to build its index.
 PREPARATION_S = 3600.0
 NEW = "_new_"
-# An older server keeps no metadata, so that nobody can tell there what a killed run has left.
+# An older server stores no metadata, so that the leftovers of a killed run cannot be recognized there.
 METADATA_SINCE = (1, 16)
-# The start of a process is told less exactly than that.
+# The start time of a process is less exact than that.
 SAME_MS = 1000
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Who uses a collection of the gate's since ``started`` and until when at most, in milliseconds since 1970.
+    """The user of a gate's collection, from ``started`` to its latest end, in milliseconds since 1970.
 
-    ``space`` is where ``pid`` means something: this boot of this machine and its processes' name space.
+    ``space`` is where ``pid`` is valid: this boot of this machine and its PID namespace.
     """
 
     host: str
@@ -46,13 +46,13 @@ class Lease:
 
     @classmethod
     def own(cls, seconds: float) -> Self:
-        """This process's."""
+        """Return the lease of this process."""
         process = psutil.Process()
         return cls(socket.gethostname(), _space(), process.pid, _started(process), int(1000 * (time.time() + seconds)))
 
     @classmethod
     def of(cls, metadata: Any) -> Self | None:
-        """What a mark says; None for one that says nothing of a run."""
+        """Parse a mark; None for one that is not a run's."""
         try:
             mark = metadata[MARK]
             return cls(
@@ -78,10 +78,10 @@ def is_kept(metadata: Any) -> bool:
 
 @contextmanager
 def own_collection(client: Qdrant, spec: CollectionSpec, keep: bool, say: Say) -> Iterator[CollectionSpec]:
-    """The spec under a name that is free, marked; when the block ends, however it ends, the collection is dropped.
+    """Yield the spec under a free name, marked; the collection is dropped when the block ends, however it ends.
 
-    One of the same data that ``keep`` or a killed run left is used again, so that it need not be filled again. Others
-    that killed runs left are dropped.
+    A collection of the same data that ``keep`` or a killed run left is reused, so that it need not be filled again.
+    Other leftovers of killed runs are dropped.
     """
     name = _free_name(client, spec.name, say)
     own = spec.model_copy(update={"name": name})
@@ -101,20 +101,20 @@ def own_collection(client: Qdrant, spec: CollectionSpec, keep: bool, say: Say) -
 
 
 def renew(client: Qdrant, name: str, schedule: Schedule) -> None:
-    """Hold the collection for one more round."""
+    """Renew the lease of the collection for one more round."""
     seconds = schedule.warmup_s + schedule.duration_s + SLACK_S + WORKERS_WAIT_S
-    # A server that is gone is seen by the round itself.
+    # The round itself reports a server that is gone.
     with suppress(QdrantError):
         client.call("PATCH", collection_path(name), {"metadata": {MARK: asdict(Lease.own(seconds))}})
 
 
 def _free_name(client: Qdrant, stem: str, say: Say) -> str:
-    """A kept or abandoned collection of the same data, or a new name; what else killed runs left is dropped."""
+    """Return a kept or abandoned collection of the same data, or a new name; drop other leftovers of killed runs."""
     usable = None
     for name, metadata in _marked(client):
         lease = Lease.of(metadata)
         if lease and lease.is_held():
-            # A run through the gateway and past it in turn has one of each.
+            # An alternating run, through the gateway and directly, has one of each.
             if lease.pid != os.getpid() or name.startswith(f"{stem}_"):
                 say(f"{name} is in use by another run (pid {lease.pid} on {lease.host}); the two disturb each other")
         elif usable is None and name.startswith(f"{stem}_") and NEW not in name:
@@ -129,7 +129,7 @@ def _marked(client: Qdrant) -> Iterator[tuple[str, Any]]:
     for name in client.collections():
         if not (name.startswith(PREFIX) and is_path_part(name)):
             continue
-        # One that cannot be described cannot be told from anybody's.
+        # A collection that cannot be described may be anyone's.
         with suppress(QdrantError):
             metadata = metadata_of(client.collection(name))
             if is_load_gates(name, metadata):
@@ -148,7 +148,7 @@ def _started(process: psutil.Process) -> int:
 
 
 def _space() -> str:
-    """This boot and this name space of processes; the host's name where the system does not tell."""
+    """Return this boot and this PID namespace, or the host name where the system does not report them."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:

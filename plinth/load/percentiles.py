@@ -1,7 +1,8 @@
-"""Percentiles with the interval that they lie in; pure.
+"""Percentiles with their confidence intervals; pure.
 
-A percentile of some hundred answers is a guess. Two intervals are taken and the wider counts: by rank, which is exact
-for independent answers however few, and by resampling blocks of time, since answers close in time resemble each other.
+A percentile of a few hundred answers is a guess. Two intervals are computed, and the wider one counts: by order
+statistics, which is exact for any number of independent answers, and by a block bootstrap, since answers close in time
+resemble each other.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Counts of latencies: ``counts`` is (blocks, values), ``values`` are in milliseconds and rise."""
+    """Counts of latencies: ``counts`` is (blocks, values), ``values`` are in milliseconds, ascending."""
 
     values: npt.NDArray[np.float64]
     counts: npt.NDArray[np.int64]
@@ -37,19 +38,19 @@ class Latencies:
 
     @property
     def total(self) -> int:
-        """How many answers."""
+        """Return the number of answers."""
         return int(self.counts.sum())
 
     def mean(self) -> float:
-        """Milliseconds."""
+        """Return the mean in milliseconds."""
         return float(self.counts.sum(axis=0) @ self.values / self.total) if self.total else 0.0
 
     def at(self, percentile: float) -> float:
-        """The smallest latency that so many percent of the answers do not exceed; 0 without answers."""
+        """Return the smallest latency that so many percent of the answers do not exceed; 0 without answers."""
         return _at(self.values, self.counts.sum(axis=0), percentile) if self.total else 0.0
 
     def estimate(self, percentile: float, confidence: float) -> Estimate:
-        """The percentile with its interval."""
+        """Return the percentile with its interval."""
         if not self.total:
             return Estimate(0.0, 0.0, inf)
         low, high = self._by_rank(percentile, confidence)
@@ -59,7 +60,7 @@ class Latencies:
         return Estimate(self.at(percentile), low, high)
 
     def over_time(self, percentile: float) -> dict[int, float]:
-        """The percentile of each block."""
+        """Return the percentile of each block."""
         return {
             block: _at(self.values, row, percentile)
             for block, row in zip(self.blocks, self.counts, strict=True)
@@ -74,7 +75,7 @@ class Latencies:
         return low, high
 
     def resampled(self, percentile: float, seed: int = 0) -> npt.NDArray[np.float64]:
-        """The percentile over blocks that are drawn anew many times."""
+        """Return the percentile over many bootstrap samples of the blocks."""
         blocks = len(self.counts)
         draws = np.random.default_rng(seed).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
         return np.array([_at(self.values, row, percentile) for row in draws @ self.counts])
@@ -85,9 +86,9 @@ class Latencies:
 
 
 def ranks(total: int, share: float, confidence: float) -> tuple[int, int]:
-    """The ranks (from 1) between which the quantile lies, by the binomial distribution.
+    """Return the ranks (from 1) between which the quantile lies, by the binomial distribution.
 
-    The lower is 0 and the upper ``total`` + 1 where the answers are too few to bound it.
+    The lower one is 0 and the upper one ``total`` + 1 where the answers are too few to bound it.
     """
     tail = (1 - confidence) / 2
     k = np.arange(total + 1)
@@ -100,7 +101,7 @@ def ranks(total: int, share: float, confidence: float) -> tuple[int, int]:
 
 
 def latencies(parts: Iterable[tuple[int, Mapping[str, str]]]) -> Latencies:
-    """Encoded histograms by block.
+    """Decode histograms by block.
 
     Each part comes with the number of its first block: the workers of one round share theirs.
     """
@@ -118,7 +119,7 @@ def latencies(parts: Iterable[tuple[int, Mapping[str, str]]]) -> Latencies:
 
 
 def _recorded(histogram: HdrHistogram) -> Iterator[tuple[int, int]]:
-    """The values that occur, as its own iterator gives them: that one looks at each of 17,000 buckets in Python."""
+    """Yield the values that occur; the histogram's own iterator visits each of 17,000 buckets in Python."""
     counts = np.frombuffer(histogram.counts, dtype=f"u{histogram.word_size}")
     for index in np.flatnonzero(counts):
         value = histogram.get_value_from_index(int(index))

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG that needs nothing beside it."""
+"""The plots of a report, as self-contained SVG."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Draw = Callable[[Axes, Report, Mapping[str, Times]], None]
 
 @dataclass(frozen=True)
 class Plot:
-    """A titled picture; ``words`` say what to look for."""
+    """A plot with a title; ``words`` explain it."""
 
     title: str
     words: str
@@ -48,7 +48,7 @@ class Plot:
 
 
 def plots(report: Report) -> Iterator[Plot]:
-    """Those that the run has figures for."""
+    """Yield the plots for which the run has figures."""
     percentile = report.judged.percentile
     sent = {name: found for name, found in report.times.items() if name != CREATE}
     if any(len(found.response.blocks) > 1 for found in sent.values()):
@@ -89,7 +89,7 @@ def _over_time(axes: Axes, report: Report, found: Mapping[str, Times]) -> None:
 
 
 def _seconds(blocks: Sequence[int], report: Report) -> list[float]:
-    """Rounds are drawn one after the other."""
+    """Return the time of each block; rounds are drawn one after the other."""
     length = report.judged.duration_s
     return [block // ROUND_BLOCKS * length + block % ROUND_BLOCKS * report.decisive.block_s for block in blocks]
 

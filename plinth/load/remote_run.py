@@ -1,7 +1,7 @@
-"""A run that is carried out elsewhere: what is handed in, and how its report comes back as lines of a log.
+"""A run that is carried out remotely: the job, and its report as lines of a log.
 
-A log is what every engine and cluster gives out, also of a container that has ended. Lines are short, for engines and
-readers of logs cut long ones, and a log that is read again from its beginning gives each line once.
+Every container engine and cluster returns logs, also of a container that has ended. Lines are short, because engines
+and log readers cut long ones, and a log that is read again from its beginning gives each line once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LINE = re.compile(r"plinth-load (\d+)/(\d+) ([A-Za-z0-9+/=]+)")
 
 
 class Job(BaseModel):
-    """A run of the load gate, whole; what is secret of it lies in files where it is carried out."""
+    """A complete run of the load gate; its secrets are in files where it is carried out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,18 +47,18 @@ class Job(BaseModel):
     ca_file: Path | None = None
 
     def text(self) -> str:
-        """As one environment variable: it names every setting, so that an image need not know the project's files."""
+        """Return the job as one environment variable: it has every setting, so that an image needs no project files."""
         return json.dumps(self.model_dump(mode="json", exclude_unset=True), separators=(",", ":"))
 
 
 def job_of(profile: str, slo: Slo, shipped: CollectionSpec, **others: Any) -> Job:
-    """A run of one profile; the others, and what only `make compare` asks for, stay at home."""
+    """Return the job of one profile, without the other profiles and the settings of `make compare`."""
     own = slo.model_copy(update={"profiles": {profile: slo.profile(profile)}, "comparison": None})
     return Job(profile=profile, slo=own, shipped=shipped, **others)
 
 
 class _Created(BaseModel):
-    """How long collections took to be made."""
+    """How long the creation of collections took."""
 
     values: list[float]
     counts: list[list[int]]
@@ -66,7 +66,7 @@ class _Created(BaseModel):
 
 
 class _Run(BaseModel):
-    """A report without what the reader has: the profile and its targets."""
+    """A report without what its reader has: the profile and its targets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -92,7 +92,7 @@ class _Refusal(BaseModel):
 
 
 def report_lines(report: Report) -> Iterator[str]:
-    """The lines that bring a report home."""
+    """Yield the log lines that carry a report."""
     made = report.created.response if report.created else None
     created = _Created(values=made.values.tolist(), counts=made.counts.tolist(), blocks=made.blocks) if made else None
     others = {name: getattr(report, name) for name in ("engine", "url", "protocol", "data", "machine", "at")}
@@ -101,19 +101,19 @@ def report_lines(report: Report) -> Iterator[str]:
 
 
 def refusal_lines(error: UserError) -> Iterator[str]:
-    """The lines that bring home why there is none."""
+    """Yield the log lines that carry the reason for no report."""
     return _lines({"refusal": {"sentence": str(error), "exit_code": error.exit_code}})
 
 
 class Collected:
-    """What comes home of a run, line by line."""
+    """The result of a remote run, collected line by line."""
 
     def __init__(self) -> None:
         self._parts: dict[int, str] = {}
         self._count = 0
 
     def add(self, line: str) -> bool:
-        """Take a line; whether it was one of these."""
+        """Add a log line; return whether it belongs to the result."""
         found = _LINE.fullmatch(line.strip())
         if found is None:
             return False
@@ -121,7 +121,7 @@ class Collected:
         return True
 
     def report(self, profile: str, slo: Slo) -> Report | None:
-        """The report; None where not all of it came. Raises what the run was refused with."""
+        """Return the report, or None where it is incomplete. Raises the error of a run without a report."""
         if not self._count or set(self._parts) != set(range(1, self._count + 1)):
             return None
         packed = "".join(self._parts[number] for number in range(1, self._count + 1))

@@ -1,4 +1,4 @@
-"""A run's report: for people a table and a page, for machines JSON and JUnit's XML."""
+"""The report of a run: a table and a page for people, JSON and JUnit XML for machines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLOURS = {"pass": "green", "fail": "red", "void": "yellow"}
 
 @dataclass(frozen=True)
 class Step:
-    """The rounds at one rate: what was measured over those that count, and the verdict after each that was run."""
+    """The rounds at one rate: the figures over those that count, and the verdict after each round."""
 
     rate_per_s: float
     measured: Measured
@@ -63,35 +63,35 @@ class Report:
 
     @property
     def decisive(self) -> Step:
-        """The step at the rate that has to hold, or the last before it where one did not pass."""
+        """Return the step at the rate that has to pass, or the last before it where one did not pass."""
         required = [step for step in self.steps if step.rate_per_s <= self.judged.rate_per_s]
         return required[-1]
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on the run."""
+        """Return the verdict on the run."""
         own = self.decisive.verdicts[-1]
         return self.compared if self.compared and own.word == "pass" else own
 
     @property
     def measured(self) -> Measured:
-        """What the verdict rests on."""
+        """Return the figures that the verdict rests on."""
         return self.decisive.measured
 
     @property
     def highest_rate_per_s(self) -> float | None:
-        """The highest rate of a climb that passed; None where none did, or where nothing climbed."""
+        """Return the highest rate of a step test that passed; None where none did, or without steps."""
         passed = [step.rate_per_s for step in self.steps if step.verdicts[-1].word == "pass"]
         return max(passed) if passed and self.judged.steps else None
 
     @cached_property
     def times(self) -> dict[str, Times]:
-        """Latencies by operation in the decisive step, for plots."""
+        """Return the latencies by operation in the decisive step, for plots."""
         found = times(self.decisive.kept) | ({CREATE: self.created} if self.created else {})
         return {name: found[name] for name in self.slo.operations if name in found}
 
     def to_record(self) -> ReportRecord:
-        """The report, typed."""
+        """Return the report as its typed record."""
         return ReportRecord(
             verdict=self.verdict.word,
             reasons=list(self.verdict.reasons),
@@ -129,11 +129,11 @@ class Report:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON; its schema is load/report.schema.json."""
+        """Return the report as JSON; its schema is load/report.schema.json."""
         return self.to_record().model_dump(mode="json")
 
     def to_junit(self) -> str:
-        """JUnit's XML: a test case for each operation's percentile and for each recall, and one for the run."""
+        """Return JUnit XML: a test case for each operation's percentile and each recall, and one for the run."""
         suite = ElementTree.Element("testsuite", name=f"plinth load {self.profile}", timestamp=self.at)
         percentile = self.judged.percentile
         for name, operation in self._in_order():
@@ -163,8 +163,8 @@ class Report:
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
     def table(self) -> Table:
-        """The operations against their targets."""
-        # Plinth's image measures and shows nothing.
+        """Return the table of the operations against their targets."""
+        # Plinth's image measures and prints no tables.
         from rich.table import Table
 
         from plinth.system.console import line
@@ -246,12 +246,12 @@ class Report:
 
 
 def span(found: Estimate) -> str:
-    """An interval in milliseconds, for a cell."""
+    """Format an interval in milliseconds, for a cell."""
     return f"{found.low:.1f} - {'?' if isinf(found.high) else f'{found.high:.1f}'}"
 
 
 def _words(text: str) -> str:
-    """Without what XML has no place for: a server's error may hold any byte."""
+    """Return the text without characters that XML does not allow: a server's error may hold any byte."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

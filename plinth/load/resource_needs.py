@@ -1,18 +1,18 @@
-"""What a run of the load gate takes of a machine; pure."""
+"""The resources that a run of the load gate needs; pure."""
 
 from __future__ import annotations
 
 from plinth.load.slo import Profile
 from plinth.programs.spec import Limits
 
-# The interpreter with numpy and what is sent; each worker of Locust's with the queries.
+# The interpreter with NumPy and what is sent; each Locust worker with its queries.
 GATE_MIB, WORKER_MIB = 512, 192
-# While a set is generated it is there twice.
+# A data set exists twice while it is generated.
 COPIES = 2
 
 
 def limits(profile: Profile) -> Limits:
-    """A core for each worker and one for what prepares and gathers; memory for the data set and the workers."""
+    """Return the limits: a core for each worker and one to prepare and collect; memory for the data and the workers."""
     data_mib = profile.data.points * profile.data.dimensions * 4 / 2**20
     memory = GATE_MIB + COPIES * data_mib + WORKER_MIB * profile.processes
     return Limits(cpus=profile.processes + 1.0, memory_mib=round(memory))

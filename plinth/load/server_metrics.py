@@ -1,4 +1,4 @@
-"""The server's side of a run: its own histogram of answers, and what it takes of the machine where that can be seen."""
+"""The server's side of a run: its own latency histogram, and its CPU and memory where they can be read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class ServerSide:
-    """What the server says of the run. ``samples`` is empty where its processes run elsewhere."""
+    """The server's own figures of the run. ``samples`` is empty where its processes run elsewhere."""
 
     searches: int
     search_p95_ms: tuple[float, float] | None
@@ -44,7 +44,7 @@ class ServerSide:
 
 
 class Observer:
-    """Watches a server from entry to exit of a `with`; ``seen`` has the result afterwards."""
+    """Observes a server from entry to exit of a `with`; ``seen`` has the result afterwards."""
 
     seen: ServerSide
 
@@ -93,7 +93,7 @@ class Observer:
             return {}
 
     def _state_left(self) -> dict[str, float]:
-        """Nothing where the server is gone."""
+        """Return the state, or nothing where the server is gone."""
         try:
             return self._state()
         except QdrantError:
@@ -106,7 +106,7 @@ class Observer:
 
 
 def search_buckets(page: str) -> Buckets:
-    """Searches answered within so many seconds, by the page of `/metrics`; over REST and gRPC together."""
+    """Return the searches answered within so many seconds, from a page of `/metrics`, over REST and gRPC together."""
     found: dict[float, float] = {}
     for family in text_string_to_metric_families(page):
         endpoint = SEARCHES.get(family.name)
@@ -118,13 +118,13 @@ def search_buckets(page: str) -> Buckets:
 
 
 def difference(after: Buckets, before: Buckets) -> Buckets:
-    """What came between two pages; a server that was started again meanwhile has counted anew."""
+    """Return the counts between two pages; those of a server that restarted in between start from zero."""
     anew = any(value < before.get(edge, 0.0) for edge, value in after.items())
     return {edge: value - (0.0 if anew else before.get(edge, 0.0)) for edge, value in after.items()}
 
 
 def bracket(buckets: Buckets, share: float) -> tuple[float, float] | None:
-    """The edges in milliseconds between which a quantile lies; None without searches."""
+    """Return the edges in milliseconds between which a quantile lies; None without searches."""
     edges = sorted(buckets)
     if not edges or not buckets[edges[-1]]:
         return None
@@ -137,7 +137,7 @@ def bracket(buckets: Buckets, share: float) -> tuple[float, float] | None:
 
 
 def serving(url: str) -> Iterator[psutil.Process]:
-    """The processes of this machine behind an address: who listens, and its children."""
+    """Yield the processes of this machine behind an address: the listening one and its children."""
     port = urlsplit(url).port
     with suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
@@ -149,7 +149,7 @@ def serving(url: str) -> Iterator[psutil.Process]:
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """What processes have used so far."""
+    """Return the CPU seconds that processes have used so far."""
     total = 0.0
     for process in processes:
         with suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""load/slo.yaml, typed."""
+"""The typed content of load/slo.yaml."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Model(BaseModel):
 
 
 class Target(_Model):
-    """An operation's latency targets in milliseconds, and the requirement that they come from."""
+    """The latency targets of an operation in milliseconds, and the requirement that they come from."""
 
     p95_ms: float = Field(gt=0)
     p99_ms: float = Field(gt=0)
@@ -28,12 +28,12 @@ class Target(_Model):
     what: str
 
     def at(self, percentile: int) -> float:
-        """The target of a percentile, in milliseconds."""
+        """Return the target of a percentile, in milliseconds."""
         return self.p95_ms if percentile == 95 else self.p99_ms
 
 
 class Promises(_Model):
-    """What alerts hold a running environment to; shares are 0 to 1."""
+    """The objectives that alerts check on a running environment; shares are 0 to 1."""
 
     within_target: float = Field(gt=0, lt=1, description="Answers within a latency target; .95 makes it a p95.")
     availability: float = Field(gt=0, lt=1, description="Requests that are not answered with a server's error.")
@@ -42,7 +42,7 @@ class Promises(_Model):
 
 
 class Recall(_Model):
-    """Floors of recall@10, 0 to 1. A tenant is large with more than 5 % of the points.
+    """The floors of recall@10, 0 to 1. A tenant is large with more than 5 % of the points.
 
     ``tenant_band`` is for the tenants of each size together: over 5 %, 1 to 5 %, under 1 %.
     """
@@ -53,7 +53,7 @@ class Recall(_Model):
 
 
 class Data(_Model):
-    """What is searched: WordNet's glosses as embedded by MiniLM (384), or generated vectors of any dimension."""
+    """The searched data: WordNet's glosses as embedded by MiniLM (384), or generated vectors of any dimension."""
 
     source: Literal["wordnet", "generated"]
     points: int = Field(ge=100)
@@ -69,10 +69,10 @@ class Data(_Model):
 
 
 class Profile(_Model):
-    """How much load, how long, and what is judged.
+    """A load profile: how much load, for how long, and what is judged.
 
-    Rates are requests a second over all operations. With ``steps`` the rates are tried one after the other until one is
-    missed, and ``rate_per_s`` is the least that has to hold.
+    Rates are requests per second over all operations. With ``steps`` the rates are tried in turn until one is missed,
+    and ``rate_per_s`` is the lowest that has to pass.
     """
 
     percentile: Literal[95, 99]
@@ -96,12 +96,12 @@ class Profile(_Model):
         return self
 
     def operations(self) -> list[str]:
-        """What a run of this profile measures."""
+        """Return the operations that a run of this profile measures."""
         return [*self.mix, *([CREATE] if self.creations else [])]
 
 
 class Generator(_Model):
-    """Bounds outside which the load generator, not the server, was measured."""
+    """Bounds outside of which the load generator, and not the server, was measured."""
 
     min_achieved_share: float = Field(ge=0, le=1)
     max_lag_p95_ms: float = Field(gt=0)
@@ -155,7 +155,7 @@ class Comparison(_Model):
 
 
 class Slo(_Model):
-    """Targets, floors, profiles, and what is claimed beside other stores."""
+    """Targets, floors, profiles, and the claims about other stores."""
 
     operations: dict[str, Target]
     promises: Promises
@@ -166,14 +166,14 @@ class Slo(_Model):
     comparison: Comparison | None = Field(None, description="Only `make compare` asks for it.")
 
     def profile(self, name: str) -> Profile:
-        """A profile by name; refuses one that is not there."""
+        """Return a profile by name. Refuses an unknown one."""
         if name not in self.profiles:
             raise UserError(f"There is no load profile '{name}'; known are: {', '.join(sorted(self.profiles))}.")
         return self.profiles[name]
 
 
 def load_slo(path: Path) -> Slo:
-    """Read the file; raises :class:`UserError` naming the key that is wrong."""
+    """Read the file. Raises :class:`UserError` with the name of the key that is wrong."""
     try:
         slo = Slo.model_validate(read_yaml(path))
     except ValidationError as error:

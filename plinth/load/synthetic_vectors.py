@@ -1,8 +1,8 @@
 """Generated vectors that resemble embeddings, of any size and dimension.
 
-Real text embeddings have a spectrum that falls off as a power law, lie in clusters of very different sizes and share a
-mean direction. Isotropic noise has none of that, and recall on it says little. The local intrinsic dimension is
-published beside every recall: real embeddings have 15 to 30.
+Real text embeddings have a power-law spectrum, lie in clusters of very different sizes and share a mean direction.
+Isotropic noise has none of these, and recall on it says little. The local intrinsic dimension is published with every
+recall: real embeddings have 15 to 30.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Generated:
 
 
 def generate(points: int, dimensions: int, tenants: int, queries: int, seed: int) -> Generated:
-    """Points in Zipf clusters under a power-law spectrum; half of the clusters belong to one tenant mostly."""
+    """Generate points in Zipf clusters with a power-law spectrum; half of the clusters belong mostly to one tenant."""
     chance = np.random.default_rng(seed)
     scale = (np.arange(1, dimensions + 1) ** -SPECTRUM).astype(np.float32)
     rotation = np.linalg.qr(chance.normal(size=(dimensions, dimensions)))[0].astype(np.float32)
@@ -54,13 +54,13 @@ def generate(points: int, dimensions: int, tenants: int, queries: int, seed: int
         return rows, np.where(loyal, owners[cluster], tenant)
 
     vectors, tenant_of = draw(points, WITHIN)
-    # Queries lie a little off the data, as real ones do.
+    # Queries lie slightly off the data, as real ones do.
     asked, asked_tenants = draw(queries, WITHIN * 1.1)
     return Generated(vectors, tenant_of, asked, asked_tenants)
 
 
 def intrinsic_dimension(vectors: Matrix, sample: int = 300, neighbours: int = 20) -> float:
-    """The local intrinsic dimension by maximum likelihood over the nearest neighbours (Levina and Bickel)."""
+    """Estimate the local intrinsic dimension by maximum likelihood over the nearest neighbours (Levina and Bickel)."""
     rows = vectors[:: max(1, len(vectors) // sample)][:sample]
     distances = np.sqrt(np.maximum(2 - 2 * rows @ vectors.T, 1e-12))
     nearest = np.sort(distances, axis=1)[:, 1 : neighbours + 1]

@@ -1,4 +1,4 @@
-"""The gateway as the load gate drives it: as an organisation of its own, with a token of the stack's key."""
+"""The gateway as the target of the load gate, as an organisation with a token signed by the stack's key."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from plinth.load.locust_runner import Aim, Protocol
 from plinth.qdrant.spec import CollectionSpec
 from plinth.system.tls import trusting
 
-# Of the collections that are made to measure how long that takes; those of a run that was killed are dropped by it.
+# Collections that are created to measure how long that takes; those of a killed run are dropped by this name.
 MADE = "made-"
 
 
 @dataclass(frozen=True)
 class GatewayServer:
-    """Where the load goes in place of Qdrant. ``grpc`` is `host:port`; ``token`` issues one for an organisation."""
+    """The target of the load in place of Qdrant. ``grpc`` is `host:port`; ``token`` issues one for an organisation."""
 
     url: str
     grpc: str
@@ -30,11 +30,11 @@ class GatewayServer:
 
     @property
     def tls(self) -> bool:
-        """Whether it speaks TLS, on both ports."""
+        """Whether it serves TLS, on both ports."""
         return self.url.startswith("https://")
 
     def aim(self, protocol: Protocol, spec: CollectionSpec) -> Aim:
-        """One of its addresses, and a collection as its organisation calls it."""
+        """Return the load target for a protocol, with a collection by its name within the organisation."""
         organisation, name = organisation_of(spec.name)
         address = self.grpc if protocol == "grpc" else self.url
         token = self.token(organisation)
@@ -51,7 +51,7 @@ class GatewayServer:
         )
 
     def made(self, spec: CollectionSpec, count: int) -> list[float]:
-        """Make collections one after the other, and drop each: the milliseconds that each took."""
+        """Create collections one after the other and drop each; return the milliseconds that each creation took."""
         organisation, _ = organisation_of(spec.name)
         verify: ssl.SSLContext | None = trusting(self.ca_cert) if self.ca_cert else None
         size, took = spec.vectors.size, []
@@ -73,7 +73,7 @@ class GatewayServer:
 
 @contextmanager
 def _no_verdict() -> Iterator[None]:
-    """What the gateway refuses, or does not answer, was not measured."""
+    """Turn a refused or unanswered request of the gateway into an error: there is no measurement."""
     try:
         yield
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""The verdict on a run: pass, fail, or void where the run says nothing; pure."""
+"""The verdict on a run: pass, fail, or void where the run proves nothing; pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from plinth.load.slo import Recall as Floors
 
 Word = Literal["pass", "fail", "void"]
 Again = Literal["beside", "instead"]
-# Little's law: the mean number in flight is the rate times the mean time; both are measured, apart from each other.
+# Little's law: the mean number in flight is the rate times the mean time. Both sides are measured independently.
 LITTLE_SHARE = 0.3
 LITTLE_SLACK = 0.3
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation's figures. Latency is counted from the planned moment, service from the moment of sending."""
+    """The figures of one operation. Latency is counted from the planned moment, service from the moment of sending."""
 
     count: int
     errors: int
@@ -34,16 +34,16 @@ class Operation:
     first_error: str | None = None
 
     def at(self, percentile: int) -> Estimate:
-        """The judged percentile."""
+        """Return the judged percentile."""
         return self.p95 if percentile == 95 else self.p99
 
 
 @dataclass(frozen=True)
 class GeneratorHealth:
-    """What the generator did: requests planned and sent, how late, at what cost, and how many were in flight.
+    """The health of the generator: requests planned and sent, lateness, CPU cost, and requests in flight.
 
     ``ceiling_per_s`` is what its processes could send with a core each, where their machines have as many;
-    ``overhead_ms`` the core time of a request.
+    ``overhead_ms`` is the CPU time per request.
     """
 
     planned: int
@@ -57,13 +57,13 @@ class GeneratorHealth:
 
     @property
     def headroom(self) -> float:
-        """The ceiling as a multiple of the rate."""
+        """Return the ceiling as a multiple of the rate."""
         return self.ceiling_per_s / self.rate_per_s if self.rate_per_s else 0.0
 
 
 @dataclass(frozen=True)
 class Recall:
-    """recall@10 against an exact search: over all queries, within each large tenant, and by the tenants' size."""
+    """The recall@10 against an exact search: over all queries, within each large tenant, and by the tenants' size."""
 
     overall: float
     large_tenants: Mapping[str, float]
@@ -72,7 +72,7 @@ class Recall:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that a verdict rests on. ``recall`` is by when it was measured; ``unready`` says what was not ready."""
+    """The figures of a verdict. ``recall`` is by the time of its measurement; ``unready`` lists what was not ready."""
 
     operations: Mapping[str, Operation]
     generator: GeneratorHealth
@@ -81,17 +81,17 @@ class Measured:
 
     @property
     def in_flight_expected(self) -> float:
-        """Requests in flight on average by Little's law: rate times time, over what was sent at a rate."""
+        """Return the mean requests in flight by Little's law: rate times time, over requests sent at a rate."""
         sent = (found for name, found in self.operations.items() if name != CREATE)
         return sum(found.rps * found.service_mean_ms / 1000 for found in sent)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``fail`` when the server missed something, ``void`` when the run says nothing, with the reasons.
+    """The verdict with its reasons: ``fail`` when the server missed something, ``void`` when the run proves nothing.
 
-    ``again`` says that another round may tell more: ``beside`` this one where a percentile was missed or open,
-    ``instead`` of it where the generator was kept from its work.
+    ``again`` means that another round may tell more: ``beside`` this one where a percentile was missed or open,
+    ``instead`` of it where the generator was disturbed.
     """
 
     word: Word
@@ -100,12 +100,12 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 pass, 1 fail, 3 void."""
+        """Return the exit code: 0 pass, 1 fail, 3 void."""
         return {"pass": 0, "fail": 1, "void": 3}[self.word]
 
 
 def judge(measured: Measured, slo: Slo, profile: Profile) -> Verdict:
-    """What its answers are worth, and then whether they came in time."""
+    """Judge the validity of the answers first, and then their latency."""
     unsound = soundness(measured, slo, profile)
     if unsound:
         return unsound
@@ -120,7 +120,10 @@ def judge(measured: Measured, slo: Slo, profile: Profile) -> Verdict:
 
 
 def soundness(measured: Measured, slo: Slo, profile: Profile) -> Verdict | None:
-    """A run with errors or wrong answers fails whatever else holds; an invalid one says nothing of speed. Else None."""
+    """Return the verdict on a run without a valid measurement of speed, or None for a valid run.
+
+    Errors or wrong answers fail the run, whatever else holds; an invalid measurement voids it.
+    """
     wrong = tuple(_wrong(measured, slo))
     if wrong:
         return Verdict("fail", wrong)
@@ -140,7 +143,7 @@ def _wrong(measured: Measured, slo: Slo) -> Iterator[str]:
 
 
 def below_floor(when: str, recall: Recall, floors: Floors) -> Iterator[str]:
-    """Where recall misses a floor: over all, within the tenants of a size, within a large one."""
+    """Yield where recall misses a floor: overall, within the tenants of a size, within a large one."""
     if recall.overall < floors.overall:
         yield f"recall@10 {when} is {recall.overall:.3f}, below {floors.overall}"
     for band, found in recall.bands.items():
@@ -170,7 +173,7 @@ def _saturated(measured: Measured, slo: Slo) -> Iterator[str]:
 
 
 def lateness(measured: Measured, slo: Slo) -> tuple[str, ...]:
-    """That the generator was too late for a miss to be the server's."""
+    """Return why the generator's lateness invalidates a missed target; empty where it does not."""
     if measured.generator.lag_p95_ms <= slo.generator.max_lag_p95_ms:
         return ()
     return (

@@ -1,6 +1,6 @@
-"""Real texts with real tenants: WordNet's glosses, by the lexicographer's file that each synset belongs to.
+"""Real texts with realistic tenants: WordNet's glosses, by the lexicographer file of each synset.
 
-A synset's file (noun.animal, verb.motion, ...) is skewed in size and goes with its content, as tenants do.
+The lexicographer files (noun.animal, verb.motion, ...) are skewed in size and correlate with content, as tenants do.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ FILES = [
 
 @dataclass(frozen=True)
 class Gloss:
-    """A synset: its first word, what it means, its part of speech and its lexicographer file."""
+    """A synset: its first word, its meaning, its part of speech and its lexicographer file."""
 
     word: str
     text: str
@@ -75,7 +75,7 @@ class Gloss:
 
 
 def parse(line: str) -> Gloss | None:
-    """A line of a data file (wndb(5WN)); None for the licence's lines."""
+    """Parse a line of a data file (wndb(5WN)); None for the licence's lines."""
     if line.startswith("  "):
         return None
     fields, _, text = line.partition("|")
@@ -84,7 +84,7 @@ def parse(line: str) -> Gloss | None:
 
 
 def glosses(count: int, seed: int = 7, directory: Path = DIRECTORY) -> list[Gloss]:
-    """A reproducible sample of the glosses."""
+    """Return a reproducible sample of the glosses."""
     if not (directory / "data.noun").exists():
         raise UserError(f"WordNet is not in {directory}; run `make bootstrap`, or `apt-get install wordnet-base`.")
     return random.Random(seed).sample(list(_all(directory)), count)  # noqa: S311 - a sample, not a secret

@@ -1,4 +1,4 @@
-"""The operations of a run and what is right about their answers, whatever they travel by; no I/O."""
+"""The operations of a run and the correctness of their answers, for every protocol; no I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 SCRATCH = "load.scratch"
 FIRST_SCRATCH_ID = 1_000_000_000
-# No worker of a run writes so many points.
+# More points than any worker of a run writes.
 SCRATCH_IDS_A_WORKER = 100_000_000
 BATCH = 100
 QUERIES = frozenset({"search", "filtered_search", "hybrid_search"})
@@ -27,7 +27,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: points with the payload that was asked for, or how a write ended."""
+    """The parsed answer of a server: points with the requested payload, or the result of a write."""
 
     points: Sequence[tuple[int, Mapping[str, str]]] = ()
     completed: bool = False
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is wrong with an answer, or how many of the nearest it found of those there are."""
+    """The error of an answer, or how many of the nearest points it found."""
 
     error: str | None = None
     found: int = 0
@@ -44,9 +44,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Queries:
-    """For each query its tenant, its part of speech, its word and the ids of the exact nearest.
+    """For each query its tenant, its part of speech, its word and the ids of the exact nearest points.
 
-    ``matched`` says whether the tenant has a point of that part.
+    ``matched`` is whether the tenant has a point of that part.
     """
 
     tenants: Sequence[str]
@@ -57,9 +57,9 @@ class Queries:
 
 
 class Workload:
-    """Operations by name on ``points`` points with the ids from 0 on.
+    """Operations by name on ``points`` points with ids from 0.
 
-    What a run writes belongs to a tenant of its own, ``scratch``, and each worker has ids of its own for it.
+    Points that a run writes belong to a separate tenant, ``scratch``, and each worker has its own ids for them.
     """
 
     def __init__(self, queries: Queries, points: int, worker: int = 0, scratch: str = SCRATCH) -> None:
@@ -71,7 +71,7 @@ class Workload:
         self._deleted = 0
 
     def ask(self, name: str, number: int) -> Ask:
-        """The n-th operation of a run; ``number`` selects the query or the point."""
+        """Return the n-th operation of a run; ``number`` selects the query or the point."""
         kinds: dict[str, Callable[[str, int], Ask]] = {
             "search": self._search,
             "filtered_search": self._search,
@@ -95,7 +95,7 @@ class Workload:
             strangers = sorted({payload[key] for _, payload in answer.points} - {value})
             if strangers:
                 return Outcome(f"a request within {value} returned a point of {strangers[0]}")
-        # A tenant has points; those of it with a further condition may be none.
+        # Every tenant has points, but perhaps none that meet a further condition.
         if not answer.points and (ask.name != "filtered_search" or self._queries.matched[ask.row]):
             return Outcome(f"found nothing within {', '.join((ask.tenant, *ask.conditions.values()))}")
         if ask.name != "search":
@@ -110,7 +110,7 @@ class Workload:
         return Ask(name, row, self._queries.tenants[row], conditions, word)
 
     def _get(self, name: str, number: int) -> Ask:
-        # A prime step spreads the ids: one hot point would always be cached.
+        # A prime step spreads the ids: a single hot point would always be cached.
         return Ask(name, 0, "", ids=(number * 7919 % self._points,))
 
     def _upsert(self, name: str, number: int, count: int) -> Ask:
@@ -119,6 +119,6 @@ class Workload:
         return Ask(name, number % len(self._queries.tenants), self._scratch, ids=tuple(range(first, first + count)))
 
     def _delete(self, name: str, _number: int) -> Ask:
-        # Oldest first; before the first upsert an id that is not there, which the server accepts.
+        # The oldest first; before the first upsert an unknown id, which the server accepts.
         self._deleted += 1
         return Ask(name, 0, self._scratch, ids=(self._first + self._deleted - 1,))

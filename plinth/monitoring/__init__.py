@@ -1,1 +1,1 @@
-"""Monitoring as code: the rules that follow from load/slo.yaml, and the dashboards."""
+"""Monitoring as code: the rules derived from load/slo.yaml, and the dashboards."""

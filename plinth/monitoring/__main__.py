@@ -1,4 +1,4 @@
-"""Write the generated files of monitoring/ anew: `python -m plinth.monitoring`, or `make monitoring`."""
+"""Write the generated files of monitoring/: `python -m plinth.monitoring`, or `make monitoring`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from plinth.settings.loader import project_root
 
 
 def main() -> None:
-    """Write every file whose content has changed, and name it."""
+    """Write every file whose content has changed, and print its name."""
     root = project_root()
     for name, content in generated(root).items():
         path = root / name

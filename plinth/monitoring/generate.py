@@ -1,6 +1,6 @@
-"""The files of monitoring/ that follow from others, by path: written by `make monitoring`, compared by a test.
+"""The generated files of monitoring/, by path: `make monitoring` writes them, and a test compares them.
 
-They are committed, not made at a deploy: charts and people read the same text, and a review shows what changes.
+They are committed instead of created at a deploy: charts and people read the same text, and a review shows the changes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _HEAD = "# Written by `make monitoring` from load/slo.yaml: change that file, no
 
 
 class _Text(yaml.SafeDumper):
-    """YAML as people write it: several lines stay several lines."""
+    """A YAML dumper that keeps multi-line texts on several lines."""
 
 
 def _string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -56,7 +56,7 @@ _Text.add_representer(str, _string)
 
 
 def generated(root: Path) -> dict[str, str]:
-    """The content of every generated file by its path below ``root``."""
+    """Return the content of every generated file by its path below ``root``."""
     slo = load_slo(root / "load" / "slo.yaml")
     boards = [make(slo) for make in BOARDS]
     return {

@@ -1,8 +1,8 @@
-"""Recording rules and burn-rate alerts from load/slo.yaml, over several windows at once.
+"""Recording rules and multi-window burn-rate alerts from load/slo.yaml.
 
-A burn rate of 1 spends the budget of 30 days in 30 days. Somebody is woken at 14.4 over an hour (2 % of the budget
-gone) or 6 over six hours (5 %), and a ticket is written at 3 over a day or 1 over three days (10 % each). Each long
-window goes with one a twelfth as long, so that an alert ends soon after the trouble does.
+A burn rate of 1 spends the budget of 30 days in 30 days. An alert pages at 14.4 over an hour (2 % of the budget) or 6
+over six hours (5 %), and opens a ticket at 3 over a day or 1 over three days (10 % each). Each long window goes with
+one that is a twelfth as long, so that an alert ends soon after the incident does.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
 
 def rule_groups(slo: Slo) -> list[dict[str, Any]]:
-    """Prometheus' rule groups: one, whose rules run in their order, so that alerts see what was just recorded."""
+    """Return Prometheus' rule groups: a single one, whose rules run in order, so that alerts see the new recordings."""
     return [{"name": "slo", "rules": [*_records(slo), *_search(slo), *_errors(slo), _recall(slo), *_ages(slo)]}]
 
 
 def late(target_ms: float) -> str:
-    """The recorded share of searches that took longer than a target, without its window."""
+    """Return the recorded share of searches that took longer than a target, without its window."""
     return f"job_api:qdrant_search_over_{target_ms:g}ms:ratio_rate"
 
 
@@ -60,7 +60,7 @@ def _records(slo: Slo) -> Iterator[Rule]:
             total = f"sum by (job) (rate({api.name}_responses_total[{window}]))"
             failed = f"sum by (job) (rate({api.name}_responses_total{{{api.errors}}}[{window}]))"
             yield _record(f"job_api:qdrant_requests:rate{window}", total, api)
-            # A family without an error has no such series; that is a share of nothing, not nothing.
+            # A metric without an error has no such series; the share is then zero, and not absent.
             yield _record(f"job_api:qdrant_errors:ratio_rate{window}", f"({failed} or 0 * {total}) / {total}", api)
 
 
@@ -133,7 +133,7 @@ def _ages(slo: Slo) -> Iterator[Rule]:
         metric = f"plinth_{kind.lower()}_last_success_timestamp_seconds"
         yield _alert(
             f"{kind}TooOld",
-            # One of a clock that was ahead would be young for years.
+            # A timestamp of a clock that was ahead would look recent for years.
             f"time() - ({metric} > 0) > {seconds:g}\nor\ntime() - {metric} < -{SKEW_S:g}",
             "ticket",
             f"The last good {'backup' if kind == 'Backup' else 'restore drill'} is older than {age}.",
@@ -156,7 +156,7 @@ def _targets_ms(slo: Slo) -> list[float]:
 
 
 def _edge(target_ms: float) -> float:
-    """The target in seconds; refuses one between two edges, whose share no histogram can tell."""
+    """Return the target in seconds. Refuses one between two histogram edges, whose share cannot be computed."""
     if target_ms / 1000 not in EDGES:
         known = ", ".join(f"{1000 * edge:g}" for edge in EDGES)
         raise ValueError(
@@ -175,7 +175,10 @@ def _both(name: str, budget: float, burn: Burn) -> str:
 
 
 def _busy(rate: str) -> str:
-    """One late answer of ten is no trend; the exporter's probe watches where there is no traffic."""
+    """Return the condition for enough traffic: one late answer of ten is no trend.
+
+    Without traffic the exporter's probe queries are used instead.
+    """
     return f"and {rate} > {MIN_RATE:g}"
 
 

@@ -1,1 +1,1 @@
-"""The gateway's protocol, by version: what `proto/` becomes in Python."""
+"""The gateway's protocol, by version: the Python modules that are generated from `proto/`."""

@@ -1,1 +1,1 @@
-"""The operations of a run on the wire: REST and gRPC. Pure: what to send, and what an answer says."""
+"""The operations of a run over REST and gRPC: what to send, and how to parse an answer. Pure."""

@@ -1,4 +1,4 @@
-"""Queries encoded before a run: a list of 768 floats costs a millisecond of JSON, and not less as a message."""
+"""Queries encoded before a run: a list of 768 floats costs a millisecond to encode, as JSON or as a message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Request = TypeVar("Request")
 
 
 class EncodedAhead(ABC, Generic[Request]):
-    """Operations on one kind of wire; a query is the same each time, everything else is encoded when it is sent."""
+    """Operations over one protocol; a query is encoded once beforehand, everything else when it is sent."""
 
     def __init__(self) -> None:
         self._encoded: dict[tuple[str, int], Request] = {}
@@ -25,15 +25,15 @@ class EncodedAhead(ABC, Generic[Request]):
             self._encoded[ask.name, ask.row] = self.encode(ask)
 
     def request(self, ask: Ask) -> Request:
-        """An operation as it is sent."""
+        """Return an operation as it is sent."""
         known = self._encoded.get((ask.name, ask.row)) if ask.name in QUERIES else None
         return self.encode(ask) if known is None else known
 
     @abstractmethod
     def encode(self, ask: Ask) -> Request:
-        """An operation, encoded."""
+        """Encode an operation."""
 
 
 def unlike_others() -> Iterator[int]:
-    """Score thresholds that no point of a cosine misses, none twice in a run; whole numbers that 32 bits hold."""
+    """Yield score thresholds that every point exceeds with cosine, each once in a run; whole numbers within 32 bits."""
     return itertools.count(-2 - secrets.randbelow(2**23), -1)

@@ -1,4 +1,4 @@
-"""Operations as the gateway's gRPC takes them."""
+"""Operations of the gateway's gRPC API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from plinth.vectors.v1 import vectors_pb2 as pb
 
 
 class GatewayGrpc(EncodedAhead[Request]):
-    """The requests on one collection, as its organisation calls it; ``queries`` is (q, d)."""
+    """The requests on one collection, by its name within the organisation; ``queries`` is (q, d)."""
 
     def __init__(self, collection: str, _: Mapping[str, Any], queries: npt.NDArray[np.float32]) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class GatewayGrpc(EncodedAhead[Request]):
         self._thresholds = unlike_others()
 
     def request(self, ask: Ask) -> Request:
-        """An operation as it is sent; no search is like another, so that none is answered from the cache."""
+        """Return an operation as it is sent; all searches differ, so that the cache answers none."""
         request = super().request(ask)
         if ask.name not in QUERIES:
             return request
@@ -37,7 +37,7 @@ class GatewayGrpc(EncodedAhead[Request]):
         return Request(request.method, message)
 
     def encode(self, ask: Ask) -> Request:
-        """An operation as a message."""
+        """Encode an operation as a message."""
         match ask.name:
             case "search" | "filtered_search":
                 return Request("Search", pb.SearchRequest(**self._query(ask)))
@@ -57,7 +57,7 @@ class GatewayGrpc(EncodedAhead[Request]):
                 return Request("BatchUpsert", pb.BatchUpsertRequest(**self._of(), points=self._points(ask)))
 
     def answer(self, ask: Ask, message: Any) -> Answer:
-        """What a response says."""
+        """Parse a response."""
         if ask.name in QUERIES or ask.name in ("get", "scroll"):
             return Answer([(int(point.id), _texts(point.payload)) for point in message.points])
         if ask.name == "upsert_batch_100":

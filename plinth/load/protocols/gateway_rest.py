@@ -1,4 +1,4 @@
-"""Operations as the gateway's REST takes them."""
+"""Operations of the gateway's REST API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from plinth.system.http_client import url_path
 
 
 class GatewayRest(EncodedAhead[Request]):
-    """The requests on one collection, as its organisation calls it; ``queries`` is (q, d)."""
+    """The requests on one collection, by its name within the organisation; ``queries`` is (q, d)."""
 
     def __init__(self, collection: str, _: Mapping[str, Any], queries: npt.NDArray[np.float32]) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class GatewayRest(EncodedAhead[Request]):
         self._thresholds = unlike_others()
 
     def request(self, ask: Ask) -> Request:
-        """An operation as it is sent; no search is like another, so that none is answered from the cache."""
+        """Return an operation as it is sent; all searches differ, so that the cache answers none."""
         request = super().request(ask)
         if ask.name not in QUERIES or request.body is None:
             return request
         return replace(request, body=b'%s,"score_threshold":%d}' % (request.body[:-1], next(self._thresholds)))
 
     def encode(self, ask: Ask) -> Request:
-        """An operation, encoded."""
+        """Encode an operation."""
         match ask.name:
             case "search" | "filtered_search":
                 return self._post("search", self._query(ask))
@@ -52,7 +52,7 @@ class GatewayRest(EncodedAhead[Request]):
                 return Request("PUT", f"{self._collection}/points", _json({"points": self._written(ask)}))
 
     def answer(self, ask: Ask, content: bytes) -> Answer:
-        """What the body of a success says."""
+        """Parse the body of a successful response."""
         if ask.name == "delete":
             return Answer(completed=True)
         result = orjson.loads(content)

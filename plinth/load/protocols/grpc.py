@@ -1,4 +1,4 @@
-"""Operations as Qdrant's gRPC API takes them. The messages are the official client's."""
+"""Operations of Qdrant's gRPC API, with the messages of the official client."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Grpc(EncodedAhead[Request]):
         self._shown = grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=SHOWN))
 
     def encode(self, ask: Ask) -> Request:
-        """An operation as a message."""
+        """Encode an operation as a message."""
         match ask.name:
             case "search" | "filtered_search":
                 condition = _within({"org_id": ask.tenant, **ask.conditions})
@@ -55,7 +55,7 @@ class Grpc(EncodedAhead[Request]):
                 return Request("Upsert", self._upsert(ask))
 
     def answer(self, ask: Ask, message: Any) -> Answer:
-        """What a response says."""
+        """Parse a response."""
         if ask.name in QUERIES or ask.name in ("get", "scroll"):
             return Answer([(point.id.num, _texts(point.payload)) for point in message.result])
         return Answer(completed=message.result.status == grpc.UpdateStatus.Completed)

@@ -1,4 +1,4 @@
-"""Operations as Qdrant's REST API takes them."""
+"""Operations of Qdrant's REST API."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Rest(EncodedAhead[Request]):
         self._queries = queries
 
     def encode(self, ask: Ask) -> Request:
-        """An operation, encoded."""
+        """Encode an operation."""
         match ask.name:
             case "search" | "filtered_search":
                 body = {**self._nearest(ask), "filter": within(ask.tenant, ask.conditions), "with_payload": SHOWN}
@@ -56,7 +56,7 @@ class Rest(EncodedAhead[Request]):
                 return Request("PUT", f"{self._points}?wait=true", _json({"points": self._written(ask)}))
 
     def answer(self, ask: Ask, content: bytes) -> Answer:
-        """What the body of a 200 says."""
+        """Parse the body of a 200 response."""
         result = orjson.loads(content)["result"]
         if ask.name == "get":
             return Answer([(result["id"], {})])
@@ -90,7 +90,7 @@ class Rest(EncodedAhead[Request]):
 
 
 def within(tenant: str, conditions: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Qdrant's filter for a tenant, and for more values within it."""
+    """Return Qdrant's filter for a tenant, and for more values within it."""
     wanted = {"org_id": tenant, **(conditions or {})}
     return {"must": [{"key": key, "match": {"value": value}} for key, value in wanted.items()]}
 

@@ -7,7 +7,7 @@ from plinth.monitoring.dashboards.builder import Board, Limits, graph, number
 
 
 def backups(slo: Slo) -> Board:
-    """Backups, checks of the repository, restore drills."""
+    """Return the dashboard of backups, checks of the repository, and restore drills."""
     age = Limits(slo.promises.backup_age_h * 3600, 2 * slo.promises.backup_age_h * 3600)
     drill = Limits(slo.promises.drill_age_days * 86400, 2 * slo.promises.drill_age_days * 86400)
     since = "time() - (plinth_{}_last_success_timestamp_seconds > 0)"

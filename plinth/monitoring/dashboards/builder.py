@@ -1,4 +1,4 @@
-"""The few kinds of panels that Plinth's dashboards use, and the frame that all of them share."""
+"""The few kinds of panels of Plinth's dashboards, and the frame that all of them share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
-# The schema of dashboards that a Grafana takes from files without a switch; the SDK has begun to prefer its successor.
-# By the uid that is provisioned; a generated id would tie the files to one Grafana.
+# The dashboard schema that Grafana loads from files without a feature flag; the SDK has begun to prefer its successor.
+# Data sources are referenced by their provisioned uid; a generated id would tie the files to one Grafana.
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="plinth-prometheus")
 LOGS = common.DataSourceRef(type_val="loki", uid="plinth-loki")
 TAG = "plinth"
@@ -22,7 +22,7 @@ TAG = "plinth"
 
 @dataclass(frozen=True)
 class Query:
-    """An expression, and the legend's template."""
+    """An expression, and the template of its legend."""
 
     expr: str
     legend: str = ""
@@ -30,7 +30,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a value turns orange and red; ``falling`` where less is worse."""
+    """The thresholds at which a value turns orange and red; ``falling`` where less is worse."""
 
     orange: float | None
     red: float | None
@@ -39,9 +39,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel: a graph over time, one ``number``, or ``lines`` of logs. ``unit`` is Grafana's word, such as s or bytes.
+    """A panel: a graph over time, one ``number``, or ``lines`` of logs.
 
-    Expressions are Prometheus', or Loki's where the ``source`` is LOGS.
+    ``unit`` is Grafana's name, such as s or bytes. Expressions are Prometheus', or Loki's where the ``source`` is LOGS.
     """
 
     title: str
@@ -59,7 +59,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Variable:
-    """A choice at the top: the values of a label in what an expression finds. One value is all that it starts with."""
+    """A selector at the top: the values of a label in the result of an expression.
+
+    It starts with a single value selected.
+    """
 
     name: str
     label: str
@@ -69,7 +72,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Board:
-    """A dashboard; its uid is a promise, for links lead to it."""
+    """A dashboard; its uid must not change, since links point to it."""
 
     uid: str
     title: str
@@ -79,12 +82,12 @@ class Board:
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        """All of them, in order."""
+        """Return all panels, in order."""
         return tuple(panel for _, panels in self.rows for panel in panels)
 
 
 def number(title: str, unit: str, expr: str, about: str = "", limits: Limits | None = None, zero: str = "") -> Panel:
-    """One value, big."""
+    """Return a panel with one large value."""
     return Panel(title, unit, (Query(expr),), about, limits, number=True, width=4, zero=zero)
 
 
@@ -98,18 +101,18 @@ def graph(
     stacked: bool = False,
     source: common.DataSourceRef = SOURCE,
 ) -> Panel:
-    """Lines over time; a query is (expression, legend)."""
+    """Return a panel with lines over time; a query is (expression, legend)."""
     asked = tuple(Query(*query) for query in queries)
     return Panel(title, unit, asked, about, limits, width=width, stacked=stacked, source=source)
 
 
 def lines(title: str, expr: str, about: str = "") -> Panel:
-    """What was logged, the newest first."""
+    """Return a panel with log lines, the newest first."""
     return Panel(title, "short", (Query(expr),), about, width=24, source=LOGS, lines=True)
 
 
 def to_json(board: Board) -> str:
-    """The dashboard in Grafana's schema, with keys in order, so that a change is a small difference."""
+    """Return the dashboard in Grafana's schema, with sorted keys, so that a change is a small diff."""
     built = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)
@@ -143,7 +146,7 @@ def to_json(board: Board) -> str:
         )
     for variable in board.variables:
         built = built.with_variable(_variable(variable))
-    # Else each Grafana numbers them as it likes, and a link to one panel leads to another elsewhere.
+    # Without ids each Grafana numbers them as it likes, and a link to a panel points to another one elsewhere.
     numbers = count(1)
     for title, panels in board.rows:
         built = built.with_row(dashboard.Row(title).id(next(numbers)))
@@ -153,7 +156,7 @@ def to_json(board: Board) -> str:
 
 
 def expressions(text: str, source: str = "prometheus") -> list[tuple[str, str]]:
-    """(title, expression) of every panel and annotation of a dashboard's JSON that asks a kind of data source."""
+    """Return (title, expression) of the panels and annotations of a dashboard's JSON with a kind of data source."""
     document = json.loads(text)
     found = [(panel["title"], target) for panel in document["panels"] for target in panel.get("targets", ())]
     found += [(note["name"], note) for note in document["annotations"]["list"] if "expr" in note]

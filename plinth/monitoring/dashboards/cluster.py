@@ -7,7 +7,7 @@ from plinth.monitoring.dashboards.builder import Board, Limits, graph
 
 
 def cluster(_slo: Slo) -> Board:
-    """Peers, consensus, replicas. A node alone has none of the first row."""
+    """Return the dashboard of peers, consensus and replicas. A single node has nothing in the first row."""
     return Board(
         "plinth-cluster",
         "Plinth / Cluster",

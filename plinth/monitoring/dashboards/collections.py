@@ -8,7 +8,7 @@ from plinth.monitoring.dashboards.qdrant import COLLECTION, PROBED, WORK
 
 
 def collections(slo: Slo) -> Board:
-    """Each collection: state, size, test searches."""
+    """Return the dashboard of each collection: state, size, probe queries."""
     search = slo.operations["search"]
     one = 'collection=~"$collection"'
     return Board(

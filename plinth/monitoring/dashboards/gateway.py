@@ -1,4 +1,4 @@
-"""The gateway: what it is asked, how fast it answers, its cache and its jobs."""
+"""The dashboard of the gateway: its operations, latencies, cache and jobs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ HITS, MISSES = (f"sum(rate(plinth_gateway_cache_{kind}_total[5m]))" for kind in 
 
 
 def quantile(share: float, labels: str, *by: str) -> str:
-    """A quantile of how long operations take, in seconds."""
+    """Return the expression for a quantile of the duration of operations, in seconds."""
     return f"histogram_quantile({share}, sum by ({', '.join(('le', *by))}) (rate({OPERATIONS}_bucket{{{labels}}}[5m])))"
 
 
 def count(labels: str, *by: str) -> str:
-    """Operations a second."""
+    """Return the expression for operations per second."""
     grouping = f" by ({', '.join(by)}) " if by else ""
     return f"sum{grouping}(rate({OPERATIONS}_count{{{labels}}}[5m]))"
 
 
 def gateway(slo: Slo) -> Board:
-    """The gateway."""
+    """Return the dashboard of the gateway."""
     search = slo.operations["search"]
     limits = Limits(search.p99_ms / 1000, (search.page_ms or search.p99_ms) / 1000)
     return Board(

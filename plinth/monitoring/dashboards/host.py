@@ -1,4 +1,4 @@
-"""The host with what each service takes of it, backups, load runs."""
+"""The dashboard Host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DISK = 'fstype!~"tmpfs|overlay|squashfs"'
 
 
 def host(_slo: Slo) -> Board:
-    """The machine, and what each service takes of it (S0-05)."""
+    """Return the dashboard of the machine and the resource usage of each service (S0-05)."""
     return Board(
         "plinth-host",
         "Plinth / Host",

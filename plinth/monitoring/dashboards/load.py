@@ -7,7 +7,7 @@ from plinth.monitoring.dashboards.builder import Board, Limits, graph, number
 
 
 def load(slo: Slo) -> Board:
-    """The load gate's last run, and what the server looked like meanwhile."""
+    """Return the dashboard of the load gate's last run, and of the server during it."""
     return Board(
         "plinth-load",
         "Plinth / Load runs",

@@ -1,4 +1,4 @@
-"""What services print, and the audit logs; there with plinth:monitoring.loki."""
+"""The dashboard of service logs and audit logs; it exists with plinth:monitoring.loki."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CALLED = '{kind="audited",service=~"gateway.*"} | json'
 
 
 def logs(_slo: Slo) -> Board:
-    """By service and level; who asked Qdrant and the gateway for what."""
+    """Return the dashboard of log lines by service and level, and of the audit logs of Qdrant and the gateway."""
     return Board(
         "plinth-logs",
         "Plinth / Logs",

@@ -1,4 +1,4 @@
-"""The overview: is it up, is it fast, will it stay so?"""
+"""The dashboard Overview: availability, latency, and capacity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DISK = (
 
 
 def overview(slo: Slo) -> Board:
-    """Is it up, is it fast, will it stay so?"""
+    """Return the dashboard of availability, latency, and capacity."""
     search = slo.operations["search"]
     target, page = search.p95_ms / 1000, (search.page_ms or search.p95_ms) / 1000
     latency = Limits(target, page)

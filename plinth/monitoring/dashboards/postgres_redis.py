@@ -1,4 +1,4 @@
-"""Postgres and Redis."""
+"""The dashboards of Postgres and Redis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOUND, MISSED = (f"rate(redis_keyspace_{kind}_total[5m])" for kind in ("hits", "
 
 
 def postgres(_slo: Slo) -> Board:
-    """Postgres by database."""
+    """Return the dashboard of Postgres by database."""
     by = "{{datname}}"
     return Board(
         "plinth-postgres",
@@ -83,7 +83,7 @@ def postgres(_slo: Slo) -> Board:
 
 
 def redis(_slo: Slo) -> Board:
-    """Redis."""
+    """Return the dashboard of Redis."""
     return Board(
         "plinth-redis",
         "Plinth / Redis",

@@ -1,4 +1,4 @@
-"""Qdrant, its collections, its cluster."""
+"""The dashboard Qdrant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ON_NODE = 'job="qdrant",instance=~"$node"'
 
 
 def qdrant(slo: Slo) -> Board:
-    """One node or several, from the inside."""
+    """Return the dashboard of one or more Qdrant nodes, by their own metrics."""
     search = slo.operations["search"]
     return Board(
         "plinth-qdrant",

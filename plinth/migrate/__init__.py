@@ -1,1 +1,1 @@
-"""Moving points from another store into a collection, so that nothing is lost and it can be shown."""
+"""Move points from another store into a collection without loss, and prove it."""

@@ -1,4 +1,4 @@
-"""Where a migration has got to: written down after the server has acknowledged it, so that a kill costs nothing."""
+"""The position of a migration, written after the server has acknowledged the points, so that a kill loses nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that became no point, and why."""
+    """A row that cannot become a point, and the reason."""
 
     key: Key
     reason: str
@@ -30,7 +30,10 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far reading has got: all rows up to ``last`` are written or rejected. ``digest`` is of those written."""
+    """The position of the reader: all rows up to ``last`` are written or rejected.
+
+    ``digest`` covers the written ones.
+    """
 
     last: Position | None = None
     read: int = 0
@@ -40,7 +43,7 @@ class Progress:
     ended: bool = False
 
     def after(self, last: Position, written: int, rejected: int, digest: int) -> Progress:
-        """With one more page."""
+        """Return the progress after one more page."""
         return replace(
             self,
             last=last,
@@ -53,10 +56,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One migration. ``plan`` and ``identity`` must be the same when it goes on.
+    """One migration. ``plan`` and ``identity`` must be the same when it is resumed.
 
-    ``source`` opens the source again (no secret is in it); ``before`` are the points that the collection had, and
-    ``graph`` the settings of HNSW to set back when all is written, where it was put off.
+    ``source`` opens the source again (it holds no secret); ``before`` is the number of points that the collection had,
+    and ``graph`` the HNSW settings to restore at the end, where building was deferred.
     """
 
     plan: Mapping[str, Any]
@@ -81,7 +84,7 @@ class State:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else writes here within the block; raises :class:`UserError` where somebody does."""
+        """Lock the directory within the block; raises :class:`UserError` if another process holds it."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             handle = (self.directory / "lock").open("w")
@@ -98,7 +101,7 @@ class State:
             yield
 
     def load(self) -> Checkpoint | None:
-        """What was written last, or None."""
+        """Read the last checkpoint, or None."""
         try:
             document = json.loads(self._file.read_text())
         except FileNotFoundError:
@@ -112,17 +115,17 @@ class State:
         return Checkpoint(**{**found, "progress": Progress(**progress)})
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write it whole or not at all."""
+        """Write the checkpoint atomically."""
         document = asdict(checkpoint)
         document["progress"]["digest"] = f"{checkpoint.progress.digest:x}"
         _write(self._file, {"format": FORMAT, **document})
 
     def save_report(self, document: Mapping[str, Any]) -> None:
-        """Write what the comparison found, beside the checkpoint."""
+        """Write the result of the comparison next to the checkpoint."""
         _write(self.report, document)
 
     def reject(self, rejected: Sequence[Rejected], at: int) -> int:
-        """Write rows down at an offset, over what a run that was killed had written after it; the new offset."""
+        """Write rows at an offset, over what a killed run has written after it; returns the new offset."""
         if not rejected:
             return at
         text = "".join(json.dumps({"key": row.key, "reason": row.reason}) + "\n" for row in rejected).encode()
@@ -138,18 +141,18 @@ class State:
         return at + len(text)
 
     def clear(self) -> None:
-        """Forget what was done; the points that were written stay."""
+        """Delete the checkpoint; the points that were written stay."""
         for path in (self._file, self.rejects, self.report):
             path.unlink(missing_ok=True)
 
 
 def hashed(document: Mapping[str, Any]) -> str:
-    """A plan's hash: of its one spelling in JSON."""
+    """Return the hash of a plan, computed from its canonical JSON."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def require_same(found: Checkpoint, plan: Mapping[str, Any], identity: Mapping[str, Any], where: Path) -> None:
-    """Refuse to go on with another plan or another source, naming what differs."""
+    """Refuse to resume with another plan or another source, naming what differs."""
     for kind, then, now in (("plan", found.plan, plan), ("source", found.identity, identity)):
         if hashed(then) == hashed(now):
             continue
@@ -163,7 +166,7 @@ def require_same(found: Checkpoint, plan: Mapping[str, Any], identity: Mapping[s
 
 
 def unwritable(path: Path, error: OSError) -> UserError:
-    """What to do when the disk does not take it."""
+    """Return the error for a disk that cannot be written, with what to do."""
     return UserError(
         f"{path} cannot be written: {error.strerror}; make room or name another place with --state, and run the same "
         "command again: it goes on where the last acknowledged write was.",

@@ -1,4 +1,4 @@
-"""Where a migration goes: an environment or an address, and its state's directory."""
+"""The target of a migration, an environment or an address, and the directory of its state."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ KEY_VARIABLE = "QDRANT_API_KEY"
 
 
 def is_address(to: str) -> bool:
-    """Whether a target is a server's address and no environment."""
+    """Whether a target is a server's address and not an environment."""
     return to.startswith(("http://", "https://"))
 
 
 def at_address(url: str, patience_s: float) -> tuple[PatientQdrant, list[CollectionSpec]]:
-    """A server by its address, with the key of QDRANT_API_KEY, and the collection files of the project around."""
+    """Connect to an address with the key of QDRANT_API_KEY; also returns the project's collection files."""
     client = PatientQdrant(url, os.environ.get(KEY_VARIABLE), patience_s)
     try:
         directory = project_root() / "config" / "collections"
@@ -31,12 +31,12 @@ def at_address(url: str, patience_s: float) -> tuple[PatientQdrant, list[Collect
 
 
 def find_spec(specs: Sequence[CollectionSpec], name: str) -> CollectionSpec | None:
-    """The collection file of this name or alias, if there is one."""
+    """Return the collection file of this name or alias, or None."""
     return next((spec for spec in specs if name in (spec.name, *spec.aliases)), None)
 
 
 def state_directory(to: str, collection: str, chosen: Path | None) -> Path:
-    """Where a migration into a collection keeps its checkpoint: in the project, or in the working directory."""
+    """Return the directory of a migration's checkpoint: in the project, or in the working directory."""
     if chosen is not None:
         return chosen.expanduser().absolute()
     try:

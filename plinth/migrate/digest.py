@@ -25,29 +25,32 @@ class Point:
 
 
 def canonical(payload: Mapping[str, Any]) -> bytes:
-    """A payload's one spelling. Raises ``TypeError`` for what is no JSON, such as half a surrogate pair."""
+    """Serialize a payload canonically.
+
+    Raises ``TypeError`` for what JSON cannot hold, such as half a surrogate pair.
+    """
     return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
 
 
 def digest(point: Point) -> int:
-    """BLAKE2b (128 bit) of id, vectors by name and payload; sets are compared by the sum of their points'."""
+    """Compute BLAKE2b (128 bit) of id, vectors by name and payload; a set's digest is the sum of its points'."""
     state = hashlib.blake2b(orjson.dumps(point.id), digest_size=16)
     for name in sorted(point.vectors):
         vector = point.vectors[name]
         parts = vector if isinstance(vector, Sparse) else (vector,)
         state.update(orjson.dumps([name, [list(part.shape) for part in parts]]))
         for part in parts:
-            # -0.0 and 0.0 are one number.
+            # -0.0 and 0.0 are the same number.
             state.update(np.ascontiguousarray(part + part.dtype.type(0)).tobytes())
     state.update(canonical(point.payload))
     return int.from_bytes(state.digest(), "big")
 
 
 def added(total: int, more: int) -> int:
-    """The digest of two sets that share no point."""
+    """Return the digest of the union of two sets that share no point."""
     return (total + more) % MODULUS
 
 
 def shown(total: int) -> str:
-    """As a report prints it."""
+    """Format a digest for a report."""
     return f"{total:032x}"

@@ -1,4 +1,4 @@
-"""What a migration would do: counted, sampled and said before anything is changed."""
+"""The plan of a migration, counted and sampled before anything is changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLE_PAGES = 1
 
 @dataclass(frozen=True)
 class DryRun:
-    """``sent_bytes`` is what the requests will hold, from a sample; ``ids`` how keys become ids."""
+    """``sent_bytes`` estimates the size of the requests from a sample; ``ids`` says how keys become ids."""
 
     source: str
     collection: str
@@ -38,13 +38,13 @@ class DryRun:
     as_text: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """For machines."""
+        """Return plain data."""
         vectors = {name: asdict(shape) for name, shape in self.vectors.items()}
         plain = {key: value for key, value in vars(self).items() if key not in ("vectors", "fields", "left_out")}
         return {**plain, "vectors": vectors, "fields": dict(self.fields), "left_out": dict(self.left_out)}
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Format the plan as text."""
         there = "is made" if self.made else f"is there with {self.points} points"
         said = [f"{self.source} -> {self.collection}, which {there}"]
         said.append(f"  rows {self.rows}, about {self.sent_bytes / 2**20:.1f} MiB to send, {self.batch_size} a request")
@@ -60,7 +60,7 @@ class DryRun:
 
 
 def dry_run(source: Source, described: Described, client: Qdrant, target: Wanted) -> DryRun:
-    """The plan. Raises :class:`UserError` where the migration would."""
+    """Plan a migration. Raises :class:`UserError` where the migration would."""
     found = inspect(client, target)
     rows = source.count()
     sample = [row for page in islice(source.pages(None), SAMPLE_PAGES) for row in page]

@@ -1,4 +1,4 @@
-"""Values of other stores as JSON that says the same: nothing is rounded, cut or guessed."""
+"""Values of other stores as equivalent JSON: nothing is rounded, cut or guessed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MOST_DIGITS = 20
 
 
 class Spelled(str):
-    """A number as text, in its own digits: no number of JSON that others read says the same."""
+    """A number as text, in its own digits: no JSON number that others can read is equal to it."""
 
     __slots__ = ()
 
 
 def spelled(payload: Mapping[str, Any]) -> list[str]:
-    """The fields of a payload in which a number became text."""
+    """Return the fields of a payload in which a number became text."""
     return [name for name, value in payload.items() if _holds_spelled(value)]
 
 
@@ -37,7 +37,7 @@ def _holds_spelled(value: Any) -> bool:
 
 
 def whole(text: str) -> int | str:
-    """A whole number, or its text where 64 bits do not hold it."""
+    """Convert a whole number, or keep its text if it exceeds 64 bits."""
     if len(text) > MOST_DIGITS:
         return Spelled(text)
     value = int(text)
@@ -45,7 +45,7 @@ def whole(text: str) -> int | str:
 
 
 def number(text: str) -> int | float | str:
-    """A decimal number where JSON holds exactly that number, else its text: '0.1' is 0.1, 20 digits stay text."""
+    """Convert a decimal number if JSON holds exactly it, else keep its text: '0.1' is 0.1, 20 digits stay text."""
     try:
         exact = Decimal(text)
     except InvalidOperation:
@@ -59,13 +59,13 @@ def number(text: str) -> int | float | str:
 
 
 def real(text: str) -> float | str:
-    """A floating-point number; JSON has no NaN and no infinity, so these are text."""
+    """Convert a floating-point number; JSON has no NaN and no infinity, so these stay text."""
     value = float(text)
     return value if math.isfinite(value) else Spelled(text)
 
 
 def moment(text: str) -> str:
-    """Postgres' text of a moment (zone UTC) in RFC 3339 with microseconds; 'infinity' and years BC as they are."""
+    """Convert Postgres' text of a time (zone UTC) to RFC 3339 with microseconds; 'infinity' and years BC stay."""
     found = MOMENT.fullmatch(text)
     if found is None:
         return text
@@ -74,7 +74,7 @@ def moment(text: str) -> str:
 
 
 def document(text: str | bytes) -> Any:
-    """JSON as it is; a number that 64 bits do not hold is text. Raises ValueError for a key that stands twice."""
+    """Parse JSON; a number that exceeds 64 bits becomes text. Raises ValueError for a duplicate key."""
     return json.loads(text, parse_int=whole, parse_float=number, object_pairs_hook=_once, parse_constant=_none)
 
 
@@ -91,12 +91,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def binary(value: bytes) -> str:
-    """Base64."""
+    """Encode bytes as Base64."""
     return base64.b64encode(value).decode()
 
 
 def each(convert: Callable[[Any], Any], value: Any) -> Any:
-    """A conversion over a list of any depth; a missing value stays one."""
+    """Apply a conversion to a list of any depth; a missing value stays missing."""
     if value is None:
         return None
     if isinstance(value, list):
@@ -105,7 +105,7 @@ def each(convert: Callable[[Any], Any], value: Any) -> Any:
 
 
 def python_value(value: Any) -> Any:
-    """A value of Python's own types, such as Arrow gives, as JSON."""
+    """Convert a value of Python's own types, such as Arrow returns, to JSON."""
     if isinstance(value, dict):
         return {str(key): python_value(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""One migration from its beginning, or from where it was: plan, copy, graph, comparison."""
+"""One migration from its start or its checkpoint: plan, copy, graph, comparison."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECALL_FLOOR = 0.9
 
 @dataclass(frozen=True)
 class Told:
-    """Where a migration says how far it is: rows copied, rows compared, and anything else in words."""
+    """Callbacks for progress: rows copied, rows compared, and any other message."""
 
     copied: Callable[[Progress, int], None]
     compared: Callable[[int, int], None]
@@ -29,7 +29,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Migration:
-    """A source, a collection, and the directory that knows how far the one is in the other."""
+    """A source, a collection, and the directory with the checkpoint between them."""
 
     source: Source
     client: Qdrant
@@ -41,7 +41,7 @@ class Migration:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What must not change between two runs."""
+        """Return what must not change between two runs."""
         return {
             "to": self.to,
             "collection": self.target.name,
@@ -53,7 +53,7 @@ class Migration:
         }
 
     def run(self, pace: Pace, told: Told, recall_floor: float = RECALL_FLOOR) -> dict[str, Any]:
-        """Copy what is left and compare; the report. What is done stays done when this raises."""
+        """Copy what is left and compare; returns the report. Completed work is kept when this raises."""
         checkpoint = self._resumed() or self._begun(told)
         if not checkpoint.progress.ended:
             put_off(self.client, self.target, checkpoint.graph)
@@ -72,7 +72,7 @@ class Migration:
         return self.verify(checkpoint, told, recall_floor)
 
     def verify(self, checkpoint: Checkpoint, told: Told, recall_floor: float = RECALL_FLOOR) -> dict[str, Any]:
-        """Compare; the report, which is also written beside the checkpoint."""
+        """Compare; returns the report, which is also written next to the checkpoint."""
         indexed = wait_green(self.client, self.target.name, told.words)
         found = verify(
             self.source, self.client, self.target, checkpoint, lambda rows: told.compared(rows, checkpoint.rows)
@@ -86,7 +86,7 @@ class Migration:
         return made
 
     def restart(self, told: Told) -> None:
-        """Forget the checkpoint; what it knew of the collection before the first point is kept."""
+        """Delete the checkpoint; its facts about the collection before the first point are kept."""
         old = self.state.load()
         self.state.clear()
         if old is None:
@@ -131,7 +131,7 @@ class Migration:
                 f"{self.target.name} holds {before} points already; those of other ids stay, and its graph is kept."
             )
         begun = self._checkpoint(before, graph, rows)
-        # Before the graph is put off: a run that is killed then still knows what to give back.
+        # Before building is deferred: a run that is killed then still knows which settings to restore.
         self.state.save(begun)
         return begun
 

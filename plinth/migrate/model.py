@@ -1,4 +1,4 @@
-"""What a source gives: its shape, and rows in an order in which reading can go on."""
+"""What a source provides: its shape, and rows in an order in which reading can be resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 # A part of a key is a number or text; a key of several columns is a tuple of parts.
 Part = int | str
 Key = Part | tuple[Part, ...]
-# Where reading goes on after a row: JSON, in the source's own words.
+# Where reading is resumed after a row: JSON, in the source's own form.
 Position = Any
 UNNAMED = ""
 ROUNDED = "they are floats of 64 bits, and a collection keeps 32 of them"
@@ -32,7 +32,7 @@ Vector = Floats | Sparse
 
 @dataclass(frozen=True)
 class VectorShape:
-    """What the vectors of one name are. ``distance`` is None where the source does not say."""
+    """The shape of the vectors of one name. ``distance`` is None if the source does not define it."""
 
     size: int | None
     distance: str | None
@@ -46,7 +46,7 @@ class VectorShape:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record. ``broken`` says why it cannot become a point."""
+    """One record. ``broken`` is the reason why it cannot become a point."""
 
     key: Key
     position: Position
@@ -57,11 +57,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Described:
-    """A source before a row of it is read.
+    """The description of a source, made before a row is read.
 
-    ``identity`` must be the same when a migration goes on; ``namespace`` keeps the ids of two sources apart;
-    ``fields`` are the payload's, with what becomes of each; ``notes`` are sentences for the person. ``left_out`` is
-    what the source has and no point gets, with the reason. ``body`` is how another Qdrant makes the collection, with
+    ``identity`` must be the same when a migration is resumed; ``namespace`` keeps the ids of two sources apart;
+    ``fields`` are the payload's, with the type that each gets; ``notes`` are messages for the user. ``left_out`` is
+    what the source has and no point gets, with the reason. ``body`` is how another Qdrant creates the collection, with
     ``indexes`` over its payload.
     """
 
@@ -76,13 +76,13 @@ class Described:
 
 
 class Source(Protocol):
-    """An open store that can be read in order, from any place on."""
+    """An open store that can be read in order from any position."""
 
     def describe(self) -> Described:
-        """What it is."""
+        """Describe the source."""
 
     def count(self) -> int:
-        """Its rows, counted. Raises :class:`UserError` where two rows have one key."""
+        """Count its rows. Raises :class:`UserError` if two rows have the same key."""
 
     def pages(self, after: Position | None) -> Iterator[list[Row]]:
-        """Its rows after a place, in the order of their keys, as many at once as memory is meant for."""
+        """Yield its rows after a position in the order of their keys, in pages of bounded size."""

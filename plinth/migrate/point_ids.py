@@ -1,4 +1,4 @@
-"""Ids of points from the keys of rows: the same key always gives the same id, two keys never one."""
+"""Ids of points from the keys of rows: the same key always gives the same id, and two keys never share one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LARGEST = 2**64 - 1
 
 
 def kept(key: Key) -> bool:
-    """Whether Qdrant takes a key as it is: a whole number from 0, or a UUID in its one usual spelling."""
+    """Whether Qdrant accepts a key as it is: a whole number from 0, or a UUID in its usual form."""
     if isinstance(key, int):
         return 0 <= key <= LARGEST
     return isinstance(key, str) and UUID.fullmatch(key) is not None
 
 
 def point_id(key: Key, namespace: str) -> int | str:
-    """The key where Qdrant takes it, else UUIDv5 of the source's name and the key.
+    """Return the key if Qdrant accepts it, else the UUIDv5 of the source's name and the key.
 
     JSON keeps 7 and "7" apart, and ("a", "bc") from ("ab", "c").
     """

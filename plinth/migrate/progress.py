@@ -1,4 +1,4 @@
-"""How far a migration is: a bar on a terminal, a line every few seconds in a log."""
+"""The progress of a migration: a bar on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE_EVERY_S = 5.0
 
 @contextmanager
 def telling(console: Console) -> Iterator[Told]:
-    """Somebody to tell, within the block."""
+    """Yield the progress callbacks, which work within the block."""
     if console.is_terminal:
         with _bar(console) as told:
             yield told

@@ -1,4 +1,4 @@
-"""The true neighbours of a few queries, found while the source is read: what both kinds of search are held against."""
+"""The true neighbours of a few queries, computed while the source is read: the reference for both searches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Near = tuple[float, int | str]
 
 @dataclass
 class Query:
-    """One vector to search by, among the points whose payload has these values; ``near`` grows while rows are read."""
+    """A vector to search with, among the points whose payload has these values; ``near`` grows while rows are read."""
 
     vector: Floats
     within: Mapping[str, Any]
@@ -32,12 +32,12 @@ class Query:
 
 
 def searched(target: Wanted) -> str | None:
-    """The vectors by which the searches are compared: the first dense ones, one a point."""
+    """Return the name of the vectors that the searches use: the first dense ones, one per point, or None."""
     return next((name for name, shape in sorted(target.shapes.items()) if not shape.sparse and not shape.multi), None)
 
 
 def draw(client: Qdrant, target: Wanted, using: str) -> list[Query]:
-    """Queries: the vectors of points drawn by the server, each within its tenant where the collection has tenants."""
+    """Draw queries: vectors of points sampled by the server, each within its tenant if the collection has tenants."""
     body = {"query": {"sample": "random"}, "limit": QUERIES, "with_vector": True, "with_payload": True}
     found = client.call("POST", f"{collection_path(target.name)}/points/query", body)["points"]
     queries = []
@@ -51,7 +51,7 @@ def draw(client: Qdrant, target: Wanted, using: str) -> list[Query]:
 
 
 def learn(queries: Sequence[Query], points: Sequence[Point], using: str, shape: VectorShape) -> None:
-    """Take points into account."""
+    """Add points to the candidates for the true neighbours."""
     held = [(point, vector) for point in points if isinstance(vector := point.vectors.get(using), np.ndarray)]
     if not held:
         return
@@ -64,12 +64,12 @@ def learn(queries: Sequence[Query], points: Sequence[Point], using: str, shape: 
             if all(point.payload.get(name) == value for name, value in query.within.items()):
                 near.append((float(scores[at]), point.id))
         near.sort(key=lambda one: one[0], reverse=shape.distance in HIGHER_IS_NEARER)
-        # Points of one score in the last place are all true.
+        # Points with the same score as the last one are all true.
         query.near = near[: TOP * 2]
 
 
 def overlap(client: Qdrant, target: Wanted, queries: Sequence[Query], using: str, params: Mapping[str, Any]) -> float:
-    """The share of true neighbours among those that the collection finds with these parameters."""
+    """Return the share of true neighbours among the hits of the collection with these parameters."""
     shape, right, wanted = target.shapes[using], 0, 0
     for query in queries:
         body = {
@@ -88,7 +88,7 @@ def overlap(client: Qdrant, target: Wanted, queries: Sequence[Query], using: str
 
 
 def agreement(truth: Sequence[Near], found: Sequence[Near], shape: VectorShape) -> int:
-    """How many of those found are true neighbours; one with the score of the last true one is."""
+    """Count the true neighbours among the hits; a hit with the score of the last true one counts."""
     best = truth[:TOP]
     if not best:
         return 0

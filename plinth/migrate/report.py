@@ -1,4 +1,4 @@
-"""What a comparison found, for people and for machines."""
+"""The result of a comparison, for users and for machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def report(
     reasons: Sequence[str],
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:
-    """`verdict` is "equal" or "gap"; `reasons` are its sentences, none for "equal".
+    """Return the report: `verdict` is "equal" or "gap"; `reasons` explain a gap and are empty for "equal".
 
     `left_out` is what the source has and no point got; `as_text` counts the rows in which a number became text.
     """
@@ -51,7 +51,7 @@ def report(
 
 
 def lines(made: Mapping[str, Any]) -> list[str]:
-    """The report as a person reads it."""
+    """Format the report as text."""
     said = [
         f"{made['source']} -> {made['collection']} at {made['to']}",
         f"  rows {made['rows']}, points {made['points']}: equal {made['equal']}, missing {made['missing']}, "

@@ -1,4 +1,4 @@
-"""A client that waits for its server: a migration of hours must not end with a restart of seconds."""
+"""A client that waits for its server: a restart of seconds must not end a migration of hours."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BUSY = RETRIED - {408}
 
 
 class PatientQdrant(Qdrant):
-    """Tries again, with backoff for ``patience_s`` seconds, what fails because the server is away or busy.
+    """Retries requests for ``patience_s`` seconds, with backoff, while the server is unreachable or busy.
 
-    An address at which nobody ever was is a mistake and no outage; one that says it is busy is there. Only for requests
-    that may be made twice, as all of a migration's may.
+    It does not retry before the first success: a wrong address is an error, not an outage, unless it answers that it is
+    busy. Only for requests that may be repeated, as all of a migration's may.
     """
 
     def __init__(self, url: str, api_key: str | None, patience_s: float, ca_cert: str | None = None) -> None:
@@ -24,7 +24,7 @@ class PatientQdrant(Qdrant):
         self._patience_s, self._answered = patience_s, False
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The `result` of a request; raises :class:`QdrantError` when patience is at its end."""
+        """Return the `result` of a request; raises :class:`QdrantError` when the retries are exhausted."""
         tries = Retrying(
             retry=retry_if_exception(self._passing),
             stop=stop_after_delay(self._patience_s),

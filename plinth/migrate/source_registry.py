@@ -1,4 +1,4 @@
-"""Where a migration goes to and where it keeps its state; and a source opened from what a checkpoint keeps of it."""
+"""Store the options of a source in a checkpoint, and open the source from them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any], AbstractContextManager[Source]
 
 
 def absolute(path: str | Path) -> str:
-    """The path of a source as a checkpoint keeps it: the same from every directory."""
+    """Return the absolute path of a source, which a checkpoint keeps: it is valid from every directory."""
     return str(Path(path).expanduser().absolute())
 
 
 def kept(kind: str, options: Options) -> dict[str, Any]:
-    """What a checkpoint keeps of a source, in JSON's own types."""
+    """Return what a checkpoint keeps of a source, in JSON's own types."""
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
     return {"kind": kind, **values}
 
 
 def open_source(opened_by: Mapping[str, Any]) -> AbstractContextManager[Source]:
-    """A source from what :func:`kept` made."""
+    """Open a source from what :func:`kept` returned."""
     made, opened = KINDS[opened_by["kind"]]
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in opened_by.items()}
     values.pop("kind")

@@ -1,4 +1,4 @@
-"""The collection that is filled: made before the first point, its graph built after the last one."""
+"""The collection that is filled: created before the first point, its graph built after the last one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ INDEX_DEADLINE_S = 3600.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """The collection to fill. ``spec`` is its file, where there is one; ``body`` and ``indexes`` make it.
+    """The collection to fill. ``spec`` is its file, if there is one; ``body`` and ``indexes`` create it.
 
-    ``fixed`` are payload fields that every point gets, such as the tenant of a source that knows of none.
+    ``fixed`` are payload fields that every point gets, such as the tenant, for a source without tenants.
     """
 
     name: str
@@ -39,17 +39,17 @@ class Wanted:
 
     @property
     def batch_size(self) -> int:
-        """Points a request (S3-02)."""
+        """The number of points per request (S3-02)."""
         return self.spec.batch_size if self.spec else BATCH_SIZE
 
     @property
     def shapes(self) -> dict[str, VectorShape]:
-        """Its vectors by name."""
+        """The shapes of its vectors by name."""
         return shapes(self.body.get("vectors") or {}, self.body.get("sparse_vectors") or {})
 
 
 def shapes(vectors: Mapping[str, Any], sparse: Mapping[str, Any]) -> dict[str, VectorShape]:
-    """The vectors of a collection as Qdrant describes them."""
+    """Return the vectors of a collection as Qdrant describes them."""
     dense = {UNNAMED: vectors} if "size" in vectors else vectors
     found = {
         name: VectorShape(
@@ -64,7 +64,7 @@ def shapes(vectors: Mapping[str, Any], sparse: Mapping[str, Any]) -> dict[str, V
 
 
 def wanted(name: str, described: Described, spec: CollectionSpec | None, distance: str | None) -> Wanted:
-    """The collection of a file, or one made from what the source says. Raises :class:`UserError` where they differ."""
+    """Return the collection of a file, or one made for the source. Raises :class:`UserError` where the two differ."""
     if spec is not None:
         made = Wanted(
             spec.name, spec.create_body(), {field: schema(index) for field, index in spec.payload_indexes.items()}, spec
@@ -99,7 +99,7 @@ def _from_source(name: str, described: Described, distance: str | None) -> Wante
 
 
 def _misfits(source: Mapping[str, VectorShape], made: Wanted, distance: str | None) -> list[str]:
-    """What of the source's vectors the collection cannot hold, in sentences."""
+    """Describe the source's vectors that the collection cannot hold."""
     own, problems = made.shapes, []
     if set(source) != set(own):
         problems.append(
@@ -123,7 +123,7 @@ def _misfits(source: Mapping[str, VectorShape], made: Wanted, distance: str | No
 
 
 def prepare(client: Qdrant, target: Wanted) -> tuple[int, dict[str, Any] | None]:
-    """Make the collection; the points it has, and what its graph gets back when it is filled (see :func:`put_off`).
+    """Create the collection; returns its point count, and the graph settings to restore at the end (:func:`put_off`).
 
     Payload indexes come before the data. A collection that has points keeps its graph.
     """
@@ -144,20 +144,20 @@ def prepare(client: Qdrant, target: Wanted) -> tuple[int, dict[str, Any] | None]
 
 
 def _lost_graph(target: Wanted, found: FoundCollection) -> dict[str, Any] | None:
-    # A migration that was put an end to, and its checkpoint removed, left the graph put off.
+    # A migration that was killed, and whose checkpoint was removed, has left the graph deferred.
     own = target.spec.hnsw_config.model_dump(exclude_none=True) if target.spec else {}
     lost = {key: own[key] for key in GRAPH if own.get(key) and found.hnsw.get(key) == 0}
     return lost or None
 
 
 def put_off(client: Qdrant, target: Wanted, graph: Mapping[str, Any] | None) -> None:
-    """Build no links while loading."""
+    """Defer building the graph while points are loaded."""
     if graph:
         _set_graph(client, target.name, dict.fromkeys(graph, 0))
 
 
 def inspect(client: Qdrant, target: Wanted) -> FoundCollection | None:
-    """The collection as it is there; raises where it takes other vectors, and where the name is an alias."""
+    """Return the existing collection; raises if its vectors differ, or if the name is an alias."""
     aliased = client.aliases().get(target.name)
     if aliased:
         raise UserError(f"'{target.name}' is an alias of {aliased}; name the collection: --collection {aliased}.")
@@ -177,15 +177,15 @@ def inspect(client: Qdrant, target: Wanted) -> FoundCollection | None:
 
 
 def finish(client: Qdrant, target: Wanted, graph: Mapping[str, Any] | None) -> None:
-    """Give the graph its settings back, so that it is built once over all points."""
+    """Restore the graph's settings, so that it is built once over all points."""
     if graph:
         _set_graph(client, target.name, graph)
-        # A server that looks for work only after a write finds it now.
+        # A server that checks whether to index only after a write does so now.
         client.call("POST", f"{collection_path(target.name)}/points/delete?wait=true", {"points": [str(uuid.uuid4())]})
 
 
 def wait_green(client: Qdrant, name: str, on_wait: Callable[[str], None]) -> bool:
-    """Whether the collection is indexed; False when it is not within the deadline. A red one is an error."""
+    """Wait until the collection is indexed; returns False after the deadline. A red one is an error."""
     deadline, calm, said = time.monotonic() + INDEX_DEADLINE_S, 0, ""
     while calm < 2:
         info = client.collection(name) or {}
@@ -206,19 +206,19 @@ def wait_green(client: Qdrant, name: str, on_wait: Callable[[str], None]) -> boo
 
 
 def count(client: Qdrant, name: str) -> int:
-    """The points of a collection, counted."""
+    """Count the points of a collection."""
     return int(client.call("POST", f"{collection_path(name)}/points/count", {"exact": True})["count"])
 
 
 def fetch(client: Qdrant, name: str, ids: Sequence[int | str]) -> dict[int | str, Point]:
-    """Points by id, with all that they hold; those that are not there are left out."""
+    """Fetch points by id with vectors and payload; missing ones are omitted."""
     body = {"ids": list(ids), "with_payload": True, "with_vector": True}
     found = client.call("POST", f"{collection_path(name)}/points", body)
     return {one["id"]: Point(one["id"], from_json(one["vector"]), one.get("payload") or {}) for one in found}
 
 
 def cut_over(client: Qdrant, alias: str, collection: str) -> str | None:
-    """Point an alias to a collection in one call; where it pointed before."""
+    """Point an alias to a collection in one call; returns its earlier collection."""
     there = client.collections()
     if alias in there:
         raise UserError(f"'{alias}' is a collection, so no alias can be; choose another name for the alias.")

@@ -1,4 +1,4 @@
-"""The copy: one reader in order, several writers, and a checkpoint behind the oldest write not yet acknowledged."""
+"""The copy: one reader in order, several writers, and a checkpoint behind the oldest unacknowledged write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAVE_EVERY_S = 0.5
 
 @dataclass(frozen=True)
 class Pace:
-    """How a copy goes: writers at once, and the rejects after which it stops."""
+    """The speed of a copy: the number of concurrent writers, and the rejects after which it stops."""
 
     streams: int = 2
     max_rejects: int = 1000
@@ -46,7 +46,7 @@ def copy(
     pace: Pace,
     on_progress: Callable[[Progress], None],
 ) -> Checkpoint:
-    """Copy what is left; the checkpoint with all read. Raises :class:`UserError`; what is acknowledged is kept."""
+    """Copy what is left; returns the final checkpoint. Raises :class:`UserError`; acknowledged points are kept."""
     namespace = str(checkpoint.plan["namespace"])
     waiting: deque[Future[_Page]] = deque()
     saved = time.monotonic()
@@ -64,7 +64,7 @@ def copy(
     with ThreadPoolExecutor(pace.streams) as writers:
         try:
             for rows in source.pages(checkpoint.progress.last):
-                # What is read and not yet written is what memory holds.
+                # Rows that are read and not yet written are held in memory.
                 while len(waiting) > pace.streams:
                     acknowledge()
                 waiting.append(writers.submit(_write, client, target, namespace, rows))
@@ -82,7 +82,7 @@ def copy(
 
 
 def as_point(row: Row, namespace: str, target: Wanted) -> Point:
-    """The point that a row becomes; raises :class:`Unfit` where it cannot become one."""
+    """Convert a row to a point; raises :class:`Unfit` if that is impossible."""
     if row.broken:
         raise Unfit(row.broken)
     clash = next((name for name, value in target.fixed.items() if row.payload.get(name, value) != value), None)
@@ -100,7 +100,7 @@ def as_point(row: Row, namespace: str, target: Wanted) -> Point:
 
 
 def as_points(rows: Sequence[Row], namespace: str, target: Wanted) -> tuple[list[tuple[Key, Point]], list[Rejected]]:
-    """The points of rows, and those that become none."""
+    """Convert rows to points; also returns the rejected ones."""
     points, rejected = [], []
     for row in rows:
         try:
@@ -125,7 +125,7 @@ def _write(client: Qdrant, target: Wanted, namespace: str, rows: Sequence[Row]) 
 
 def _with(checkpoint: Checkpoint, page: _Page, state: State) -> Checkpoint:
     progress = checkpoint.progress.after(page.last, page.written, len(page.rejected), page.digest)
-    # Before the checkpoint that counts them: a kill between the two only writes the same rows down again.
+    # Before the checkpoint that counts them: after a kill between the two the same rows are written again.
     end = state.reject(page.rejected, checkpoint.rejects_bytes)
     return replace(checkpoint, progress=progress, rejects_bytes=end)
 

@@ -1,4 +1,4 @@
-"""Sending points in batches bounded by rows and by bytes."""
+"""Send points in batches bounded by rows and by bytes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from plinth.migrate.model import Key
 from plinth.migrate.vectors import to_json
 from plinth.qdrant.client import Qdrant, QdrantError, collection_path
 
-# A quarter of what Qdrant takes in one request by default (service.max_request_size_mb 32).
+# A quarter of what Qdrant accepts in one request by default (service.max_request_size_mb 32).
 BATCH_BYTES = 8 * 2**20
-# What a server refuses because of the points in the request, and not because of who asks or where.
+# Statuses of a request that is refused because of its points, not because of its caller or its address.
 OF_A_POINT = frozenset({400, 413, 422})
 Encoded = tuple[Key, bytes]
 
 
 def encode(point: Point) -> bytes:
-    """A point as the REST API takes it."""
+    """Serialize a point for the REST API."""
     document = {"id": point.id, "vector": to_json(point.vectors), "payload": point.payload}
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def batches(points: Sequence[Encoded], rows: int, most_bytes: int = BATCH_BYTES) -> Iterator[list[Encoded]]:
-    """Points in order, at most so many and so many bytes at once; one that is larger goes alone."""
+    """Yield points in order, in batches of at most so many and so many bytes; a larger point is sent alone."""
     batch: list[Encoded] = []
     size = 0
     for point in points:
@@ -40,7 +40,7 @@ def batches(points: Sequence[Encoded], rows: int, most_bytes: int = BATCH_BYTES)
 
 
 def send(client: Qdrant, collection: str, batch: Sequence[Encoded]) -> list[Rejected]:
-    """Write a batch and wait for it; the points that the server refuses are found by halving, and returned."""
+    """Write a batch and wait for it; the points that the server refuses are isolated by halving, and returned."""
     try:
         upsert(client, collection, [encoded for _, encoded in batch])
     except QdrantError as error:

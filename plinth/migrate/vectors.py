@@ -1,4 +1,4 @@
-"""Vectors as a collection will keep them, or the reason why it cannot."""
+"""Vectors as a collection will store them, or the reason why it cannot."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 from plinth.migrate.model import Floats, Sparse, Vector, VectorShape
 
-# Qdrant leaves a vector alone whose length is this near to 1, so what is sent is what is kept.
+# Qdrant does not normalize a vector whose length is this near to 1, so what is sent is what is stored.
 UNIT = 5e-7
-# How far a kept component may be from the one that was sent, by the greatest component.
+# The tolerance of a stored component against the sent one, relative to the greatest component.
 TOLERANCE = {"float32": 1e-6, "float16": 1e-3, "uint8": 0.0}
 
 
 class Unfit(ValueError):
-    """A row that the collection cannot hold; the message says why."""
+    """A row that the collection cannot hold; the message gives the reason."""
 
 
 def prepared(vectors: Mapping[str, Vector], shapes: Mapping[str, VectorShape]) -> dict[str, Vector]:
-    """The vectors of a row, of unit length under Cosine; raises :class:`Unfit`.
+    """Return the vectors of a row, normalized under Cosine; raises :class:`Unfit`.
 
-    A row may lack a named vector, as a point may; the unnamed one is always there.
+    A row may lack a named vector, as a point may; the unnamed one is always required.
     """
     missing = [name for name in shapes if name not in vectors and (name == "" or not vectors)]
     if missing:
@@ -31,7 +31,7 @@ def prepared(vectors: Mapping[str, Vector], shapes: Mapping[str, VectorShape]) -
 
 
 def near(kept: Vector, sent: Vector, datatype: str) -> bool:
-    """Whether a vector that was read back is the one that was sent, but for the rounding of its type."""
+    """Whether a vector that was read back equals the one that was sent, except for the rounding of its type."""
     if isinstance(kept, Sparse) or isinstance(sent, Sparse):
         if not (isinstance(kept, Sparse) and isinstance(sent, Sparse)):
             return False
@@ -45,7 +45,7 @@ def near(kept: Vector, sent: Vector, datatype: str) -> bool:
 
 
 def to_json(vectors: Mapping[str, Vector]) -> Any:
-    """As the REST API takes them; arrays are left to the encoder."""
+    """Convert vectors for the REST API; arrays are left to the encoder."""
     encoded = {
         name: {"indices": vector.indices, "values": vector.values} if isinstance(vector, Sparse) else vector
         for name, vector in vectors.items()
@@ -54,13 +54,13 @@ def to_json(vectors: Mapping[str, Vector]) -> Any:
 
 
 def from_json(found: Any) -> dict[str, Vector]:
-    """As the REST API gives them."""
+    """Convert vectors from the REST API."""
     named = found if isinstance(found, Mapping) else {"": found}
     return {name: _read(vector) for name, vector in named.items() if vector is not None}
 
 
 def sparse(indices: Any, values: Any) -> Sparse:
-    """A sparse vector in the order of its indexes."""
+    """Return a sparse vector in the order of its indexes."""
     at = np.asarray(indices, dtype=np.uint32)
     order = np.argsort(at, kind="stable")
     return Sparse(at[order], np.asarray(values, dtype=np.float32)[order])

@@ -1,4 +1,4 @@
-"""Holding the collection against its source: every row, field by field, then the searches."""
+"""Compare the collection with its source: every row, field by field, then the searches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STREAMS = 2
 
 @dataclass(frozen=True)
 class Compared:
-    """Rows against points. ``rejected`` are the rows that can be no point; the digests are of what both sides hold.
+    """Rows against points. ``rejected`` are the rows that cannot be points; the digests cover both sides.
 
     ``as_text`` counts the rows by the field in which a number became text.
     """
@@ -42,7 +42,7 @@ class Compared:
     as_text: Mapping[str, int] = field(default_factory=dict)
 
     def and_(self, other: Compared) -> Compared:
-        """Both together."""
+        """Add two results."""
         return Compared(
             self.rows + other.rows,
             self.equal + other.equal,
@@ -58,7 +58,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Searches:
-    """Shares of the true nearest ten that an exact and a usual search find; None where nothing can be searched."""
+    """The recall@10 of an exact and of a usual search; None where nothing can be searched."""
 
     queries: int = 0
     exact_overlap: float | None = None
@@ -67,7 +67,7 @@ class Searches:
 
 @dataclass(frozen=True)
 class Verification:
-    """The whole comparison. ``points`` is what the collection holds, ``before`` what it held before the migration."""
+    """The whole comparison. ``points`` is the collection's count, ``before`` that before the migration."""
 
     compared: Compared
     points: int
@@ -77,12 +77,12 @@ class Verification:
 
     @property
     def others(self) -> int:
-        """Points that come from no row of the source."""
+        """The number of points that come from no row of the source."""
         return self.points - self.compared.equal - self.compared.different
 
 
 def difference(sent: Point, found: Point | None, shapes: Mapping[str, VectorShape]) -> str:
-    """How a point differs from its row, in words; empty where it does not."""
+    """Describe how a point differs from its row; empty if it does not."""
     if found is None:
         return "missing"
     for name in sorted({*sent.payload, *found.payload}):
@@ -102,13 +102,13 @@ def difference(sent: Point, found: Point | None, shapes: Mapping[str, VectorShap
 
 
 def compare(points: Sequence[Point], found: Mapping[int | str, Point], shapes: Mapping[str, VectorShape]) -> Compared:
-    """Points as they are sent against those that were read back."""
+    """Compare points as they are sent with those that were read back."""
     total = Compared(rows=len(points))
     for sent in points:
         there = found.get(sent.id)
         words = difference(sent, there, shapes)
         own = digest(sent)
-        # A kept vector may be rounded by its type; one that is near enough counts as the one that was sent.
+        # A stored vector may be rounded by its type; one that is near enough counts as equal.
         kept = own if there and not words else digest(there) if there else 0
         one = Compared(
             equal=int(not words),
@@ -126,7 +126,7 @@ def compare(points: Sequence[Point], found: Mapping[int | str, Point], shapes: M
 def verify(
     source: Source, client: Qdrant, target: Wanted, checkpoint: Checkpoint, on_progress: Callable[[int], None]
 ) -> Verification:
-    """Read the source once more, and every point of it."""
+    """Read the source again, and every point of it."""
     using = searched(target)
     queries = draw(client, target, using) if using is not None else []
     total = Compared()
@@ -147,7 +147,7 @@ def verify(
 def mend(
     source: Source, client: Qdrant, target: Wanted, checkpoint: Checkpoint, on_progress: Callable[[int], None]
 ) -> int:
-    """Write the rows anew that are missing or differ; how many."""
+    """Write the rows again that are missing or differ; returns how many."""
     mended = read = 0
     for rows in source.pages(None):
         points = [point for _, point in as_points(rows, str(checkpoint.plan["namespace"]), target)[0]]
@@ -163,7 +163,7 @@ def mend(
 
 
 def gaps(found: Verification, recall_floor: float) -> list[str]:
-    """What keeps the two from being the same, in sentences; none where they are."""
+    """List the differences between source and collection as sentences; empty if there are none."""
     compared, searches = found.compared, found.searches
     said = []
     if compared.missing:
@@ -184,9 +184,9 @@ def gaps(found: Verification, recall_floor: float) -> list[str]:
 
 
 def clash(source: Source, client: Qdrant, target: Wanted, namespace: str) -> str:
-    """How a point that is there differs from a row of the source's first page with its id; empty where none does.
+    """Describe how an existing point differs from a row of the source's first page with its id; empty if none does.
 
-    Keys that are kept as ids may be those of another table, and those of one table mostly begin as another's do.
+    Keys that are used as ids may also be those of another table, and most tables begin with the same keys.
     """
     if inspect(client, target) is None or not count(client, target.name):
         return ""

@@ -1,4 +1,4 @@
-"""What was measured, which of it is worth having, and what to write into the collection's file. Pure."""
+"""The measured settings, those worth having among them, and the lines for the collection's file; pure."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from plinth.qdrant.spec import CollectionSpec
 from plinth.tune.recall_bands import certain
 from plinth.tune.search_space import Build, Search
 
-# Closer than this is the machine's noise, or lost in the millisecond that a request takes anyway.
+# A smaller difference is the machine's noise, or is lost in the millisecond that a request takes anyway.
 SAME_MS = 0.1
 SAME_SHARE = 1.1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A way to search one built graph: each query's recall by band, and the engine's own time for each, in ms."""
+    """The result of one way to search a built graph: each query's recall by band, and its engine time in ms."""
 
     recalls: Mapping[str, Sequence[float]]
     engine_ms: tuple[float, ...]
 
     def certain(self) -> dict[str, float]:
-        """Recall that each band has at least, 19 times of 20."""
+        """Return the lower bound of each band's recall, with a confidence of 95 percent."""
         return {band: certain(scores) for band, scores in self.recalls.items()}
 
 
 @dataclass(frozen=True)
 class Point:
-    """A graph and a way to search it, over all builds of it.
+    """A graph and a way to search it, over all builds of the graph.
 
-    ``recall`` is each band's mean in the worst build, ``at_least`` the same less what chance may have given.
-    ``memory`` is the bytes that must stay in memory for a million vectors, by ``plinth size``.
+    ``recall`` is each band's mean in the worst build, ``at_least`` the lower bound of it. ``memory`` is the bytes that
+    must stay in memory for a million vectors, by ``plinth size``.
     """
 
     build: Build
@@ -48,15 +48,15 @@ class Point:
 
     @property
     def worst(self) -> float:
-        """The recall of the band that is served worst."""
+        """The recall of the band with the lowest one."""
         return min(self.recall.values())
 
     def meets(self, floor: float) -> bool:
-        """Whether every band reaches the floor, in every build, with certainty."""
+        """Whether every band reaches the floor in every build, with confidence."""
         return min(self.at_least.values()) >= floor
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return {
             "build": self.build.__dict__,
             "search": {
@@ -74,7 +74,7 @@ class Point:
 
 
 def point(build: Build, search: Search, outcomes: Sequence[Outcome], memory: float) -> Point:
-    """The builds of one graph, the worst of each band."""
+    """Combine all builds of one graph into a point, with the worst build of each band."""
     bands = outcomes[0].recalls.keys()
     each = [outcome.certain() for outcome in outcomes]
     times = sorted(ms for outcome in outcomes for ms in outcome.engine_ms)
@@ -91,7 +91,7 @@ def point(build: Build, search: Search, outcomes: Sequence[Outcome], memory: flo
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
-    """The points that no other beats or equals in recall, latency and memory at once; the quickest first."""
+    """Return the points that no other beats or equals in recall, latency and memory at once; the fastest first."""
     found: list[Point] = []
     for candidate in sorted(points, key=lambda p: (p.p50_ms, -p.worst, p.memory)):
         if not any(_covers(other, candidate) for other in found):
@@ -100,7 +100,7 @@ def pareto(points: Iterable[Point]) -> list[Point]:
 
 
 def choose(points: Iterable[Point], floor: float) -> Point | None:
-    """Of those that meet the floor the quickest; of those about as quick the smallest, of these the surest."""
+    """Choose the fastest point that meets the floor; among about equally fast ones the smallest, then the surest."""
     good = [candidate for candidate in points if candidate.meets(floor)]
     if not good:
         return None
@@ -112,7 +112,7 @@ def choose(points: Iterable[Point], floor: float) -> Point | None:
 
 
 def settings_lines(spec: CollectionSpec, chosen: Point, quantization: Mapping[str, Any] | None) -> str:
-    """The YAML of the chosen point, to be put into the collection's file in the place of what it has."""
+    """Return the YAML of the chosen point, which replaces the same keys of the collection's file."""
     graph = spec.hnsw_config.model_dump(exclude_none=True) | {
         "m": chosen.build.m,
         "payload_m": chosen.build.payload_m,

@@ -1,4 +1,4 @@
-"""Recall by the size of the tenant that a query is asked within, with what it is certain to be. Pure."""
+"""Recall by the size of the tenant that a query searches in, with its lower confidence bound; pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ONE_SIDED_95 = 1.645
 
 
 def band(share: float) -> str:
-    """The band of a tenant that has this share of the points."""
+    """Return the band of a tenant by its share of the points."""
     return next(name for least, name in BANDS if share >= least)
 
 
 def spread(tenants: Sequence[str], shares: Mapping[str, float], count: int) -> list[int]:
-    """The positions of ``count`` queries, as many from each band as there are: small tenants are many and rarely asked.
+    """Return the positions of ``count`` queries, equally many of each band: small tenants are many and rarely queried.
 
-    In the order given, so that the same queries are taken every time.
+    The queries keep their order, so that the same ones are chosen every time.
     """
     of_band: dict[str, list[int]] = defaultdict(list)
     for position, tenant in enumerate(tenants):
@@ -38,10 +38,10 @@ def spread(tenants: Sequence[str], shares: Mapping[str, float], count: int) -> l
 
 
 def certain(scores: Sequence[float]) -> float:
-    """What the mean recall of such queries is at least, 19 times of 20.
+    """Return the lower bound of the mean recall of such queries, with a confidence of 95 percent.
 
-    The deviation is not taken for less than that of one hit missed in all: a hundred queries without a miss do not
-    prove that there is none.
+    The deviation is at least that of one missed hit in all: a hundred queries without a miss do not prove that there is
+    none.
     """
     if not scores:
         return 0.0
@@ -51,7 +51,7 @@ def certain(scores: Sequence[float]) -> float:
 
 
 def by_band(bands: Iterable[str], scores: Iterable[float]) -> dict[str, list[float]]:
-    """The scores of each band."""
+    """Group the scores by band."""
     found: dict[str, list[float]] = defaultdict(list)
     for name, score in zip(bands, scores, strict=True):
         found[name].append(score)

@@ -1,4 +1,4 @@
-"""The points and queries that settings are tried on: real text, generated, or the collection's own."""
+"""The points and queries that settings are tried on: real text, generated vectors, or the collection's own points."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from plinth.tune.recall_bands import spread
 Progress = Callable[[str], None]
 # Few enough that the largest has a quarter: the graph falls apart for such a one first.
 TENANTS = 20
-# Queries that are drawn for one that is kept: most tenants are small, and rarely asked.
+# Queries drawn for each one that is kept: most tenants are small and rarely queried.
 DRAWN = 5
 PAGE = 500
 PATIENCE = 5
@@ -30,7 +30,7 @@ PATIENCE = 5
 
 @dataclass(frozen=True)
 class Sample:
-    """``vectors`` (n, d) with the tenant of each, and queries with theirs; none of the queries is stored.
+    """``vectors`` (n, d) with the tenant of each, and queries with theirs; no query is among the stored points.
 
     ``tenants`` is empty where the collection has no field to filter by.
     """
@@ -48,18 +48,18 @@ class Sample:
 
     @property
     def intrinsic_dimension(self) -> float:
-        """How hard the set is: real text has 15 to 30."""
+        """The intrinsic dimension of the set, which says how hard it is to search: real text has 15 to 30."""
         return intrinsic_dimension(self.vectors)
 
 
 def scope_field(spec: CollectionSpec) -> str | None:
-    """The field that searches are filtered by: the collection's scope, else its first keyword index."""
+    """Return the field that searches are filtered by: the collection's scope, else its first keyword index."""
     keywords = [field for field, index in spec.payload_indexes.items() if index.type in ("keyword", "uuid")]
     return next(iter([*spec.scopes, *keywords]), None)
 
 
 def offline(kind: str, spec: CollectionSpec, points: int, queries: int, cache: Path, on_progress: Progress) -> Sample:
-    """Points without a server: ``wordnet``, ``generated``, or ``auto``, the first where the dimensions are its own."""
+    """Draw points without a server: ``wordnet``, ``generated``, or ``auto``, which is wordnet if its dimension fits."""
     size = spec.vectors.size
     if kind == "wordnet" and size != DIMENSIONS:
         raise UserError(
@@ -75,7 +75,7 @@ def offline(kind: str, spec: CollectionSpec, points: int, queries: int, cache: P
 
 
 def live(client: Qdrant, spec: CollectionSpec, points: int, queries: int, on_progress: Progress) -> Sample:
-    """Random points of a running collection; it is only read. Those held back as queries are not stored."""
+    """Draw random points of a running collection, which is only read; those used as queries are not stored."""
     found = _random_points(client, spec, points + queries * DRAWN, on_progress)
     if len(found) < max(200, 4 * queries):
         raise UserError(
@@ -105,7 +105,7 @@ def _kept(
     asked_tenants: Sequence[str],
     count: int,
 ) -> Sample:
-    """As many queries of each band of tenants as there are."""
+    """Keep equally many queries of each band of tenants."""
     shares = {tenant: times / len(tenants) for tenant, times in Counter(tenants).items()}
     known = [row for row in range(len(asked)) if not tenants or asked_tenants[row] in shares]
     chosen = spread([asked_tenants[row] for row in known], shares, count) if tenants else range(min(count, len(known)))

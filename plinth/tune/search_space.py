@@ -1,4 +1,4 @@
-"""What is tried: graphs, each of which has to be built, and ways to search them, which cost nothing more. Pure."""
+"""The settings to try: graphs, each of which must be built, and ways to search them without another build; pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUANTIZATIONS: dict[str, dict[str, Any] | None] = {
 
 @dataclass(frozen=True)
 class Build:
-    """A graph and the vectors it is searched with; ``quantization`` by its name in :mod:`plinth.sizing`."""
+    """A graph and the vectors it is searched with; ``quantization`` is its name in :mod:`plinth.sizing`."""
 
     m: int
     payload_m: int
@@ -35,7 +35,7 @@ class Build:
 
 @dataclass(frozen=True, order=True)
 class Search:
-    """How a built graph is searched. ``oversampling`` 0: answers are taken as the quantized vectors rank them."""
+    """How a built graph is searched. With ``oversampling`` 0 the order of the quantized vectors is final."""
 
     oversampling: float
     ef: int
@@ -46,7 +46,7 @@ class Search:
         return self.oversampling > 0
 
     def params(self, quantized: bool) -> dict[str, Any]:
-        """Qdrant's `params` of a query."""
+        """Return Qdrant's `params` of a query."""
         if not quantized:
             return {"hnsw_ef": self.ef}
         quantization = {"rescore": self.rescore, "oversampling": max(1.0, self.oversampling)}
@@ -58,9 +58,9 @@ class Search:
 
 
 def builds(spec: CollectionSpec, quantizations: Sequence[str]) -> list[Build]:
-    """The graphs to try, what the collection has now first, then by how far they are from it.
+    """Return the graphs to try: the collection's present one first, then by their distance from it.
 
-    A collection that is always searched within a scope gets links within it alone, as its file has it.
+    A collection that is always searched within a scope gets links within the scope only, as in its file.
     """
     own = shipped(spec, quantizations[0])
     if own.m == 0:
@@ -75,19 +75,22 @@ def builds(spec: CollectionSpec, quantizations: Sequence[str]) -> list[Build]:
 
 
 def shipped(spec: CollectionSpec, quantization: str) -> Build:
-    """The graph of the collection's file, with Qdrant's defaults where it says nothing."""
+    """Return the graph of the collection's file, with Qdrant's defaults where the file has no value."""
     graph = spec.hnsw_config
     return Build(16 if graph.m is None else graph.m, graph.payload_m or 0, graph.ef_construct or 100, quantization)
 
 
 def searches(quantized: bool) -> Iterator[list[Search]]:
-    """The ways to search, in rows: within a row each costs more than the one before, and finds no less."""
+    """Yield the ways to search, in rows.
+
+    Within a row each costs more than the one before, and finds at least as much.
+    """
     for oversampling in (0.0, *OVERSAMPLING) if quantized else (1.0,):
         yield [Search(oversampling, ef) for ef in EF]
 
 
 def spec_of(spec: CollectionSpec, build: Build, own_quantization: str) -> CollectionSpec:
-    """The collection with another graph and, where it differs from its own, another quantization."""
+    """Return the collection with another graph and, where it differs from its own, another quantization."""
     changes: dict[str, Any] = {
         "hnsw_config": spec.hnsw_config.model_dump(exclude_none=True)
         | {"m": build.m, "payload_m": build.payload_m, "ef_construct": build.ef_construct}

@@ -1,9 +1,9 @@
-"""The order in which things are tried within a budget of time. Knows no engine: a trial is a function.
+"""The order in which settings are tried within a time budget. It knows no engine: a trial is a function.
 
-1. Every graph is built once. One that misses the floor in every way to search it is out: a second build can only be
-   worse, for the worst build counts.
-2. Those that are left are built again, the quickest first: a graph differs from build to build on the same data.
-3. The best is built once more and asked queries that had no part in its choice; if it fails, the next best.
+1. Every graph is built once. One that misses the floor in every way to search it is dropped: a second build can only be
+worse, for the worst build counts.
+2. The remaining ones are built again, the fastest first: a graph differs from build to build on the same data.
+3. The best is built once more and searched with queries that had no part in its choice; if it fails, the next best.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Trial = Callable[[Build, Queries, Sequence[Search] | None], dict[Search, Outcome
 
 @dataclass
 class Tuned:
-    """What came out. ``confirmed`` is the chosen point on its last build, by queries that had no part in the choice.
+    """The result. ``confirmed`` is the chosen point on its last build, by queries that had no part in the choice.
 
-    ``refuted`` are points that such queries did not confirm. ``promising``: some graph met the floor in its first
-    build, so that a budget that ran out left the question open.
+    ``refuted`` are points that such queries did not confirm. ``promising`` says that a graph met the floor in its first
+    build, so that the question is still open when the budget ends.
     """
 
     tried: dict[Build, list[dict[Search, Outcome]]] = field(default_factory=dict)
@@ -41,11 +41,11 @@ class Tuned:
 
     @property
     def exit_code(self) -> int:
-        """0 chosen, 1 nothing meets the floor, 3 the budget ended before anything was proved."""
+        """0 if settings were chosen, 1 if nothing meets the floor, 3 if the budget ended without a proof."""
         return 0 if self.chosen else 3 if self.ran_out and self.promising else 1
 
     def sentence(self, floor: float) -> str:
-        """The outcome, and what to do about it."""
+        """Describe the result, and what to do about it."""
         if self.chosen and self.confirmed:
             return (
                 f"{self.chosen.build}, {self.chosen.search}: recall {self.chosen.worst:.3f} or more in "
@@ -61,7 +61,7 @@ class Tuned:
 
     @property
     def front(self) -> list[Point]:
-        """The points worth having, of all that were built twice."""
+        """Return the points worth having among all that were built twice."""
         return pareto(self.points)
 
 
@@ -127,12 +127,12 @@ def _points(build: Build, found: Tuned, memory: Callable[[Build], float]) -> lis
 
 
 def _survivors(found: Tuned, floor: float, memory: Callable[[Build], float]) -> tuple[list[Build], bool]:
-    """The graphs that met the floor at least in one way, by the latency of the best; else the best by recall."""
+    """Return the graphs that meet the floor in some way, the fastest first; else the best by recall."""
     best = {build: choose(_points(build, found, memory), floor) for build in found.tried}
     good = [(candidate.p50_ms, build) for build, candidate in best.items() if candidate]
     if good:
         return [build for _, build in sorted(good, key=lambda pair: pair[0])], True
-    # Nothing will be chosen; the front of the most promising one still tells how far it is.
+    # Nothing will be chosen; the front of the most promising graph still shows how far it is from the floor.
     return sorted(found.tried, key=lambda build: -max(each.worst for each in _points(build, found, memory)))[:1], False
 
 

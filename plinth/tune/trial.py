@@ -1,4 +1,4 @@
-"""Building a graph on an engine of our own and asking it every query in every way, one after another."""
+"""Build a graph on a scratch engine and send it every query in every way, one after another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from plinth.tune.sweep import Queries
 
 NAME = "plinth_tune"
 FIELD = "tenant"
-# A row of ever greater ef ends where no more is to be found.
+# A row of increasing ef ends where recall cannot increase further.
 ENOUGH = 0.9995
 WARM_UP = 20
 
@@ -38,7 +38,7 @@ class Question:
 
 
 class Bench:
-    """A sample on a scratch engine. The exact answers are asked for once: every build has the same points."""
+    """A sample on a scratch engine. The exact answers are requested once: every build has the same points."""
 
     def __init__(self, engine: Scratch, spec: CollectionSpec, quantization: str, sample: Sample) -> None:
         self._engine = engine
@@ -50,11 +50,11 @@ class Bench:
         self._connection = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=60)
 
     def trial(self, build: Build, queries: Queries, only: Sequence[Search] | None = None) -> dict[Search, Outcome]:
-        """Build afresh, then search in every way, or in those given; each engine time is the server's own, in ms."""
+        """Build the graph from nothing, then search in every given way; each engine time is the server's own, in ms."""
         spec, sample = spec_of(self._spec, build, self._quantization), self._sample
         with Qdrant(self._engine.url, self._engine.api_key, timeout_s=120) as client:
             fill(client, spec, sample.vectors, lambda row: {FIELD: sample.tenants[row]} if sample.tenants else {})
-            # Opened anew by the next request: a server closes a connection that was idle while a graph was built.
+            # The next request opens it again: a server closes a connection that was idle while a graph was built.
             self._connection.close()
             asked = [n for n, q in enumerate(self._questions) if q.held_out == (queries == "held out")]
             self._learn_truth(asked)
@@ -70,7 +70,7 @@ class Bench:
         return found
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._connection.close()
 
     def _learn_truth(self, asked: Sequence[int]) -> None:
@@ -102,9 +102,10 @@ class Bench:
 
 
 def questions(spec: CollectionSpec, sample: Sample) -> Iterator[Question]:
-    """Every query within its tenant; of a collection that is also searched as a whole, without a filter too.
+    """Yield every query within its tenant; for a collection that is also searched as a whole, without a filter too.
 
-    Half of each band is held out. A band with too few queries to say anything joins the next larger tenants'.
+    Half of each band is held out. A band with too few queries for a result is merged with that of the next larger
+    tenants.
     """
     names = _bands(sample)
     seen: dict[str, int] = {}
@@ -122,7 +123,7 @@ def questions(spec: CollectionSpec, sample: Sample) -> Iterator[Question]:
 
 
 def _bands(sample: Sample) -> list[str]:
-    """The band of each query, small ones merged."""
+    """Return the band of each query, with small bands merged."""
     shares = sample.shares
     own = [band(shares[tenant]) for tenant in sample.query_tenants]
     by_size = [name for _, name in BANDS if name in own]
@@ -134,9 +135,9 @@ def _bands(sample: Sample) -> list[str]:
 
 
 def _small(spec: CollectionSpec, sample: Sample) -> CollectionSpec:
-    """The collection over the sample's one payload field, its thresholds of size scaled so that all is indexed.
+    """Return the collection over the sample's one payload field, with scaled thresholds so that all is indexed.
 
-    A sample lies under Qdrant's thresholds: it would be scanned, which is exact, and every graph would look well.
+    A sample is below Qdrant's thresholds: it would be scanned, which is exact, and every graph would look good.
     """
     field = scope_field(spec)
     tenancy = bool(spec.scopes and sample.tenants)

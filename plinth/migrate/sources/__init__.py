@@ -1,1 +1,1 @@
-"""The stores that points come from, each behind the same few calls."""
+"""The stores that points come from, each behind the same protocol."""

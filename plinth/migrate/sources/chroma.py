@@ -1,4 +1,4 @@
-"""Chroma over its REST API: ids are listed once, and rows asked for by id."""
+"""Chroma over its REST API: ids are listed once, and rows are fetched by id."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from plinth.system.http_client import client_for, url_path
 KEY_VARIABLE = "CHROMA_API_KEY"
 PARTS = ("embeddings", "documents", "metadatas", "uris")
 DISTANCES = {"l2": "Euclid", "cosine": "Cosine", "ip": "Dot"}
-# Chroma's cloud gives 300 at most, and fewer without a word; an offset goes on from what came.
+# Chroma's cloud returns 300 at most, and silently fewer; the offset continues after the rows received.
 LISTED, ASKED = 300, 250
 TIMEOUT_S = 60.0
 PASSING = frozenset({429, 500, 502, 503, 504})
@@ -42,12 +42,12 @@ class ChromaOptions:
 
 
 class _Passing(Exception):
-    """A failure worth another try."""
+    """A failure that is worth a retry."""
 
 
 @contextmanager
 def open_chroma(options: ChromaOptions) -> Iterator[Chroma]:
-    """A collection as a source; raises :class:`UserError` where there is none: nothing is created."""
+    """Open a collection as a source; raises :class:`UserError` if it does not exist: nothing is created."""
     with ExitStack() as stack:
         url = options.location
         if not url.startswith(("http://", "https://")):
@@ -69,7 +69,7 @@ class Chroma:
         self._ids: list[str] = []
 
     def describe(self) -> Described:
-        """Its vectors, and the distance of its own configuration."""
+        """Describe its vectors, and the distance of its own configuration."""
         options, found = self._options, self._found
         space = _space(found)
         metadata = {
@@ -86,7 +86,7 @@ class Chroma:
         )
 
     def count(self) -> int:
-        """Rows; refuses a collection that changes while its ids are listed."""
+        """Count the rows; refuses a collection that changes while its ids are listed."""
         ids = self._listed()
         told = int(self._call("GET", f"{self._path}/count"))
         if told != len(ids):
@@ -98,7 +98,7 @@ class Chroma:
         return told
 
     def pages(self, after: Position | None) -> Iterator[list[Row]]:
-        """Rows in the order of their ids."""
+        """Yield rows in the order of their ids."""
         ids = self._listed()
         start = 0 if after is None else bisect_right(ids, after)
         for at in range(start, len(ids), ASKED):
@@ -179,7 +179,7 @@ class Chroma:
 
 
 def _left_out(found: Mapping[str, Any]) -> dict[str, str]:
-    """What a collection of Chroma has beside its rows, where it is not Chroma's default of everything."""
+    """Return what a collection of Chroma has besides its rows, where it differs from Chroma's defaults."""
     missing = {}
     described = {key: value for key, value in (found.get("metadata") or {}).items() if not key.startswith("hnsw:")}
     if described:

@@ -1,4 +1,4 @@
-"""Chroma's own server over a directory that its client has written, on loopback, for as long as it is read."""
+"""Chroma's own server over a directory that its client has written, on loopback, while it is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROGRAM = f"import sys, {LIBRARY} as chroma; chroma.cli(['chroma', *sys.argv[1:]
 
 @contextmanager
 def serve(directory: Path) -> Iterator[str]:
-    """The address of a server over the directory; raises :class:`UserError` where there is none to be had."""
+    """Start a server over the directory and yield its address; raises :class:`UserError` if none can be started."""
     if not (directory / "chroma.sqlite3").is_file():
         raise UserError(f"{directory} holds no chroma.sqlite3; name the directory that Chroma's client persists to.")
     port = free_port()

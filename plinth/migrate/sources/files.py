@@ -1,4 +1,4 @@
-"""Files: JSONL, Parquet and NumPy, read from any row on."""
+"""Files: JSONL, Parquet and NumPy, read from any row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class FileOptions:
-    """A file; ``key`` and ``vector`` are its fields, ``payload`` is a JSONL file beside a .npy, line by line."""
+    """A file; ``key`` and ``vector`` are its fields, ``payload`` is a JSONL file for a .npy, line by line."""
 
     path: str
     key: str = "id"
@@ -35,7 +35,7 @@ class FileOptions:
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a file; ``next`` is where reading goes on after it."""
+    """One record of a file; ``next`` is the position after it."""
 
     next: int
     key: Key | None
@@ -45,18 +45,18 @@ class Record:
 
 
 class Records(Protocol):
-    """How a kind of file is read."""
+    """A reader for one kind of file."""
 
     def after(self, place: int) -> Iterator[Record]:
-        """Its records from a place on, which is 0 at the beginning."""
+        """Yield the records from a position, which is 0 at the beginning."""
 
     def left_out(self) -> Mapping[str, str]:
-        """What it has and no record gets, with the reason."""
+        """Return what the file has and no record gets, with the reason."""
 
 
 @contextmanager
 def open_file(options: FileOptions) -> Iterator[File]:
-    """A file as a source, by its suffix; raises :class:`UserError` for one that cannot be read."""
+    """Open a file as a source, by its suffix; raises :class:`UserError` for one that cannot be read."""
     path = Path(options.path)
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
@@ -78,7 +78,7 @@ class File:
         self._options, self._records, self._path = options, records, Path(options.path)
 
     def describe(self) -> Described:
-        """Its first record stands for the others; size and time of the file are its identity."""
+        """Describe the file by its first record; its size and modification time are its identity."""
         first = next((one for one in self._records.after(0) if one.vector is not None), None)
         if first is None or first.vector is None:
             raise UserError(
@@ -94,7 +94,7 @@ class File:
         )
 
     def count(self) -> int:
-        """Records; refuses two of one key. Keeps 8 bytes a record while it looks."""
+        """Count the records; refuses two with the same key. It needs 8 bytes of memory per record."""
         seen = np.fromiter(
             (hash(record.key) for record in self._records.after(0) if record.key is not None), dtype=np.int64
         )
@@ -104,7 +104,7 @@ class File:
         return sum(1 for _ in self._records.after(0))
 
     def pages(self, after: Position | None) -> Iterator[list[Row]]:
-        """Records after a place."""
+        """Yield records after a position."""
         records = self._records.after(after or 0)
         while page := list(islice(records, PAGE_ROWS)):
             yield [self._row(record) for record in page]
@@ -131,19 +131,19 @@ class File:
 
 
 class Jsonl:
-    """One JSON object a line; a place is a byte."""
+    """One JSON object a line; a position is a byte."""
 
     def __init__(self, options: FileOptions) -> None:
         self._options = options
 
     def after(self, place: int) -> Iterator[Record]:
-        """Lines from a byte on."""
+        """Yield the lines from a byte."""
         for line, end in _lines(self._options.path, place):
             if line.strip():
                 yield self._record(line, end)
 
     def left_out(self) -> Mapping[str, str]:
-        """Nothing: a record has all of its line."""
+        """Return nothing: a record has all of its line."""
         return {}
 
     def _record(self, line: bytes, place: int) -> Record:
@@ -156,7 +156,10 @@ class Jsonl:
         return _record(document, vector, place, self._options)
 
     def _read(self, line: bytes) -> tuple[dict[str, Any] | None, Any]:
-        """The record and its vector; what is quick with vectors loses digits, so other numbers are read once more."""
+        """Parse the record and its vector.
+
+        The parser that is fast with vectors loses digits, so other numbers are parsed again.
+        """
         try:
             document = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -172,7 +175,7 @@ class Jsonl:
 
 
 class Parquet:
-    """Rows of a Parquet file; a place is a row."""
+    """Rows of a Parquet file; a position is a row."""
 
     def __init__(self, options: FileOptions) -> None:
         if importlib.util.find_spec("pyarrow") is None:
@@ -180,7 +183,7 @@ class Parquet:
         self._options = options
 
     def after(self, place: int) -> Iterator[Record]:
-        """Rows from a row on; row groups before it are not read."""
+        """Yield the rows from a row; row groups before it are not read."""
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
 
@@ -197,7 +200,7 @@ class Parquet:
             raise UserError(f"{self._options.path} cannot be read as Parquet: {error}.") from error
 
     def left_out(self) -> Mapping[str, str]:
-        """Digits of vectors that are too wide."""
+        """Return the digits of vectors that are too wide."""
         from pyarrow.parquet import read_schema
 
         schema = read_schema(self._options.path)
@@ -216,7 +219,7 @@ class Parquet:
 
 
 def _readable(batch: Any) -> Any:
-    """A batch whose nanoseconds are text, or whole numbers where they are durations: Python's own moments have none."""
+    """Convert a batch's nanoseconds to text, or for durations to whole numbers: Python's own times have none."""
     import pyarrow
     from pyarrow import types
 
@@ -229,7 +232,7 @@ def _readable(batch: Any) -> Any:
 
 
 class Npy:
-    """Rows of a matrix; a place is a row, and the row's number is the id."""
+    """Rows of a matrix; a position is a row, and the row's number is the id."""
 
     def __init__(self, options: FileOptions) -> None:
         self._options = options
@@ -241,14 +244,14 @@ class Npy:
             raise UserError(f"{options.path} has {self._matrix.ndim} axes; a matrix of one row a point is expected.")
 
     def after(self, place: int) -> Iterator[Record]:
-        """Rows from a row on, each with its line of the payload's file."""
+        """Yield the rows from a row, each with its line of the payload's file."""
         payloads = self._payloads(place)
         for at in range(place, len(self._matrix)):
             vector = np.asarray(self._matrix[at], dtype=np.float32)
             yield Record(at + 1, at, vector, next(payloads))
 
     def left_out(self) -> Mapping[str, str]:
-        """Digits of vectors that are too wide, and lines of the payload that have no row."""
+        """Return the digits of vectors that are too wide, and lines of the payload without a row."""
         missing = {"digits of the vectors": ROUNDED} if self._matrix.dtype.itemsize > FLOAT_BYTES else {}
         lines = sum(1 for _ in _lines(self._options.payload)) if self._options.payload else 0
         if lines > len(self._matrix):
@@ -268,7 +271,7 @@ class Npy:
 
 
 def _lines(path: str, place: int = 0) -> Iterator[tuple[bytes, int]]:
-    """The lines of a file from a byte on, without a byte order mark, each with the byte at which it ends."""
+    """Yield the lines of a file from a byte, without a byte order mark, each with the position of its end."""
     with Path(path).open("rb") as file:
         mark = file.read(len(codecs.BOM_UTF8))
         if mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -282,7 +285,7 @@ def _lines(path: str, place: int = 0) -> Iterator[tuple[bytes, int]]:
 
 
 def _holds_float(value: Any) -> bool:
-    """Whether a value may have lost digits: orjson reads each number that is no whole one of 64 bits as a float."""
+    """Whether a value may have lost digits: orjson reads each number that is not a whole one of 64 bits as a float."""
     if isinstance(value, dict):
         return any(_holds_float(inner) for inner in value.values())
     if isinstance(value, list):

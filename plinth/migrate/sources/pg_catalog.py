@@ -1,4 +1,4 @@
-"""What Postgres' catalog says of a table: columns, key, indexes and the distances that they serve."""
+"""A table by Postgres' catalog: columns, key, indexes and the distances that they serve."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ class Table:
 
     @property
     def quoted(self) -> sql.Identifier:
-        """As a statement names it."""
+        """The table's name in a statement."""
         return identifier(self.schema, self.name)
 
     @property
     def label(self) -> str:
-        """As a sentence names it."""
+        """The table's name in a message."""
         return f"{self.schema}.{self.name}"
 
     def column(self, name: str, option: str) -> Column:
-        """A column by name; refuses one that is not there, naming those that are."""
+        """Return a column by name; refuses an unknown one, listing the existing ones."""
         for column in self.columns:
             if column.name == name:
                 return column
@@ -67,7 +67,7 @@ class Table:
 
 
 def read_table(connection: Connection, name: str) -> Table:
-    """A table by `schema.table`, or by its name along the search path."""
+    """Read a table's description by `schema.table`, or by its name along the search path."""
     for parts in _readings(name):
         found = connection.execute(
             "SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -92,7 +92,7 @@ def read_table(connection: Connection, name: str) -> Table:
 
 
 def _readings(name: str) -> Iterator[tuple[str, ...]]:
-    """What a table's name may mean: quoted as in SQL, a schema before a dot, or the whole of it with its dots."""
+    """Yield the possible meanings of a table's name: quoted as in SQL, a schema before a dot, or one name with dots."""
     if _QUOTED.fullmatch(name):
         yield tuple(part[1:-1].replace('""', '"') if part.startswith('"') else part for part in _PART.findall(name))
     for at in (index for index, letter in enumerate(name) if letter == "."):
@@ -102,7 +102,7 @@ def _readings(name: str) -> Iterator[tuple[str, ...]]:
 
 
 def extension_schema(connection: Connection, type_: str) -> str | None:
-    """Where an extension's type lies: Supabase keeps pgvector in `extensions`."""
+    """Return the schema of an extension's type: Supabase keeps pgvector in `extensions`."""
     found = connection.execute(EXTENSION, (type_,)).fetchone()
     return str(found[0]) if found else None
 

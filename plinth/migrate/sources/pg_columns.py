@@ -1,4 +1,4 @@
-"""Columns of Postgres: how each is asked for, and what its values become."""
+"""Columns of Postgres: the expression that selects each, and the conversion of its values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARRAYS = {"_float4": "float32", "_float8": "float32"}
 
 
 def identifier(*names: str) -> sql.Identifier:
-    """A name in a statement that is run with values, where a % is written twice."""
+    """Quote a name for a statement that is run with values, where a % is doubled."""
     return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 
@@ -36,7 +36,7 @@ class Column:
 
     @property
     def quoted(self) -> sql.Identifier:
-        """As a statement names it: never an output of the same name, which would be its text."""
+        """The column's name in a statement; never an output of the same name, which would be its text."""
         return identifier("t", self.name)
 
 
@@ -44,7 +44,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-# Kinds that arrive as Python's own values; every other kind is asked for as text.
+# Kinds that arrive as Python's own values; every other kind is selected as text.
 JSON = "JSON as it is, a number that 64 bits do not hold as text"
 PLAIN = {"int2", "int4", "int8", "bool", "text", "varchar", "bpchar"}
 TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -61,7 +61,7 @@ TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def conversion(column: Column) -> tuple[sql.Composable, str, Callable[[Any], Any]]:
-    """The expression that asks for a column's value, what it becomes in words, and the conversion."""
+    """Return the expression that selects a column's value, a description of the result, and the conversion."""
     kind = column.type.removeprefix("_")
     array = "[]" if column.type.startswith("_") else ""
     many = "list of " if array else ""
@@ -77,14 +77,14 @@ def conversion(column: Column) -> tuple[sql.Composable, str, Callable[[Any], Any
 
 
 def asked_vector(column: Column, schema: str | None) -> sql.Composable:
-    """The expression that gives a vector's bytes; ``schema`` is the extension's."""
+    """Return the expression that selects a vector's bytes; ``schema`` is the extension's."""
     if column.type in ARRAYS:
         return sql.SQL("array_send({})").format(column.quoted)
     return sql.SQL("{}({})").format(identifier(schema or "public", f"{column.type}_send"), column.quoted)
 
 
 def read_vector(column: Column, data: bytes) -> Vector:
-    """A vector from what its type sends (big-endian); raises :class:`Unfit`."""
+    """Decode a vector from the binary format of its type (big-endian); raises :class:`Unfit`."""
     if column.type in ARRAYS:
         return _array(data, "f4" if column.type == "_float4" else "f8")
     if column.type == "sparsevec":
@@ -95,7 +95,7 @@ def read_vector(column: Column, data: bytes) -> Vector:
 
 
 def key_text(parts: Sequence[Any]) -> list[str]:
-    """A place in the order of keys: their text, which casts back to the same."""
+    """Return a position in the order of keys: their text, which casts back to the same values."""
     return [str(part) for part in parts]
 
 

@@ -1,4 +1,4 @@
-"""Entering Postgres: the login comes from a file or the environment, and no password is ever repeated."""
+"""Connect to Postgres: the login comes from a file or the environment, and no message repeats a password."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SESSION = (
     "SET datestyle = 'ISO, YMD'",
     "SET intervalstyle = 'iso_8601'",
     "SET extra_float_digits = 1",
-    # Rows that a policy hides would be left behind without a word; so such a read is an error.
+    # Rows that a policy hides would be skipped silently; so such a read is an error.
     "SET row_security = off",
 )
 _URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
-# Roles from which it is a step to the files and programs of the server's machine. The login is asked for beside the
-# role at work, for a database's owner may set another one for whoever enters.
+# Roles that give access to the files and programs of the server's machine. The login is checked as well as the current
+# role, for a database's owner may set another role for a session.
 _PRIVILEGED = """
 SELECT r.rolname FROM pg_catalog.pg_roles r
 WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[%s, session_user, current_user]::pg_catalog.name[])
@@ -41,7 +41,10 @@ AND (r.rolsuper OR EXISTS (
 
 
 def conninfo(dsn_file: str | None) -> str:
-    """The connection string; refuses one that keeps no session, and one whose password would be taken for its host."""
+    """Return the connection string.
+
+    It refuses one that keeps no session, and one whose password would be parsed as its host.
+    """
     text = os.environ.get(DSN_VARIABLE, "") if dsn_file is None else read_text(Path(dsn_file)).strip()
     where = dsn_file or DSN_VARIABLE
     if _ambiguous(text):
@@ -52,7 +55,7 @@ def conninfo(dsn_file: str | None) -> str:
     try:
         parts = conninfo_to_dict(text)
     except psycopg.ProgrammingError:
-        # The words of libpq would repeat the text, and the password with it.
+        # libpq's message would repeat the text, and the password with it.
         raise UserError(
             f"{where} holds no connection string; expected postgresql://user:password@host:5432/database or "
             "host=... dbname=... user=... password=..., with special characters of a password percent-encoded."
@@ -66,7 +69,7 @@ def conninfo(dsn_file: str | None) -> str:
 
 
 def connect(conninfo: str) -> Connection:
-    """A connection that reads one snapshot, with nothing cut short and nothing hidden; refuses a superuser's."""
+    """Open a connection that reads one snapshot, with nothing truncated or hidden; refuses a superuser's."""
     try:
         connection = psycopg.connect(
             conninfo, connect_timeout=CONNECT_TIMEOUT_S, application_name="plinth migrate", autocommit=True
@@ -87,7 +90,7 @@ def connect(conninfo: str) -> Connection:
 
 
 def lost(error: psycopg.Error) -> UserError:
-    """What a failure of Postgres means to the person."""
+    """Translate a failure of Postgres into a message for the user."""
     words = " ".join(str(error).split())
     if "row-level security" in words:
         return UserError(
@@ -99,7 +102,7 @@ def lost(error: psycopg.Error) -> UserError:
 
 
 def _refuse_superuser(connection: Connection) -> None:
-    """Reading a table runs what its owner wrote (views, casts, expressions of indexes), with the reader's rights."""
+    """Refuse a superuser: reading a table runs its owner's code (views, casts, index expressions) as the reader."""
     row = connection.execute(_PRIVILEGED, (connection.info.user,)).fetchone()
     if row:
         connection.close()
@@ -120,7 +123,7 @@ def _ambiguous(text: str) -> bool:
 
 
 def _masked(words: str, conninfo: str) -> str:
-    """What libpq says, unless the password is in it."""
+    """Return libpq's message, unless it has the password in it."""
     password = conninfo_to_dict(conninfo).get("password") or os.environ.get("PGPASSWORD")
     line = " ".join(words.split())
     return "libpq's words hold the password and are not shown" if password and str(password) in line else line

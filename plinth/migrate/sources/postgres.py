@@ -31,7 +31,7 @@ FIRST_ROWS, MOST_ROWS, PAGE_BYTES = 100, 2000, 8 * 2**20
 
 @dataclass(frozen=True)
 class PostgresOptions:
-    """What is asked of a database. The login is in a file, in PLINTH_SOURCE_DSN or in libpq's own variables."""
+    """The options of a database. The login is in a file, in PLINTH_SOURCE_DSN or in libpq's own variables."""
 
     table: str
     dsn_file: str | None = None
@@ -44,7 +44,7 @@ class PostgresOptions:
 
 @contextmanager
 def open_postgres(options: PostgresOptions) -> Iterator[Postgres]:
-    """A table as a source, read in one snapshot; raises :class:`UserError` where the server cannot be entered."""
+    """Open a table as a source, read in one snapshot; raises :class:`UserError` if the connection fails."""
     with connect(conninfo(options.dsn_file)) as connection:
         try:
             reading = _reading(connection, options)
@@ -61,11 +61,11 @@ class Postgres:
         self._reading = reading
 
     def describe(self) -> Described:
-        """The table, its key, its vectors and what becomes of each column."""
+        """Describe the table, its key, its vectors and the conversion of each column."""
         return self._reading.described
 
     def count(self) -> int:
-        """Rows, counted in the snapshot; refuses a key that two rows share, or that is missing."""
+        """Count the rows in the snapshot; refuses a key that is missing or shared by two rows."""
         reading = self._reading
         keys = sql.SQL(", ").join(column.quoted for column in reading.keys)
         names = ", ".join(column.name for column in reading.keys)
@@ -94,7 +94,7 @@ class Postgres:
         return int(rows)
 
     def pages(self, after: Position | None) -> Iterator[list[Row]]:
-        """Rows after a key; a page is sized by what the last one took."""
+        """Yield rows after a key; the size of a page depends on that of the last one."""
         rows = FIRST_ROWS
         while True:
             page, size = self._page(after, rows)
@@ -135,7 +135,7 @@ class _Reading:
     described: Described
 
     def where(self, *more: sql.Composable) -> sql.Composable:
-        # Statements are run with values, where a % is written twice.
+        # Statements are run with values, where a % is doubled.
         own = [sql.SQL("(" + self.condition.replace("%", "%%") + ")")] if self.condition else []
         parts = [*own, *more]
         return sql.SQL("WHERE ") + sql.SQL(" AND ").join(parts) if parts else sql.SQL("")
@@ -273,7 +273,7 @@ def _only(distances: frozenset[str]) -> str | None:
 
 
 def _who(connection: Connection) -> tuple[str, str]:
-    """The cluster by its own identifier where this role may read it, else by its address; and the database."""
+    """Return the cluster, by its own identifier if this role may read it, else by its address; and the database."""
     info = connection.info
     allowed = connection.execute("SELECT has_function_privilege('pg_control_system()', 'execute')").fetchone()
     if allowed and allowed[0]:

@@ -17,7 +17,7 @@ from plinth.qdrant.server_state import FoundCollection, read_collection
 
 KEY_VARIABLE = "PLINTH_SOURCE_API_KEY"
 MOST_ROWS, PAGE_BYTES, FLOAT_BYTES, PAYLOAD_BYTES = 500, 8 * 2**20, 12, 2000
-# What another server takes over; shards and replicas are its own affair.
+# The settings that another server adopts; shards and replicas are its own affair.
 KEPT = ("hnsw_config", "quantization_config", "on_disk_payload")
 
 
@@ -31,7 +31,7 @@ class QdrantOptions:
 
 @contextmanager
 def open_qdrant(options: QdrantOptions) -> Iterator[Scrolled]:
-    """A collection as a source; raises :class:`UserError` where there is none."""
+    """Open a collection as a source; raises :class:`UserError` if it does not exist."""
     with Qdrant(options.url, os.environ.get(KEY_VARIABLE)) as client:
         aliases = client.aliases()
         name = aliases.get(options.collection, options.collection)
@@ -50,7 +50,7 @@ class Scrolled:
         self._shapes: Mapping[str, VectorShape] = shapes(found.vectors, found.params.get("sparse_vectors") or {})
 
     def describe(self) -> Described:
-        """Its vectors, its indexes, and the collection that takes them over."""
+        """Describe its vectors, its indexes, and the collection to create from them."""
         found = self._found
         body = {"vectors": found.vectors, "sparse_vectors": found.params.get("sparse_vectors")}
         own = {
@@ -89,17 +89,17 @@ class Scrolled:
                 yield name, f"{', '.join(sorted(values))}; a collection file sets it"
 
     def count(self) -> int:
-        """Its points, counted."""
+        """Count its points."""
         return count(self._client, self._found.name)
 
     def pages(self, after: Position | None) -> Iterator[list[Row]]:
-        """Its points after an id; a page is sized by its vectors."""
+        """Yield its points after an id; the size of a page depends on the vectors."""
         floats = sum(shape.size or 100 for shape in self._shapes.values())
         limit = max(2, min(MOST_ROWS, PAGE_BYTES // (floats * FLOAT_BYTES + PAYLOAD_BYTES)))
         while True:
             body = {"limit": limit, "offset": after, "with_payload": True, "with_vector": True}
             found = self._client.call("POST", f"{collection_path(self._found.name)}/points/scroll", body)
-            # The offset is included, if that point is still there.
+            # The offset is included, if that point still exists.
             rows = [_row(point) for point in found["points"] if point["id"] != after]
             if rows:
                 yield rows

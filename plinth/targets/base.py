@@ -1,4 +1,4 @@
-"""What a target gives back for each service, and what it must be able to do."""
+"""The interface of a target, and what it returns for each service."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class Target(Place, Protocol):
     """Optional services that cannot run here, and why."""
 
     def serving(self, service: str) -> str:
-        """What runs a service, a program or an image: another one may come with other data."""
+        """Return the identity of what runs a service, a program or an image; another one may come with other data."""
 
     def nodes(self, service: Service) -> Sequence[Node]:
-        """The nodes of a service, in the order in which they start and are changed."""
+        """Return the nodes of a service, in the order in which they start and are changed."""
 
     def reach(self, service: str, port: str, node: int = 0) -> str:
-        """`host:port` of a service from this machine; services themselves meet at ``address``."""
+        """Return the `host:port` of a service from this machine; services reach each other at ``address``."""
 
     def hosts(self, service: str) -> Sequence[str]:
-        """Every name and address by which a service's nodes are called: what their certificate must hold for."""
+        """Return every name and address of a service's nodes, for their certificate."""
 
     def place(
         self, service: Service, node: Node, secrets: Mapping[str, pulumi.Output[str]], needs: Sequence[pulumi.Resource]

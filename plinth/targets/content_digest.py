@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 
 def digest(contents: Mapping[str, str], stack: str) -> str:
-    """A short name for the contents of some files, slow to make: a weak password among them is not soon guessed."""
+    """Return a short hash of files' contents, slow to compute: a weak password in them is not soon guessed."""
     text = json.dumps(dict(contents), sort_keys=True).encode()
     return hashlib.scrypt(text, salt=f"plinth/{stack}".encode(), n=2**14, r=8, p=1, dklen=6).hex()
 
 
 def keyed(contents: str, key: str) -> str:
-    """A short name for contents that may hold a secret, quick to make: whoever lacks the key can try no guess on it."""
+    """Return a short keyed hash of contents that may hold a secret; no guess can be checked without the key."""
     return hmac.new(key.encode(), contents.encode(), hashlib.sha256).hexdigest()[:12]

@@ -36,11 +36,11 @@ class Images:
     set_alone: Mapping[str, str] = field(default_factory=dict)
 
     def reference(self, program: Program) -> str:
-        """The image of a program."""
+        """Return the image of a program."""
         return self.of(program.image, program.version)
 
     def of(self, key: str, version: str | None = None) -> str:
-        """The image of a key, in another version where one is named."""
+        """Return the image of a key, in another version where one is given."""
         alone = self.set_alone.get(key)
         if alone is not None:
             return alone
@@ -48,16 +48,16 @@ class Images:
         return mirrored(pinned, self.mirror) if self.mirror else pinned
 
     def renamed(self, references: Mapping[str, str]) -> Images:
-        """The same images under the names that an engine has them by, by key."""
+        """Return the same images under the engine's names for them, by key."""
         return replace(self, set_alone={**self.set_alone, **references})
 
     def references(self, services: Sequence[Service]) -> dict[str, str]:
-        """The images that services need, by key."""
+        """Return the images that services need, by key."""
         return {service.program.image: self.reference(service.program) for service in services}
 
 
 def pins(root: Path) -> dict[str, str]:
-    """The reference of each image by key, from config/images.yaml."""
+    """Return the reference of each image by key, from config/images.yaml."""
     found: dict[str, str] = read_yaml(root / PINS)["images"]
     return found
 
@@ -69,7 +69,7 @@ def image_catalog(settings: Settings, root: Path) -> Images:
 
 
 def images(root: Path, mirror: str | None, set_alone: Mapping[str, str]) -> Images:
-    """The images of an environment; refuses an override of an image that there is not."""
+    """Return the images of an environment; refuses an override of an unknown image."""
     pinned = pins(root)
     unknown = sorted(set(set_alone) - set(pinned))
     if unknown:
@@ -85,9 +85,9 @@ def is_built_here(reference: str) -> bool:
 
 
 def at_version(reference: str, version: str | None) -> str:
-    """A reference with another version in its tag; what stands around the version stays.
+    """Return a reference with another version in its tag; the rest of the tag stays.
 
-    The digest stays with the version that it is of: another version has none that is known here.
+    The digest belongs to its version: that of another version is not known here.
     """
     if version is None:
         return reference
@@ -99,24 +99,24 @@ def at_version(reference: str, version: str | None) -> str:
 
 
 def without_digest(reference: str) -> str:
-    """A reference by its tag alone: `docker.io/prom/x:1@sha256:…` is `docker.io/prom/x:1`."""
+    """Return a reference by its tag only: `docker.io/prom/x:1@sha256:…` is `docker.io/prom/x:1`."""
     return reference.partition("@")[0]
 
 
 def by_digest(reference: str) -> str:
-    """A reference by its digest alone, which names one image for ever; by its tag where it has no digest."""
+    """Return a reference by its digest only, which names one image for ever; by its tag where it has no digest."""
     digest = reference.partition("@")[2]
     return f"{repository(reference)}@{digest}" if digest else reference
 
 
 def repository(reference: str) -> str:
-    """A reference without its tag and its digest."""
+    """Return a reference without its tag and its digest."""
     name, separator, last = without_digest(reference).rpartition("/")
     return f"{name}{separator}{last.partition(':')[0]}"
 
 
 def with_digests(pins_text: str, digests: Mapping[str, str]) -> str:
-    """The text of config/images.yaml with other digests, by key; everything else stays as it is written."""
+    """Return the text of config/images.yaml with other digests, by key; everything else is unchanged."""
     for key, digest in digests.items():
         line = re.compile(rf"^(  {re.escape(key)}: [^\s@]+)(@sha256:[0-9a-f]{{64}})?$", re.MULTILINE)
         pins_text = line.sub(rf"\g<1>@{digest}", pins_text, count=1)
@@ -124,7 +124,7 @@ def with_digests(pins_text: str, digests: Mapping[str, str]) -> str:
 
 
 def mirrored(reference: str, mirror: str) -> str:
-    """A reference with its registry replaced: `docker.io/prom/x:1` on `r.example/m` is `r.example/m/prom/x:1`."""
+    """Return a reference with another registry: `docker.io/prom/x:1` on `r.example/m` is `r.example/m/prom/x:1`."""
     host, separator, path = reference.partition("/")
     has_host = bool(separator) and ("." in host or ":" in host or host == "localhost")
     return f"{mirror.rstrip('/')}/{path if has_host else reference}"

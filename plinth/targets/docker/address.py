@@ -1,4 +1,4 @@
-"""Where the Docker engine is: the setting, else what the docker client itself goes by."""
+"""The Docker engine's address: the setting, else what the docker client itself uses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Address:
 
 
 def engine_address(setting: str | None, environment: Mapping[str, str], home: Path) -> Address:
-    """The setting, DOCKER_HOST, the active docker context, the usual socket: the first that is there.
+    """Return the first that exists of: the setting, DOCKER_HOST, the active docker context, the default socket.
 
     Raises :class:`UserError` for a context that cannot be read.
     """
@@ -43,11 +43,11 @@ def engine_address(setting: str | None, environment: Mapping[str, str], home: Pa
 
 
 def plugin_variables(address: Address) -> dict[str, str]:
-    """The environment variables by which Pulumi's plugin goes to this engine.
+    """Return the environment variables by which Pulumi's plugin connects to this engine.
 
-    By itself it sets DOCKER_CONTEXT above the address that it is given, uses DOCKER_CERT_PATH for a socket too, and
-    finds no certificates of a context or of DOCKER_TLS_VERIFY alone. As its inputs they would be recorded: certificates
-    that were moved since, or lie elsewhere for another person, would stop every later `up` and `down`.
+    By default it prefers DOCKER_CONTEXT to the address that it is given, uses DOCKER_CERT_PATH for a socket too, and
+    does not find the certificates of a context or of DOCKER_TLS_VERIFY alone. As its inputs they would be recorded:
+    certificates that were moved since, or that another user has elsewhere, would stop every later `up` and `down`.
     """
     return {"DOCKER_CONTEXT": "", "DOCKER_CERT_PATH": str(address.certificates or "")}
 

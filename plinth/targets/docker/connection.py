@@ -56,17 +56,17 @@ class Connection:
         return self.host.startswith("unix://")
 
     def version(self) -> str:
-        """The engine's version; the cheapest proof that it answers."""
+        """Return the engine's version; the cheapest proof that it answers."""
         return str(self._json("GET", "/version")["Version"])
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """What the engine answers to a request; None where that is nothing."""
+        """Return the engine's response to a request; None where it is empty."""
         answer = self._ask(method, path, body=body)
         return answer.json() if answer is not None and answer.content else None
 
     @contextmanager
     def stream(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
-        """An answer that is read as it comes; whoever asks may read that there is no such thing (404)."""
+        """Yield a response that is read as it comes; the caller handles a missing object (404)."""
         with self._stream(method, path, **request) as answer:
             if answer.is_error and answer.status_code != httpx.codes.NOT_FOUND:
                 raise self._refusal(method, path, answer)
@@ -85,7 +85,7 @@ class Connection:
         body: Any = None,
         missing: bool = False,
     ) -> httpx.Response | None:
-        """The answer to a request with a JSON body; None where ``missing`` allows that there is no such thing."""
+        """Return the response to a request with a JSON body; None where ``missing`` allows a missing object."""
         with self._sentences():
             answer = self._http.request(method, path, params=params, json=body)
         if missing and answer.status_code == httpx.codes.NOT_FOUND:
@@ -128,7 +128,7 @@ class Connection:
 
 
 def reason_of(answer: httpx.Response) -> str:
-    """The engine's own reason for a refusal."""
+    """Return the engine's own reason for a refusal."""
     try:
         return str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
@@ -136,7 +136,7 @@ def reason_of(answer: httpx.Response) -> str:
 
 
 def json_filter(**filters: list[str]) -> str:
-    """Filters as the engine reads them."""
+    """Return filters in the engine's format."""
     return json.dumps(filters)
 
 
@@ -166,7 +166,7 @@ def _is_denied(error: BaseException | None) -> bool:
 
 
 def _closed_socket(path: str) -> UserError:
-    """The engine runs, and this account may not speak to it."""
+    """Return the error for a running engine whose socket this account may not use."""
     try:
         group = grp.getgrgid(Path(path).stat().st_gid).gr_name
     except (OSError, KeyError):

@@ -101,7 +101,7 @@ class Declared:
 
 
 def declare(service: Service, names: Layout, options: Options) -> Declared:
-    """The container of one node of a service."""
+    """Return the container of one node of a service."""
     image = service.program.container
     filled = command(service, names)
     intake = service.takes_output.port if service.takes_output else None
@@ -185,13 +185,13 @@ def _others(service: Service, names: Layout) -> Iterator[Mount]:
 
 
 def _group(service: Service) -> str:
-    """The group that a service's files are open to."""
+    """Return the group that a service's files are open to."""
     uid, _, gid = service.program.container.user.partition(":")
     return gid or uid
 
 
 def outside(port: int, node: int) -> int:
-    """The published port of a node."""
+    """Return the published port of a node."""
     return port + node * NODE_PORT_STEP
 
 

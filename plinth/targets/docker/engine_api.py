@@ -35,9 +35,10 @@ class Daemon(Connection):
         return self._ask("GET", f"{_path('images', reference)}/json", missing=True) is not None
 
     def local_name(self, reference: str) -> str:
-        """The name by which the engine has a pinned image, or is to pull it.
+        """Return the name by which the engine has a pinned image, or is to pull it.
 
-        What came as a file, or was built here, has no registry's digest: its tag names it. All else goes by the digest.
+        An image that came as a file, or was built here, has no registry's digest: its tag names it. All others go by
+        digest.
         """
         tagged, exact = without_digest(reference), by_digest(reference)
         if exact == tagged or self.has_image(exact):
@@ -46,7 +47,7 @@ class Daemon(Connection):
         return exact if answer is None or answer.json().get("RepoDigests") else tagged
 
     def digest_of(self, reference: str) -> str:
-        """The digest that a registry has for a tag today; raises :class:`UserError` where it cannot be asked."""
+        """Return a registry's current digest of a tag; raises :class:`UserError` where the registry does not answer."""
         return str(self._json("GET", f"{_path('distribution', reference)}/json")["Descriptor"]["digest"])
 
     def tag(self, name: str, reference: str) -> None:
@@ -91,7 +92,7 @@ class Daemon(Connection):
                 yield document.get("stream", "")
 
     def labels(self, reference: str) -> dict[str, str]:
-        """The labels of an image; none of one that is not there."""
+        """Return the labels of an image; empty for a missing image."""
         answer = self._ask("GET", f"{_path('images', reference)}/json", missing=True)
         return (answer.json()["Config"].get("Labels") or {}) if answer else {}
 
@@ -134,7 +135,7 @@ class Daemon(Connection):
         return found
 
     def containers(self, stack: str, label: str = STACK_LABEL) -> list[Container]:
-        """The containers of a stack by their label, running or not."""
+        """Return the containers of a stack by their label, running or not."""
         params = {"all": "true", "filters": json_filter(label=[f"{label}={stack}"])}
         return [
             Container(entry["Id"], entry["Names"][0].lstrip("/"), entry["State"], CARRIER_LABEL in entry["Labels"])
@@ -142,7 +143,7 @@ class Daemon(Connection):
         ]
 
     def networks(self, stack: str) -> list[Network]:
-        """The networks of a stack."""
+        """Return the networks of a stack."""
         params = {"filters": json_filter(label=[f"{STACK_LABEL}={stack}"])}
         return [Network(entry["Id"], entry["Name"]) for entry in self._json("GET", "/networks", params)]
 
@@ -164,17 +165,17 @@ class Daemon(Connection):
         self._ask("DELETE", url_path("networks", network.id), missing=True)
 
     def capacity(self) -> Capacity:
-        """What the engine can give to containers."""
+        """Return the engine's capacity for containers."""
         info = self._json("GET", "/info")
         return Capacity(int(info["NCPU"]), int(info["MemTotal"]), bool(info.get("MemoryLimit", True)))
 
     def mounted(self, container: Container, path: str) -> str:
-        """The name of the volume that a container has at a path; empty where it has none."""
+        """Return the name of the volume that a container has at a path; empty where it has none."""
         mounts = self._inspected(container).get("Mounts", [])
         return next((mount["Name"] for mount in mounts if mount["Destination"] == path and "Name" in mount), "")
 
     def limits(self, container: Container) -> dict[str, int]:
-        """The bounds of the kernel's that a container was made with, by their names."""
+        """Return the ulimits that a container was created with, by their names."""
         bounds = self._inspected(container).get("HostConfig", {}).get("Ulimits") or []
         return {bound["Name"]: bound["Hard"] for bound in bounds}
 
@@ -183,7 +184,7 @@ class Daemon(Connection):
         return dict(answer.json()) if answer else {}
 
     def files(self, container: Container, directory: str) -> dict[str, str]:
-        """The text files of a directory in a container, by their paths below it; none where it cannot be read."""
+        """Return the text files of a directory in a container, by relative path; empty where it cannot be read."""
         path = f"{url_path('containers', container.id)}/archive"
         answer = self._ask("GET", path, params={"path": f"{directory}/."}, missing=True)
         if answer is None:
@@ -204,7 +205,7 @@ class Daemon(Connection):
                 raise self._refusal("PUT", path, answer)
 
     def last_lines(self, name: str, count: int) -> list[str]:
-        """The last lines that a container printed; none of one that is not there."""
+        """Return the last lines of a container's output; empty for a missing container."""
         params = {"stdout": "true", "stderr": "true", "tail": str(count)}
         answer = self._ask("GET", f"{url_path('containers', name)}/logs", params=params, missing=True)
         return [line for line in _unframed(answer.content).splitlines() if line.strip()] if answer else []
@@ -239,7 +240,7 @@ class Daemon(Connection):
             self.remove(made, force=True)
 
     def volumes(self, stack: str) -> list[str]:
-        """The names of a stack's volumes."""
+        """Return the names of a stack's volumes."""
         filters = json_filter(label=[f"{STACK_LABEL}={stack}"])
         found = self._json("GET", "/volumes", params={"filters": filters})["Volumes"] or []
         return sorted(volume["Name"] for volume in found)
@@ -256,7 +257,7 @@ def _unframed(stream: bytes) -> str:
 
 
 def _path(kind: str, reference: str) -> str:
-    """The path of an image; its reference has slashes of its own."""
+    """Return the API path of an image; its reference has slashes of its own."""
     return url_path(kind, *reference.split("/"))
 
 
@@ -265,13 +266,13 @@ _BUILDER = re.compile(r"^(Step \d+/\d+ : .*|Removing intermediate container .*|-
 
 
 def _printed(stream: str) -> str:
-    """The last line that a step of a build printed; empty where the builder speaks of itself."""
+    """Return the last line that a step of a build printed; empty where the builder reports on itself."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in stream.splitlines()]
     return next((line for line in reversed(lines) if line and not _BUILDER.match(line)), "")
 
 
 def _unbuilt(reference: str, printed: str, failure: str) -> UserError:
-    """The last line of a step says more than that it failed."""
+    """Return the error for a failed build, with the last line of its step, which tells more than the failure."""
     last = f"{' '.join(printed.split())}; " if printed else ""
     return UserError(
         f"The image {reference} could not be built ({last}{' '.join(failure.split())}). The build needs a Python "
@@ -282,7 +283,7 @@ def _unbuilt(reference: str, printed: str, failure: str) -> UserError:
 
 
 def _failure(answer: httpx.Response) -> str | None:
-    """What went wrong in an answer that is a stream of JSON objects, one a line; None when nothing did."""
+    """Return the error in a response that is a stream of JSON objects, one per line; None on success."""
     words = None
     for line in answer.iter_lines():
         try:

@@ -63,7 +63,7 @@ def execute(daemon: Daemon, container: str, argv: Sequence[str], on_line: OnLine
 
 
 def read_file(daemon: Daemon, container: str, path: str) -> bytes | None:
-    """A small file of a container, running or not; None where it has none."""
+    """Return a small file of a container, running or not; None where it does not exist."""
     with daemon.stream("GET", f"/containers/{container}/archive", params={"path": path}) as answer:
         content = answer.read()
         if answer.status_code == 404:
@@ -76,7 +76,7 @@ def read_file(daemon: Daemon, container: str, path: str) -> bytes | None:
 
 
 def frames(chunks: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
-    """What the engine sends: for each frame whether it is of standard error, and its content."""
+    """Yield each frame of the engine's stream: whether it is of standard error, and its content."""
     pending = bytearray()
     for chunk in chunks:
         pending += chunk

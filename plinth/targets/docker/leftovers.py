@@ -42,7 +42,7 @@ class Leftovers:
     doubtful: tuple[Container, ...] = ()
 
     def refusal(self) -> UserError:
-        """The doubtful ones, and what to do about them."""
+        """Return the error for the doubtful containers, with what to do about them."""
         names = [container.name for container in self.doubtful]
         one = len(names) == 1
         return UserError(
@@ -54,9 +54,9 @@ class Leftovers:
 
 
 def leftovers(containers: Iterable[Container], networks: Iterable[Network], recorded: Recorded) -> Leftovers:
-    """What to remove, and what to ask about.
+    """Return what to remove, and what to ask the user about.
 
-    A container that never started holds nothing, recorded or not; one that a run had begun to make is this project's.
+    A container that never started holds nothing, recorded or not; one that a run had begun to create is this project's.
     """
     removed, doubtful = [], []
     for container in containers:
@@ -82,10 +82,10 @@ def remove(daemon: Daemon, leftover: Leftovers) -> list[str]:
 
 
 def spoiled_carriers(daemon: Daemon, stack: str, recorded: Recorded) -> list[Container]:
-    """The carriers whose volume does not hold what its name says: a copy was refused, or cut short.
+    """Return the config loaders whose volume does not match its name's digest: a copy was refused, or interrupted.
 
-    The volume's name ends in a digest of its files. Pulumi takes a carrier that could not be filled for a whole one
-    as soon as it has refreshed its state; one that is gone it makes again.
+    The volume's name ends in a digest of its files. Pulumi treats a loader that could not be filled as complete as soon
+    as it has refreshed its state; a loader that is gone is created again.
     """
     carriers = [one for one in daemon.containers(stack) if one.is_carrier and one.id in recorded.ids]
     return [carrier for carrier in carriers if not _is_whole(daemon, stack, carrier)]

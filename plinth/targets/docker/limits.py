@@ -26,7 +26,7 @@ RLIMITS = {"6": ("docker.nproc", "processes"), "7": ("docker.nofile", "open file
 
 
 def refusals(services: Sequence[Service], capacity: Capacity) -> Iterator[str]:
-    """What no container of this engine can have, a sentence each with the next step."""
+    """Yield what no container of this engine can have, one sentence each with the next step."""
     greedy = [service for service in services if service.limits.cpus > capacity.cpus]
     if greedy:
         most = max(service.limits.cpus for service in greedy)

@@ -1,4 +1,4 @@
-"""What things are called on the engine, and where they are: every name carries the stack's."""
+"""Names and addresses on the engine: every name carries the stack's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Layout:
         return f"plinth-{self.stack}"
 
     def peers(self, service: Service) -> str:
-        """The network that only the nodes of a service are in."""
+        """Return the network that only the nodes of a service are in."""
         return f"plinth-{self.stack}-{service.name}-peers"
 
     def address(self, service: str, port: str) -> str:
@@ -57,11 +57,11 @@ class Layout:
         return f"{node_names(wanted)[node]}.peers:{ports[port]}"
 
     def file(self, _service: str, name: str) -> str:
-        """The path of a config file in its container."""
+        """Return the path of a config file in its container."""
         return f"{CONFIG}/{name}".rstrip("/")
 
     def volume(self, service: str, name: str) -> str:
-        """The path of a volume's data in its container."""
+        """Return the path of a volume's data in its container."""
         wanted = self.services[service]
         path = wanted.program.container.volumes[name]
         return f"{path}/{FILLED}" if wanted.initialise and name == next(iter(wanted.volumes)) else path
@@ -81,7 +81,7 @@ class Layout:
         return {"directory": READ_CGROUPS, "above": above}
 
     def takes_url_files(self) -> bool:
-        """An older image is refused."""
+        """Return True: an older image is refused."""
         return True
 
     def read(self, service: str, name: str) -> Mapping[str, str]:
@@ -89,23 +89,23 @@ class Layout:
         return {node: f"{READ}/{node}/{name}" for node in node_names(self.services[service])}
 
     def container(self, service: Service) -> str:
-        """The name of this node's container."""
+        """Return the name of this node's container."""
         return f"plinth-{self.stack}-{node_names(service)[self.node]}"
 
     def volume_name(self, service: Service, volume: str) -> str:
-        """The name of one of this node's volumes."""
+        """Return the name of one of this node's volumes."""
         return f"{self.container(service)}-{volume}"
 
     def cgroup(self, service: Service) -> str:
-        """The name of the cgroup above this node's container.
+        """Return the name of the cgroup above this node's container.
 
-        Systemd, where it drives the engine's cgroups, wants a slice, and takes each dash for a level of its tree.
+        Systemd, where it manages the engine's cgroups, requires a slice, and reads each dash as a level of its tree.
         """
         words = ("plinth", self.stack, node_names(service)[self.node])
         return "-".join(word.replace("-", "_") for word in words) + ".slice"
 
     def networks(self, service: Service) -> Mapping[str, tuple[str, ...]]:
-        """This node's networks and its aliases there; the service's own name leads to any of its nodes."""
+        """Return this node's networks and its aliases there; the service's own name resolves to any of its nodes."""
         name = node_names(service)[self.node]
         found = {self.clients: tuple(sorted({service.name, name}))}
         if is_cluster(service):
@@ -119,7 +119,7 @@ def is_cluster(service: Service) -> bool:
 
 
 def node_names(service: Service) -> list[str]:
-    """A name for each node. One that may get peers is numbered even alone, so that its volumes stay when it does."""
+    """Return a name for each node. A service that may get peers is numbered even alone, so that its volumes stay."""
     if service.peers is None:
         return [service.name]
     return [f"{service.name}-{number}" for number in range(service.peers.count)]

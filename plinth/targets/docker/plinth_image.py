@@ -71,9 +71,9 @@ def is_stale(daemon: Daemon, reference: str, root: Path, sets: Sequence[Data] = 
 
 
 def sources(root: Path, sets: Sequence[Data] = ()) -> dict[str, bytes]:
-    """What the image is made of, by path: the Dockerfile with its lock file, this installation's package, the load.
+    """Return the image's sources, by path: the Dockerfile with its lock file, this installation's package, the load.
 
-    The load gate's data sets are there by their names alone: what they hold follows from those, and is 13 MB.
+    The load gate's data sets are there by name only: their content follows from the names, and is 13 MB.
     """
     found = {path.relative_to(root): path for path in sorted((root / DIRECTORY).iterdir()) if path.is_file()}
     package = Path(plinth.__file__).parent
@@ -93,7 +93,7 @@ def sources(root: Path, sets: Sequence[Data] = ()) -> dict[str, bytes]:
 
 
 def digest(contents: Mapping[str, bytes]) -> str:
-    """A name for some files that changes with them."""
+    """Return a hash of some files that changes with them."""
     total = hashlib.sha256()
     for name, content in sorted(contents.items()):
         total.update(f"{name} {len(content)}\n".encode() + content)
@@ -112,7 +112,7 @@ def archive(contents: Mapping[str, bytes]) -> bytes:
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of this machine's environment the steps of a build need: the way to the package index."""
+    """Return the variables of this machine's environment that a build needs to reach the package index."""
     return {name: environment[name] for name in PASSED_ON if environment.get(name)}
 
 

@@ -65,7 +65,7 @@ def make_sure(
 def left_behind(
     daemon: Daemon, stack: str, recorded: Recorded, may_remove: Callable[[Leftovers], bool] = lambda _: False
 ) -> Leftovers:
-    """What killed runs left; raises :class:`UserError` for what may be another project's and may not be removed."""
+    """Return what killed runs left; raises :class:`UserError` for another project's possible containers."""
     leftover = leftovers(daemon.containers(stack), daemon.networks(stack), recorded)
     if leftover.doubtful and not may_remove(leftover):
         raise leftover.refusal()

@@ -23,7 +23,7 @@ CARRIER_SUFFIX = "-config-files"
 def network(
     name: str, resource: str, labels: Mapping[str, str], provider: docker.Provider, *, internal: bool
 ) -> docker.Network:
-    """A bridge network; an internal one has no way out of the host, and nothing of it can be published."""
+    """Declare a bridge network; an internal one has no route out of the host, and publishes nothing."""
     return docker.Network(
         resource,
         name=name,
@@ -37,7 +37,7 @@ def network(
 def volume(
     name: pulumi.Input[str], resource: str, labels: Mapping[str, str], provider: docker.Provider, *, keep: bool
 ) -> docker.Volume:
-    """A named volume; one that is kept stays on the engine whatever becomes of its resource."""
+    """Declare a named volume; one that is kept stays on the engine when its resource is deleted."""
     return docker.Volume(
         resource,
         name=name,
@@ -47,7 +47,7 @@ def volume(
 
 
 def image(reference: str, resource: str, provider: docker.Provider) -> docker.RemoteImage:
-    """An image, pulled unless it is there; it stays, for others may use it."""
+    """Declare an image, pulled unless it exists; it stays, for others may use it."""
     return docker.RemoteImage(
         resource,
         name=reference,
@@ -64,7 +64,7 @@ def loader(
     files: pulumi.Input[Mapping[str, str]],
     provider: docker.Provider,
 ) -> docker.Container:
-    """A container that never runs and carries the config files into their volume.
+    """Declare a container that never runs and copies the config files into their volume.
 
     The engine copies nothing into a container whose root is read-only, so the one that runs cannot take them itself.
     The files name no owner: with one, an engine before 28 looks for the image's whole USER in its machine's list of
@@ -107,7 +107,7 @@ def container(
     provider: docker.Provider,
     needs: Sequence[pulumi.Resource],
 ) -> docker.Container:
-    """The container of one node; ``config`` is the volume of its config files."""
+    """Declare the container of one node; ``config`` is the volume of its config files."""
     mounts = [
         docker.ContainerMountArgs(type="volume", source=m.volume, target=m.path, read_only=m.read_only or None)
         for m in declared.mounts

@@ -53,11 +53,11 @@ class DockerTarget(Layout):
         self.left_out: dict[str, str] = dict(left_out or {})
 
     def serving(self, service: str) -> str:
-        """The image of a service, without its tag: another version reads the same data."""
+        """Return the image of a service, without its tag: another version reads the same data."""
         return repository(self._images.reference(self.services[service].program))
 
     def nodes(self, service: Service) -> Sequence[Node]:
-        """The nodes of a service, in the order in which they start and are changed."""
+        """Return the nodes of a service, in the order in which they start and are changed."""
         return [Node(name, number) for number, name in enumerate(node_names(service))]
 
     def reach(self, service: str, port: str, node: int = 0) -> str:
@@ -67,7 +67,7 @@ class DockerTarget(Layout):
         return f"{host}:{outside(self.services[service].ports[port], node)}"
 
     def hosts(self, service: str) -> Sequence[str]:
-        """The containers' names and aliases, and where their ports are published."""
+        """Return the containers' names and aliases, and the addresses of their published ports."""
         wanted = self.services[service]
         published_on = self._options.address(service)
         names = {"127.0.0.1", "localhost"} | (set() if published_on in ANY else {published_on})
@@ -132,11 +132,11 @@ class DockerTarget(Layout):
         secrets: Mapping[str, pulumi.Output[str]],
         image: pulumi.Output[str],
     ) -> Config:
-        """The volume of a service's config files, shared by its nodes, and what carries them there.
+        """Declare the volume of a service's config files, shared by its nodes, and its config loader.
 
-        Its name carries a digest of them: other contents are another volume, so that a node which is not yet replaced
-        keeps the files that it was started with. A node depends on the carrier as a whole and on no property of it:
-        else replacing the carrier would replace every node at once.
+        Its name has a digest of the files: other contents are another volume, so that a node which is not yet replaced
+        keeps the files that it was started with. A node depends on the loader as a whole and on no property of it: else
+        replacing the loader would replace every node at once.
         """
         if service.name in self._config:
             return self._config[service.name]

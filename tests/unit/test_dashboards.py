@@ -13,6 +13,7 @@ import yaml
 from plinth.monitoring.dashboards.builder import expressions
 from plinth.services.monitoring import DASHBOARDS, OVERVIEW, grafana
 from plinth.services.mutual_tls import Identity
+from plinth.services.project_files import read_project_files
 from plinth.services.render import files
 from plinth.services.secrets import secrets
 from plinth.settings.loader import parse
@@ -81,7 +82,7 @@ def sources() -> list[dict[str, str]]:
     """The data sources that are provisioned, as panels refer to them."""
     settings = parse({"target": "local"}, source="x")
     contents = files(
-        grafana(settings, ROOT, logs=True),
+        grafana(settings, read_project_files(settings, ROOT).dashboards, logs=True),
         Elsewhere(),
         SECRETS,
         ROOT,
@@ -134,7 +135,7 @@ def test_a_panel_turns_red_where_an_alert_pages() -> None:
 def test_grafana_is_given_every_dashboard_and_one_to_open_with() -> None:
     settings = parse({"target": "local"}, source="x")
     contents = files(
-        grafana(settings, ROOT, logs=True),
+        grafana(settings, read_project_files(settings, ROOT).dashboards, logs=True),
         Elsewhere(),
         SECRETS,
         ROOT,
@@ -150,7 +151,7 @@ def test_grafana_encrypts_with_a_key_of_its_own() -> None:
     settings = parse({"target": "local"}, source="x")
     assert secrets(settings)["grafana_secret_key"] is None, "it is generated"
     contents = files(
-        grafana(settings, ROOT, logs=True),
+        grafana(settings, read_project_files(settings, ROOT).dashboards, logs=True),
         Elsewhere(),
         SECRETS,
         ROOT,

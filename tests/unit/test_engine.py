@@ -37,7 +37,7 @@ def test_services_go_through_the_directory_of_files_that_lie_elsewhere(
     place = Home(tmp_path / ".plinth", tmp_path / "var" / "project-1234" / "t")
     before = os.umask(0o077)
     try:
-        _workspace(tmp_path, "t", place)
+        _workspace(tmp_path, "t", place, None)
     finally:
         os.umask(before)
     assert stat.S_IMODE(place.place.parent.stat().st_mode) == 0o711

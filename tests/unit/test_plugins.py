@@ -159,7 +159,7 @@ def test_the_engine_downloads_no_plugin_by_itself(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         "plinth.deployment.automation._command", lambda _: SimpleNamespace(command="pulumi", version=None)
     )
-    options = _workspace(tmp_path, "t", Home(tmp_path / ".plinth", tmp_path / ".plinth" / "t"))
+    options = _workspace(tmp_path, "t", Home(tmp_path / ".plinth", tmp_path / ".plinth" / "t"), None)
     assert options.env_vars
     assert options.env_vars["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] == "true"
     assert options.env_vars["PULUMI_HOME"] == str(pulumi_home(tmp_path))

@@ -112,7 +112,12 @@ def test_the_documents_variables_set_the_same_things(make_gateway: Callable[...,
 
 
 @pytest.mark.parametrize(
-    "variables", [{"PROBE_RETRIES": "many"}, {"QDRANT_URL": "qdrant"}, {"WORKER_CONCURRENCY": "0"}]
+    "variables",
+    [
+        {"PROBE_RETRIES": "many"},
+        pytest.param({"QDRANT_URL": "qdrant"}, marks=pytest.mark.requirement("S2-08")),
+        {"WORKER_CONCURRENCY": "0"},
+    ],
 )
 def test_a_variable_that_sets_nothing_is_refused_by_its_name(
     make_gateway: Callable[..., Gateway], variables: dict[str, str]

@@ -56,6 +56,14 @@ def test_the_migrated_collections_vacuum_as_asked() -> None:
     assert (optimizers.deleted_threshold, optimizers.vacuum_min_vector_number) == (0.2, 1000)
 
 
+@pytest.mark.requirement("S3-02")
+@pytest.mark.parametrize(
+    ("name", "points"), [("sources", 200), ("crawled_pages", 100), ("code_examples", 150), ("coach_history", 50)]
+)
+def test_each_collection_has_its_number_of_points_in_one_request(name: str, points: int) -> None:
+    assert SHIPPED[name].batch_size == points
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [

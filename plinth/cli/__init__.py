@@ -66,7 +66,7 @@ app = typer.Typer(
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the versions.", callback=show_version, is_eager=True)
     ] = False,
 ) -> None:
     """The base a vector stack stands on: stand it up, prove it, keep it well."""

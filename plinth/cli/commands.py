@@ -53,11 +53,10 @@ def _loaded(module: str) -> dict[str, Any]:
 
 
 def show_version(asked: bool) -> None:
-    """Print the version of this installation, and leave."""
+    """Print the versions of Plinth and of what it deploys with, and leave."""
     if asked:
-        from importlib.metadata import version
-
+        from plinth.cli.versions import version_lines
         from plinth.system.console import Terminal
 
-        Terminal().print(f"plinth {version('plinth')}")
+        Terminal().print(*version_lines(), sep="\n")
         raise typer.Exit

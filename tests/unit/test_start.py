@@ -48,11 +48,17 @@ def imported_by(program: str) -> set[str]:
     return set(printed.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
+@pytest.mark.parametrize("arguments", [["--help"], []])
 def test_the_list_of_commands_imports_none(arguments: list[str]) -> None:
     loaded = imported_by(f"sys.argv = ['plinth', *{arguments}]; from plinth.cli import main; main()")
     assert "plinth.cli" in loaded
     assert not {"pydantic", "yaml", "httpx", "cryptography", "plinth.settings", *HEAVY} & loaded
+
+
+def test_the_versions_import_nothing_that_deploys_or_measures() -> None:
+    loaded = imported_by("sys.argv = ['plinth', '--version']; from plinth.cli import main; main()")
+    assert "plinth.cli.versions" in loaded
+    assert not HEAVY & loaded
 
 
 @pytest.mark.parametrize("module", READING)

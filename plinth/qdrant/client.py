@@ -13,6 +13,14 @@ from plinth.errors import UserError
 from plinth.system.http_client import client_for, url_path
 from plinth.system.tls import trusting
 
+__all__ = [
+    "Qdrant",
+    "QdrantDenied",
+    "QdrantError",
+    "QdrantUnreachable",
+    "collection_path",
+]
+
 # 408, 429 and 5xx may pass by themselves; upserts, deletes and reads can be sent again (qdrant.md section 8).
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 

@@ -22,6 +22,19 @@ from plinth.qdrant.apply import converge
 from plinth.qdrant.client import Qdrant, collection_path
 from plinth.qdrant.spec import CollectionSpec
 
+__all__ = [
+    "NAMESPACE",
+    "Between",
+    "Condition",
+    "Hit",
+    "ensure_collection",
+    "hybrid_search",
+    "mock_vector",
+    "point_id_for",
+    "search",
+    "upsert",
+]
+
 NAMESPACE = uuid.UUID("6b1e9c52-6d0f-5c55-9a4e-1f0f3f6f7a10")
 Condition = str | int | bool | Sequence[str] | Sequence[int]
 

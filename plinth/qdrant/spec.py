@@ -24,6 +24,8 @@ from plinth.qdrant.config_sections import (
 from plinth.qdrant.payload_index import PayloadIndex
 from plinth.system.yaml_files import read_yaml
 
+__all__ = ["CollectionSpec", "Search", "load_spec", "load_specs", "named"]
+
 
 def _plain(name: str) -> str:
     # Qdrant accepts more, but a name is also a part of addresses, labels of metrics and names of snapshot files.

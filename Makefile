@@ -2,13 +2,14 @@
 STACK ?= local
 PLINTH := .venv/bin/plinth
 
-.PHONY: help bootstrap up down status test test-real lint bench compare lock schema docs monitoring charts protos
+.PHONY: help bootstrap up down status test test-unit test-real lint bench compare lock schema docs monitoring charts protos
 
 help:
 	@echo 'make up [STACK=local]   install what is missing, stand the stack up, prove it'
 	@echo 'make status             is it well?'
 	@echo 'make down               stop it; the data stays'
 	@echo 'make test               lint, types, every test'
+	@echo 'make test-unit          the fast tests: tests/unit without those that are marked slow'
 	@echo 'make test-real          each real part where it is there: Qdrant, plain pulumi, the docker plugin, a cluster'
 	@echo 'make bench              measure: seconds to ready, p95, recall, backups, jobs of the gateway'
 	@echo 'make compare            measure beside Chroma, pgvector and Milvus Lite'
@@ -39,6 +40,9 @@ lint: plinth/vectors/v1/vectors_pb2.py
 
 test: bootstrap lint
 	@scripts/test
+
+test-unit: plinth/vectors/v1/vectors_pb2.py
+	@.venv/bin/pytest -q -m 'not slow' tests/unit
 
 test-real: bootstrap
 	@scripts/test tests/real

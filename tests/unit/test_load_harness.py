@@ -29,6 +29,7 @@ from plinth.system.managed_process import terminable
 from plinth.system.ports import free_port
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
 LOCUSTFILE = ROOT / "load" / "locustfile.py"
 
 

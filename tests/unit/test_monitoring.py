@@ -49,6 +49,7 @@ def promtool(*arguments: str) -> None:
 
 
 @needs_promtool
+@pytest.mark.slow
 @pytest.mark.requirement("S1-09")
 def test_promtool_takes_the_rules() -> None:
     promtool("check", "rules", *map(str, RULES.glob("*.yml")))
@@ -68,6 +69,7 @@ class Here(Elsewhere):
 
 
 @needs_promtool
+@pytest.mark.slow
 @pytest.mark.requirement("S1-09")
 @pytest.mark.parametrize("env", ["local", "dev", "cluster", "staging", "prod"])
 def test_promtool_takes_the_configuration_of_every_environment(env: str, tmp_path: Path) -> None:
@@ -80,6 +82,7 @@ def test_promtool_takes_the_configuration_of_every_environment(env: str, tmp_pat
 
 
 @needs_promtool
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(TESTS.glob("*.yml")), ids=lambda path: path.stem)
 @pytest.mark.requirement("S1-09")
 def test_alerts_fire_with_their_words_and_stay_quiet(path: Path) -> None:

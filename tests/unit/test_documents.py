@@ -52,6 +52,22 @@ def test_command_lines_are_found_in_sentences_tables_and_blocks() -> None:
     assert sum(len(shown(path.read_text())) for path in PAGES) > 60
 
 
+# Pages for developers name files of the tree; a name in capitals stands for any.
+FOR_DEVELOPERS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "adr").glob("*.md"))]
+TOPS = "|".join(sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")))
+FILE = re.compile(rf"`((?:{TOPS})/[\w./-]*)`")
+LINK = re.compile(r"\]\(([^)#:\s]+)\)")
+
+
+@pytest.mark.parametrize("page", FOR_DEVELOPERS, ids=lambda page: page.name)
+def test_every_file_that_a_page_for_developers_names_exists(page: Path) -> None:
+    text = page.read_text()
+    named = [ROOT / path for path in FILE.findall(text) if "NAME" not in path]
+    linked = [page.parent / path for path in LINK.findall(text)]
+    assert named or linked
+    assert [str(path) for path in (*named, *linked) if not path.exists()] == []
+
+
 # A secret as an argument, which every user of the machine can read, or typed into a line that the shell remembers.
 IN_ARGUMENTS = re.compile(
     r"config set --secret|--from-literal=|PGPASSWORD=(?!\$\(cat|wrong)\S|redis-cli .*-a |"

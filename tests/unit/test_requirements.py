@@ -40,7 +40,7 @@ def marked(source: str) -> Iterator[str]:
 
 
 ROWS = rows(PAGE.read_text())
-IN_TABLE = set().union(*(ids(requirements) for requirements, _ in ROWS))
+IN_TABLE = {named for requirements, _ in ROWS for named in ids(requirements)}
 IN_TESTS = {found for path in (ROOT / "tests").rglob("test_*.py") for found in marked(path.read_text())}
 
 

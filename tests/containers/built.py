@@ -144,7 +144,7 @@ def collectors() -> dict[str, Path]:
 
 def build_grafana(client: docker.DockerClient) -> dict[str, str]:
     """The same of Grafana; empty where it is not."""
-    program = service(parse({"target": "docker"}, source="tests"), ROOT, logs=False).program
+    program = service(parse({"target": "docker"}, source="tests"), (), logs=False).program
     found = find(program)
     if found is None:
         return {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from plinth.paths import home
+from plinth.system.ports import PORTS
 from tests.answers import Answers, close, serve
 from tests.containers.stack import is_free
 from tests.kubernetes.api import TOKEN, Api, serving
@@ -46,10 +47,11 @@ class Story:
 
 def free_offset(ports: Sequence[int], nodes: int) -> int:
     """Ports of the services and their nodes are free this much above."""
-    # Two runs at once start apart from each other, and below the ports that connections go out from.
-    first = 10000 + os.getpid() % 100 * 60
-    wanted = [port + 10 * node for node in range(nodes) for port in (HTTP, GRPC)] + list(ports)
-    return next(o for o in range(first, first + 9000, 60) if all(is_free(o + port) for port in wanted))
+    # Two runs at once start apart from each other. What a test elsewhere may listen on at any moment is left out.
+    first = 10000 + os.getpid() % 15 * 60
+    claimed = [port + 10 * node for node in range(nodes) for port in (HTTP, GRPC)] + list(ports)
+    candidates = range(first, first + 15000, 60)
+    return next(o for o in candidates if all(o + port not in PORTS and is_free(o + port) for port in claimed))
 
 
 @contextmanager

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from plinth.system.config_file import load
 from plinth.system.cron import Cron
 from plinth.system.secret_file import read_secret
+from plinth.system.strict_model import StrictModel
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Repository(_Model):
+class Repository(StrictModel):
     """The restic repository, with its password and credentials."""
 
     location: str = Field(description="A directory, or what restic takes with -r: s3:https://host/bucket/prefix ...")
@@ -31,7 +28,7 @@ class Repository(_Model):
     limit_upload_kib: int | None = Field(None, ge=1, description="KiB a second.")
 
 
-class QdrantStore(_Model):
+class QdrantStore(StrictModel):
     """Every node of Qdrant by its REST address: a shard is backed up from the node that holds it."""
 
     urls: tuple[str, ...] = Field(min_length=1)
@@ -42,7 +39,7 @@ class QdrantStore(_Model):
     )
 
 
-class PostgresStore(_Model):
+class PostgresStore(StrictModel):
     """A Postgres server, with the login of its superuser."""
 
     host: str
@@ -54,7 +51,7 @@ class PostgresStore(_Model):
     )
 
 
-class RedisStore(_Model):
+class RedisStore(StrictModel):
     """A Redis server."""
 
     host: str
@@ -62,7 +59,7 @@ class RedisStore(_Model):
     password_file: Path | None = None
 
 
-class Neo4jStore(_Model):
+class Neo4jStore(StrictModel):
     """A Neo4j server, reached over Bolt."""
 
     host: str
@@ -71,20 +68,20 @@ class Neo4jStore(_Model):
     password_file: Path
 
 
-class GrafanaStore(_Model):
+class GrafanaStore(StrictModel):
     """The database of Grafana: an SQLite file."""
 
     database: Path
 
 
-class LentGrafana(_Model):
+class LentGrafana(StrictModel):
     """The database of Grafana, fetched from its snapshot server (:mod:`plinth.grafana_snapshot.server`)."""
 
     url: str
     password_file: Path
 
 
-class Keep(_Model):
+class Keep(StrictModel):
     """How many sets of each age are retained."""
 
     daily: int = Field(7, ge=1)
@@ -92,7 +89,7 @@ class Keep(_Model):
     monthly: int = Field(6, ge=0)
 
 
-class Schedule(_Model):
+class Schedule(StrictModel):
     """The cron expressions of each job, in UTC. ``check_parts`` checks in a row read every byte once."""
 
     backup: Cron = "0 3 * * *"
@@ -101,14 +98,14 @@ class Schedule(_Model):
     check_parts: int = Field(4, ge=1)
 
 
-class Listen(_Model):
+class Listen(StrictModel):
     """The address at which the scheduler serves its liveness."""
 
     host: str
     port: int
 
 
-class Stores(_Model):
+class Stores(StrictModel):
     """The stores of an environment: what a restore needs to know of its target."""
 
     qdrant: QdrantStore | None = None

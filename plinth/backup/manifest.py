@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from plinth.backup.session import BackupError
 from plinth.backup.set_paths import (
@@ -25,17 +25,14 @@ from plinth.backup.set_paths import (
 from plinth.backup.stores.neo4j import cypher
 from plinth.backup.stores.postgres.sql_tokens import name_fault
 from plinth.status_files.backup_runs import Result
+from plinth.system.strict_model import StrictModel
 
 NAME = "manifest.json"
 _BLOCK, _CHUNK = 4096, 1 << 20
 _ZEROS = bytes(_BLOCK)
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Range(_Model):
+class Range(StrictModel):
     """A count before and after its part was backed up; both are equal where nothing was written in between."""
 
     low: int
@@ -51,7 +48,7 @@ class Range(_Model):
         return self.low <= count <= self.high
 
 
-class Piece(_Model):
+class Piece(StrictModel):
     """A file of the set: its path within the set, its bytes and its SHA-256.
 
     ``data`` are the bytes outside of blocks of zeros, which are the ones that a sparse file stores; None in sets that
@@ -64,7 +61,7 @@ class Piece(_Model):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Question(_Model):
+class Question(StrictModel):
     """A search with its exact top 10. ``using`` is the name of the vector, empty for the only one."""
 
     using: str = ""
@@ -74,14 +71,14 @@ class Question(_Model):
     scores: tuple[float, ...]
 
 
-class Sample(_Model):
+class Sample(StrictModel):
     """A point, and the SHA-256 of its vectors and payload."""
 
     id: str | int
     sha256: str
 
 
-class Shard(_Model):
+class Shard(StrictModel):
     """One shard: its id, shard key, the peer it was read from, its file, and the time."""
 
     id: int
@@ -106,7 +103,7 @@ def _described(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-class Collection(_Model):
+class Collection(StrictModel):
     """One collection as it was saved.
 
     ``described`` is the answer of `GET /collections/{name}`. ``points`` is None where they could not be counted.
@@ -121,7 +118,7 @@ class Collection(_Model):
     samples: tuple[Sample, ...] = ()
 
 
-class QdrantPart(_Model):
+class QdrantPart(StrictModel):
     """The Qdrant part of a set. ``engine`` names the server whose format the files have."""
 
     engine: Literal["server", "embedded"]
@@ -142,7 +139,7 @@ PostgresName = Annotated[str, AfterValidator(_postgres_name)]
 ChecksumKind = Literal["sql-md5", "copy-blake2b"]
 
 
-class Table(_Model):
+class Table(StrictModel):
     """The row count of a table, and a checksum that does not depend on the order of the rows."""
 
     schema_name: str
@@ -151,7 +148,7 @@ class Table(_Model):
     checksum: str
 
 
-class DatabasePart(_Model):
+class DatabasePart(StrictModel):
     """One database. ``settings`` are those of `ALTER DATABASE ... SET`, by role where they belong to one.
 
     ``live_bytes`` is its size in the server; None in sets that do not record it. Sets without a ``checksum_kind`` were
@@ -172,7 +169,7 @@ class DatabasePart(_Model):
     grants: tuple[tuple[str, str], ...] = ()
 
 
-class PostgresPart(_Model):
+class PostgresPart(StrictModel):
     """The Postgres part of a set."""
 
     version: str
@@ -180,7 +177,7 @@ class PostgresPart(_Model):
     databases: tuple[DatabasePart, ...]
 
 
-class RedisPart(_Model):
+class RedisPart(StrictModel):
     """The Redis part of a set: keys by database, of which ``expiring`` may be gone later.
 
     ``memory`` is the memory of the server's data in bytes; None in sets that do not record it.
@@ -194,14 +191,14 @@ class RedisPart(_Model):
     samples: dict[int, dict[str, str]]
 
 
-class Counted(_Model):
+class Counted(StrictModel):
     """The number of nodes with exactly these labels, or of relationships of this type."""
 
     names: tuple[str, ...]
     count: int
 
 
-class Statement(_Model):
+class Statement(StrictModel):
     """A constraint or an index: its name, and the Cypher that creates it, as the server shows it.
 
     The Cypher is compared with what a server shows and never run. A restore runs only what
@@ -212,7 +209,7 @@ class Statement(_Model):
     statement: str
 
 
-class Neo4jPart(_Model):
+class Neo4jPart(StrictModel):
     """The Neo4j part of a set, with order-independent checksums over all nodes and relationships."""
 
     version: str
@@ -235,13 +232,13 @@ class Neo4jPart(_Model):
         return self
 
 
-class GrafanaPart(_Model):
+class GrafanaPart(StrictModel):
     """The Grafana part of a set."""
 
     path: GrafanaPath
 
 
-class Manifest(_Model):
+class Manifest(StrictModel):
     """The manifest of a whole set. ``failures`` are messages; a set without any is complete."""
 
     version: Literal[1] = 1

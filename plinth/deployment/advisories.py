@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from plinth.errors import UserError
 from plinth.system.config_file import load
+from plinth.system.strict_model import StrictModel
 from plinth.system.versions import numbers
 from plinth.targets.images import without_digest
 
@@ -19,10 +20,8 @@ FILE = Path("config") / "advisories.yaml"
 _VERSION = re.compile(r"v?\d+(\.\d+)*(?![0-9A-Za-z.])")
 
 
-class Advisory(BaseModel):
+class Advisory(StrictModel):
     """One published hole. ``fixed`` is the first good version of each release line, ``since`` the first bad one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     image: str = Field(description="A key of config/images.yaml.")
@@ -41,10 +40,8 @@ class Advisory(BaseModel):
         return number < max(same_line or fixes)
 
 
-class Advisories(BaseModel):
+class Advisories(StrictModel):
     """The whole list, and the day on which it was right."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     as_of: date
     advisories: tuple[Advisory, ...]

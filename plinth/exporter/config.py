@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from plinth.qdrant.spec import CollectionSpec
 from plinth.system.config_file import load
+from plinth.system.strict_model import StrictModel
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Listen(_Model):
+class Listen(StrictModel):
     """The address of the metrics page."""
 
     host: str
     port: int
 
 
-class Watched(_Model):
+class Watched(StrictModel):
     """Qdrant, and the part of its settings that the exporter compares with."""
 
     url: str
@@ -31,7 +28,7 @@ class Watched(_Model):
     memory_limit_bytes: int = Field(ge=0)
 
 
-class Pace(_Model):
+class Pace(StrictModel):
     """Seconds between rounds, between measurements of recall, which scan a tenant each, and of sizes on disk."""
 
     round_sec: float = Field(30, gt=0)
@@ -39,21 +36,21 @@ class Pace(_Model):
     size_sec: float = Field(300, gt=0)
 
 
-class Container(_Model):
+class Container(StrictModel):
     """The owner of a container: a service, and its node where the service has several."""
 
     service: str
     node: str
 
 
-class Cgroups(_Model):
+class Cgroups(StrictModel):
     """The cgroup directories of the machine, and each container by the name of its parent cgroup."""
 
     directory: Path
     above: dict[str, Container]
 
 
-class Config(_Model):
+class Config(StrictModel):
     """The whole configuration file."""
 
     listen: Listen

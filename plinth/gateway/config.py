@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from plinth.errors import UserError
 from plinth.gateway.providers.config import MiniLMProvider, Provider
 from plinth.qdrant.spec import CollectionSpec
 from plinth.system.config_file import load
+from plinth.system.strict_model import StrictModel
 
 
-class ConfigModel(BaseModel):
-    """Some keys that belong together; an unknown one is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Listen(ConfigModel):
+class Listen(StrictModel):
     """Where the gateway serves; TLS on both ports where a certificate is named.
 
     ``processes`` is how many servers share the ports.
@@ -35,7 +30,7 @@ class Listen(ConfigModel):
     processes: int = Field(1, ge=1, le=32)
 
 
-class QdrantServer(ConfigModel):
+class QdrantServer(StrictModel):
     """Qdrant's REST; with ``collection_tokens`` it takes tokens that open one collection (its `jwt_rbac`)."""
 
     url: str
@@ -50,7 +45,7 @@ class QdrantServer(ConfigModel):
         return self
 
 
-class PostgresServer(ConfigModel):
+class PostgresServer(StrictModel):
     """The database of jobs."""
 
     host: str
@@ -60,7 +55,7 @@ class PostgresServer(ConfigModel):
     password_file: Path
 
 
-class RedisServer(ConfigModel):
+class RedisServer(StrictModel):
     """Where results are cached, limits counted and jobs queued."""
 
     host: str
@@ -69,7 +64,7 @@ class RedisServer(ConfigModel):
     tls: bool = False
 
 
-class Tokens(ConfigModel):
+class Tokens(StrictModel):
     """Who signs tokens: a key of the stack, or the public keys of a JWKS file or address."""
 
     key_file: Path | None = None
@@ -86,21 +81,21 @@ class Tokens(ConfigModel):
         return self
 
 
-class Cache(ConfigModel):
+class Cache(StrictModel):
     """Results of searches; ``ttl_s`` is how long one is kept, in seconds."""
 
     enabled: bool = True
     ttl_s: float = Field(30.0, gt=0, le=3600)
 
 
-class Audit(ConfigModel):
+class Audit(StrictModel):
     """A file for the audit log, standard output where none is named."""
 
     file: Path | None = None
     required: bool = False
 
 
-class Limits(ConfigModel):
+class Limits(StrictModel):
     """Operations a second of one organisation and how many at once above that; bytes of a request; seconds of one."""
 
     per_second: int = Field(1000, ge=1)
@@ -109,7 +104,7 @@ class Limits(ConfigModel):
     request_s: float = Field(30.0, gt=0)
 
 
-class Probes(ConfigModel):
+class Probes(StrictModel):
     """How /readyz asks each dependency (S0-03)."""
 
     qdrant: bool = True
@@ -118,14 +113,14 @@ class Probes(ConfigModel):
     cache_sec: float = Field(10.0, ge=0)
 
 
-class JobLimits(ConfigModel):
+class JobLimits(StrictModel):
     """Jobs that a worker does at once, and how often the outbox is looked through."""
 
     worker_concurrency: int = Field(2, ge=1, le=64)
     dispatch_interval_ms: int = Field(1000, ge=10)
 
 
-class TracingConfig(ConfigModel):
+class TracingConfig(StrictModel):
     """Where spans go: a collector, which takes them at `/v1/traces` below the endpoint.
 
     ``headers_file`` has the headers that it wants: `name=value`, several with commas between them.
@@ -136,7 +131,7 @@ class TracingConfig(ConfigModel):
     headers_file: Path | None = None
 
 
-class GatewayConfig(ConfigModel):
+class GatewayConfig(StrictModel):
     """The whole file. A worker checks nobody's token, and has no ``tokens``."""
 
     listen: Listen

@@ -17,7 +17,9 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+
+from plinth.system.strict_model import StrictModel
 
 DEPTH_MAX = 8
 CONDITIONS_MAX = 256
@@ -52,11 +54,7 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Bound = Number | Annotated[StrictStr, AfterValidator(_is_date)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Range(_Strict):
+class Range(StrictModel):
     """Bounds of a field: numbers, or dates, not both."""
 
     gt: Bound | None = None
@@ -79,14 +77,14 @@ class Range(_Strict):
         return {name: bound for name in ("gt", "gte", "lt", "lte") if (bound := getattr(self, name)) is not None}
 
 
-class Nested(_Strict):
+class Nested(StrictModel):
     """One element of the list at ``key`` meets the filter."""
 
     key: Path
     filter: Filter
 
 
-class Filter(_Strict):
+class Filter(StrictModel):
     """Conditions that hold at once."""
 
     match: dict[Path, Value | Annotated[list[Value], Field(min_length=1, max_length=VALUES_MAX)]] = Field(

@@ -6,10 +6,11 @@ import math
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from plinth.gateway.embedding import DIMENSION_MAX
 from plinth.gateway.filters import Filter, Path
+from plinth.system.strict_model import StrictModel
 
 POINTS_MAX = 1000
 IDS_MAX = 1000
@@ -54,10 +55,8 @@ Vector = Annotated[
 Count = Annotated[StrictInt, Field(ge=1)]
 
 
-class Message(BaseModel):
+class Message(StrictModel):
     """A request or an answer; a request with an unknown field is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Hnsw(Message):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from plinth.errors import UserError
 from plinth.load.aggregation import Times
@@ -25,16 +25,15 @@ from plinth.load.report import Report, Step
 from plinth.load.server_metrics import ServerSide
 from plinth.load.slo import Slo
 from plinth.qdrant.spec import CollectionSpec
+from plinth.system.strict_model import StrictModel
 
 VARIABLE = "PLINTH_LOAD"
 WORDS_A_LINE = 4000
 _LINE = re.compile(r"plinth-load (\d+)/(\d+) ([A-Za-z0-9+/=]+)")
 
 
-class Job(BaseModel):
+class Job(StrictModel):
     """A complete run of the load gate; its secrets are in files where it is carried out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     profile: str
     slo: Slo
@@ -65,10 +64,8 @@ class _Created(BaseModel):
     blocks: tuple[int, ...]
 
 
-class _Run(BaseModel):
+class _Run(StrictModel):
     """A report without what its reader has: the profile and its targets."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     steps: tuple[Step, ...]
@@ -82,10 +79,8 @@ class _Run(BaseModel):
     at: str
 
 
-class _Refusal(BaseModel):
+class _Refusal(StrictModel):
     """Why there is no report."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sentence: str
     exit_code: int

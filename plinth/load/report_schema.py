@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from plinth.system.strict_model import StrictModel
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OperationRecord(_Record):
+class OperationRecord(StrictModel):
     """One operation; latencies are milliseconds from the planned moment, service from the moment of sending."""
 
     count: int
@@ -31,7 +29,7 @@ class OperationRecord(_Record):
     recall_at_10: float | None = None
 
 
-class RecallRecord(_Record):
+class RecallRecord(StrictModel):
     """recall@10 against exact search, 0 to 1."""
 
     overall: float
@@ -39,7 +37,7 @@ class RecallRecord(_Record):
     bands: dict[str, float]
 
 
-class GeneratorRecord(_Record):
+class GeneratorRecord(StrictModel):
     """The load generator: how late, how near to its ceiling, and Little's law (in flight = rate x time)."""
 
     planned: int
@@ -53,14 +51,14 @@ class GeneratorRecord(_Record):
     in_flight_expected: float
 
 
-class RoundRecord(_Record):
+class RoundRecord(StrictModel):
     """The verdict after a round."""
 
     verdict: Literal["pass", "fail", "void"]
     reasons: list[str]
 
 
-class StepRecord(_Record):
+class StepRecord(StrictModel):
     """One rate of a climb."""
 
     rate_per_s: float
@@ -68,7 +66,7 @@ class StepRecord(_Record):
     p95_ms: dict[str, float]
 
 
-class SampleRecord(_Record):
+class SampleRecord(StrictModel):
     """The server at a moment: cores used and resident MiB."""
 
     at_s: float
@@ -76,7 +74,7 @@ class SampleRecord(_Record):
     rss_mib: float
 
 
-class ServerRecord(_Record):
+class ServerRecord(StrictModel):
     """The server's own view; its p95 lies between two edges of its histogram."""
 
     searches: int
@@ -86,7 +84,7 @@ class ServerRecord(_Record):
     after: dict[str, float]
 
 
-class ReportRecord(_Record):
+class ReportRecord(StrictModel):
     """A judged run."""
 
     version: Literal[1] = 1

@@ -5,20 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from plinth.errors import UserError
+from plinth.system.strict_model import StrictModel
 from plinth.system.yaml_files import read_yaml
 
 CREATE = "create_collection"
 Through = Literal["qdrant", "gateway"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Target(_Model):
+class Target(StrictModel):
     """The latency targets of an operation in milliseconds, and the requirement that they come from."""
 
     p95_ms: float = Field(gt=0)
@@ -32,7 +29,7 @@ class Target(_Model):
         return self.p95_ms if percentile == 95 else self.p99_ms
 
 
-class Promises(_Model):
+class Promises(StrictModel):
     """The objectives that alerts check on a running environment; shares are 0 to 1."""
 
     within_target: float = Field(gt=0, lt=1, description="Answers within a latency target; .95 makes it a p95.")
@@ -41,7 +38,7 @@ class Promises(_Model):
     drill_age_days: float = Field(gt=0)
 
 
-class Recall(_Model):
+class Recall(StrictModel):
     """The floors of recall@10, 0 to 1. A tenant is large with more than 5 % of the points.
 
     ``tenant_band`` is for the tenants of each size together: over 5 %, 1 to 5 %, under 1 %.
@@ -52,7 +49,7 @@ class Recall(_Model):
     large_tenant: float = Field(ge=0, le=1)
 
 
-class Data(_Model):
+class Data(StrictModel):
     """The searched data: WordNet's glosses as embedded by MiniLM (384), or generated vectors of any dimension."""
 
     source: Literal["wordnet", "generated"]
@@ -68,7 +65,7 @@ class Data(_Model):
         return self
 
 
-class Profile(_Model):
+class Profile(StrictModel):
     """A load profile: how much load, for how long, and what is judged.
 
     Rates are requests per second over all operations. With ``steps`` the rates are tried in turn until one is missed,
@@ -100,7 +97,7 @@ class Profile(_Model):
         return [*self.mix, *([CREATE] if self.creations else [])]
 
 
-class Generator(_Model):
+class Generator(StrictModel):
     """Bounds outside of which the load generator, and not the server, was measured."""
 
     min_achieved_share: float = Field(ge=0, le=1)
@@ -108,7 +105,7 @@ class Generator(_Model):
     min_headroom: float = Field(ge=1, description="The generator's ceiling as a multiple of the rate.")
 
 
-class AddedByGateway(_Model):
+class AddedByGateway(StrictModel):
     """What the gateway may add to a search: milliseconds at p95, and CPU as a multiple of Qdrant's own for it."""
 
     p95_ms: float = Field(gt=0)
@@ -116,7 +113,7 @@ class AddedByGateway(_Model):
     source: str
 
 
-class Claim(_Model):
+class Claim(StrictModel):
     """A bound on a figure of the stores whose names begin with one of ``of``.
 
     ``memory_ratio`` is a store's memory over that of the store ``beside``.
@@ -140,7 +137,7 @@ class Claim(_Model):
         return self
 
 
-class Comparison(_Model):
+class Comparison(StrictModel):
     """What `make compare` measures, and the claims that it judges."""
 
     data: Data
@@ -154,7 +151,7 @@ class Comparison(_Model):
     claims: tuple[Claim, ...] = ()
 
 
-class Slo(_Model):
+class Slo(StrictModel):
     """Targets, floors, profiles, and the claims about other stores."""
 
     operations: dict[str, Target]

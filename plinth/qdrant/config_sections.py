@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from plinth.system.strict_model import StrictModel
 
 Distance = Literal["Cosine", "Euclid", "Dot", "Manhattan"]
 
 
-class Section(BaseModel):
+class Section(StrictModel):
     """The base of every section: an unknown key is an error, and sections are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Hnsw(Section):

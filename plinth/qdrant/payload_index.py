@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from plinth.system.strict_model import StrictModel
 
 COMMON = frozenset({"type", "on_disk", "enable_hnsw"})
 TEXT = {"tokenizer", "min_token_len", "max_token_len", "lowercase", "ascii_folding", "phrase_matching", "stopwords"}
@@ -21,10 +23,8 @@ OPTIONS = {
 }
 
 
-class PayloadIndex(BaseModel):
+class PayloadIndex(StrictModel):
     """An index over a payload field."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["keyword", "integer", "float", "geo", "text", "bool", "datetime", "uuid"]
     is_tenant: bool | None = None

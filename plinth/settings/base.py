@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, ValidationInfo
+
+from plinth.system.strict_model import StrictModel
 
 # Replaces a secret where only its ciphertext is known.
 ENCRYPTED = "(encrypted)"
@@ -77,7 +79,7 @@ HeaderSecret = Annotated[SecretStr, AfterValidator(_is_header)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_is_secret_url)]
 
 
-class Model(BaseModel):
+class Model(StrictModel):
     """A group of keys; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)

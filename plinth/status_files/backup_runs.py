@@ -14,11 +14,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from plinth.errors import UserError
 from plinth.system import beneath
 from plinth.system.atomic_files import OF_GROUP, write_whole
+from plinth.system.strict_model import StrictModel
 from plinth.system.timestamps import past
 
 FILE = "backups.json"
@@ -32,10 +33,8 @@ class StateUnreadable(UserError):
     """The status file exists and cannot be parsed."""
 
 
-class Run(BaseModel):
+class Run(StrictModel):
     """The last run of a kind."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     attempted_at: float = Field(ge=0)
     succeeded_at: float | None = Field(None, ge=0)
@@ -46,10 +45,8 @@ class Run(BaseModel):
     detail: str = ""
 
 
-class State(BaseModel):
+class State(StrictModel):
     """The last backup, the last check of the repository, the last restore drill."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     backup: Run | None = None

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plinth.system.atomic_files import READABLE, write_whole
+from plinth.system.strict_model import StrictModel
 from plinth.system.timestamps import past
 
 FILE = "marks.json"
@@ -37,10 +38,8 @@ class Operation(BaseModel):
     errors: int
 
 
-class LoadRun(BaseModel):
+class LoadRun(StrictModel):
     """The last run of the load gate."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     at: float
     verdict: Literal["pass", "fail", "void"]
@@ -48,10 +47,8 @@ class LoadRun(BaseModel):
     operations: dict[str, Operation]
 
 
-class Marks(BaseModel):
+class Marks(StrictModel):
     """The whole file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     deployed_at: float | None = None

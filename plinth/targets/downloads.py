@@ -23,12 +23,13 @@ from pathlib import Path, PurePosixPath
 from threading import Thread
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from plinth.errors import UserError
 from plinth.printable import visible
 from plinth.system import archives
 from plinth.system.http_client import client_for
+from plinth.system.strict_model import StrictModel
 from plinth.system.yaml_files import read_yaml
 from plinth.targets.images import PINS
 
@@ -47,23 +48,21 @@ class Patience:
     whole_s: float = 600
 
 
-class PinnedArchive(BaseModel):
+class PinnedArchive(StrictModel):
     """A version's archive for one platform, by its digest; ``archive`` where its name follows no pattern."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     archive: str | None = None
 
 
-class PinnedTool(BaseModel):
+class PinnedTool(StrictModel):
     """Where a tool's archives lie, and which file of one is the tool.
 
     ``tree`` is the directory of the archive that a tool needs whole, with the executable in it. ``published`` is where
     the vendor says the digests of a version, on another server than ``base``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     base: str = Field(alias="from")
     archive: str = ""
     member: str

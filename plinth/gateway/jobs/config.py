@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from plinth.gateway.providers.config import MiniLMProvider, Provider
+from plinth.system.strict_model import StrictModel
 
 
-class JobsConfig(BaseModel):
+class JobsConfig(StrictModel):
     """What the processes of jobs need; times are in seconds where nothing else is said.
 
     ``postgres_dsn`` and ``redis_url`` hold passwords and are in no log.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     postgres_dsn: SecretStr
     redis_url: SecretStr

@@ -5,32 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from plinth.gateway.embedding import DIMENSION_MAX
+from plinth.system.strict_model import StrictModel
 
 Dimension = Annotated[int, Field(ge=1, le=DIMENSION_MAX)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MockProvider(_Frozen):
+class MockProvider(StrictModel):
     """Vectors that a text alone determines, of no meaning (S0-02)."""
 
     name: Literal["mock"] = "mock"
     dimension: Dimension = 384
 
 
-class MiniLMProvider(_Frozen):
+class MiniLMProvider(StrictModel):
     """all-MiniLM-L6-v2 on this machine's processors, 384 values a vector."""
 
     name: Literal["minilm"] = "minilm"
     dimension: int = Field(384, ge=384, le=384)
 
 
-class HttpProvider(_Frozen):
+class HttpProvider(StrictModel):
     """An OpenAI-compatible API; ``url`` is the address that `/embeddings` is below."""
 
     name: Literal["http"] = "http"

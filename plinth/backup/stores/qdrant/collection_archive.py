@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from plinth.backup.config import QdrantStore
 from plinth.backup.manifest import Collection, Piece, QdrantPart, piece
@@ -21,14 +21,13 @@ from plinth.backup.stores.qdrant.backup import Taking
 from plinth.backup.stores.qdrant.node_client import Journal, nodes
 from plinth.backup.temporary.launcher import current
 from plinth.system.atomic_files import sha256, write_whole
+from plinth.system.strict_model import StrictModel
 
 FILE = "collection.json"
 
 
-class Saved(BaseModel):
+class Saved(StrictModel):
     """A collection as it was saved, the aliases of its server, and the files of its shards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     part: QdrantPart
     pieces: tuple[Piece, ...] = Field(min_length=1)

@@ -22,7 +22,7 @@ import yaml
 from pulumi import automation
 from pydantic import SecretStr
 
-from plinth.deployment.checkpoint import state_file
+from plinth.deployment.checkpoint import drop_damaged_attributes, state_file
 from plinth.deployment.plugins import CACHE, NO_DOWNLOAD, missing_plugin
 from plinth.deployment.program import deploy
 from plinth.deployment.pulumi_command import Command
@@ -84,6 +84,8 @@ def select(root: Path, env: str, place: Home, program: Callable[[], None] | None
     """The stack as the Automation API drives it, made when it is new; ``program`` is what its runs declare."""
     refuse_overrides()
     refuse_other_backend(place)
+    if is_local():
+        drop_damaged_attributes(place.backend)
     # This process is the engine's language runtime, and the engine inherits what it has.
     exempt_loopback(os.environ)
     with pulumi_errors(env, place):

@@ -16,7 +16,6 @@ from plinth.deployment.checkpoint import (
     Checkpoint,
     Unsupported,
     WrongPassphrase,
-    drop_damaged_attributes,
     made_and_begun,
     read,
     state_file,
@@ -54,8 +53,6 @@ class Stack:
         from plinth.deployment.automation import program, select
 
         if self.opened is None:
-            if is_local():
-                drop_damaged_attributes(self.home.backend)
             with suppress(Unsupported):
                 self._checkpoint()  # a damaged state is refused here, before Pulumi takes it for none
             self.opened = select(self.root, self.env, self.home, lambda: program(self))

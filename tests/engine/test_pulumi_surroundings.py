@@ -107,6 +107,17 @@ def test_a_state_whose_attributes_a_killed_run_left_empty_is_opened(project: Env
     assert by_pulumi(project, "--show-secrets")["qdrant"]["api_key"] == "p@ss:w/ord"
 
 
+def test_a_secret_is_set_where_a_killed_run_left_an_attribute_empty(project: Environment) -> None:
+    state = project.root / ".plinth" / "backend" / ".pulumi" / "stacks" / "plinth" / "t.json.attrs"
+    state.write_bytes(b"")
+    settings = project.file.read_bytes()
+    try:
+        project.plinth("secret", "t", "redis.password", said="a-password-of-16")
+        assert b"secure:" in project.file.read_bytes()
+    finally:
+        project.file.write_bytes(settings)
+
+
 def test_reading_starts_no_pulumi(project: Environment) -> None:
     project.plinth("outputs", "t", "--show-secrets", PATH="/usr/bin:/bin")
     project.plinth("status", "t", "--no-cache", expect=1, PATH="/usr/bin:/bin")
